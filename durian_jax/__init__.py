@@ -1,0 +1,3 @@
+"""Durian-JAX: portrait animation with attribute transfer, in JAX."""
+
+__version__ = "0.1.0"

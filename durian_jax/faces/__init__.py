@@ -1,0 +1,1 @@
+"""What a face is: keypoint topology, masks, warps, drawing and motion."""

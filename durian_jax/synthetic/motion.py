@@ -1,0 +1,112 @@
+"""How a head moves: smooth curves over time, each clip at its own tempo."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.synthetic.identity import split_rng
+
+
+@dataclass(frozen=True)
+class Motion:
+    """T-long float32 arrays; x runs to the picture's right, y down.
+
+    Attributes:
+        yaw: degrees, about +-30; positive turns the nose to the picture's right.
+        pitch: degrees, about +-18; positive lifts the nose.
+        roll: degrees, about +-15; positive tilts the head clockwise in the picture.
+        shift_x, shift_y: picture widths, about +-0.06.
+        scale: factor, 0.9..1.1.
+        mouth: 0 closed .. 1 wide open.
+        smile: -0.3 sad .. 1 broad smile.
+        blink: 0 open .. 1 closed.
+        gaze_x, gaze_y: -1..1; positive looks to the picture's right and up.
+        brows: -1 frowning .. 1 raised.
+        fps: frames per second.
+    """
+
+    yaw: np.ndarray
+    pitch: np.ndarray
+    roll: np.ndarray
+    shift_x: np.ndarray
+    shift_y: np.ndarray
+    scale: np.ndarray
+    mouth: np.ndarray
+    smile: np.ndarray
+    blink: np.ndarray
+    gaze_x: np.ndarray
+    gaze_y: np.ndarray
+    brows: np.ndarray
+    fps: float = 25.0
+
+    def __len__(self) -> int:
+        return len(self.yaw)
+
+    def __getitem__(self, frames: slice | np.ndarray) -> "Motion":
+        """The motion of some frames only (a slice or an integer array)."""
+        return Motion(**{name: getattr(self, name)[frames] for name in CURVES}, fps=self.fps)
+
+
+CURVES = tuple(f.name for f in fields(Motion) if f.name != "fps")
+# Curve -> (lowest, highest value, tempo relative to the clip's).
+RANGES = {"yaw": (-30, 30, 0.8), "pitch": (-18, 18, 0.8), "roll": (-15, 15, 0.7),
+          "shift_x": (-0.06, 0.06, 0.7), "shift_y": (-0.045, 0.045, 0.7), "scale": (0.9, 1.1, 0.6),
+          "mouth": (-0.45, 1.0, 1.6), "smile": (-0.3, 1.0, 0.8), "gaze_x": (-1, 1, 1.0),
+          "gaze_y": (-0.8, 0.8, 1.0), "brows": (-0.7, 1.0, 1.0)}
+
+
+def still(frames: int = 1, fps: float = 25.0, **values: float) -> Motion:
+    """A calm face towards the camera, with some curves at constant values: `still(yaw=20)`."""
+    unknown = set(values) - set(CURVES)
+    if unknown:
+        raise InputError(f"unknown motion curve {sorted(unknown)}; expected some of {', '.join(CURVES)}")
+    values = {"scale": 1.0, "smile": 0.35, **values}
+    return Motion(**{name: np.full(frames, values.get(name, 0.0), np.float32) for name in CURVES}, fps=fps)
+
+
+def sample_motion(split: str, index: int, frames: int, fps: float = 25.0) -> Motion:
+    """The `index`-th motion of a split; more frames continue the same motion.
+
+    Each curve is a sum of two sines about 0.6..1.7 Hz, so that 8 to 16 frames at 25 fps cross a good
+    part of the range.
+
+    Args:
+        split: "train", "validation" or "benchmark".
+        index: 0, 1, 2, ...
+        frames: T, at least 1.
+        fps: frames per second, above 0.
+
+    Raises:
+        InputError: unknown split, negative index, no frames, or fps not above 0.
+    """
+    if frames < 1 or not fps > 0:
+        raise InputError(f"a motion needs at least 1 frame and fps above 0, found {frames} frames at "
+                         f"{fps} fps")
+    rng = split_rng(split, index, 100)
+    time = np.arange(frames) / fps
+    tempo = rng.uniform(0.7, 1.5)
+    curves = {}
+    for name, (low, high, relative) in RANGES.items():
+        frequency = tempo * relative * rng.uniform(0.8, 1.25, 2) * (1, 2.1)
+        phase = rng.uniform(0, 2 * np.pi, 2)
+        wave = np.sin(2 * np.pi * frequency[:, None] * time + phase[:, None])
+        weight = rng.uniform(0.1, 0.3)
+        swing = rng.uniform(0.45, 1.0)
+        centre = rng.uniform(-1, 1) * (1 - swing)
+        value = centre + swing * ((1 - weight) * wave[0] + weight * wave[1])
+        curves[name] = (low + high) / 2 + (high - low) / 2 * value
+    curves["mouth"] = np.maximum(curves["mouth"], 0)
+    curves["blink"] = _blinks(rng, time)
+    return Motion(**{name: curve.astype(np.float32) for name, curve in curves.items()}, fps=fps)
+
+
+def _blinks(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
+    """Closings of about a third of a second, one to two seconds apart; the first may be under way."""
+    level, start = np.zeros_like(time), rng.uniform(-0.4, 1.0)
+    while start < time[-1] + 1:
+        length = rng.uniform(0.24, 0.44)
+        inside = np.clip((time - start) / length, 0, 1)
+        level = np.maximum(level, np.minimum(1.15 * np.sin(np.pi * inside) ** 1.5, 1))
+        start += length + rng.uniform(0.7, 1.8)
+    return level

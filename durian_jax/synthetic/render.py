@@ -1,0 +1,102 @@
+"""From a person and a motion to frames, masks and keypoints."""
+
+import cv2
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.synthetic.accessories import (
+    paint_beard,
+    paint_glasses,
+    paint_hat,
+    paint_moustache,
+    paint_temples,
+)
+from durian_jax.synthetic.colours import mix
+from durian_jax.synthetic.face import Face
+from durian_jax.synthetic.figure import paint_body, paint_eyes, paint_head, paint_mouth
+from durian_jax.synthetic.geometry import project
+from durian_jax.synthetic.hair import paint_back, paint_front
+from durian_jax.synthetic.identity import Identity, Person
+from durian_jax.synthetic.motion import Motion
+from durian_jax.synthetic.sketch import LABEL, Sketch
+
+
+def render(person: Person, motion: Motion, size: int = 128) -> Clip:
+    """Draws a person moving.
+
+    Args:
+        person: who, wearing what.
+        motion: T frames of movement.
+        size: height and width of the frames in pixels, at least 16.
+
+    Returns:
+        A clip with T frames, masks of the visible part of each attribute (pixels that it covers by
+        half or more) and the keypoints of the drawn face.
+
+    Raises:
+        InputError: `size` below 16.
+    """
+    if size < 16:
+        raise InputError(f"frames of the procedural world need at least 16 px a side, found {size}")
+    face = Face(person.identity, motion)
+    sketch = compose(person, face)
+    # Painted larger and averaged down: three times is smooth; from 256 px on twice is enough.
+    zoom = 3 if size < 256 else 2
+    frames = np.empty((len(motion), size, size, 3), np.uint8)
+    masks = np.zeros((len(motion), size, size), np.uint8)
+    canvases = sketch.paint(_backdrop(person.identity, size * zoom), motion)
+    for index, canvas in enumerate(canvases):
+        small = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+        frames[index] = small[..., :3]
+        labels = canvas[..., 3]
+        for kind in person.attributes:
+            share = cv2.resize(cv2.compare(labels, LABEL[kind], cv2.CMP_EQ), (size, size),
+                               interpolation=cv2.INTER_AREA)
+            masks[index] |= (share > 127).astype(np.uint8) * attribute_bit(kind)
+    keypoints = project(face.keypoints(), motion)
+    return Clip(frames, keypoints, masks, motion.fps, person.name)
+
+
+def compose(person: Person, face: Face) -> Sketch:
+    """Everything to paint, from back to front."""
+    identity, sketch = person.identity, Sketch()
+    hair, glasses, beard, hat = (person.attributes.get(kind) for kind in ATTRIBUTE_KINDS)
+
+    def paint(label, function, *arguments):
+        sketch.label = label
+        function(sketch, face, *arguments)
+
+    if hair:
+        paint("hair", paint_back, hair, hat is not None)
+    paint("", paint_body, identity)
+    paint("", paint_head, identity)
+    if beard:
+        paint("beard", paint_beard, beard)
+    paint("", paint_mouth, identity)
+    if beard:
+        paint("beard", paint_moustache, beard)
+    paint("", paint_eyes, identity)
+    if glasses:
+        paint("glasses", paint_temples, glasses)
+    if hair:
+        paint("hair", paint_front, hair, hat is not None)
+    if glasses:
+        paint("glasses", paint_glasses, glasses)
+    if hat:
+        paint("hat", paint_hat, hat)
+    return sketch
+
+
+def _backdrop(identity: Identity, size: int) -> np.ndarray:
+    """(S, S, 4) uint8: a vertical blend of two colours, with or without a pale disc."""
+    v = np.linspace(0, 1, size)[:, None]
+    rows = (1 - v) * np.array(identity.background) + v * np.array(identity.background_low)
+    canvas = np.zeros((size, size, 4), np.uint8)
+    canvas[..., :3] = np.round(rows)[:, None]
+    if identity.backdrop == "disc":
+        tone = mix(mix(identity.background, identity.background_low, 0.5), (255, 255, 255), 0.3)
+        centre = (round(0.5 * size), round(0.47 * size))
+        cv2.circle(canvas, centre, round(0.42 * size), (*tone, 0), -1)
+    return canvas
