@@ -1,0 +1,80 @@
+"""Samplers: from noise to clean latents in a few evaluations of the model.
+
+Both are linear in the model's clean predictions, so that a sampler is a table of coefficients,
+
+    z_next = a z + b x + c x_previous
+
+DDIM (arXiv 2010.02502, eta = 0): c = 0. DPM-Solver++(2M) (arXiv 2211.01095, algorithm 2): a second
+order correction from the previous prediction. For "flow", DDIM is the Euler step of rectified flow.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from durian_jax.diffusion.schedule import Schedule
+from durian_jax.errors import InputError
+
+SAMPLERS = ("ddim", "dpm++")
+
+
+def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times and coefficients of a sampler.
+
+    Returns:
+        (steps,) times, descending from 1, and (steps, 3) coefficients a, b, c; both float32.
+
+    Raises:
+        InputError: unknown sampler or no steps.
+    """
+    if sampler not in SAMPLERS:
+        raise InputError(f"unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}")
+    if steps < 1:
+        raise InputError(f"a sampler needs at least 1 step, got {steps}")
+    times = np.linspace(1, 0, steps + 1)
+    if schedule.kind == "flow":
+        alpha, sigma = 1 - times, times
+    else:
+        alpha, sigma = np.cos(times * np.pi / 2), np.sin(times * np.pi / 2)
+        alpha[0], sigma[-1] = 0.0, 0.0
+    a = sigma[1:] / sigma[:-1]
+    b = alpha[1:] - alpha[:-1] * a
+    c = np.zeros(steps)
+    if sampler == "dpm++":
+        with np.errstate(divide="ignore"):
+            log_snr = np.log(alpha) - np.log(sigma)
+        step = np.diff(log_snr)
+        # First and last steps are of first order: before the one nothing is known, and the other
+        # has infinite length.
+        for i in range(1, steps - 1):
+            correction = b[i] * step[i] / (2 * step[i - 1])
+            b[i], c[i] = b[i] + correction, -correction
+    return times[:-1].astype(np.float32), np.stack([a, b, c], -1).astype(np.float32)
+
+
+def sample(predict_clean: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, schedule: Schedule,
+           sampler: str, steps: int) -> jax.Array:
+    """Run a sampler.
+
+    Args:
+        predict_clean: (z_t, t) -> clean latents, with t a scalar in (0, 1].
+        noise: z_1, any shape.
+        schedule: the noise schedule of the model.
+        sampler: one of `SAMPLERS`.
+        steps: evaluations of the model.
+
+    Returns:
+        Clean latents of the shape of `noise`.
+    """
+    times, table = sampler_table(schedule, sampler, steps)
+
+    def step(carry, inputs):
+        z, previous = carry
+        t, (a, b, c) = inputs
+        x = predict_clean(z, t)
+        return (a * z + b * x + c * previous, x), None
+
+    (z, _), _ = jax.lax.scan(step, (noise, jnp.zeros_like(noise)), (times, table))
+    return z

@@ -1,0 +1,113 @@
+"""Primitives that every network shares.
+
+Axis letters: B clips, F frames, h x w latents, N = h * w tokens, C channels.
+Every parameter carries logical axis names; `training.sharding` maps them to mesh axes.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+default_init = nn.initializers.lecun_normal()
+zeros_init = nn.initializers.zeros_init()
+
+
+def logical(init, *axes: str):
+    """An initialiser whose parameter carries logical axis names."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dtype: str = "float32",
+          name: str | None = None) -> nn.Dense:
+    """Linear layer on the last axis: (..., C) -> (..., features)."""
+    return nn.Dense(features, use_bias, dtype, name=name, kernel_init=logical(kernel_init, "in", "out"),
+                    bias_init=logical(zeros_init, "out"))
+
+
+def conv(features: int, kernel: int = 3, stride: int = 1, *, kernel_init=default_init, dtype: str = "float32",
+         name: str | None = None) -> nn.Conv:
+    """Same-padded convolution: (M, h, w, C) -> (M, h / stride, w / stride, features).
+
+    The padding is PyTorch's (kernel // 2 on each side), which for stride 2 is not XLA's "SAME".
+    """
+    pad = kernel // 2
+    return nn.Conv(features, (kernel, kernel), stride, [(pad, pad)] * 2, dtype=dtype, name=name,
+                   kernel_init=logical(kernel_init, "height", "width", "in", "out"),
+                   bias_init=logical(zeros_init, "out"))
+
+
+def group_norm(groups: int, epsilon: float = 1e-5, name: str | None = None) -> nn.GroupNorm:
+    """Group normalisation over one frame at a time, computed and returned in float32."""
+    return nn.GroupNorm(groups, epsilon=epsilon, dtype=jnp.float32, name=name,
+                        bias_init=logical(zeros_init, "norm"),
+                        scale_init=logical(nn.initializers.ones_init(), "norm"))
+
+
+def layer_norm(name: str | None = None) -> nn.LayerNorm:
+    """Layer normalisation over the last axis, computed and returned in float32."""
+    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name=name, bias_init=logical(zeros_init, "norm"),
+                        scale_init=logical(nn.initializers.ones_init(), "norm"))
+
+
+def timestep_embedding(timesteps: jax.Array, width: int) -> jax.Array:
+    """Sinusoidal code of diffusion time, as in Stable Diffusion (cosine half first).
+
+    Args:
+        timesteps: (...) in [0, 1000].
+        width: even number of features.
+
+    Returns:
+        (..., width) float32.
+    """
+    frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(width // 2) / (width // 2))
+    angles = timesteps[..., None].astype(jnp.float32) * frequencies
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
+
+
+def sequence_position_code(length: int, width: int) -> jax.Array:
+    """(length, width) sinusoidal position code of a sequence, sines and cosines interleaved."""
+    frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(0, width, 2) / width)
+    angles = jnp.arange(length)[:, None] * frequencies
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(length, width)
+
+
+def grid_position_code(side: int, width: int) -> jax.Array:
+    """(side * side, width) code of a token's place, with wavelengths from 2 to 64 tokens.
+
+    Two places have a dot product that falls with their distance, so that with projections near the
+    identity attention starts out local.
+    """
+    pairs = width // 4
+    frequencies = math.pi * jnp.exp(-math.log(32.0) * jnp.arange(pairs) / max(pairs - 1, 1))
+    angles = jnp.arange(side)[:, None] * frequencies
+    line = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+    rows = jnp.broadcast_to(line[:, None], (side, side, 2 * pairs))
+    columns = jnp.broadcast_to(line[None, :], (side, side, 2 * pairs))
+    code = jnp.concatenate([rows, columns], -1).reshape(side * side, 4 * pairs)
+    return jnp.pad(code, ((0, 0), (0, width - 4 * pairs)))
+
+
+def space_to_depth(images: jax.Array, patch: int) -> jax.Array:
+    """(M, H, W, C) -> (M, H / patch, W / patch, patch * patch * C)."""
+    m, height, width, c = images.shape
+    x = images.reshape(m, height // patch, patch, width // patch, patch, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(m, height // patch, width // patch, patch * patch * c)
+
+
+def depth_to_space(x: jax.Array, patch: int) -> jax.Array:
+    """The inverse of `space_to_depth`."""
+    m, h, w, c = x.shape
+    x = x.reshape(m, h, w, patch, patch, c // (patch * patch))
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(m, h * patch, w * patch, c // (patch * patch))
+
+
+def merge_frames(x: jax.Array) -> jax.Array:
+    """(B, F, ...) -> (B * F, ...): convolutions see frames as a batch."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def split_frames(x: jax.Array, frames: int) -> jax.Array:
+    """(B * F, ...) -> (B, F, ...)."""
+    return x.reshape(x.shape[0] // frames, frames, *x.shape[1:])

@@ -1,0 +1,49 @@
+"""Temporal self-attention (AnimateDiff-style motion modules; Durian, section 3.1)."""
+
+import flax.linen as nn
+import jax
+
+from durian_jax.models.attention import self_attention
+from durian_jax.models.layers import dense, group_norm, layer_norm, sequence_position_code, zeros_init
+from durian_jax.models.transformer import FeedForward, merge_heads, split_heads
+
+
+class TemporalAttention(nn.Module):
+    """Each place attends to itself in all frames: (M, F, C) -> (M, F, C)."""
+
+    heads: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x + sequence_position_code(*x.shape[1:]).astype(x.dtype)
+        project = lambda name: split_heads(
+            dense(x.shape[-1], use_bias=False, dtype=self.dtype, name=name)(x), self.heads)
+        mixed = self_attention(project("to_q"), project("to_k"), project("to_v"))
+        return dense(x.shape[-1], dtype=self.dtype, name="to_out")(merge_heads(mixed))
+
+
+class MotionModule(nn.Module):
+    """Two temporal attentions and a feed-forward, whose zero-initialised output is added to the frames.
+
+    Args of the call: (B * F, h, w, C) and F. Returns the same shape.
+    """
+
+    heads: int
+    norm_groups: int
+    feedforward_multiplier: int = 4
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, frames: int) -> jax.Array:
+        m, height, width, c = x.shape
+        b = m // frames
+        tokens = group_norm(self.norm_groups, epsilon=1e-6, name="norm")(x)
+        tokens = tokens.reshape(b, frames, height * width, c).swapaxes(1, 2).reshape(-1, frames, c)
+        tokens = dense(c, dtype=self.dtype, name="proj_in")(tokens)
+        for i in (1, 2):
+            attention = TemporalAttention(self.heads, self.dtype, name=f"attn{i}")
+            tokens += attention(layer_norm(name=f"norm{i}")(tokens))
+        tokens += FeedForward(self.feedforward_multiplier, self.dtype, name="ff")(layer_norm(name="norm3")(tokens))
+        tokens = dense(c, kernel_init=zeros_init, dtype=self.dtype, name="proj_out")(tokens)
+        return x + tokens.reshape(b, height * width, frames, c).swapaxes(1, 2).reshape(x.shape)

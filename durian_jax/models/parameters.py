@@ -1,0 +1,40 @@
+"""Parameters as flat dicts, path -> array ("denoiser/conv_in/kernel").
+
+Flat, so that a training stage is a set of paths and a file of tensors needs no conversion.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from durian_jax.faces.topology import K
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian
+
+FlatParams = dict[str, jax.Array]
+
+
+def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attributes: int = 1) -> dict:
+    """A batch of zeros with the fields and shapes of design section 3."""
+    s = config.image_size
+    shapes = {
+        "frames": (clips, frames, s, s, 3), "keypoints": (clips, frames, K, 3),
+        "portrait": (clips, s, s, 3), "portrait_mask": (clips, s, s, 1),
+        "attributes": (clips, attributes, s, s, 3), "attribute_masks": (clips, attributes, s, s, 1),
+        "attribute_valid": (clips, attributes),
+    }
+    return {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+
+def init_params(config: DurianConfig, seed: int) -> FlatParams:
+    """Freshly initialised parameters of all networks, in one compiled call."""
+    def init():
+        variables = Durian(config).init(jax.random.key(seed), **example_batch(config))
+        return flatten_dict(nn.meta.unbox(variables["params"]), sep="/")
+    return jax.jit(init)()
+
+
+def variables(params: FlatParams) -> dict:
+    """The tree that `Durian.apply` takes."""
+    return {"params": unflatten_dict(params, sep="/")}

@@ -1,0 +1,158 @@
+"""Spatial transformer: reference attention, optional cross-attention, gated feed-forward.
+
+Axis letters: B clips, F frames, G reference groups, N = h * w tokens, C channels.
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention, self_attention
+from durian_jax.models.layers import default_init, dense, grid_position_code, group_norm, layer_norm
+
+# Scale of the position code beside unit-variance tokens.
+_POSITION_SCALE = 1.5
+
+
+def near_identity_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """The identity plus a little noise, so that queries and keys meet in the same space at first."""
+    return jnp.eye(*shape, dtype=dtype) + 0.3 * default_init(key, shape, dtype)
+
+
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """(..., C) -> (..., H, D)."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+
+
+def merge_heads(x: jax.Array) -> jax.Array:
+    """(..., H, D) -> (..., C)."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+class FeedForward(nn.Module):
+    """GEGLU: (..., C) -> (..., C), through `multiplier` times the width."""
+
+    multiplier: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        hidden, gate = jnp.split(dense(2 * self.multiplier * width, dtype=self.dtype, name="net_0")(x), 2, -1)
+        return dense(width, dtype=self.dtype, name="net_2")(hidden * nn.gelu(gate, approximate=False))
+
+
+class SpatialAttention(nn.Module):
+    """Attention of a frame to itself and to references; one set of projections serves all (W_Q, W_K, W_V)."""
+
+    channels: int
+    heads: int
+    positions: bool
+    dtype: str = "float32"
+
+    def setup(self):
+        init = near_identity_init if self.positions else default_init
+        self.to_q = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
+        self.to_k = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
+        self.to_v = dense(self.channels, use_bias=False, dtype=self.dtype)
+        self.to_out = dense(self.channels, dtype=self.dtype)
+
+    def _placed(self, x: jax.Array) -> jax.Array:
+        if not self.positions:
+            return x
+        side = math.isqrt(x.shape[-2])
+        code = jnp.tile(grid_position_code(side, self.channels // self.heads), (1, self.heads))
+        return x + (_POSITION_SCALE * code).astype(x.dtype)
+
+    def project(self, x: jax.Array) -> KeyValues:
+        """(..., N, C) tokens -> their keys and values (..., N, H, D)."""
+        return KeyValues(key=split_heads(self.to_k(self._placed(x)), self.heads),
+                         value=split_heads(self.to_v(x), self.heads))
+
+    def __call__(self, x: jax.Array, references: KeyValues | None = None,
+                 selection: ReferenceSet | None = None) -> jax.Array:
+        """(B, F, N, C) tokens -> (B, F, N, C). Without references: plain self-attention."""
+        query = split_heads(self.to_q(self._placed(x)), self.heads)
+        own = self.project(x)
+        if references is None:
+            mixed = self_attention(*(y.reshape(-1, *y.shape[2:]) for y in (query, own.key, own.value)))
+            mixed = mixed.reshape(query.shape)
+        else:
+            mixed = reference_attention(query, own.key, own.value, references, selection)
+        return self.to_out(merge_heads(mixed))
+
+
+class CrossAttention(nn.Module):
+    """Attention of tokens (B, F, N, C) to an image embedding (B, L, context_dim)."""
+
+    channels: int
+    heads: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+        project = lambda name, y: split_heads(
+            dense(self.channels, use_bias=False, dtype=self.dtype, name=name)(y), self.heads)
+        b, f, n = x.shape[:3]
+        query = project("to_q", x).reshape(b, f * n, self.heads, -1)
+        mixed = jax.nn.dot_product_attention(query, project("to_k", context), project("to_v", context))
+        return dense(self.channels, dtype=self.dtype, name="to_out")(mixed.reshape(b, f, n, self.channels))
+
+
+class SpatialTransformer(nn.Module):
+    """One attention site of a U-Net (diffusers' Transformer2DModel with one block).
+
+    Attributes:
+        features_only: build and run only up to the features that a ReferenceNet hands over here; its
+            last site needs no more, and nothing after it would receive a gradient.
+    """
+
+    channels: int
+    heads: int
+    norm_groups: int
+    positions: bool
+    cross_attention: bool
+    feedforward_multiplier: int = 4
+    features_only: bool = False
+    dtype: str = "float32"
+
+    def setup(self):
+        self.norm = group_norm(self.norm_groups, epsilon=1e-6)
+        self.proj_in = dense(self.channels, dtype=self.dtype)
+        self.norm1 = layer_norm()
+        if self.features_only:
+            return
+        self.attn1 = SpatialAttention(self.channels, self.heads, self.positions, self.dtype)
+        if self.cross_attention:
+            self.norm2 = layer_norm()
+            self.attn2 = CrossAttention(self.channels, self.heads, self.dtype)
+        self.norm3 = layer_norm()
+        self.ff = FeedForward(self.feedforward_multiplier, self.dtype)
+        self.proj_out = dense(self.channels, dtype=self.dtype)
+
+    def __call__(self, x: jax.Array, frames: int, references: KeyValues | None = None,
+                 selection: ReferenceSet | None = None, context: jax.Array | None = None
+                 ) -> tuple[jax.Array, jax.Array]:
+        """Run the site.
+
+        Args:
+            x: (B * F, h, w, C).
+            frames: F.
+            references, selection: see `attention.reference_attention`; None: self-attention only.
+            context: (B, L, context_dim) image embedding, if the site has cross-attention.
+
+        Returns:
+            (B * F, h, w, C) and the site's features (B, F, N, C), what a ReferenceNet hands over.
+        """
+        m, height, width, c = x.shape
+        tokens = self.proj_in(self.norm(x).reshape(m // frames, frames, height * width, c))
+        features = self.norm1(tokens).astype(self.dtype)
+        if self.features_only:
+            return x, features
+        tokens += self.attn1(features, references, selection)
+        if self.cross_attention:
+            tokens += self.attn2(self.norm2(tokens), context)
+        tokens += self.ff(self.norm3(tokens))
+        return x + self.proj_out(tokens).reshape(x.shape), features
