@@ -1,0 +1,87 @@
+"""Clips to batches with Grain: shuffled, repeated, sampled, sharded over hosts, resumable."""
+
+import threading
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from durian_jax.data.config import DataConfig
+from durian_jax.data.pairs import sample_pair
+from durian_jax.data.record import DecodeError
+from durian_jax.data.sources import ClipSource
+from durian_jax.errors import InputError
+
+
+class PairSampler:
+    """Clip index and random numbers to a sample; replaces undecodable records and counts them.
+
+    A replacement is drawn from the sample's own random numbers, so that batches keep their size and
+    every host agrees on them, whatever is damaged.
+    """
+
+    def __init__(self, source: ClipSource, config: DataConfig):
+        self._source, self._config = source, config
+        self.failures = 0  # of this process
+        self._lock = threading.Lock()
+
+    def __reduce__(self):  # worker processes get a lock and a count of their own
+        return PairSampler, (self._source, self._config)
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict:
+        while True:
+            try:
+                return sample_pair(self._source, int(index), rng, self._config)
+            except DecodeError as error:
+                with self._lock:
+                    self.failures += 1
+                if self.failures > self._config.max_failures:
+                    raise InputError(f"more than {self._config.max_failures} undecodable records, the last: "
+                                     f"{error}; write the dataset again or raise max_failures") from error
+                index = rng.integers(len(self._source))
+
+
+def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size: int,
+                num_epochs: int | None = None, shard_index: int = 0, shard_count: int = 1,
+                worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
+    """The batches of a run; `iter()` of it has `get_state` / `set_state` to go on bit for bit.
+
+    One seed gives the same stream of samples for any number of hosts, threads and processes: host h
+    of H takes samples h, h + H, ... of it, so all hosts' batch i together is the one host's batch i.
+
+    Args:
+        source: where clips come from.
+        config: how samples are made.
+        seed: of order and of all random choices.
+        batch_size: of this host.
+        num_epochs: passes over the source, differently shuffled and sampled; None = for ever.
+        shard_index: this host, `jax.process_index()`.
+        shard_count: number of hosts, `jax.process_count()`.
+        worker_count: processes that make batches; 0 makes them in threads of this one.
+        threads: threads that make batches (in each process).
+        prefetch: batches made ahead (by each process).
+
+    Returns:
+        An IterDataset of dicts of numpy arrays, the fields of `sample_pair` with a leading B.
+
+    Raises:
+        InputError: numbers that do not fit together; while iterating, too many undecodable records.
+    """
+    if not 0 <= shard_index < shard_count:
+        raise InputError(f"loader: expected 0 <= shard_index < shard_count, found {shard_index} and "
+                         f"{shard_count}; pass jax.process_index() and jax.process_count()")
+    if batch_size < 1 or (num_epochs is not None and len(source) * num_epochs < batch_size * shard_count):
+        raise InputError(f"loader: expected at least one batch, found {batch_size} x {shard_count} "
+                         f"hosts for {len(source)} clips and {num_epochs} epochs; lower batch_size")
+    cv2.setNumThreads(1)  # pictures are small: parallel over samples, not inside one warp
+    # The transform comes before the slice, so that its random numbers belong to the global position.
+    samples = (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
+               .random_map(PairSampler(source, config)))
+    batches = samples[shard_index::shard_count].batch(batch_size, drop_remainder=True)
+    loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch))
+    if worker_count:
+        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own; a program without absl parses none
+            flags.FLAGS.mark_as_parsed()
+        loader = loader.mp_prefetch(grain.MultiprocessingOptions(num_workers=worker_count))
+    return loader

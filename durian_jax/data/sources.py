@@ -1,0 +1,168 @@
+"""Where training clips come from: recorded, drawn on demand, or a mixture.
+
+All are Grain random-access data sources of `OpenClip`s: `source[index]` decodes a whole clip,
+`outline` says what is in it, `open` gives its frames one by one. Nothing here is random: which
+clips meet in a sample is decided in `pairs`.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from durian_jax.data.record import Outline, outline
+from durian_jax.data.records import RecordedClips
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+
+__all__ = ["ClipList", "ClipSource", "Mixture", "OpenClip", "RecordedClips", "SyntheticClips"]
+
+
+class OpenClip(Protocol):
+    """A clip whose frames come one by one; `record.EncodedClip` and `DecodedClip` are such."""
+
+    keypoints: np.ndarray  # (T, K, 3) float32
+    identity: str
+
+    def __len__(self) -> int: ...
+    def frame(self, index: int) -> np.ndarray: ...  # (H, W, 3) uint8
+    def mask(self, index: int) -> np.ndarray: ...  # (H, W) uint8 bit field
+
+
+class ClipSource(Protocol):
+    """Random access to clips."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Clip: ...
+    def outline(self, index: int) -> Outline: ...
+    def open(self, index: int) -> OpenClip: ...
+
+
+class DecodedClip:
+    """`OpenClip` over a clip in memory."""
+
+    def __init__(self, clip: Clip):
+        self._clip, self.keypoints, self.identity = clip, clip.keypoints, clip.identity
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def frame(self, index: int) -> np.ndarray:
+        return self._clip.frames[index]
+
+    def mask(self, index: int) -> np.ndarray:
+        return self._clip.masks[index]
+
+
+class ClipList:
+    """Clips in memory: tests, and a handful of one's own."""
+
+    def __init__(self, clips: Sequence[Clip]):
+        self._clips, self._outlines = list(clips), [outline(clip) for clip in clips]
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self._clips[index]
+
+    def outline(self, index: int) -> Outline:
+        return self._outlines[index]
+
+    def open(self, index: int) -> DecodedClip:
+        return DecodedClip(self._clips[index])
+
+
+class SyntheticClips:
+    """Clip i of the procedural world, drawn when asked for.
+
+    Drawing costs more than decoding: for training, write it to records once (`synthesize`).
+    """
+
+    def __init__(self, split: str, count: int, frames: int, size: int, offset: int = 0, keep: int = 64):
+        """Args:
+            split: "train", "validation" or "benchmark".
+            count: number of clips.
+            frames: T of each clip.
+            size: H = W in pixels.
+            offset: first person's index in the split.
+            keep: drawn clips kept in memory.
+        """
+        self._arguments = (split, count, frames, size, offset, keep)
+        self._kept: OrderedDict[int, Clip] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self):
+        return SyntheticClips, self._arguments
+
+    def __len__(self) -> int:
+        return self._arguments[1]
+
+    def __getitem__(self, index: int) -> Clip:
+        from durian_jax import synthetic  # only this source needs the renderer
+
+        split, count, frames, size, offset, keep = self._arguments
+        index = range(count)[index]
+        with self._lock:
+            if index in self._kept:
+                self._kept.move_to_end(index)
+                return self._kept[index]
+        number = offset + index
+        clip = synthetic.render(synthetic.sample_person(split, number),
+                                synthetic.sample_motion(split, number, frames), size)
+        with self._lock:
+            self._kept[index] = clip
+            while len(self._kept) > keep:
+                self._kept.popitem(last=False)
+        return clip
+
+    def outline(self, index: int) -> Outline:
+        return outline(self[index])
+
+    def open(self, index: int) -> DecodedClip:
+        return DecodedClip(self[index])
+
+
+class Mixture:
+    """Several sources as one, each taking a share of the indices, the same ones every time."""
+
+    def __init__(self, sources: Sequence[ClipSource], weights: Sequence[float] | None = None):
+        """Args:
+            sources: not empty, none of them empty.
+            weights: shares of an epoch, any positive scale; None = by length. A source is repeated
+                or cut so that an epoch has as many clips as all sources together.
+
+        Raises:
+            InputError: no source, an empty one, or weights that do not fit.
+        """
+        lengths = np.array([len(source) for source in sources], np.float64)
+        shares = lengths if weights is None else np.array(weights, np.float64)
+        if not len(lengths) or lengths.min() < 1 or shares.shape != lengths.shape or shares.min() <= 0:
+            raise InputError(f"mixture: expected non-empty sources with one positive weight each, found "
+                             f"lengths {lengths.astype(int).tolist()} and weights {weights}; drop empty ones")
+        self._sources = list(sources)
+        counts = np.maximum(1, np.round(lengths.sum() * shares / shares.sum())).astype(int)
+        self._choices = np.concatenate([
+            np.stack([np.full(count, number), np.arange(count) % int(length)], 1)
+            for number, (count, length) in enumerate(zip(counts, lengths, strict=True))])
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+    def _find(self, index: int) -> tuple[ClipSource, int]:
+        number, inner = self._choices[index]
+        return self._sources[number], int(inner)
+
+    def __getitem__(self, index: int) -> Clip:
+        source, inner = self._find(index)
+        return source[inner]
+
+    def outline(self, index: int) -> Outline:
+        source, inner = self._find(index)
+        return source.outline(inner)
+
+    def open(self, index: int) -> OpenClip:
+        source, inner = self._find(index)
+        return source.open(inner)

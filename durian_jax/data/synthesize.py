@@ -1,0 +1,61 @@
+"""The procedural world written to records, so that training decodes instead of drawing."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+from tqdm import tqdm
+
+from durian_jax.data.record import Outline
+from durian_jax.data.records import prepare_directory, shard_name, write_index, write_shard
+from durian_jax.data.sources import SyntheticClips
+
+
+def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
+               first: int = 0, workers: int = 2, shard_size: int = 128, encoding: str = "png") -> dict:
+    """Draws clips `first` .. `first + clips - 1` of a split into a folder of records.
+
+    The bytes do not depend on the number of workers.
+
+    Args:
+        directory: where; an earlier dataset in it is replaced.
+        split: "train", "validation" or "benchmark".
+        clips: how many people.
+        frames: T of each clip.
+        size: H = W in pixels.
+        first: index of the first person in the split.
+        workers: processes; 0 draws in this one.
+        shard_size: clips a shard, the unit of work of a process.
+        encoding: see `record.ENCODINGS`.
+
+    Returns:
+        The content of dataset.json.
+    """
+    directory = prepare_directory(directory)
+    jobs = [(str(directory / shard_name(number)), split, first + start, min(shard_size, clips - start),
+             frames, size, encoding)
+            for number, start in enumerate(range(0, clips, shard_size))]
+    shards: list[list[Outline]] = []
+    with tqdm(total=clips, unit="clip", desc=f"drawing {split}") as bar:
+        def collect(results):
+            for outlines in results:  # in order of the jobs
+                shards.append(outlines)
+                bar.update(len(outlines))
+
+        if workers:
+            # Spawned, not forked: the parent may already run JAX threads.
+            with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+                collect(pool.imap(_draw_shard, jobs))
+        else:
+            collect(map(_draw_shard, jobs))
+    return write_index(directory, shards, (size, size), {
+        "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames})
+
+
+def _draw_shard(job: tuple) -> list[Outline]:
+    import cv2
+
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    path, split, first, count, frames, size, encoding = job
+    source = SyntheticClips(split, count, frames, size, offset=first, keep=1)
+    return write_shard(Path(path), (source[i] for i in range(count)), encoding)

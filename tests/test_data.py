@@ -1,0 +1,291 @@
+"""Data: records, sources, pseudo pairs, the loader."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from face_fixtures import clip
+
+from durian_jax.data import (
+    ClipList,
+    DataConfig,
+    Mixture,
+    RecordedClips,
+    SyntheticClips,
+    make_loader,
+    record,
+    records,
+    synthesize,
+)
+from durian_jax.data.augment import jitter_colour, random_affine
+from durian_jax.data.pairs import sample_pair, target_frames, to_float
+from durian_jax.errors import InputError
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
+
+CONFIG = DataConfig(image_size=64, frames=2, attributes=2, second_probability=0.5)
+STILL = dict(attribute_shift=0.0, attribute_scale=0.0, attribute_rotation=0.0, attribute_brightness=0.0,
+             portrait_shift=0.0, portrait_scale=0.0, portrait_rotation=0.0)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    kinds = [("hair", "glasses"), ("hair", "beard", "hat"), ("hair",), ("hair", "glasses", "beard", "hat")]
+    return [clip(i, kinds=kinds[i % 4]) for i in range(12)]
+
+
+def sample(source, index, seed, config=CONFIG):
+    return sample_pair(source, index, np.random.default_rng(seed), config)
+
+
+def same(a: dict, b: dict):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+# --- records ------------------------------------------------------------------------------------------
+
+def test_lossless_records_return_the_clips_exactly(tmp_path, clips):
+    about = records.write_clips(tmp_path / "d", clips, shard_size=5)
+    assert (about["clips"], about["shards"], about["people"]) == (12, 3, 12)
+    assert about["clips_with"] == {"hair": 12, "glasses": 6, "beard": 6, "hat": 6}
+    source = pickle.loads(pickle.dumps(RecordedClips(tmp_path / "d")))
+    assert len(source) == 12
+    for i, original in enumerate(clips):
+        for name, value in dataclasses.asdict(original).items():
+            np.testing.assert_array_equal(getattr(source[i], name), value)
+        np.testing.assert_array_equal(source.outline(i).areas, record.outline(original).areas)
+        assert source.outline(i).identity == original.identity
+    np.testing.assert_array_equal(source.read(7, [4, 1]).frames, clips[7].frames[[4, 1]])
+    assert not list((tmp_path / "d").glob(".*"))
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "webp", "webp-lossless"])
+def test_other_encodings(tmp_path, clips, encoding):
+    records.write_clips(tmp_path, clips[:1], encoding=encoding)
+    back = RecordedClips(tmp_path)[0]
+    error = np.abs(back.frames.astype(int) - clips[0].frames).mean()
+    assert (error == 0) if encoding == "webp-lossless" else (0 < error < 12)  # coloured noise: the worst case
+    np.testing.assert_array_equal(back.masks, clips[0].masks)
+
+
+def test_an_unfinished_or_foreign_folder_is_refused(tmp_path, clips):
+    with pytest.raises(InputError, match="dataset.json"):
+        RecordedClips(tmp_path)
+    with pytest.raises(InputError, match="one size"):
+        records.write_clips(tmp_path, [clips[0], clip(0, size=32)])
+    assert not list(tmp_path.iterdir())  # neither half a shard nor an index
+    with pytest.raises(InputError, match="at least one"):
+        records.write_clips(tmp_path, [])
+    records.write_clips(tmp_path, clips, shard_size=5)
+    (tmp_path / records.shard_name(1)).unlink()
+    with pytest.raises(InputError, match="clips-00001"):
+        RecordedClips(tmp_path)
+
+
+# --- samples ------------------------------------------------------------------------------------------
+
+def test_fields_shapes_and_ranges(clips):
+    values = sample(ClipList(clips), 1, 0)
+    assert {name: value.shape for name, value in values.items()} == {
+        "frames": (2, 64, 64, 3), "keypoints": (2, K, 3),
+        "portrait": (64, 64, 3), "portrait_mask": (64, 64, 1),
+        "attributes": (2, 64, 64, 3), "attribute_masks": (2, 64, 64, 1), "attribute_valid": (2,)}
+    assert all(value.dtype == np.float32 for value in values.values())
+    assert values["frames"].min() >= -1 and values["frames"].max() <= 1
+    assert set(np.unique(values["portrait_mask"])) <= {0, 1}
+
+
+def test_references_are_complementary(clips):
+    """No attribute pixel is left in the portrait, no portrait pixel comes into the attribute image."""
+    source = ClipList(clips)
+    colours = to_float(np.uint8([10 + 60 * bit for bit in range(4)]))
+    seen = np.zeros(4, int)
+    for seed in range(60):
+        config = dataclasses.replace(CONFIG, **STILL) if seed % 2 else CONFIG
+        values = sample(source, seed % 12, seed, config)
+        assert not values["portrait"][values["portrait_mask"][..., 0] == 1].any()
+        assert not values["attributes"][values["attribute_masks"][..., 0] == 0].any()
+        if not seed % 2:
+            continue
+        for slot in np.flatnonzero(values["attribute_valid"]):
+            pixels = values["attributes"][slot][values["attribute_masks"][slot, ..., 0] == 1]
+            bit = int(np.argmin(abs(colours - pixels[0, 0])))
+            seen[bit] += 1
+            np.testing.assert_array_equal(pixels, colours[bit])  # the kind's own colour, nothing else
+            assert (abs(values["portrait"] - colours[bit]) > 1e-6).any(-1).all()  # gone from the portrait
+    assert (seen > 0).all(), dict(zip(ATTRIBUTE_KINDS, seen, strict=True))
+
+
+def test_the_moved_portrait_shows_no_trace_of_the_attribute():
+    """Blended edges and repeated borders included: the kind's colour is far from all others."""
+    white = clip(0, kinds=("hair",))
+    white.frames[white.masks > 0] = 255
+    white.frames[white.masks == 0] = 0
+    config = dataclasses.replace(CONFIG, absent_probability=0.0, portrait_shift=0.3, expand_probability=0.0)
+    for seed in range(20):
+        values = sample(ClipList([white]), 0, seed, config)
+        assert values["portrait"].max() == 0  # black face (-1) and grey blank (0), no white
+
+
+def test_expansion_adds_a_donors_mask():
+    short, long = clip(0, kinds=("hair",)), clip(1, kinds=("hair",))
+    long.masks[:] |= np.roll(long.masks, 8, axis=1)  # 8 of 64 pixels further down
+    source = ClipList([short] + [long] * 3)
+    plain = dataclasses.replace(CONFIG, expand_probability=0.0, absent_probability=0.0, margin=(2, 2))
+    for seed in range(10):
+        own = sample(source, 0, seed, plain)["portrait_mask"]
+        grown = sample(source, 0, seed, dataclasses.replace(plain, expand_probability=1.0))["portrait_mask"]
+        assert (grown >= own).all() and grown.sum() > 1.15 * own.sum()
+
+
+def test_an_absent_kind_gives_an_empty_reference_and_a_region_to_fill(clips):
+    config = dataclasses.replace(CONFIG, absent_probability=1.0)
+    values = sample(ClipList(clips), 2, 0, config)  # wears hair only
+    assert not values["attribute_valid"].any() and not values["attribute_masks"].any()
+    assert 0 < values["portrait_mask"].mean() < 0.5
+
+
+def test_dropout_withholds_the_reference_but_blanks_the_region(clips):
+    config = dataclasses.replace(CONFIG, attribute_dropout=1.0, absent_probability=0.0)
+    values = sample(ClipList(clips), 3, 0, config)
+    assert not values["attribute_valid"].any() and not values["attributes"].any()
+    assert values["portrait_mask"].any()
+
+
+def test_two_attributes_share_a_sample(clips):
+    config = dataclasses.replace(CONFIG, second_probability=1.0, absent_probability=0.0)
+    assert sample(ClipList(clips), 3, 0, config)["attribute_valid"].sum() == 2
+    assert sample(ClipList(clips), 2, 0, config)["attribute_valid"].tolist() == [1, 0]  # wears hair only
+
+
+def test_the_three_frames_differ(clips):
+    """With nothing moved, noise tells the target's frame from the portrait's."""
+    config = dataclasses.replace(CONFIG, frames=1, **STILL)
+    for seed in range(20):
+        values = sample(ClipList(clips), 2, seed, config)
+        visible = values["portrait_mask"][..., 0] == 0
+        assert (values["frames"][0][visible] != values["portrait"][visible]).any()
+
+
+def test_target_frames():
+    rng = np.random.default_rng(0)
+    drawn = [target_frames(12, 4, 3, rng) for _ in range(200)]
+    assert {int(f[1] - f[0]) for f in drawn} == {1, 2, 3}
+    assert min(f[0] for f in drawn) == 0 and max(f[-1] for f in drawn) == 11
+    assert all(len(set(np.diff(f))) == 1 for f in drawn)
+    assert target_frames(3, 7, 3, rng).tolist() == [0, 1, 2, 1, 0, 1, 2]
+    assert target_frames(1, 3, 3, rng).tolist() == [0, 0, 0]
+
+
+def test_a_photo_is_a_clip():
+    values = sample(ClipList([clip(0, frames=1), clip(1, frames=1)]), 0, 0)
+    np.testing.assert_array_equal(values["frames"][0], values["frames"][1])
+
+
+def test_other_sizes_are_resampled(clips):
+    values = sample(ClipList(clips), 0, 0, dataclasses.replace(CONFIG, image_size=32))
+    assert values["frames"].shape == (2, 32, 32, 3) and values["portrait_mask"].shape == (32, 32, 1)
+
+
+def test_augmentation_stays_within_its_bounds():
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(random_affine(rng, 64, 0, 0, 0), [[1, 0, 0], [0, 1, 0]])
+    for _ in range(50):
+        matrix = random_affine(rng, 64, 0.1, 0.2, 10.0)
+        assert 1 / 1.2 - 1e-9 <= np.sqrt(np.linalg.det(matrix[:, :2])) <= 1.2 + 1e-9
+        assert (abs(matrix @ [32, 32, 1] - 32) <= 6.4 + 1e-9).all()
+    grey = np.full((2, 2, 3), 100, np.uint8)
+    assert all(94 <= jitter_colour(rng, grey, 0.06)[0, 0, 0] <= 106 for _ in range(20))
+
+
+def test_mixture_keeps_its_shares(clips):
+    mixture = Mixture([ClipList(clips[:3]), ClipList(clips[3:12])], [1, 1])
+    names = [mixture.outline(i).identity for i in range(len(mixture))]
+    assert len(mixture) == 12 and sum(name in {c.identity for c in clips[:3]} for name in names) == 6
+    assert mixture[8].identity == names[8] == mixture.open(8).identity
+    with pytest.raises(InputError, match="empty ones"):
+        Mixture([ClipList([])])
+
+
+def test_synthetic_clips_are_the_same_drawn_or_recorded(tmp_path):
+    drawn = pickle.loads(pickle.dumps(SyntheticClips("validation", 3, frames=2, size=32, offset=5)))
+    about = synthesize(tmp_path, "validation", clips=3, frames=2, size=32, first=5, workers=0, shard_size=2)
+    recorded = RecordedClips(tmp_path)
+    assert about["first"] == 5 and len(recorded) == len(drawn) == 3
+    for i in range(3):
+        np.testing.assert_array_equal(recorded[i].frames, drawn[i].frames)
+        np.testing.assert_array_equal(recorded[i].masks, drawn[i].masks)
+        np.testing.assert_array_equal(recorded[i].keypoints, drawn[i].keypoints)
+    config = dataclasses.replace(CONFIG, image_size=32)
+    same(sample(recorded, 0, 1, config), sample(drawn, 0, 1, config))
+
+
+# --- the loader ---------------------------------------------------------------------------------------
+
+def test_a_resumed_loader_goes_on_bit_for_bit(clips):
+    source = ClipList(clips)
+    run = iter(make_loader(source, CONFIG, seed=3, batch_size=2))
+    for _ in range(4):
+        next(run)
+    state = run.get_state()
+    expected = [next(run) for _ in range(4)]  # crosses the end of the first epoch
+    again = iter(make_loader(source, CONFIG, seed=3, batch_size=2, threads=1))
+    again.set_state(state)
+    for batch in expected:
+        same(next(again), batch)
+
+
+def test_seeds_and_epochs_differ(clips):
+    batches = list(make_loader(ClipList(clips), CONFIG, seed=0, batch_size=12, num_epochs=2))
+    other = next(iter(make_loader(ClipList(clips), CONFIG, seed=1, batch_size=12)))
+    assert len(batches) == 2
+    assert (batches[0]["frames"] != batches[1]["frames"]).any()
+    assert (batches[0]["frames"] != other["frames"]).any()
+
+
+def test_hosts_share_the_batches_of_one(clips):
+    source = ClipList(clips)
+    whole = iter(make_loader(source, CONFIG, seed=5, batch_size=6))
+    hosts = [iter(make_loader(source, CONFIG, seed=5, batch_size=3, shard_index=h, shard_count=2))
+             for h in (0, 1)]
+    for _ in range(3):
+        parts, batch = [next(host) for host in hosts], next(whole)
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], np.stack([p[name] for p in parts], 1).reshape(
+                batch[name].shape), err_msg=name)
+
+
+def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
+    records.write_clips(tmp_path, clips, shard_size=12)
+    intact = RecordedClips(tmp_path)
+
+    class Damaged(RecordedClips):
+        def open(self, index):
+            record = intact.open(index)
+            if index < 3:
+                record._fields["frames"] = np.zeros_like(record._fields["frames"])
+            return record
+
+    batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
+    assert len(batches) == 9
+    strict = dataclasses.replace(CONFIG, max_failures=2)
+    with pytest.raises(InputError, match="undecodable"):
+        list(make_loader(Damaged(tmp_path), strict, seed=0, batch_size=4, num_epochs=3))
+    with pytest.raises(record.DecodeError, match="frame 0"):
+        Damaged(tmp_path).read(1)
+    with pytest.raises(record.DecodeError, match="not a clip record"):
+        record.read_record(b"nonsense")
+
+
+@pytest.mark.parametrize("change", [{"frames": 0}, {"expand_probability": 1.5}, {"kind_weights": (1.0,)},
+                                    {"margin": (3, 1)}])
+def test_contradictory_numbers_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        DataConfig(**change)
+
+
+def test_a_loader_without_a_batch_is_refused(clips):
+    with pytest.raises(InputError, match="batch_size"):
+        make_loader(ClipList(clips), CONFIG, seed=0, batch_size=20, num_epochs=1)
