@@ -1,0 +1,105 @@
+"""Durian (arXiv 2509.04434), in two sizes.
+
+    durian train --config=configs/durian.py:tiny,stage=codec --workdir=runs/tiny-codec
+    durian train --config=configs/durian.py:tiny,stage=1     --workdir=runs/tiny-1 \
+        --config.init_from=runs/tiny-codec
+    durian train --config=configs/durian.py:tiny,stage=2     --workdir=runs/tiny-2 \
+        --config.init_from=runs/tiny-1
+
+`tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` is the paper's model
+at 512 px. Both are the same code with other numbers.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
+    """A preset and a stage ("codec", "1" or "2"), such as "tiny,stage=1"."""
+    preset, *rest = arguments.split(",")
+    options = dict(option.split("=") for option in rest)
+    unknown = set(options) - {"stage"}
+    if preset not in PRESETS or unknown:
+        raise ValueError(f"expected PRESET,stage=STAGE with a preset of {sorted(PRESETS)}, got {arguments!r}")
+    config = base()
+    config.stage = options.get("stage", "1")
+    PRESETS[preset](config)
+    return config
+
+
+def base() -> ConfigDict:
+    """What every preset starts from."""
+    return ConfigDict({
+        "stage": "1",
+        "seed": 0,
+        "init_from": "",            # workdir of a run, or folder of a checkpoint; "": fresh parameters
+        # Length and logging, in steps.
+        "total_steps": 60_000,      # Durian, section 4.1: 60,000 for each stage
+        "log_every": 50,
+        "checkpoint_every": 500,
+        "sample_every": 500,        # 0: no sample sheets
+        # Optimiser.
+        "optimizer": "adamw",       # or "muon"
+        "learning_rate": 1e-5,
+        "final_learning_rate": 1e-5,
+        "warmup_steps": 500,
+        "decay_steps": 0,           # cosine decay over the last so many steps
+        "weight_decay": 0.01,
+        "gradient_clip": 1.0,
+        "average_decay": 0.9999,    # of the moving average of the weights
+        # Batch.
+        "batch_size": 32,           # clips
+        "data_workers": 0,          # processes that make batches; 0: threads
+        # Loss.
+        "guidance_dropout": 0.1,    # probability that a clip sees no reference
+        "codec_noise": 0.1,         # stage codec: disturbance of the latents
+        "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0},
+        "source": {"synthetic_clips": 100_000, "synthetic_frames": 16, "records": "", "weights": ()},
+        "data": {"frames": 1, "attributes": 1},
+        "model": {},
+    })
+
+
+def tiny(config: ConfigDict) -> None:
+    """128 px, about 10 M parameters, trained from nothing on a CPU."""
+    config.model = {
+        "image_size": 128, "max_frames": 16, "temporal_heads": 4, "keypoint_patch": 4, "keypoint_channels": (64,),
+        "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
+                  "latent_channels": 16, "norm_groups": 8},
+        "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
+                 "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
+    }
+    # Predicting clean latents, with little weight on little noise, suits a small budget best.
+    config.objective = {"schedule": "flow", "prediction": "sample", "time_power": 0.6, "region_weight": 1.0}
+    config.source.synthetic_clips, config.source.synthetic_frames = 20_000, 12
+    config.optimizer, config.learning_rate, config.final_learning_rate = "muon", 3e-3, 6e-5
+    config.weight_decay, config.warmup_steps = 0.0, 100
+    config.average_decay = 0.998
+    config.sample_every = 250
+    config.checkpoint_every = 250
+    config.log_every = 25
+    if config.stage == "codec":
+        config.batch_size, config.data.frames = 16, 2
+        config.total_steps, config.decay_steps = 500, 350
+    elif config.stage == "1":
+        config.batch_size, config.data.frames = 8, 3  # three images of a person share the references
+        config.total_steps, config.decay_steps = 6000, 3000
+    else:
+        config.batch_size, config.data.frames, config.data.max_stride = 4, 8, 1
+        config.total_steps, config.decay_steps, config.learning_rate = 500, 300, 2e-3
+
+
+def sd15(config: ConfigDict) -> None:
+    """The paper's size: Stable Diffusion 1.5 at 512 px."""
+    config.model = {
+        "image_size": 512, "max_frames": 16, "temporal_heads": 8, "keypoint_patch": 1,
+        "keypoint_channels": (32, 96, 256), "dtype": "bfloat16",
+        "codec": {"patch": 1, "encoder_channels": (64, 128, 256, 256), "decoder_channels": (128, 256, 512, 512),
+                  "layers": 2, "latent_channels": 4, "norm_groups": 32},
+        "unet": {"channels": (320, 640, 1280, 1280), "layers": 2, "attention": (True, True, True, False),
+                 "heads": (8, 8, 8, 8), "context_dim": 768, "feedforward_multiplier": 4, "norm_groups": 32,
+                 "positions": False},
+    }
+    config.data.frames = 1 if config.stage == "1" else 16
+
+
+PRESETS = {"tiny": tiny, "sd15": sd15}

@@ -1,0 +1,88 @@
+"""One batch of clips from noise: the references once, then every denoising step in one compiled function."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from durian_jax.diffusion import Objective, sample
+from durian_jax.models import Durian, DurianConfig, compose, interpolate
+from durian_jax.models.parameters import variables
+from durian_jax.weights import Checkpoint
+
+# What a batch needs for sampling: the training batch without `frames`.
+FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid")
+
+
+def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], *, steps: int = 8, guidance_scale: float = 1.0,
+             seed: int = 0, sampler: str = "ddim", blend: np.ndarray | None = None, temporal: bool = True
+             ) -> np.ndarray:
+    """Animate B portraits.
+
+    Args:
+        checkpoint: the model.
+        batch: `FIELDS`, float32, shapes as in training; `keypoints` (B, F, K, 3) gives F.
+        steps: evaluations of the model.
+        guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
+        seed: noise. The noise of frame f depends on (seed, f) only, so that a longer clip starts alike.
+        sampler: see `diffusion.SAMPLERS`.
+        blend: (B, A) weights summing to 1: interpolate between the attributes instead of composing them.
+        temporal: False leaves out the motion modules (a model after stage 1).
+
+    Returns:
+        (B, F, H, W, 3) uint8.
+    """
+    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS}
+    images = _generate(checkpoint.params, batch, jnp.float32(guidance_scale), jnp.uint32(seed),
+                       None if blend is None else jnp.asarray(blend, jnp.float32),
+                       config=checkpoint.config, objective=checkpoint.objective, steps=steps, sampler=sampler,
+                       guided=guidance_scale != 1.0, temporal=temporal)
+    return np.asarray(images)
+
+
+def to_uint8(images: jax.Array) -> jax.Array:
+    """[-1, 1] -> 0..255."""
+    return jnp.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(jnp.uint8)
+
+
+@partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal"))
+def _generate(params, batch, guidance_scale, seed, blend, *, config: DurianConfig, objective: Objective, steps: int,
+              sampler: str, guided: bool, temporal: bool):
+    b, f = batch["keypoints"].shape[:2]
+    side = config.latent_size
+
+    def run(m: Durian):
+        features = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                       batch["attribute_masks"])
+        references = m.project_references(features)
+        valid = batch["attribute_valid"]
+        selection = compose(valid) if blend is None else interpolate(valid, blend)
+        keypoints = m.encode_keypoints(batch["keypoints"])
+
+        def predict_clean(z, t):
+            times = jnp.full((b, f), t)
+            prediction = m.denoise(z, 1000 * times, keypoints, references, selection, temporal=temporal)
+            clean = objective.to_clean(prediction, z, times)
+            if guided:
+                # No references, hence no reference attention: the unconditional half is the cheaper one.
+                free = objective.to_clean(m.denoise(z, 1000 * times, keypoints, temporal=temporal), z, times)
+                clean = free + guidance_scale * (clean - free)
+            return clean
+
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(f))
+        noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
+        noise = jnp.broadcast_to(noise, (b, *noise.shape))
+        return to_uint8(m.decode(sample(predict_clean, noise, objective.noise_schedule, sampler, steps)))
+
+    return Durian(config).apply(variables(params), method=run)
+
+
+def reconstruct(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
+    """Images (M, H, W, 3) in [-1, 1] through the codec and back, as uint8: the best any sample can be."""
+    return np.asarray(_reconstruct(checkpoint.params, jnp.asarray(images), config=checkpoint.config))
+
+
+@partial(jax.jit, static_argnames="config")
+def _reconstruct(params, images, *, config: DurianConfig):
+    return to_uint8(Durian(config).apply(variables(params), method=lambda m: m.decode(m.encode(images))))

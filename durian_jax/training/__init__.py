@@ -1,0 +1,1 @@
+"""Training: train state, step, checkpoints, loop."""

@@ -1,0 +1,29 @@
+"""`durian train`: command line to config to loop."""
+
+from absl import flags
+from ml_collections import config_flags
+
+from durian_jax.errors import InputError
+
+
+def run(argv: list[str]) -> None:
+    """Train as the arguments say.
+
+    Args:
+        argv: `--config=configs/durian.py:tiny,stage=1 --workdir=DIR [--config.FIELD=VALUE ...]`.
+
+    Raises:
+        InputError: a missing or unknown flag or field.
+    """
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET,stage=STAGE", flag_values=values)
+    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    try:
+        values(["durian train", *argv])
+    except (flags.Error, FileNotFoundError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"durian train: {error}. Example: durian train --config=configs/durian.py:tiny,stage=1 "
+                         f"--workdir=runs/tiny1 --config.total_steps=1000") from error
+    if values.workdir is None or config.value is None:
+        raise InputError("durian train needs --config=configs/durian.py:PRESET,stage=STAGE and --workdir=DIR")
+    from durian_jax.training.loop import train
+    train(config.value, values.workdir)

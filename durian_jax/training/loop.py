@@ -1,0 +1,135 @@
+"""The training loop: it schedules, the step computes."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from durian_jax.data import DataConfig, make_loader
+from durian_jax.diffusion import Objective
+from durian_jax.errors import InputError
+from durian_jax.models import DurianConfig
+from durian_jax.models.parameters import FlatParams, init_params
+from durian_jax.training.checkpoints import RunCheckpoints, load_params
+from durian_jax.training.metrics import MetricsWriter
+from durian_jax.training.optimizer import make_optimizer
+from durian_jax.training.samples import sample_sheet
+from durian_jax.training.sources import make_source
+from durian_jax.training.state import STAGES, create_state
+from durian_jax.training.step import make_train_step
+from durian_jax.video import write_image
+from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, strict_update
+
+
+def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
+    """Fresh parameters, overwritten by those of `config.init_from` where it names a run or checkpoint.
+
+    A checkpoint must hold every parameter of the model with its shape; one written before a stage holds
+    that stage's fresh parameters, so that there is no exception to make.
+    """
+    params = init_params(model, config.seed)
+    if not config.init_from:
+        return params
+    path = Path(config.init_from)
+    loaded = load_params(path) if (path / "checkpoints").is_dir() else load_checkpoint(config.init_from).params
+    return strict_update(params, loaded, config.init_from)
+
+
+def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
+    """The typed parts of a config.
+
+    Raises:
+        InputError: a contradiction, before anything expensive starts.
+    """
+    if config.stage not in STAGES:
+        raise InputError(f"unknown stage {config.stage!r}; expected one of {', '.join(STAGES)}")
+    for field in ("total_steps", "batch_size", "checkpoint_every", "log_every"):
+        if config[field] < 1:
+            raise InputError(f"{field} must be at least 1, got {config[field]}")
+    model = DurianConfig.from_dict(config.model.to_dict())
+    data = DataConfig(**{**config.data.to_dict(), "image_size": model.image_size})
+    if config.stage == "2" and data.frames > model.max_frames:
+        raise InputError(f"data.frames={data.frames} exceeds model.max_frames={model.max_frames}")
+    return model, data, Objective(**config.objective.to_dict())
+
+
+def train(config: ConfigDict, workdir: str | Path) -> None:
+    """Train one stage, or go on with it: the same command resumes from the newest checkpoint.
+
+    Writes to `workdir`: checkpoints/, metrics.jsonl, tensorboard/, samples/, config.json and, at the
+    end, export/ (safetensors of the averaged weights, what `--checkpoint` takes).
+
+    Raises:
+        InputError: see `validate`; also a run of another model in `workdir`, and a loss that is not finite.
+    """
+    model, data, objective = validate(config)
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    check_same_run(workdir, config)
+    source = make_source(config.source, data)
+    loader = make_loader(source, data, seed=config.seed, batch_size=config.batch_size,
+                         worker_count=config.data_workers)
+    batches = iter(loader)
+
+    optimizer = make_optimizer(config)
+    checkpoints = RunCheckpoints(workdir)
+    start = checkpoints.latest_step or 0
+    state = create_state(initial_params(config, model), config.stage, optimizer)
+    if start:
+        state, data_state = checkpoints.restore(state)
+        batches.set_state(data_state)
+    step_function = make_train_step(config, model, objective, optimizer)
+    metrics = MetricsWriter(workdir, start)
+    since, waited, logged = time.monotonic(), 0.0, start
+
+    with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step") as bar:
+        for step in range(start + 1, config.total_steps + 1):
+            began = time.monotonic()
+            batch = next(batches)
+            waited += time.monotonic() - began
+            state, values = step_function(state, batch)
+            if step % config.log_every == 0 or step == config.total_steps:
+                values = {name: float(value) for name, value in values.items()}
+                if not np.isfinite(values["loss"]):
+                    raise InputError(f"the loss is {values['loss']} between steps {logged + 1} and {step}; the last "
+                                     f"good checkpoint is of step {checkpoints.latest_step}. Lower learning_rate "
+                                     f"or gradient_clip and start the command again.")
+                now = time.monotonic()
+                timing = {"seconds_per_step": (now - since) / (step - logged),
+                          "data_seconds_per_step": waited / (step - logged)}
+                metrics.scalars(step, {**values, **timing})
+                since, waited, logged = now, 0.0, step
+                bar.set_postfix(loss=f"{values['loss']:.4f}")
+            if step % config.checkpoint_every == 0 or step == config.total_steps:
+                checkpoints.save(state, batches.get_state())
+            if config.sample_every and step % config.sample_every == 0:
+                sheet = sample_sheet(current_checkpoint(config, model, state), batch, stage=config.stage)
+                write_image(workdir / "samples" / f"{step:07d}.png", sheet)
+                metrics.image(step, "samples", sheet)
+            bar.update()
+    checkpoints.close()
+    metrics.close()
+    save_checkpoint(workdir / "export", current_checkpoint(config, model, state))
+
+
+def current_checkpoint(config: ConfigDict, model: DurianConfig, state) -> Checkpoint:
+    """The averaged weights of a state, as inference takes them."""
+    return Checkpoint(model, Objective(**config.objective.to_dict()), {**state.frozen, **state.average})
+
+
+def check_same_run(workdir: Path, config: ConfigDict) -> None:
+    """Refuse to go on with a run whose model or stage was another; record the config of a new one."""
+    path = workdir / "config.json"
+    fixed = {name: json.loads(config.to_json())[name] for name in ("stage", "model", "objective", "optimizer")}
+    if path.exists():
+        before = {name: json.loads(path.read_text())[name] for name in fixed}
+        changed = [name for name in fixed if fixed[name] != before[name]]
+        if changed:
+            raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: {before[changed[0]]} instead "
+                             f"of {fixed[changed[0]]}; choose another --workdir")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2))
+    temporary.replace(path)

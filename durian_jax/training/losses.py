@@ -1,0 +1,72 @@
+"""The loss of each stage: parameters and batch in, a number out.
+
+Axis letters: B clips, F frames, A attributes, H x W pixels, h x w latents, c latent channels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from durian_jax.diffusion import Objective
+from durian_jax.models import Durian, DurianConfig, compose
+
+
+def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Array, noise: float
+               ) -> tuple[jax.Array, dict]:
+    """Reconstruction of frames: absolute error of pixels and of their gradients.
+
+    The latents are held near zero mean and unit variance by a penalty, which spares a stored scale,
+    and are disturbed before decoding, which teaches the decoder to forgive the denoiser's errors.
+
+    Args:
+        noise: standard deviation of that disturbance.
+
+    Returns:
+        The loss and its parts.
+    """
+    model = Durian(config)
+    frames = batch["frames"]
+    latents = model.apply(variables, frames, method=model.encode)
+    disturbed = latents + noise * jax.random.normal(key, latents.shape)
+    decoded = model.apply(variables, disturbed, method=lambda m, x: m.codec.decode(x))
+    difference = decoded - frames
+    pixels = jnp.mean(jnp.abs(difference))
+    gradients = jnp.mean(jnp.abs(jnp.diff(difference, axis=-2))) + jnp.mean(jnp.abs(jnp.diff(difference, axis=-3)))
+    axes = tuple(range(latents.ndim - 1))
+    moments = jnp.mean(latents.mean(axes) ** 2 + (latents.var(axes) - 1) ** 2)
+    return pixels + gradients + 0.05 * moments, {"pixels": pixels, "gradients": gradients, "moments": moments}
+
+
+def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, batch: dict, key: jax.Array,
+                   temporal: bool, guidance_dropout: float) -> tuple[jax.Array, dict]:
+    """Self-reconstruction of a clip from its two references (Durian, section 3.3).
+
+    Args:
+        temporal: stage 2. The frames of a clip then share their diffusion time, as in sampling; in
+            stage 1 they are independent images of one person.
+        guidance_dropout: probability that a clip sees no reference at all (classifier-free guidance).
+
+    Returns:
+        The loss and its parts.
+    """
+    model = Durian(config)
+    b, f = batch["frames"].shape[:2]
+    noise_key, time_key, drop_key = jax.random.split(key, 3)
+    times = objective.sample_times(time_key, (b, 1 if temporal else f))
+    times = jnp.broadcast_to(times, (b, f))
+
+    def forward(m: Durian):
+        clean = jax.lax.stop_gradient(m.encode(batch["frames"]))
+        noise = jax.random.normal(noise_key, clean.shape)
+        noisy = objective.noise_schedule.add_noise(clean, noise, times)
+        features = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                       batch["attribute_masks"])
+        selection = compose(batch["attribute_valid"])
+        keep = jax.random.uniform(drop_key, (b, 1, 1)) >= guidance_dropout
+        selection = selection.replace(valid=selection.valid & keep)
+        prediction = m.denoise(noisy, 1000 * times, m.encode_keypoints(batch["keypoints"]),
+                               m.project_references(features), selection, temporal=temporal)
+        return prediction, clean, noise
+
+    prediction, clean, noise = model.apply(variables, method=forward)
+    region = jax.image.resize(batch["portrait_mask"], (b, *clean.shape[2:4], 1), "linear")[:, None]
+    return objective.loss(prediction, clean, noise, times, region), {}

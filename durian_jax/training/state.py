@@ -1,0 +1,53 @@
+"""Train state: which parameters train, their optimiser and their moving average.
+
+A stage is a set of parameter paths.
+"""
+
+import re
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from durian_jax.models.parameters import FlatParams
+
+# Stage -> pattern of the parameter paths that it trains; the others stay as they are and have no
+# optimiser state (Durian, section 3.3: stage 2 trains the temporal layers only).
+STAGES = {
+    "codec": r"codec/",
+    "1": r"(?!codec/)(?!.*motion_module)",
+    "2": r".*motion_module",
+}
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes, and the frozen parameters it needs.
+
+    Attributes:
+        step: number of updates made.
+        params: parameters of this stage.
+        frozen: the others.
+        average: exponential moving average of `params`: what is sampled from and exported.
+        optimizer_state: optax's.
+    """
+
+    step: jax.Array
+    params: FlatParams
+    frozen: FlatParams
+    average: FlatParams
+    optimizer_state: optax.OptState
+
+
+def split(params: FlatParams, stage: str) -> tuple[FlatParams, FlatParams]:
+    """(trained, frozen) parameters of a stage."""
+    trained = {path: x for path, x in params.items() if re.match(STAGES[stage], path)}
+    return trained, {path: x for path, x in params.items() if path not in trained}
+
+
+def create_state(params: FlatParams, stage: str, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step of a stage."""
+    trained, frozen = split(params, stage)
+    return TrainState(jnp.zeros((), jnp.int32), trained, frozen, jax.tree.map(jnp.copy, trained),
+                      optimizer.init(trained))
