@@ -81,8 +81,9 @@ def tiny(config: ConfigDict) -> None:
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 500, 350
     elif config.stage == "1":
-        config.batch_size, config.data.frames = 8, 3  # three images of a person share the references
-        config.total_steps, config.decay_steps = 6000, 3000
+        # Three images of a person share the references, in poses as different as the clip has.
+        config.batch_size, config.data.frames, config.data.max_stride = 8, 3, 5
+        config.total_steps, config.decay_steps = 3500, 1800
     else:
         config.batch_size, config.data.frames, config.data.max_stride = 4, 8, 1
         config.total_steps, config.decay_steps, config.learning_rate = 500, 300, 2e-3

@@ -81,16 +81,18 @@ class SyntheticClips:
     Drawing costs more than decoding: for training, write it to records once (`synthesize`).
     """
 
-    def __init__(self, split: str, count: int, frames: int, size: int, offset: int = 0, keep: int = 64):
+    def __init__(self, split: str, count: int, frames: int, size: int, offset: int = 0, fps: float = 25.0,
+                 keep: int = 64):
         """Args:
             split: "train", "validation" or "benchmark".
             count: number of clips.
             frames: T of each clip.
             size: H = W in pixels.
             offset: first person's index in the split.
+            fps: frames per second; fewer make the poses of a clip differ more.
             keep: drawn clips kept in memory.
         """
-        self._arguments = (split, count, frames, size, offset, keep)
+        self._arguments = (split, count, frames, size, offset, fps, keep)
         self._kept: OrderedDict[int, Clip] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -103,7 +105,7 @@ class SyntheticClips:
     def __getitem__(self, index: int) -> Clip:
         from durian_jax import synthetic  # only this source needs the renderer
 
-        split, count, frames, size, offset, keep = self._arguments
+        split, count, frames, size, offset, fps, keep = self._arguments
         index = range(count)[index]
         with self._lock:
             if index in self._kept:
@@ -111,7 +113,7 @@ class SyntheticClips:
                 return self._kept[index]
         number = offset + index
         clip = synthetic.render(synthetic.sample_person(split, number),
-                                synthetic.sample_motion(split, number, frames), size)
+                                synthetic.sample_motion(split, number, frames, fps), size)
         with self._lock:
             self._kept[index] = clip
             while len(self._kept) > keep:

@@ -12,7 +12,7 @@ from durian_jax.data.sources import SyntheticClips
 
 
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
-               first: int = 0, workers: int = 2, shard_size: int = 128, encoding: str = "png") -> dict:
+               first: int = 0, fps: float = 25.0, workers: int = 2, shard_size: int = 128, encoding: str = "png") -> dict:
     """Draws clips `first` .. `first + clips - 1` of a split into a folder of records.
 
     The bytes do not depend on the number of workers.
@@ -24,6 +24,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
         frames: T of each clip.
         size: H = W in pixels.
         first: index of the first person in the split.
+        fps: frames per second of the motion.
         workers: processes; 0 draws in this one.
         shard_size: clips a shard, the unit of work of a process.
         encoding: see `record.ENCODINGS`.
@@ -33,7 +34,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
     """
     directory = prepare_directory(directory)
     jobs = [(str(directory / shard_name(number)), split, first + start, min(shard_size, clips - start),
-             frames, size, encoding)
+             frames, size, fps, encoding)
             for number, start in enumerate(range(0, clips, shard_size))]
     shards: list[list[Outline]] = []
     with tqdm(total=clips, unit="clip", desc=f"drawing {split}") as bar:
@@ -49,13 +50,13 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
         else:
             collect(map(_draw_shard, jobs))
     return write_index(directory, shards, (size, size), {
-        "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames})
+        "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames, "fps": fps})
 
 
 def _draw_shard(job: tuple) -> list[Outline]:
     import cv2
 
     cv2.setNumThreads(1)  # the processes are the parallelism
-    path, split, first, count, frames, size, encoding = job
-    source = SyntheticClips(split, count, frames, size, offset=first, keep=1)
+    path, split, first, count, frames, size, fps, encoding = job
+    source = SyntheticClips(split, count, frames, size, offset=first, fps=fps, keep=1)
     return write_shard(Path(path), (source[i] for i in range(count)), encoding)

@@ -67,8 +67,8 @@ def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,
     clip_query = scaled.transpose(0, 3, 1, 2, 4).reshape(b, h, f * n, d)            # B H FN D
     own = jnp.einsum("bfhnd,bfshd->bfhns", frame_query, key, preferred_element_type=jnp.float32)
     groups, tokens = references.key.shape[1:3]
-    flat = lambda x: x.reshape(b, groups * tokens, h, d)
-    reference = jnp.einsum("bhqd,bshd->bhqs", clip_query, flat(references.key),
+    shape = (b, groups * tokens, h, d)
+    reference = jnp.einsum("bhqd,bshd->bhqs", clip_query, references.key.reshape(shape),
                            preferred_element_type=jnp.float32)
     own_max = own.max(-1)                                                           # B F H N
 
@@ -82,7 +82,7 @@ def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,
         weights = jnp.exp(logits - to_clip(highest)[..., None])
         total = own_weights.sum(-1) + to_frames(weights.sum(-1))
         mixed = jnp.einsum("bfhns,bfshd->bfhnd", own_weights.astype(value.dtype), value)
-        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype), flat(references.value)))
+        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype), references.value.reshape(shape)))
         return (mixed / total[..., None]).transpose(0, 1, 3, 2, 4).astype(value.dtype)
 
     blends = [attend(selection.valid[:, m]) * selection.weight[:, m, None, None, None, None]

@@ -123,6 +123,8 @@ class Durian(nn.Module):
         """Touch every parameter once, for initialisation; arguments as in the training batch."""
         latents = self.encode(frames)
         self.decode(latents)
-        features = self.encode_references(portrait, portrait_mask, attributes, attribute_masks)
+        width = self.config.unet.context_dim
+        context = None if width is None else jnp.zeros((frames.shape[0], 1, width))
+        features = self.encode_references(portrait, portrait_mask, attributes, attribute_masks, context, context)
         return self.denoise(latents, jnp.zeros(frames.shape[:2]), self.encode_keypoints(keypoints),
-                            self.project_references(features), compose(attribute_valid), temporal=True)
+                            self.project_references(features), compose(attribute_valid), context, temporal=True)
