@@ -1,0 +1,1 @@
+"""Ordinary pictures and videos in, annotated clips and records out."""

@@ -1,0 +1,285 @@
+"""Which pixels of a clip show hair, glasses, beard or hat, and whether each is there at all.
+
+Heuristics from geometry (`faces.regions`), the person's outline and the colours of the whole clip: good
+enough to train on and to transfer from, with a small model. A face-parsing network is the better, heavier
+way. Glasses and beard masks are regions of the face, so some skin comes along; hair and hat masks follow
+the picture.
+
+T frames, H x W pixels. u and v are face coordinates (`faces.regions.FaceFrame`).
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.regions import (
+    FaceFrame,
+    beard_region,
+    brow_height,
+    face_frame,
+    fill_polygon,
+    glasses_region,
+    lips,
+    neck,
+    oval,
+)
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, POSITION
+from durian_jax.faces.warp import similarity, warp_image
+
+# Bins a Lab channel in the colour statistics.
+_BINS = 24
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How surely a clip shows each kind, in units of the threshold: 1 and more counts as present."""
+
+    hair: float
+    glasses: float
+    beard: float
+    hat: float
+
+    def present(self) -> tuple[str, ...]:
+        """The kinds judged present."""
+        return tuple(kind for kind in ATTRIBUTE_KINDS if getattr(self, kind) >= 1)
+
+
+def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
+                    known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
+    """What each pixel of a clip of one person shows.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        keypoints: (T, K, 3) normalised.
+        person: (T, H, W) uint8, how surely a pixel shows a person (0..255).
+        known: kinds that are certainly there. Given, a hat not among them is certainly absent (evidence
+            for hats is weak: a pink wig passes for one); other kinds are judged as ever.
+
+    Returns:
+        masks (T, H, W) uint8 as in `Clip.masks`, and the evidence.
+    """
+    height, width = frames.shape[1:3]
+    faces = [face_frame(points, height, width) for points in keypoints]
+    lab = np.stack([cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 0.006 * width), cv2.COLOR_RGB2LAB)
+                    for frame in frames])
+    covered, covering = head_covering(lab, faces, person)
+    evidence = Evidence(hair=covered / _COVERED, glasses=glasses_evidence(frames, faces),
+                        beard=beard_evidence(lab, faces), hat=hat_evidence(lab, faces, covering))
+    present = set(evidence.present())
+    if known is not None:
+        present = (present - {"hat"}) | set(known)
+    found = {"hair": covering, "glasses": np.stack([glasses_region(face) for face in faces]),
+             "beard": np.stack([beard_region(face) for face in faces])}
+    if "hat" in present:
+        # A hat covers the head from the brows up; what hangs out below it is hair.
+        found["hat"] = covering & np.stack([face.v > brow_height(face) - 0.06 for face in faces])
+        covered, found["hair"] = head_covering(lab, faces, person, found["hat"])
+        evidence = replace(evidence, hair=covered / _COVERED)
+        if evidence.hair < 1 and "hair" not in (known or ()):
+            present.discard("hair")
+    if "glasses" in present:
+        # Glasses are worn in front of hair.
+        found["hair"] = found["hair"] & ~found["glasses"]
+    masks = np.zeros(frames.shape[:3], np.uint8)
+    for kind in present:
+        masks[found[kind]] |= attribute_bit(kind)
+    return masks, evidence
+
+
+# --- hair, or whatever covers the head ----------------------------------------------------------------
+
+# Hair is present where at least this share of the band above the face does not look like skin.
+_COVERED = 0.3
+
+
+def head_covering(lab: np.ndarray, faces: list[FaceFrame], person: np.ndarray,
+                  hat: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """Hair and hat together: what is on and beside the head, is part of the person, and is no skin.
+
+    A colour model of the clip, seeded by the band right above the face contour and set against the colours
+    of skin, clothes and background, decides together with where hair can be.
+
+    Args:
+        lab: (T, H, W, 3) uint8, OpenCV's Lab.
+        faces: T face frames.
+        person: (T, H, W) uint8.
+        hat: (T, H, W) bool, a hat found before: then only hair is sought, seeded beside the face.
+
+    Returns:
+        the share of the seed band that is not skin (0..1), and (T, H, W) bool masks.
+    """
+    inside = np.stack([oval(face) for face in faces])
+    brow = np.array([brow_height(face) for face in faces])[:, None, None]
+    u, v = np.stack([face.u for face in faces]), np.stack([face.v for face in faces])
+    outside = np.stack([cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) / face.unit
+                        for mask, face in zip(inside, faces, strict=True)])
+    features = np.stack([glasses_region(face) | lips(face) for face in faces])
+    body = person > 128
+    skin_sample = inside & (v < brow) & ~features
+    seeds = (person > 200) & ~inside & (outside > 0.03) & (outside < 0.2)
+    seeds &= v > 0.12 if hat is None else (v > -0.5) & (v < brow) & ~hat
+    skin_like = _distance_to(lab, lab[skin_sample]) < _SKIN_DISTANCE
+    covered = float((seeds & ~skin_like).sum() / max(seeds.sum(), 1))
+    if covered < 0.5 * _COVERED:
+        return covered, np.zeros(lab.shape[:3], bool)
+
+    bins = _bin_index(lab)
+    clothes_sample = body & (v < -1.0) & (np.abs(u) < 0.7)
+    prior = _hair_prior(inside, outside, u, v, brow, np.stack([neck(face) for face in faces]))
+    if hat is not None:
+        prior = np.where(hat, -50, prior)
+    certainty = np.clip(person.astype(np.float32), 5, 250) / 255
+    # The outline can speak against hair, never for it: skin is a person too.
+    prior = prior + np.minimum(np.log(certainty / (1 - certainty)), 0)
+    foreground, hair = seeds & ~skin_like, None
+    skin_light = np.median(lab[skin_sample][:, 0])
+    if np.median(lab[foreground][:, 0]) < skin_light - 15:
+        # Dark hair: what shines on the forehead is skin, even where no sample of skin shines so.
+        prior = np.where(inside & (lab[..., 0] > skin_light - 8), -5, prior)
+    for _ in range(2):
+        negatives = (0.5 * _histogram(bins[skin_sample]) + 0.25 * _histogram(bins[clothes_sample])
+                     + 0.25 * _histogram(bins[person < 40]))
+        if hat is not None:
+            negatives = 0.5 * negatives + 0.5 * _histogram(bins[hat])
+        ratio = np.log((_histogram(bins[foreground]) + 1e-5) / (negatives + 1e-5))
+        hair = np.stack([cv2.GaussianBlur(layer, (0, 0), 0.006 * lab.shape[2])
+                         for layer in np.clip(ratio, -4, 4)[bins] + prior]) > 0
+        foreground = hair & (outside < 0.35) & (v > -0.6)
+    if hat is not None:
+        hair &= ~hat
+    return covered, np.stack([_connected(mask, seed) for mask, seed in zip(hair, seeds, strict=True)])
+
+
+# Distance from the skin's mean, in standard deviations, below which a colour passes for skin.
+_SKIN_DISTANCE = 3.0
+
+
+def _hair_prior(inside, outside, u, v, brow, below_chin) -> np.ndarray:
+    """(T, H, W) log-odds of hair from the place alone; distances in face heights."""
+    prior = np.where(outside < 0.3, 1.2, 1.2 - 6 * (outside - 0.3))
+    # Long hair falls beside the neck; the further down, the likelier it is clothing.
+    prior = prior - 2.2 * np.clip(-0.25 - v, 0, None) - 4.0 * np.clip(-1.1 - v, 0, None)
+    prior = np.where(below_chin, -4.0, prior)
+    # Fringes: the forehead is skin unless its colour says otherwise.
+    prior = np.where(inside, np.where(v > brow + 0.03, -0.5, -np.inf), prior)
+    return np.maximum(prior, -50).astype(np.float32)
+
+
+def _distance_to(lab: np.ndarray, sample: np.ndarray) -> np.ndarray:
+    """(T, H, W) Mahalanobis distance of each pixel's colour to a sample of (N, 3) colours."""
+    sample = sample.astype(np.float32)
+    centre = np.median(sample, axis=0)
+    # The darker and lighter tails are shadows, highlights and beards.
+    near = sample[np.abs(sample[:, 0] - centre[0]) < 40]
+    covariance = np.cov((near if len(near) > 50 else sample).T) + np.diag([40.0, 6.0, 6.0])
+    away = lab.astype(np.float32) - centre
+    return np.sqrt(np.einsum("thwi,ij,thwj->thw", away, np.linalg.inv(covariance).astype(np.float32), away))
+
+
+def _bin_index(lab: np.ndarray) -> np.ndarray:
+    level = lab.astype(np.int32) * _BINS // 256
+    return (level[..., 0] * _BINS + level[..., 1]) * _BINS + level[..., 2]
+
+
+def _histogram(bins: np.ndarray) -> np.ndarray:
+    """(_BINS ** 3,) smoothed share of each colour; flat where there is no sample."""
+    count = np.bincount(bins, minlength=_BINS ** 3).astype(np.float32).reshape((_BINS,) * 3)
+    if count.sum() < 20:
+        return np.full(_BINS ** 3, _BINS ** -3.0, np.float32)
+    for axis in range(3):
+        before, after = np.roll(count, 1, axis), np.roll(count, -1, axis)
+        count = 0.25 * before + 0.5 * count + 0.25 * after
+    return (count / count.sum()).reshape(-1)
+
+
+def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Parts of a mask that touch the seeds and are not specks; small holes closed."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    keep = np.unique(labels[seeds & (mask > 0)])
+    keep = keep[(keep > 0) & (stats[keep, cv2.CC_STAT_AREA] > 0.002 * mask.size)]
+    return np.isin(labels, keep)
+
+
+# --- evidence for the other kinds ---------------------------------------------------------------------
+
+# Thresholds set by hand on some 40 clips and photos: thick and thin rims are found, rimless glasses in
+# motion are missed, frowns and stubble pass for nothing.
+_BRIDGE_LINE, _DARK_MOUSTACHE, _DARK_CHIN = 4.7, 0.45, 0.5
+
+# The patch in which a bridge is looked for: this many pixels between the eyes' centres.
+_EYE_DISTANCE = 80
+_PATCH = (128, 192)
+
+
+def glasses_evidence(frames: np.ndarray, faces: list[FaceFrame]) -> float:
+    """How clearly a bar crosses the nose between the eyes, where a bare face is smooth."""
+    lines = [_bridge_line(frame, face) for frame, face in zip(frames, faces, strict=True)]
+    # A frown comes and goes, glasses stay: most frames must show the bar.
+    return float(np.percentile(lines, 35)) / _BRIDGE_LINE
+
+
+def _bridge_line(frame: np.ndarray, face: FaceFrame) -> float:
+    """Strength of the clearest line across the nose bridge, over that of the cheeks' texture."""
+    eyes = np.stack([face.points[GROUPS[name]].mean(axis=0) for name in ("right_eye", "left_eye")])
+    row, column = _PATCH[0] * 0.44, _PATCH[1] / 2
+    target = np.array([[column - _EYE_DISTANCE / 2, row], [column + _EYE_DISTANCE / 2, row]])
+    matrix = similarity(eyes, target)
+    grey = warp_image(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), matrix, "replicate", _PATCH).astype(np.float32)
+    grey = cv2.GaussianBlur(grey, (0, 0), 0.8)
+    grey /= np.median(grey[30:110, 30:160]) / 100 + 0.2
+    # Second difference down the picture: answers to a horizontal bar, dark or bright, not to a slope.
+    bar = np.zeros_like(grey)
+    bar[4:-4] = grey[4:-4] - 0.5 * (grey[:-8] + grey[8:])
+    nose = matrix[:, :2] @ face.points[POSITION[168]] + matrix[:, 2]
+    centre, half = int(np.clip(round(float(nose[0])), 70, 122)), 8
+    window, strongest = bar[40:80, centre - half:centre + half + 1], 0.0
+    for tilt in np.linspace(-0.25, 0.25, 7):
+        shear = np.array([[1, 0, 0], [tilt, 1, -tilt * half]], np.float32)
+        rows = cv2.warpAffine(window, shear, window.shape[::-1], borderMode=cv2.BORDER_REPLICATE)[5:-5]
+        strongest = max(strongest, float(np.abs(np.median(rows, axis=1)).max()))
+    texture = np.median(np.abs(np.concatenate([bar[90:110, 40:70], bar[90:110, 122:152]])))
+    return strongest / (float(texture) + 0.5)
+
+
+def beard_evidence(lab: np.ndarray, faces: list[FaceFrame]) -> float:
+    """How much darker than the cheeks the upper lip or the chin is; light beards are missed."""
+    shares = []
+    for lightness, face in zip(lab[..., 0], faces, strict=True):
+        def at(*indices, points=face.points):
+            return points[[POSITION[index] for index in indices]]
+        shape = lightness.shape
+        # Cheek: between eye, nose wing and ear lobe.
+        spots = [(at(*corner) * [[0.35], [0.35], [0.3]]).sum(axis=0)
+                 for corner in ((145, 129, 132), (374, 358, 361))]
+        cheeks = np.zeros(shape, np.uint8)
+        for x, y in spots:
+            cv2.circle(cheeks, (int(x), int(y)), max(1, round(0.06 * face.unit)), 1, -1)
+        moustache = fill_polygon(at(98, 2, 327, 270, 0, 40), *shape)
+        chin = fill_polygon(at(91, 17, 321, 378, 152, 149), *shape)
+        samples = [lightness[mask > 0] for mask in (cheeks, moustache, chin)]
+        if all(len(sample) for sample in samples):
+            cheek, *rest = (float(np.median(sample)) for sample in samples)
+            shares.append([1 - part / max(cheek, 1) for part in rest])
+    if not shares:
+        return 0.0
+    moustache, chin = np.median(shares, axis=0)
+    return float(max(moustache / _DARK_MOUSTACHE, chin / _DARK_CHIN, 0))
+
+
+def hat_evidence(lab: np.ndarray, faces: list[FaceFrame], covering: np.ndarray) -> float:
+    """How far the colour on top of the head is from any natural hair's: blue, green or deep red.
+
+    Black, grey, white and brown hats pass for hair: say `known=("hat", ...)` where it matters.
+    """
+    above = np.stack([face.v > brow_height(face) for face in faces]) & covering
+    if not above.any():
+        return 0.0
+    lightness, red, yellow = np.median(lab[above], axis=0)
+    if lightness < 70:  # the hue of dark hair is noise
+        return 0.0
+    return float(max((128 - yellow) / 12, (128 - red) / 10, (red - 128) / 40, 0))

@@ -1,0 +1,94 @@
+"""Talks to MediaPipe, which runs in its own environment (`prepare.mediapipe_worker`)."""
+
+import struct
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.prepare.environment import find_annotator
+
+_WORKER = Path(__file__).with_name("mediapipe_worker.py")
+# Detectors look at 128..256 pixels; sending more than this through the pipe gains nothing.
+_LONGEST_SIDE = 1024
+
+
+class Annotator:
+    """A running MediaPipe process; a context manager. One serves any number of files in turn.
+
+    Raises:
+        InputError: the environment is missing or does not work.
+    """
+
+    def __init__(self):
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self._process = subprocess.Popen([str(find_annotator()), str(_WORKER)], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=self._log)
+        self._answer()
+
+    def __enter__(self) -> "Annotator":
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        self._log.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def mesh(self, image: np.ndarray, tracked: bool = False) -> np.ndarray | None:
+        """Face mesh of the largest face.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            tracked: the picture follows the one given before (a video).
+
+        Returns:
+            (478, 3) float32: x and y in pixels, depth on the same scale; None where no face is found.
+        """
+        scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
+        if scale < 1:
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        answer = self._ask(b"T" if tracked else b"M", image)
+        return np.frombuffer(answer, "<f4").reshape(-1, 3) / np.float32(scale) if answer else None
+
+    def person(self, image: np.ndarray) -> np.ndarray:
+        """(H, W) uint8: 0..255, how surely each pixel of an (H, W, 3) uint8 picture shows a person."""
+        return np.frombuffer(self._ask(b"P", image), np.uint8).reshape(image.shape[:2])
+
+    def reset(self) -> None:
+        """Forget the tracked face: the next frame belongs to another video or shot."""
+        self._ask(b"R", np.empty((0, 0, 3), np.uint8))
+
+    def _ask(self, op: bytes, image: np.ndarray) -> bytes:
+        try:
+            self._process.stdin.write(struct.pack("<cII", op, *image.shape[:2]))
+            self._process.stdin.write(np.ascontiguousarray(image).tobytes())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # The process is gone: reading its answer says why.
+        return self._answer()
+
+    def _answer(self) -> bytes:
+        head = self._process.stdout.read(4)
+        body = self._process.stdout.read(struct.unpack("<I", head)[0]) if len(head) == 4 else None
+        if body is None or len(body) < struct.unpack("<I", head)[0]:
+            self._process.wait()
+            self._log.seek(0)
+            words = self._log.read().decode(errors="replace").strip().splitlines()[-5:]
+            raise InputError("the face annotator stopped; run `durian annotator` to repair its environment. "
+                             "Its last words were:\n" + "\n".join(words))
+        return body

@@ -1,0 +1,111 @@
+"""Runs MediaPipe for `prepare.client`, in the annotator's environment. Not imported by the package.
+
+Messages on standard input and output, all integers little-endian:
+
+    request:  op (1 byte), height (uint32), width (uint32), then height*width*3 bytes of RGB
+    answer:   length (uint32), then so many bytes
+
+    op  answer
+    M   face mesh of a photo: 478*3 float32 (x, y, z in pixels of the picture), or empty: no face
+    T   the same for the next frame of a video, tracked from the last one
+    P   height*width bytes: how surely a pixel shows a person, 0..255
+    R   forget the tracked face (the request carries no pixels: height = width = 0); empty
+
+The answer to the start itself is one empty message: models are loaded.
+"""
+
+import os
+import struct
+import sys
+
+import numpy as np
+
+
+class Models:
+    """MediaPipe's face mesh, face detection and person segmentation, from the models in its wheel."""
+
+    def __init__(self):
+        from mediapipe import solutions
+
+        mesh = {"refine_landmarks": True, "min_detection_confidence": 0.5}
+        self._photo = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=4, **mesh)
+        self._tracker = solutions.face_mesh.FaceMesh(
+            static_image_mode=False, max_num_faces=1, min_tracking_confidence=0.5, **mesh)
+        # The mesh looks for near faces only; this one sees small, far ones.
+        self._far = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
+        self._person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
+
+    def mesh(self, image, tracked):
+        """(478, 3) float32 in pixels of the largest face, or None."""
+        return _largest((self._tracker if tracked else self._photo).process(image), image.shape)
+
+    def far_mesh(self, image):
+        """As `mesh`, for a face that covers little of the picture: found first, then looked at closely."""
+        found = self._far.process(image).detections
+        if not found:
+            return None
+        height, width = image.shape[:2]
+        boxes = [detection.location_data.relative_bounding_box for detection in found]
+        box = max(boxes, key=lambda b: b.width * b.height)
+        half = max(box.width * width, box.height * height)
+        x, y = (box.xmin + box.width / 2) * width, (box.ymin + box.height / 2) * height
+        left, right = max(int(x - half), 0), min(int(x + half), width)
+        top, bottom = max(int(y - half), 0), min(int(y + half), height)
+        if right - left < 16 or bottom - top < 16:
+            return None
+        crop = np.ascontiguousarray(image[top:bottom, left:right])
+        points = _largest(self._photo.process(crop), crop.shape)
+        return None if points is None else points + np.array([left, top, 0], np.float32)
+
+    def person(self, image):
+        """(H, W) uint8: 255 where a person is certain."""
+        return np.rint(self._person.process(image).segmentation_mask * 255).astype(np.uint8)
+
+    def reset(self):
+        self._tracker.reset()
+
+
+def _largest(result, shape):
+    if not result.multi_face_landmarks:
+        return None
+    height, width = shape[:2]
+    faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark], np.float32)
+             for face in result.multi_face_landmarks]
+    return max(faces, key=lambda points: np.ptp(points[:, 1]))
+
+
+def serve(read, write):
+    """Answer requests until standard input ends."""
+    models = Models()
+    _send(write, b"")
+    while True:
+        header = read.read(9)
+        if len(header) < 9:
+            return
+        op, height, width = struct.unpack("<cII", header)
+        pixels = read.read(height * width * 3)
+        image = np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+        if op == b"R":
+            models.reset()
+            _send(write, b"")
+        elif op == b"P":
+            _send(write, models.person(image).tobytes())
+        else:
+            points = models.mesh(image, tracked=op == b"T")
+            if points is None:
+                points = models.far_mesh(image)
+            _send(write, b"" if points is None else points.astype("<f4").tobytes())
+
+
+def _send(write, payload):
+    write.write(struct.pack("<I", len(payload)) + payload)
+    write.flush()
+
+
+if __name__ == "__main__":
+    # MediaPipe's libraries may print: the pipe is ours alone, their words go to standard error.
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    serve(sys.stdin.buffer, pipe)

@@ -1,0 +1,203 @@
+"""Pictures and video: what is written comes back, equal input gives equal bytes, bad files are named."""
+
+import os
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from durian_jax.errors import InputError
+from durian_jax.video import iterate_video, probe_video, read_image, read_video, write_image, write_video
+
+
+def moving_ramp(frames=12, height=48, width=64):
+    """(T, H, W, 3) smooth colours that H.264 keeps well."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return np.stack([np.stack([x * 200 + 2 * t, y * 200 + 20, (x + y) * 100 + t], -1)
+                     for t in range(frames)]).astype(np.uint8)
+
+
+def with_sound(path, frames, fps=25, seconds=2.0, codec="aac"):
+    """A video whose sound is a 440 Hz tone."""
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=fps)
+        video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        sound = output.add_stream(codec, rate=44100)
+        for image in frames:
+            output.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(video.encode())
+        tone = np.sin(np.arange(int(44100 * seconds)) * 2 * np.pi * 440 / 44100)
+        layout, kind = ("stereo", "fltp") if codec == "aac" else ("mono", "s16")
+        samples = tone if kind == "fltp" else tone * 20000
+        samples = np.stack([samples] * (2 if layout == "stereo" else 1))
+        for start in range(0, samples.shape[1], 1024):
+            block = np.ascontiguousarray(samples[:, start:start + 1024],
+                                         np.float32 if kind == "fltp" else np.int16)
+            frame = av.AudioFrame.from_ndarray(block, format=kind, layout=layout)
+            frame.sample_rate, frame.pts = 44100, start
+            output.mux(sound.encode(frame))
+        output.mux(sound.encode())
+
+
+def test_round_trip_keeps_frames_and_rate(tmp_path):
+    frames = moving_ramp()
+    write_video(tmp_path / "a.mp4", frames, 24.0)
+    back, fps = read_video(tmp_path / "a.mp4")
+    assert back.shape == frames.shape and back.dtype == np.uint8
+    assert fps == pytest.approx(24.0)
+    assert np.abs(back.astype(float) - frames).mean() < 2.0
+
+
+def test_odd_sides_gain_one_repeated_line(tmp_path):
+    frames = moving_ramp(4, 47, 63)
+    write_video(tmp_path / "a.mp4", frames, 25)
+    back, _ = read_video(tmp_path / "a.mp4")
+    assert back.shape == (4, 48, 64, 3)
+    assert np.abs(back[:, :47, :63].astype(float) - frames).mean() < 2.5
+
+
+def test_same_input_same_bytes(tmp_path):
+    with_sound(tmp_path / "sound.mp4", moving_ramp(25))
+    for name in ("a.mp4", "b.mp4"):
+        write_video(tmp_path / name, iter(moving_ramp()), 29.97, audio_from=tmp_path / "sound.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4", "sound.mp4"]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("avi", "pcm_s16le")])
+def test_sound_is_kept_as_long_as_the_frames(tmp_path, suffix, codec):
+    source = tmp_path / f"sound.{suffix}"
+    with_sound(source, moving_ramp(50), codec=codec)
+    write_video(tmp_path / "a.mp4", moving_ramp(25), 25, audio_from=source)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        track = container.streams.audio[0]
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(track)])
+        assert track.codec_context.name == "aac"
+        assert len(samples) / track.rate == pytest.approx(1.0, abs=0.06)
+    spectrum = np.abs(np.fft.rfft(samples))
+    peak = np.fft.rfftfreq(len(samples), 1 / 44100)[spectrum.argmax()]
+    assert peak == pytest.approx(440, abs=5)
+
+
+def test_silent_source_gives_silent_video(tmp_path):
+    write_video(tmp_path / "a.mp4", moving_ramp(), 25)
+    write_video(tmp_path / "b.mp4", moving_ramp(), 25, audio_from=tmp_path / "a.mp4")
+    assert not probe_video(tmp_path / "b.mp4").has_audio
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_rotation_metadata_is_honoured(tmp_path, degrees):
+    frames = np.full((5, 48, 64, 3), 30, np.uint8)
+    frames[:, :24, :32] = (230, 40, 40)  # the stored picture's top left is red
+    with av.open(str(tmp_path / "a.mp4"), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(degrees)
+        for image in frames:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    back, _ = read_video(tmp_path / "a.mp4")
+    expected = np.rot90(frames[0], degrees // 90)  # counterclockwise, as the metadata counts
+    assert back.shape[1:] == expected.shape
+    assert np.abs(back[0].astype(float) - expected).mean() < 6
+
+
+def test_max_frames_and_streaming(tmp_path):
+    write_video(tmp_path / "a.mp4", moving_ramp(12), 25)
+    assert len(read_video(tmp_path / "a.mp4", max_frames=5)[0]) == 5
+    assert sum(1 for _ in iterate_video(tmp_path / "a.mp4")) == 12
+    with pytest.raises(InputError, match="at least 1"):
+        read_video(tmp_path / "a.mp4", max_frames=0)
+
+
+def test_bad_videos_are_named(tmp_path):
+    write_video(tmp_path / "good.mp4", moving_ramp(60), 25)
+    data = (tmp_path / "good.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[:len(data) // 2])
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "words.mp4").write_text("no video\n" * 50)
+    (tmp_path / "words.txt").write_text("no video\n" * 50)
+    write_image(tmp_path / "still.png", moving_ramp(1)[0])
+    for name, words in {"none.mp4": "no such file", "cut.mp4": "not a readable video",
+                        "empty.mp4": "empty file", "words.mp4": "not a readable video",
+                        "words.txt": "expected a video", "still.png": "still picture", ".": "folder"}.items():
+        with pytest.raises(InputError, match=words) as error:
+            read_video(tmp_path / name)
+        assert str(tmp_path / name) in str(error.value)
+
+
+def test_a_file_that_lost_its_end_is_refused(tmp_path):
+    with av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "faststart"}) as output:
+        stream = output.add_stream("libx264", rate=25, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        noise = np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), np.uint8)
+        for image in noise:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    data = (tmp_path / "fast.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[:int(len(data) * 0.6)])
+    with pytest.raises(InputError, match="cut off|damaged"):
+        read_video(tmp_path / "cut.mp4")
+
+
+def test_unwritable_output_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        write_video(tmp_path / "file" / "a.mp4", moving_ramp(), 25)
+    with pytest.raises(InputError, match="no frame"):
+        write_video(tmp_path / "a.mp4", [], 25)
+    with pytest.raises(InputError, match=".mp4"):
+        write_video(tmp_path / "a.avi", moving_ramp(), 25)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_failed_writing_leaves_nothing(tmp_path):
+    def frames():
+        yield moving_ramp()[0]
+        raise RuntimeError("source failed")
+
+    with pytest.raises(RuntimeError):
+        write_video(tmp_path / "a.mp4", frames(), 25)
+    assert os.listdir(tmp_path) == []
+
+
+def test_images_round_trip_and_alpha_over_white(tmp_path):
+    image = moving_ramp(1)[0]
+    write_image(tmp_path / "a.png", image)
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
+    clear = np.dstack([image, np.where(np.arange(64) < 32, 0, 255)[None].repeat(48, 0)]).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "b.png"), clear[..., [2, 1, 0, 3]])
+    back = read_image(tmp_path / "b.png")
+    assert (back[:, :32] == 255).all() and np.array_equal(back[:, 32:], image[:, 32:])
+    cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
+    assert np.array_equal(read_image(tmp_path / "grey.png"), image[..., :1].repeat(3, -1))
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    image = moving_ramp(1)[0]
+    jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+    # TIFF header and one entry: Orientation (0x0112) = 6, to be turned clockwise by 90 degrees.
+    tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\0\0\0\0"
+    exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff
+    (tmp_path / "a.jpg").write_bytes(jpeg[:2] + exif + jpeg[2:])
+    back = read_image(tmp_path / "a.jpg")
+    assert back.shape == (64, 48, 3)
+    assert np.abs(back.astype(float) - np.rot90(image, -1)).mean() < 4
+
+
+def test_bad_pictures_are_named(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name in ("good.jpg", "good.png"):
+        write_image(tmp_path / name, image)
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut-{name}").write_bytes(data[:len(data) // 2])
+        with pytest.raises(InputError, match="cut off"):
+            read_image(tmp_path / f"cut-{name}")
+    write_video(tmp_path / "a.mp4", moving_ramp(), 25)
+    with pytest.raises(InputError, match="found a video"):
+        read_image(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="no such file"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(InputError, match="ends in"):
+        write_image(tmp_path / "a.xyz", image)
