@@ -2,12 +2,17 @@
 
 import os
 import sys
+from pathlib import Path
 
 # They double the speed of a training step on x86 CPUs (jax 0.10); other platforms ignore them.
 _CPU_FLAGS = "--xla_cpu_use_onednn=true --xla_cpu_experimental_onednn_custom_call=true"
 
 
 def configure() -> None:
-    """Set XLA's flags, unless the user has; to be called before anything imports jax."""
+    """Set XLA's flags and keep compiled functions on disk, unless the user has set these variables.
+
+    To be called before anything imports jax.
+    """
     if "jax" not in sys.modules:
         os.environ.setdefault("XLA_FLAGS", _CPU_FLAGS)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "durian" / "jax"))

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 
 from durian_jax.models.attention import KeyValues, ReferenceSet
 from durian_jax.models.config import UNetConfig
-from durian_jax.models.layers import conv, dense, group_norm, merge_frames, split_frames, timestep_embedding, zeros_init
+from durian_jax.models.layers import (
+    conv,
+    dense,
+    group_norm,
+    merge_frames,
+    split_frames,
+    timestep_embedding,
+    zeros_init,
+)
 from durian_jax.models.motion import MotionModule
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.transformer import SpatialTransformer

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -81,6 +82,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     if start:
         state, data_state = checkpoints.restore(state)
         batches.set_state(data_state)
+    # On the device from the first step on, or the step would be compiled a second time for its own output.
+    state = jax.device_put(state, jax.local_devices()[0])
     step_function = make_train_step(config, model, objective, optimizer)
     metrics = MetricsWriter(workdir, start)
     since, waited, logged = time.monotonic(), 0.0, start

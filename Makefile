@@ -1,0 +1,57 @@
+# `make demo` and `make test` work on an empty machine with Python 3.11 or 3.12 and a network.
+# Another Python: `make demo PYTHON=python3.12`. Another place for the environment: `make demo VENV=...`.
+
+SHELL := /bin/bash
+VENV ?= .venv
+ANNOTATOR := .venv-annotator
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test lint bench annotator clean
+
+help:
+	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
+	@echo "make test       install into $(VENV), run the whole test suite"
+	@echo "make lint       check style"
+	@echo "make bench      measure the speed of the parts"
+	@echo "make annotator  install the face annotator (an environment of its own)"
+	@echo "make clean      remove what the targets above have written"
+
+# Stamps: an environment is installed again only when what it is made from has changed.
+$(VENV)/python.stamp:
+	@if [ -z "$(PYTHON)" ]; then echo "durian: error: expected Python 3.11 or 3.12, found neither;" \
+		"install one or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/install.stamp
+	$(PIP) -e '.[test]'
+	@touch $@
+
+$(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-requirements.txt
+	$(BIN)/durian annotator --folder $(ANNOTATOR)
+	@touch $@
+
+demo: $(VENV)/install.stamp
+	$(BIN)/durian demo --out demo
+
+test: $(VENV)/test.stamp $(ANNOTATOR)/install.stamp
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+
+bench: $(VENV)/install.stamp
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+annotator: $(ANNOTATOR)/install.stamp
+
+clean:
+	rm -rf $(VENV) $(ANNOTATOR) demo runs build .cache .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,167 @@
+"""`durian demo`: what the model can do, on held-out procedural people with exact answers.
+
+Everything runs through two compiled functions, one that composes (transfers too: they have one attribute
+and an empty second slot) and one that interpolates.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from durian_jax.evaluation.report import sampling_settings
+from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
+from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.versions import versions
+from durian_jax.video import write_image, write_video
+from durian_jax.weights import load_checkpoint
+
+COMPOSITIONS = (("hair", "glasses"), ("hat", "beard"))
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_COLUMNS = ("portrait", "attribute", "driving", "result", "exact truth")
+_SLOTS = 2
+_BATCH = 5
+_SHEET_FRAME = 0.7  # which moment of a clip the contact sheet shows
+
+
+def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
+             steps: int | None = None, guidance_scale: float | None = None, seed: int = 0) -> dict:
+    """Transfers, compositions and an interpolation; writes videos, a sheet, a page and a report.
+
+    Args:
+        out: folder to write into; made if missing.
+        checkpoint: name of a shipped one, or a folder.
+        cases: transfers of each attribute kind.
+        frames: length of each clip, at most what the checkpoint's temporal layers know.
+        steps, guidance_scale, seed: of the sampler; None takes its defaults.
+
+    Returns:
+        The content of report.json.
+
+    Raises:
+        InputError: unknown checkpoint, or a folder that cannot be written.
+    """
+    started = time.perf_counter()
+    out = writable_folder(out)
+    model = load_checkpoint(checkpoint)
+    size, frames = model.config.image_size, min(frames, model.config.max_frames)
+    options = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
+
+    transfers = [transfer_case(kind, i, frames, size) for i in range(cases) for kind in ATTRIBUTE_KINDS]
+    compositions = [transfer_case(kinds, i, frames, size) for i, kinds in enumerate(COMPOSITIONS)]
+    with tqdm(total=-(-len(transfers + compositions) // _BATCH) + 1, desc="sampling", unit="batch") as bar:
+        results = _in_batches(model, transfers + compositions, bar, options)
+        blended = two_hairstyles(frames, size)
+        steps_between = sample(model, [blended] * len(ALPHAS), blend=[(1 - a, a) for a in ALPHAS], **options)
+        bar.update()
+
+    transfer_results, composition_results = results[:len(transfers)], results[len(transfers):]
+    scores = {kind: [score(case, result) for case, result in zip(transfers, transfer_results, strict=True)
+                     if case.attributes[0][0] == kind] for kind in ATTRIBUTE_KINDS}
+    summary = summarize(scores)
+
+    pages = _write_videos(out, transfers, transfer_results, compositions, composition_results, blended,
+                          steps_between)
+    write_image(out / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
+                                              blended, steps_between))
+    report = {"seconds": time.perf_counter() - started, "summary": summary,
+              "settings": {"cases": cases, "frames": frames,
+                           **sampling_settings(checkpoint, model, steps, guidance_scale, seed)},
+              "versions": versions()}
+    write_json(out / "report.json", report)
+    write_text(out / "index.html", _page(pages, report))
+    return report
+
+
+def two_hairstyles(frames: int, size: int) -> TransferCase:
+    """One person who is to wear a blend of two other people's hair."""
+    first, second = (transfer_case("hair", index, frames, size) for index in (100, 101))
+    return replace(first, attributes=(*first.attributes, *second.attributes))
+
+
+def _in_batches(model, cases: Sequence[TransferCase], bar: tqdm, options: dict) -> np.ndarray:
+    """Answers to all cases from one compiled function: equal batches, the last one filled up."""
+    results = []
+    for start in range(0, len(cases), _BATCH):
+        group = list(cases[start:start + _BATCH])
+        full = group + group[:1] * (_BATCH - len(group))
+        results.append(sample(model, full, slots=_SLOTS, **options)[:len(group)])
+        bar.update()
+    return np.concatenate(results)
+
+
+def _attribute_picture(case: TransferCase) -> np.ndarray:
+    return split_picture([photo.frames[0] for _, photo in case.attributes])
+
+
+def _name(case: TransferCase) -> str:
+    return " + ".join(kind for kind, _ in case.attributes)
+
+
+def _write_videos(out: Path, transfers, transfer_results, compositions, composition_results, blended,
+                  steps_between) -> list[dict]:
+    """Writes every mp4 and returns the page's sections."""
+    def video(file: str, case: TransferCase, result: np.ndarray) -> dict:
+        clips = (case.portrait.frames, _attribute_picture(case)[None], case.driving.frames, result,
+                 case.truth.frames)
+        # There and back again, so that the loop has no jump.
+        pages = there_and_back(side_by_side(list(zip(_COLUMNS, clips, strict=True))))
+        write_video(out / file, pages, case.truth.fps / 2)
+        region = score(case, result)["psnr_region"]
+        return {"file": file, "title": _name(case), "note": f"{region:.1f} dB in the region"}
+
+    sections = [
+        {"title": "Transfer",
+         "text": "One attribute of one person moves to another, who is animated by a third.",
+         "videos": [video(f"transfer_{_name(case)}_{i // len(ATTRIBUTE_KINDS)}.mp4", case, result)
+                    for i, (case, result) in enumerate(zip(transfers, transfer_results, strict=True))]},
+        {"title": "Composition", "text": "Two attributes from two people in one pass, without retraining.",
+         "videos": [video(f"compose_{_name(case).replace(' + ', '_')}.mp4", case, result)
+                    for case, result in zip(compositions, composition_results, strict=True)]}]
+    strip = side_by_side([(_share(a), clip) for a, clip in zip(ALPHAS, steps_between, strict=True)])
+    write_video(out / "interpolate_hair.mp4", there_and_back(strip), blended.truth.fps / 2)
+    sections.append({"title": "Interpolation",
+                     "text": "From one hairstyle to another, by blending the outputs of two attentions.",
+                     "videos": [{"file": "interpolate_hair.mp4", "title": "hair", "note": ""}]})
+    return sections
+
+
+def there_and_back(frames: np.ndarray) -> np.ndarray:
+    """A clip that ends where it began: forwards, then backwards."""
+    return np.concatenate([frames, frames[-2:0:-1]])
+
+
+def _share(alpha: float) -> str:
+    return {0.0: "first hairstyle", 1.0: "second hairstyle"}.get(alpha, f"{1 - alpha:.0%} + {alpha:.0%}")
+
+
+def demo_sheet(transfers, transfer_results, compositions, composition_results, blended,
+               steps_between) -> np.ndarray:
+    """The contact sheet: one moment of everything."""
+    def rows(cases, results):
+        return [(_name(case).replace(" + ", "\n+ "),
+                 (case.portrait.frames[0], _attribute_picture(case), *(
+                     clip[int(_SHEET_FRAME * len(clip))]
+                     for clip in (case.driving.frames, result, case.truth.frames))))
+                for case, result in zip(cases, results, strict=True)]
+
+    moment = [clip[int(_SHEET_FRAME * len(clip))] for clip in steps_between]
+    for i, (_, photo) in zip((0, -1), blended.attributes, strict=True):
+        moment[i] = with_inset(moment[i], photo.frames[0])
+    return draw_sheet("Durian-JAX", [
+        Section("Transfer", _COLUMNS, rows(transfers, transfer_results)),
+        Section("Composition", _COLUMNS, rows(compositions, composition_results)),
+        Section("Interpolation", [_share(a) for a in ALPHAS], [("hair", moment)])])
+
+
+def _page(sections: list[dict], report: dict) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("durian_jax.evaluation"), autoescape=True,
+                                     undefined=jinja2.StrictUndefined)
+    return environment.get_template("demo.html").render(
+        sections=sections, sheet="sheet.png", **report)

@@ -1,0 +1,99 @@
+"""How close a result is to the exact truth, and how sure a mean over cases is.
+
+T frames, H x W pixels. Pictures are uint8 RGB; every function measures one clip and returns one number,
+the mean over its frames.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from skimage.metrics import structural_similarity
+
+_LEVELS = 255.0
+# A perfect picture scores 100 dB instead of infinity, which no mean survives.
+_SMALLEST_ERROR = _LEVELS**2 * 1e-10
+
+
+def psnr(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, at most 100.
+
+    Args:
+        result, truth: (T, H, W, 3) uint8.
+        region: (T, H, W) bool, the pixels that count; all by default. Frames in which it is empty do not
+            count; NaN if it is empty in all.
+    """
+    squared = (result.astype(np.float64) - truth) ** 2
+    values = [10 * np.log10(_LEVELS**2 / max(error, _SMALLEST_ERROR))
+              for error in _frame_means(squared.mean(-1), region)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def ssim(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
+    """Structural similarity (Wang et al. 2004: Gaussian window of 1.5 px), -1 to 1; region as in `psnr`.
+
+    Inside a region it is the mean of the similarity map there, so that the window still sees the
+    surroundings.
+    """
+    maps = np.stack([
+        structural_similarity(a, b, channel_axis=-1, data_range=_LEVELS, gaussian_weights=True, sigma=1.5,
+                              use_sample_covariance=False, full=True)[1].mean(-1)
+        for a, b in zip(result, truth, strict=True)])
+    values = _frame_means(maps, region)
+    return float(np.mean(values)) if values else float("nan")
+
+
+def sharpness(result: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute image gradient of the result over the truth's: 1 = as sharp, 0 = flat.
+
+    A blurred mean scores well in PSNR; this is what it loses.
+    """
+    return _gradient(result) / max(_gradient(truth), 1e-6)
+
+
+def _gradient(frames: np.ndarray) -> float:
+    frames = frames.astype(np.float32)
+    return float(np.abs(np.diff(frames, axis=1)).mean() + np.abs(np.diff(frames, axis=2)).mean())
+
+
+def _frame_means(maps: np.ndarray, region: np.ndarray | None) -> list[float]:
+    """Mean of (T, H, W) maps inside the region, for each frame where there is any."""
+    if region is None:
+        return [float(m.mean()) for m in maps]
+    return [float(m[r].mean()) for m, r in zip(maps, region, strict=True) if r.any()]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over independent cases with its 95 % confidence interval (Student's t).
+
+    Attributes:
+        value: the mean; NaN without cases.
+        half_width: the interval is value +- half_width; NaN with fewer than two cases.
+        cases: how many were averaged (NaNs are left out).
+    """
+
+    value: float
+    half_width: float
+    cases: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.value - self.half_width, self.value + self.half_width
+
+
+def mean_of_cases(values) -> Mean:
+    """Mean over cases with its interval; cases without a value (NaN) do not count."""
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n < 2:
+        return Mean(float(values.mean()) if n else float("nan"), float("nan"), n)
+    half_width = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return Mean(float(values.mean()), float(half_width), n)
+
+
+def mean_of_means(means: list[Mean]) -> Mean:
+    """Unweighted mean of independent means; the half widths add in quadrature."""
+    half_width = np.sqrt(sum(m.half_width**2 for m in means)) / len(means)
+    return Mean(float(np.mean([m.value for m in means])), float(half_width), sum(m.cases for m in means))

@@ -1,0 +1,101 @@
+"""`durian evaluate`: the benchmark's figures as a table, a JSON file and a contact sheet."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.evaluation import transfer
+from durian_jax.evaluation.sheet import Section, draw_sheet
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import writable_file, write_json
+from durian_jax.inference.generate import generate
+from durian_jax.versions import versions
+from durian_jax.video import write_image
+from durian_jax.weights import load_checkpoint
+
+_COLUMNS = ("portrait", "attribute", "driving", "pasted", "result", "exact truth")
+
+
+def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", cases: int = 64,
+                        frames: int = 1, steps: int | None = None, guidance_scale: float | None = None,
+                        seed: int = 0, json_path: str | Path | None = None,
+                        sheet_path: str | Path | None = None, sheet_cases: int = 5) -> str:
+    """Runs a benchmark and writes what was asked for.
+
+    Args:
+        checkpoint: name of a shipped one, or a folder.
+        benchmark: "synthetic", see `evaluation.transfer`.
+        cases: transfers of each attribute kind.
+        frames: length of each.
+        steps, guidance_scale, seed: of the sampler; None takes its defaults.
+        json_path: gets `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
+        sheet_path: gets a contact sheet.
+        sheet_cases: its cases of each kind.
+
+    Returns:
+        The table for people to read.
+
+    Raises:
+        InputError: unknown benchmark or checkpoint, or an output that cannot be written.
+    """
+    if benchmark != "synthetic":
+        raise InputError(f"unknown benchmark {benchmark!r}; expected synthetic")
+    if json_path:
+        writable_file(json_path, (".json",))
+    if sheet_path:
+        writable_file(sheet_path, (".png", ".jpg"))
+    model = load_checkpoint(checkpoint)
+    started = time.perf_counter()
+    result = transfer.run(model, cases, frames=frames, steps=steps, guidance_scale=guidance_scale, seed=seed,
+                          keep=sheet_cases if sheet_path else 0)
+    seconds = time.perf_counter() - started
+    if json_path:
+        settings = sampling_settings(checkpoint, model, steps, guidance_scale, seed)
+        write_json(json_path, {
+            "summary": result.summary,
+            "settings": {"benchmark": benchmark, "cases": cases, "frames": frames, **settings},
+            "seconds": seconds, "versions": versions(), "scores": result.scores})
+    if sheet_path:
+        write_image(sheet_path, benchmark_sheet(result.examples))
+    return table(result.summary)
+
+
+def sampling_settings(name: str | Path, model, steps: int | None, guidance_scale: float | None,
+                      seed: int) -> dict:
+    """What decides the pictures, for a report; None becomes the sampler's default."""
+    given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
+    defaults = {key: generate.__kwdefaults__[key] for key in (*given, "sampler")}
+    return {"checkpoint": str(name), "size": model.config.image_size,
+            **defaults, **{key: value for key, value in given.items() if value is not None}}
+
+
+def table(summary: dict[str, dict]) -> str:
+    """The summary as lines of text, each mean with half its 95 % interval."""
+    columns = (("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
+               ("region dB", "psnr_region"), ("unchanged", "unchanged_psnr_region"),
+               ("pasted", "paste_psnr_region"), ("SSIM", "ssim"), ("region", "ssim_region"),
+               ("sharpness", "sharpness"))
+    lines = [f"{'':8}{'cases':>6}" + "".join(f"{heading:>14}" for heading, _ in columns)]
+    for kind, row in summary.items():
+        cells = []
+        for _, key in columns:
+            digits = 2 if "psnr" in key else 3
+            low, high = row[f"{key}_ci95"]
+            margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
+            cells.append(f"{row[key]:.{digits}f}{margin}")
+        lines.append(f"{kind:8}{row['cases']:6}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+def benchmark_sheet(examples: dict[str, list]) -> np.ndarray:
+    """Contact sheet of the benchmark's first cases, their first frames."""
+    sections = []
+    for kind in ATTRIBUTE_KINDS:
+        rows = [(f"{kind} {i}", (case.portrait.frames[0], case.attributes[0][1].frames[0],
+                                 case.driving.frames[0], transfer.paste(case), result[0],
+                                 case.truth.frames[0]))
+                for i, (case, result) in enumerate(examples[kind])]
+        sections.append(Section(kind, _COLUMNS, rows))
+    return draw_sheet("Transfer benchmark", sections)

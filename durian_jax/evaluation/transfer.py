@@ -1,0 +1,197 @@
+"""The synthetic transfer benchmark: cross-identity transfers whose exact answer can be rendered.
+
+Person A's photo and person B's attribute, in the motion of person C. Nobody has such an answer for real
+people, and self-reconstruction scores do not measure transfer (Durian, table of ablations: unmasked
+references reconstruct best and fail to transfer).
+
+The driving keypoints are those of the answer itself: A's own face in C's motion, that is, exact
+retargeting. The benchmark therefore measures the model and not the retargeting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from durian_jax.evaluation import metrics
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.expand import default_margin, dilate
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.faces.warp import keypoint_similarity, warp_image
+from durian_jax.inference.generate import generate
+from durian_jax.inference.references import make_references, stack
+from durian_jax.synthetic import Motion, render, sample_motion, sample_person
+from durian_jax.weights import Checkpoint
+
+SPLIT = "benchmark"
+# Indices of people and motions that belong to one case; no two cases share any.
+_BLOCK = 8
+_METRICS = ("psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
+_BASELINE_METRICS = ("psnr", "psnr_region")
+SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", "paste")
+                             for name in _BASELINE_METRICS))
+
+
+@dataclass(frozen=True)
+class TransferCase:
+    """One question and its exact answer.
+
+    Attributes:
+        portrait: photo of A.
+        attributes: kind and photo (of B) of each attribute to transfer.
+        driving: T frames of C, for the viewer.
+        truth: T frames of A with B's attributes in C's motion; its keypoints drive the model.
+    """
+
+    portrait: Clip
+    attributes: tuple[tuple[str, Clip], ...]
+    driving: Clip
+    truth: Clip
+
+    def region(self) -> np.ndarray:
+        """(T, H, W) bool: where the answer shows the attributes, grown by 2 px at 128 px."""
+        margin = default_margin(self.truth.frames.shape[1])
+        shown = np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
+        return np.stack([dilate(mask, margin) for mask in shown])
+
+
+def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128) -> TransferCase:
+    """Case `index` of the benchmark for one attribute kind, or for several in one pass.
+
+    Args:
+        kinds: what to transfer; each kind comes from another person.
+        index: >= 0.
+        frames: T.
+        size: H = W in pixels.
+    """
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    # Single kinds have four of every eight blocks, compositions the others: no person appears twice.
+    block = 8 * index + ATTRIBUTE_KINDS.index(kinds[0]) + (4 if len(kinds) > 1 else 0)
+    first = block * _BLOCK
+    portrait_person, driver = sample_person(SPLIT, first), sample_person(SPLIT, first + 1)
+    if {"hair", "hat"} & set(kinds):
+        # Under the portrait's own hat there would be no hair to judge, and a second hat has no place.
+        portrait_person = portrait_person.without("hat")
+    answer, attributes = portrait_person, []
+    for number, kind in enumerate(kinds, start=2):
+        donor = sample_person(SPLIT, first + number, require=(kind,))
+        answer = answer.wear(**{kind: donor})
+        # The reference shows the attribute whole: a hat would cover it.
+        shown = donor if kind == "hat" else donor.without("hat")
+        attributes.append((kind, render(shown, _photo_motion(first + number), size=size)))
+    motion = sample_motion(SPLIT, first + 1, frames)
+    return TransferCase(
+        portrait=render(portrait_person, _photo_motion(first), size=size),
+        attributes=tuple(attributes),
+        driving=render(driver, motion, size=size),
+        truth=render(answer, motion, size=size))
+
+
+def _photo_motion(index: int) -> Motion:
+    return sample_motion(SPLIT, index, 1)
+
+
+def paste(case: TransferCase) -> np.ndarray:
+    """Baseline: attribute pixels laid over the portrait photo by keypoint similarity, (H, W, 3) uint8."""
+    image = case.portrait.frames[0]
+    for kind, donor in case.attributes:
+        matrix = keypoint_similarity(donor.keypoints[0], case.portrait.keypoints[0], *image.shape[:2])
+        cover = warp_image(donor.mask(kind)[0].astype(np.float32), matrix)[..., None]
+        image = np.rint(image * (1 - cover) + warp_image(donor.frames[0], matrix) * cover).astype(np.uint8)
+    return image
+
+
+def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
+    """Every number of the report for one case; result is (T, H, W, 3) uint8."""
+    truth, region = case.truth.frames, case.region()
+    scores = {"psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
+              "psnr_region": metrics.psnr(result, truth, region),
+              "ssim_region": metrics.ssim(result, truth, region),
+              "sharpness": metrics.sharpness(result, truth)}
+    for name, photo in (("unchanged", case.portrait.frames[0]), ("paste", paste(case))):
+        video = np.broadcast_to(photo, truth.shape)
+        scores[f"{name}_psnr"] = metrics.psnr(video, truth)
+        scores[f"{name}_psnr_region"] = metrics.psnr(video, truth, region)
+    return scores
+
+
+def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], *, slots: int | None = None,
+           blend: Sequence[Sequence[float]] | None = None, **options) -> np.ndarray:
+    """The model's answers to cases of equal length, in one call; (B, T, H, W, 3) uint8.
+
+    Args:
+        slots: A of the batch; one more than needed does not change the answers.
+        blend: weights of each case's attributes, to interpolate instead of composing.
+        options: steps, guidance_scale, seed of `generate`; those left out or None take its defaults.
+    """
+    batch = stack([make_references(case.portrait, case.attributes, slots=slots) for case in cases])
+    batch["keypoints"] = np.stack([case.truth.keypoints for case in cases])
+    if blend is not None:
+        options["blend"] = np.asarray(blend, np.float32)
+    # A single frame has no motion: the motion modules are left out, as in training stage 1.
+    options["temporal"] = batch["keypoints"].shape[1] > 1
+    options = {name: value for name, value in options.items() if value is not None}
+    return generate(checkpoint, batch, **options)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `run` found out.
+
+    Attributes:
+        summary: kind (and "mean" over the kinds) -> `cases`, every one of `SUMMARY_KEYS`, and for each of
+            them `<key>_ci95`: (low, high) of the mean's 95 % confidence interval.
+        scores: kind -> of each case in order, every one of `SUMMARY_KEYS`.
+        examples: kind -> the first cases with the model's answers (T, H, W, 3).
+    """
+
+    summary: dict[str, dict]
+    scores: dict[str, list[dict[str, float]]]
+    examples: dict[str, list[tuple[TransferCase, np.ndarray]]]
+
+
+def run(checkpoint: Checkpoint, cases_per_kind: int, *, frames: int = 1, keep: int = 0, batch_size: int = 16,
+        progress: bool = True, **options) -> Benchmark:
+    """Runs the benchmark on a checkpoint.
+
+    Args:
+        cases_per_kind: transfers of each attribute kind.
+        frames: T of each.
+        keep: examples of each kind to return.
+        batch_size: cases in one call of the sampler.
+        progress: show a bar.
+        options: as in `sample`.
+    """
+    size = checkpoint.config.image_size
+    todo = [(kind, index) for kind in ATTRIBUTE_KINDS for index in range(cases_per_kind)]
+    batch_size = min(batch_size, len(todo))
+    scores = {kind: [] for kind in ATTRIBUTE_KINDS}
+    examples = {kind: [] for kind in ATTRIBUTE_KINDS}
+    with tqdm(total=len(todo), desc="transfers", unit="case", disable=not progress) as bar:
+        for start in range(0, len(todo), batch_size):
+            group = todo[start:start + batch_size]
+            cases = [transfer_case(kind, index, frames, size) for kind, index in group]
+            # Every batch is full, so that one compiled function serves all.
+            full = cases + cases[:1] * (batch_size - len(cases))
+            results = sample(checkpoint, full, **options)
+            for (kind, index), case, result in zip(group, cases, results, strict=False):
+                scores[kind].append(score(case, result))
+                if index < keep:
+                    examples[kind].append((case, result))
+            bar.update(len(group))
+    return Benchmark(summarize(scores), scores, examples)
+
+
+def summarize(scores: dict[str, list[dict[str, float]]]) -> dict[str, dict]:
+    """Kind -> scores of its cases (`score`) becomes `Benchmark.summary`."""
+    means = {kind: {key: metrics.mean_of_cases([case[key] for case in cases]) for key in SUMMARY_KEYS}
+             for kind, cases in scores.items()}
+    means["mean"] = {key: metrics.mean_of_means([means[kind][key] for kind in scores])
+                     for key in SUMMARY_KEYS}
+    counts = {kind: len(cases) for kind, cases in scores.items()}
+    counts["mean"] = sum(counts.values())
+    return {kind: {"cases": counts[kind],
+                   **{key: mean.value for key, mean in row.items()},
+                   **{f"{key}_ci95": mean.interval for key, mean in row.items()}}
+            for kind, row in means.items()}

@@ -1,0 +1,100 @@
+"""The animator: a portrait, attributes from other photos and a motion become a video.
+
+T frames of the video, F frames of a window, A attributes, H x W pixels, K keypoints.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.retarget import retarget
+from durian_jax.faces.topology import K
+from durian_jax.inference.generate import generate
+from durian_jax.inference.references import make_references, stack
+from durian_jax.inference.windows import cross_fade, window_starts
+from durian_jax.weights import Checkpoint, load_checkpoint
+
+
+class Animator:
+    """A loaded checkpoint, ready to animate.
+
+    Args:
+        checkpoint: name of a shipped checkpoint, a folder, or a loaded one.
+    """
+
+    def __init__(self, checkpoint: str | Path | Checkpoint = "tiny"):
+        is_loaded = not isinstance(checkpoint, str | Path)
+        self.checkpoint = checkpoint if is_loaded else load_checkpoint(checkpoint)
+
+    @property
+    def size(self) -> int:
+        """H = W of every picture, in pixels."""
+        return self.checkpoint.config.image_size
+
+    def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+                steps: int | None = None, guidance_scale: float | None = None, seed: int = 0,
+                interpolate: float | Sequence[float] | None = None,
+                align_attributes: bool = False) -> np.ndarray:
+        """The portrait wearing the attributes, in the driver's motion.
+
+        Args:
+            portrait: photo of the identity.
+            attributes: kind and photo of each; none animates the portrait as it is. Several are
+                composed, and where they overlap hat > glasses > hair > beard.
+            driving: a clip, whose motion is carried over to the portrait's own face relative to its
+                first frame; or keypoints (T, K, 3), taken as they are.
+            steps, guidance_scale: of the sampler; None takes its defaults.
+            seed: of the noise.
+            interpolate: blend attributes instead of composing them: alpha in [0, 1] from the first to
+                the second of two (paper, "attribute interpolation"), or one weight an attribute.
+            align_attributes: see `make_references`.
+
+        Returns:
+            (T, H, W, 3) uint8.
+
+        Raises:
+            InputError: sizes that do not fit the checkpoint, or inputs that do not fit each other.
+        """
+        for name, photo in (("portrait", portrait), *attributes):
+            height, width = photo.frames.shape[1:3]
+            if (height, width) != (self.size, self.size):
+                raise InputError(f"{name} photo: the checkpoint needs {self.size} x {self.size} pixels, "
+                                 f"found {width} x {height}; resize it")
+        keypoints = driving
+        if isinstance(driving, Clip):
+            keypoints = retarget(driving.keypoints, portrait.keypoints[0])
+        if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
+            raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
+        weights = _blend_weights(interpolate, len(attributes))
+        # A single frame has no motion: the motion modules are left out, as in training stage 1.
+        options = {"seed": seed, "blend": weights, "temporal": len(keypoints) > 1}
+        if steps is not None:
+            options["steps"] = steps
+        if guidance_scale is not None:
+            options["guidance_scale"] = guidance_scale
+
+        references = stack([make_references(portrait, attributes, align_attributes=align_attributes)])
+        window = min(self.checkpoint.config.max_frames, len(keypoints))
+        starts = window_starts(len(keypoints), window)
+        clips = []
+        for start in tqdm(starts, desc="animating", unit="window"):
+            motion = keypoints[None, start:start + window].astype(np.float32)
+            clips.append(generate(self.checkpoint, {**references, "keypoints": motion}, **options)[0])
+        return cross_fade(clips, starts)
+
+
+def _blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
+    """(1, A) weights that sum to 1, or None for composition."""
+    if interpolate is None:
+        return None
+    weights = np.atleast_1d(np.asarray(interpolate, np.float32))
+    if weights.size == 1:
+        weights = np.concatenate([1 - weights, weights])
+    if weights.size != attributes or (weights < 0).any() or abs(weights.sum() - 1) > 1e-4:
+        raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 an "
+                         f"attribute that sum to 1; found {interpolate} with {attributes} attributes")
+    return weights[None]

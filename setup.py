@@ -1,0 +1,55 @@
+"""Package description; the tested versions are pinned in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="durian-jax",
+    version="0.1.0",
+    description="Portrait animation with attribute transfer: Durian in JAX, from clips to video",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["durian_jax", "durian_jax.*"]),
+    package_data={
+        "durian_jax": ["checkpoints/*/*"],
+        "durian_jax.evaluation": ["templates/*.html"],
+        "durian_jax.prepare": ["*.txt"],
+    },
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.8.1",
+        "av>=14",
+        "click>=8.1",
+        "flax>=0.12,<0.13",
+        "grain>=0.2.15,<0.3",
+        "jax>=0.10,<0.11",
+        "jinja2>=3.1",
+        "ml_collections>=1.0",
+        "numpy>=2.0,<3",
+        "opencv-python-headless>=4.10",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.11.30,<0.13",
+        "pillow>=10.1",
+        "safetensors>=0.5",
+        "scikit-image>=0.25",
+        "scipy>=1.14",
+        "tensorboardX>=2.6.2",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "torch": ["torch>=2.4", "diffusers>=0.32", "transformers>=4.46"],
+        "app": ["gradio>=5"],
+        "prepare": ["apache-beam>=2.60", "tensorflow-datasets>=4.9.9"],
+        "tpu": ["jax[tpu]>=0.10,<0.11"],
+        "cuda": ["jax[cuda12]>=0.10,<0.11"],
+        "test": ["pytest>=8", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["durian = durian_jax.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
+)
