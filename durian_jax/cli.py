@@ -175,8 +175,11 @@ def prepare(inputs, out, size):
               help="Picture size in pixels.")
 @click.option("--split", type=click.Choice(["train", "validation", "benchmark"]), default="train",
               show_default=True, help="Disjoint sets of people.")
+@click.option("--fps", type=click.FloatRange(0, min_open=True), default=25.0, show_default=True,
+              help="Frames per second; fewer make the poses of a clip differ more.")
+@click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first person.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that draw.")
-def synthesize(out, clips, frames, size, split, workers):
+def synthesize(out, clips, frames, size, split, fps, first, workers):
     """Write records of procedural people.
 
     In the same format as `prepare` writes those of real people.
@@ -184,7 +187,7 @@ def synthesize(out, clips, frames, size, split, workers):
     from durian_jax.data.synthesize import synthesize as draw
     from durian_jax.files import writable_folder
 
-    draw(writable_folder(out), split, clips, frames, size, workers=workers)
+    draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers)
     click.echo(f"{out}: {clips} clips of {frames} frames at {size} px")
 
 

@@ -75,9 +75,8 @@ def test_without_any_valid_reference_attention_is_self_attention():
 
 def test_interpolation_blends_two_attentions():
     batch = random_batch(attributes=2)
-    one = {alpha: denoise(random_params(), batch, interpolate(jnp.ones((2, 2)), jnp.full((2, 2), alpha) *
-                                                              jnp.array([1.0, 0.0]) + (1 - alpha) * jnp.array([0.0, 1.0])))
-           for alpha in (0.0, 1.0)}
+    weights = {alpha: jnp.tile(jnp.array([alpha, 1 - alpha]), (2, 1)) for alpha in (0.0, 1.0)}
+    one = {alpha: denoise(random_params(), batch, interpolate(jnp.ones((2, 2)), weights[alpha])) for alpha in weights}
     first = {**batch, **{name: batch[name][:, :1] for name in ("attributes", "attribute_masks", "attribute_valid")}}
     np.testing.assert_allclose(one[1.0], denoise(random_params(), first, compose(first["attribute_valid"])), atol=1e-4)
     assert np.abs(one[0.0] - one[1.0]).max() > 1e-2

@@ -12,7 +12,8 @@ from durian_jax.data.sources import SyntheticClips
 
 
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
-               first: int = 0, fps: float = 25.0, workers: int = 2, shard_size: int = 128, encoding: str = "png") -> dict:
+               first: int = 0, fps: float = 25.0, workers: int = 2, shard_size: int = 128,
+               encoding: str = "png") -> dict:
     """Draws clips `first` .. `first + clips - 1` of a split into a folder of records.
 
     The bytes do not depend on the number of workers.
