@@ -83,7 +83,8 @@ class Animator:
         clips = []
         for start in tqdm(starts, desc="animating", unit="window"):
             motion = keypoints[None, start:start + window].astype(np.float32)
-            clips.append(generate(self.checkpoint, {**references, "keypoints": motion}, **options)[0])
+            clips.append(generate(self.checkpoint, {**references, "keypoints": motion},
+                                  first_frame=start, **options)[0])
         return cross_fade(clips, starts)
 
 

@@ -16,8 +16,8 @@ FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_mas
 
 
 def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], *, steps: int = 8, guidance_scale: float = 1.0,
-             seed: int = 0, sampler: str = "ddim", blend: np.ndarray | None = None, temporal: bool = True
-             ) -> np.ndarray:
+             seed: int = 0, sampler: str = "ddim", blend: np.ndarray | None = None, temporal: bool = True,
+             first_frame: int = 0) -> np.ndarray:
     """Animate B portraits.
 
     Args:
@@ -25,16 +25,18 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], *, steps: int
         batch: `FIELDS`, float32, shapes as in training; `keypoints` (B, F, K, 3) gives F.
         steps: evaluations of the model.
         guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
-        seed: noise. The noise of frame f depends on (seed, f) only, so that a longer clip starts alike.
+        seed: noise. The noise of a frame depends on the seed and on its number in the video only, so that
+            overlapping windows of a long video start from the same noise where they overlap.
         sampler: see `diffusion.SAMPLERS`.
         blend: (B, A) weights summing to 1: interpolate between the attributes instead of composing them.
         temporal: False leaves out the motion modules (a model after stage 1).
+        first_frame: number of the batch's first frame in the video.
 
     Returns:
         (B, F, H, W, 3) uint8.
     """
     batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS}
-    images = _generate(checkpoint.params, batch, jnp.float32(guidance_scale), jnp.uint32(seed),
+    images = _generate(checkpoint.params, batch, jnp.float32(guidance_scale), jnp.uint32(seed), jnp.uint32(first_frame),
                        None if blend is None else jnp.asarray(blend, jnp.float32),
                        config=checkpoint.config, objective=checkpoint.objective, steps=steps, sampler=sampler,
                        guided=guidance_scale != 1.0, temporal=temporal)
@@ -47,8 +49,8 @@ def to_uint8(images: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal"))
-def _generate(params, batch, guidance_scale, seed, blend, *, config: DurianConfig, objective: Objective, steps: int,
-              sampler: str, guided: bool, temporal: bool):
+def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config: DurianConfig,
+              objective: Objective, steps: int, sampler: str, guided: bool, temporal: bool):
     b, f = batch["keypoints"].shape[:2]
     side = config.latent_size
 
@@ -70,7 +72,7 @@ def _generate(params, batch, guidance_scale, seed, blend, *, config: DurianConfi
                 clean = free + guidance_scale * (clean - free)
             return clean
 
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(f))
+        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
         return to_uint8(m.decode(sample(predict_clean, noise, objective.noise_schedule, sampler, steps)))
