@@ -1,16 +1,21 @@
 """Durian (arXiv 2509.04434), in two sizes.
 
-    durian train --config=configs/durian.py:tiny,stage=codec --workdir=runs/tiny-codec
-    durian train --config=configs/durian.py:tiny,stage=1     --workdir=runs/tiny-1 \
-        --config.init_from=runs/tiny-codec
-    durian train --config=configs/durian.py:tiny,stage=2     --workdir=runs/tiny-2 \
-        --config.init_from=runs/tiny-1
+    durian synthesize --out data/drawn --clips 7000 --frames 12 --fps 6
+    durian train --config=configs/durian.py:tiny,stage=codec --workdir=runs/codec --config.source.clips=data/drawn
+    durian train --config=configs/durian.py:tiny,stage=1 --workdir=runs/stage1 --config.source.clips=data/drawn \
+        --config.init_from=runs/codec
+    durian train --config=configs/durian.py:tiny,stage=2 --workdir=runs/stage2 --config.source.clips=data/drawn \
+        --config.init_from=runs/stage1
 
 `tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` is the paper's model
 at 512 px. Both are the same code with other numbers.
 """
 
+from dataclasses import asdict
+
 from ml_collections import ConfigDict
+
+from durian_jax.data import DataConfig
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
@@ -40,7 +45,7 @@ def base() -> ConfigDict:
         # Optimiser.
         "optimizer": "adamw",       # or "muon"
         "learning_rate": 1e-5,
-        "final_learning_rate": 1e-5,
+        "final_fraction": 1.0,      # of the learning rate, at the end of the decay
         "warmup_steps": 500,
         "decay_steps": 0,           # cosine decay over the last so many steps
         "weight_decay": 0.01,
@@ -53,8 +58,9 @@ def base() -> ConfigDict:
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
         "codec_noise": 0.1,         # stage codec: disturbance of the latents
         "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0},
-        "source": {"synthetic_clips": 100_000, "synthetic_frames": 16, "records": "", "weights": ()},
-        "data": {"frames": 1, "attributes": 1},
+        # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly.
+        "source": {"clips": "synthetic", "weights": (), "synthetic_clips": 20_000, "synthetic_frames": 12},
+        "data": {name: value for name, value in asdict(DataConfig()).items() if name != "image_size"},
         "model": {},
     })
 
@@ -70,22 +76,24 @@ def tiny(config: ConfigDict) -> None:
     }
     # Predicting clean latents, with little weight on little noise, suits a small budget best.
     config.objective = {"schedule": "flow", "prediction": "sample", "time_power": 0.6, "region_weight": 1.0}
-    config.source.synthetic_clips, config.source.synthetic_frames = 20_000, 12
-    config.optimizer, config.learning_rate, config.final_learning_rate = "muon", 3e-3, 6e-5
+    config.optimizer, config.learning_rate, config.final_fraction = "muon", 3e-3, 0.02
     config.weight_decay, config.warmup_steps = 0.0, 100
     config.average_decay = 0.998
     config.sample_every = 250
     config.checkpoint_every = 250
     config.log_every = 25
-    if config.stage == "codec":
+    if config.stage in ("codec", "decoder"):
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 500, 350
     elif config.stage == "1":
         # Three images of a person share the references, in poses as different as the clip has.
         config.batch_size, config.data.frames, config.data.max_stride = 8, 3, 5
+        config.data.attributes = 2
         config.total_steps, config.decay_steps = 3500, 1800
     else:
-        config.batch_size, config.data.frames, config.data.max_stride = 4, 8, 1
+        # As long as the model will be asked for; a second pool at the frame rate of videos suits it:
+        # durian synthesize --out data/clips --clips 1500 --frames 16 --first 20000
+        config.batch_size, config.data.frames, config.data.max_stride = 2, 16, 1
         config.total_steps, config.decay_steps, config.learning_rate = 500, 300, 2e-3
 
 

@@ -1,7 +1,6 @@
 """Exported weights: a folder with config.json and model.safetensors, for inference and as a start."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.files import atomic_file, write_json
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
 
@@ -59,15 +59,30 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, dtype: str = "fl
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model": checkpoint.config.to_dict(), "objective": vars(checkpoint.objective)}
-    for name, write in {
-        "model.safetensors": lambda path: save_file(
-            {k: np.ascontiguousarray(v, dtype) for k, v in checkpoint.params.items()}, path),
-        "config.json": lambda path: Path(path).write_text(json.dumps(config, indent=2) + "\n"),
-    }.items():
-        temporary = folder / f".{name}.tmp"
-        write(str(temporary))
-        os.replace(temporary, folder / name)
+    with atomic_file(folder / "model.safetensors") as temporary:
+        save_file({path: np.ascontiguousarray(x, dtype) for path, x in checkpoint.params.items()}, temporary)
+    write_json(folder / "config.json", config)
     return folder
+
+
+def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
+    """Sizes, objective and folder of a checkpoint, without reading its tensors.
+
+    Raises:
+        InputError: see `load_checkpoint`.
+    """
+    folder = Path(name) if Path(name).is_dir() else SHIPPED / str(name)
+    config_file, tensors = folder / "config.json", folder / "model.safetensors"
+    if not (config_file.is_file() and tensors.is_file()):
+        shipped = sorted(p.name for p in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
+        hint = f"; did you mean {folder}/export?" if (folder / "export").is_dir() else ""
+        raise InputError(f"no checkpoint {str(name)!r}: expected a folder with config.json and model.safetensors, "
+                         f"or one of the shipped ones ({', '.join(shipped)}){hint}")
+    try:
+        values = json.loads(config_file.read_text())
+        return DurianConfig.from_dict(values["model"]), Objective(**values["objective"]), folder
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
 def load_checkpoint(name: str | Path) -> Checkpoint:
@@ -79,18 +94,10 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
     """
-    folder = Path(name) if Path(name).is_dir() else SHIPPED / str(name)
-    files = [folder / "config.json", folder / "model.safetensors"]
-    if not all(file.is_file() for file in files):
-        shipped = sorted(p.name for p in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
-        raise InputError(f"no checkpoint {str(name)!r}: expected a folder with config.json and model.safetensors, "
-                         f"or one of the shipped ones ({', '.join(shipped)})")
+    config, objective, folder = read_config(name)
     try:
-        values = json.loads(files[0].read_text())
-        config = DurianConfig.from_dict(values["model"])
-        objective = Objective(**values["objective"])
-        params = {path: x.astype(np.float32) for path, x in load_file(files[1]).items()}
-    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"checkpoint {folder} is damaged: {error}; copy or export it again") from error
+        params = {path: x.astype(np.float32) for path, x in load_file(folder / "model.safetensors").items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder / 'model.safetensors'} is damaged: {error}; copy or export it again") from error
     expected = jax.eval_shape(lambda: init_params(config, 0))
     return Checkpoint(config, objective, strict_update(expected, params, str(folder)), folder)

@@ -7,18 +7,23 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from configs.durian import get_config
 from durian_jax.data import synthesize
 from durian_jax.errors import InputError
-from durian_jax.training.loop import initial_params, train, validate
+from durian_jax.models import DurianConfig
+from durian_jax.models.parameters import init_params
+from durian_jax.training.loop import check_finite, initial_params, train, validate
+from durian_jax.training.optimizer import make_learning_rate
+from durian_jax.training.state import STAGES, split
 from durian_jax.weights import load_checkpoint
 
 STEPS = 30
 SMALL = [
-    "--config.source.synthetic_clips=0", "--config.model.image_size=32", "--config.model.unet.channels=(16,32)",
+    "--config.model.image_size=32", "--config.model.unet.channels=(16,32)",
     "--config.model.unet.attention=(False,True)", "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
     "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
@@ -36,7 +41,7 @@ def records(tmp_path_factory):
 
 def command(records, workdir, stage, *more):
     return [sys.executable, "-m", "durian_jax.cli", "train", f"--config=configs/durian.py:tiny,stage={stage}",
-            f"--workdir={workdir}", f"--config.source.records={records}", *SMALL, *more]
+            f"--workdir={workdir}", f"--config.source.clips={records}", *SMALL, *more]
 
 
 def small_config(records, stage="1"):
@@ -51,7 +56,7 @@ def small_config(records, stage="1"):
                                   .replace("False", "false").replace("True", "true"))
         if isinstance(target[last], list):
             target[last] = tuple(target[last])
-    config.source.records = str(records)
+    config.source.clips = str(records)
     return config
 
 
@@ -70,6 +75,14 @@ def kill_after(process, workdir, lines, timeout=300):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+
+
+def mark_first_line(workdir, mark):
+    """A sign in the metrics that only a run which goes on, not one which begins again, leaves in place."""
+    first, *rest = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    values = json.loads(first)
+    values["marks"] = [*values.get("marks", []), mark]
+    (workdir / "metrics.jsonl").write_text(json.dumps(values) + "\n" + "".join(rest))
 
 
 @pytest.fixture(scope="session")
@@ -92,10 +105,13 @@ def stage_two(records, stage_one, tmp_path_factory):
 def test_a_killed_run_repeats_the_losses(stage, records, stage_one, stage_two, tmp_path):
     whole = {"1": stage_one, "2": stage_two}[stage]
     arguments = command(records, tmp_path, stage, *([f"--config.init_from={stage_one}"] if stage == "2" else []))
-    kill_after(subprocess.Popen(arguments), tmp_path, lines=10)
-    kill_after(subprocess.Popen(arguments), tmp_path, lines=STEPS - 8)
+    for lines in (10, STEPS - 8):
+        kill_after(subprocess.Popen(arguments), tmp_path, lines)
+        mark_first_line(tmp_path, lines)
     subprocess.run(arguments, check=True)
     assert losses(tmp_path) == losses(whole)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["marks"] == [10, STEPS - 8], "the run began again instead of going on"
     assert sorted(losses(whole)) == list(range(1, STEPS + 1))
     a, b = (load_checkpoint(folder / "export").params for folder in (tmp_path, whole))
     assert all(np.array_equal(a[path], b[path]) for path in b)
@@ -126,6 +142,32 @@ def test_the_codec_learns(records, tmp_path):
     assert np.mean(values[-5:]) < 0.7 * np.mean(values[:5])
 
 
+def test_the_stages_share_out_the_parameters():
+    """The codec stage, 1 and 2 train every parameter once between them; "decoder" is a part of the codec."""
+    config = get_config("tiny")
+    paths = jax.eval_shape(lambda: init_params(DurianConfig.from_dict(config.model.to_dict()), 0))
+    trained = {stage: set(split(paths, stage)[0]) for stage in STAGES}
+    assert sum(len(trained[stage]) for stage in ("codec", "1", "2")) == len(paths)
+    assert trained["codec"] | trained["1"] | trained["2"] == set(paths)
+    assert set() < trained["decoder"] < trained["codec"]
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = get_config("tiny")
+    config.total_steps, config.decay_steps, config.warmup_steps = 100, 50, 10
+    rate = make_learning_rate(config)
+    values = [float(rate(step)) / config.learning_rate for step in range(100)]
+    np.testing.assert_allclose(values[0], 0.1, rtol=1e-5)
+    np.testing.assert_allclose(values[9:51], 1.0, rtol=1e-5)
+    assert (np.diff(values[50:]) < 0).all()
+    assert config.final_fraction < values[-1] < config.final_fraction + 0.01
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    with pytest.raises(InputError, match="steps 11 and 20.*step 10"):
+        check_finite(float("nan"), 10, 20, 10)
+
+
 def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):
     config = small_config(records)
     config.stage = "3"
@@ -140,7 +182,7 @@ def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):
     with pytest.raises(InputError, match="max_frames"):
         validate(config)
     config = small_config(records)
-    config.source.records = ""
+    config.source.clips = ""
     with pytest.raises(InputError, match="no training clips"):
         train(config, tmp_path / "a")
 

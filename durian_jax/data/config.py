@@ -26,9 +26,11 @@ class DataConfig:
     # The region to fill (M_port).
     expand_probability: float = 0.9  # a donor's mask is added to the attribute's own
     margin: tuple[int, int] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
+    closest_probability: float = 0.5  # the donor's frame is that of the most similar pose, not any
     donor_tries: int = 16  # clips looked at to find a donor of the same kind
 
     # Augmentation: the largest change, drawn uniformly on both sides.
+    augment_probability: float = 0.8  # of moving a reference; one that is moved is also a little blurred
     attribute_shift: float = 0.08  # of the picture's width
     attribute_scale: float = 0.15  # relative
     attribute_rotation: float = 12.0  # degrees
@@ -45,7 +47,7 @@ class DataConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"data.{name}: expected at least 1, found {getattr(self, name)}")
         for name in ("absent_probability", "second_probability", "attribute_dropout", "expand_probability",
-                     "mask_jitter"):
+                     "mask_jitter", "augment_probability", "closest_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
         if len(self.kind_weights) != len(ATTRIBUTE_KINDS) or min(self.kind_weights) <= 0:

@@ -19,6 +19,7 @@ from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.expand import dilate, move_mask, portrait_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, RIGID
 from durian_jax.faces.warp import transform_keypoints, warp_image, warp_mask
+from durian_jax.images import to_float
 
 
 def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config: DataConfig) -> dict:
@@ -71,11 +72,6 @@ def target_frames(length: int, count: int, max_stride: int, rng: np.random.Gener
     return np.minimum(place, period - place) if length > 1 else np.zeros(count, int)
 
 
-def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 0..255 to float32 -1..1."""
-    return image.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
-
-
 def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Image, mask and validity of an attribute slot that holds nothing."""
     return np.zeros((size, size, 3), np.uint8), np.zeros((size, size), bool), 0.0
@@ -117,8 +113,10 @@ def _donor(source: ClipSource, index: int, kind: str, keypoints: np.ndarray, rng
         shown = np.flatnonzero(outline.areas[:, column] >= config.minimum_area)
         if len(shown) and other != index and outline.identity != identity:
             donor = source.open(int(other))
-            # The frame of the most similar pose: what a similarity leaves over is least.
-            frame = int(shown[np.argmin(_pose_difference(donor.keypoints[shown], keypoints))])
+            # The frame of the most similar pose, of which a similarity leaves least over; or any, since a photo
+            # at inference has the pose it has.
+            closest = int(shown[np.argmin(_pose_difference(donor.keypoints[shown], keypoints))])
+            frame = closest if rng.random() < config.closest_probability else int(rng.choice(shown))
             mask = _masks(donor, frame, config.image_size) & attribute_bit(kind)
             return move_mask(mask > 0, donor.keypoints[frame], keypoints)
     return None
@@ -155,7 +153,9 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
     size = config.image_size
     if frame is None:
         return empty_slot(size)
-    move = random_affine(rng, size, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
+    move = np.eye(2, 3)
+    if rng.random() < config.augment_probability:
+        move = random_affine(rng, size, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
     image = jitter_colour(rng, warp_image(_frame(clip, frame, size), move), config.attribute_brightness)
     mask = warp_mask((_masks(clip, frame, size) & attribute_bit(kind)) > 0, move)
     if rng.random() < config.mask_jitter:
@@ -168,7 +168,9 @@ def _portrait(source: ClipSource, index: int, clip: OpenClip, frame: int, kinds:
               rng: np.random.Generator, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
     """Portrait (H, W, 3) uint8, not yet blanked, and the region to fill (H, W) bool."""
     size = config.image_size
-    move = random_affine(rng, size, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
+    move = np.eye(2, 3)
+    if rng.random() < config.augment_probability:
+        move = random_affine(rng, size, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
     # The edge is repeated, in the masks too: hair that touches the edge is then blanked there as well.
     image = warp_image(_frame(clip, frame, size), move, "replicate")
     own = _masks(clip, frame, size)

@@ -1,5 +1,6 @@
 """One batch of clips from noise: the references once, then every denoising step in one compiled function."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.diffusion import Objective, sample
+from durian_jax.errors import InputError
+from durian_jax.images import to_uint8
 from durian_jax.models import Durian, DurianConfig, compose, interpolate
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
@@ -15,37 +18,53 @@ from durian_jax.weights import Checkpoint
 FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid")
 
 
-def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], *, steps: int = 8, guidance_scale: float = 1.0,
-             seed: int = 0, sampler: str = "ddim", blend: np.ndarray | None = None, temporal: bool = True,
-             first_frame: int = 0) -> np.ndarray:
+@dataclass(frozen=True)
+class Sampling:
+    """How a clip is drawn from the model.
+
+    Attributes:
+        steps: evaluations of the model.
+        guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
+        seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
+            overlapping windows of a long video start from the same noise where they overlap.
+        sampler: see `diffusion.SAMPLERS`.
+    """
+
+    steps: int = 8
+    guidance_scale: float = 1.0
+    seed: int = 0
+    sampler: str = "dpm++"
+
+
+def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
+             blend: np.ndarray | None = None, temporal: bool | None = None, first_frame: int = 0) -> np.ndarray:
     """Animate B portraits.
 
     Args:
         checkpoint: the model.
         batch: `FIELDS`, float32, shapes as in training; `keypoints` (B, F, K, 3) gives F.
-        steps: evaluations of the model.
-        guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
-        seed: noise. The noise of a frame depends on the seed and on its number in the video only, so that
-            overlapping windows of a long video start from the same noise where they overlap.
-        sampler: see `diffusion.SAMPLERS`.
+        sampling: how.
         blend: (B, A) weights summing to 1: interpolate between the attributes instead of composing them.
-        temporal: False leaves out the motion modules (a model after stage 1).
+        temporal: run the motion modules. None: if there is more than one frame, as in training.
         first_frame: number of the batch's first frame in the video.
 
     Returns:
         (B, F, H, W, 3) uint8.
+
+    Raises:
+        InputError: more frames than the model's temporal layers know.
     """
     batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS}
-    images = _generate(checkpoint.params, batch, jnp.float32(guidance_scale), jnp.uint32(seed), jnp.uint32(first_frame),
-                       None if blend is None else jnp.asarray(blend, jnp.float32),
-                       config=checkpoint.config, objective=checkpoint.objective, steps=steps, sampler=sampler,
-                       guided=guidance_scale != 1.0, temporal=temporal)
+    frames = batch["keypoints"].shape[1]
+    temporal = frames > 1 if temporal is None else temporal
+    if temporal and frames > checkpoint.config.max_frames:
+        raise InputError(f"{frames} frames at once exceed the {checkpoint.config.max_frames} that the model's temporal "
+                         f"layers know; generate windows (inference.animator does)")
+    images = _generate(checkpoint.params, batch, jnp.float32(sampling.guidance_scale), jnp.uint32(sampling.seed),
+                       jnp.uint32(first_frame), None if blend is None else jnp.asarray(blend, jnp.float32),
+                       config=checkpoint.config, objective=checkpoint.objective, steps=sampling.steps,
+                       sampler=sampling.sampler, guided=sampling.guidance_scale != 1.0, temporal=temporal)
     return np.asarray(images)
-
-
-def to_uint8(images: jax.Array) -> jax.Array:
-    """[-1, 1] -> 0..255."""
-    return jnp.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(jnp.uint8)
 
 
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal"))
@@ -75,7 +94,7 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        return to_uint8(m.decode(sample(predict_clean, noise, objective.noise_schedule, sampler, steps)))
+        return to_uint8(m.decode(sample(predict_clean, noise, objective.noise_schedule, sampler, steps)), jnp)
 
     return Durian(config).apply(variables(params), method=run)
 
@@ -87,4 +106,4 @@ def reconstruct(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="config")
 def _reconstruct(params, images, *, config: DurianConfig):
-    return to_uint8(Durian(config).apply(variables(params), method=lambda m: m.decode(m.encode(images))))
+    return to_uint8(Durian(config).apply(variables(params), method=lambda m: m.decode(m.encode(images))), jnp)

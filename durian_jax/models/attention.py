@@ -81,8 +81,10 @@ def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,
         own_weights = jnp.exp(own - highest[..., None])
         weights = jnp.exp(logits - to_clip(highest)[..., None])
         total = own_weights.sum(-1) + to_frames(weights.sum(-1))
-        mixed = jnp.einsum("bfhns,bfshd->bfhnd", own_weights.astype(value.dtype), value)
-        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype), references.value.reshape(shape)))
+        mixed = jnp.einsum("bfhns,bfshd->bfhnd", own_weights.astype(value.dtype), value,
+                           preferred_element_type=jnp.float32)
+        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype),
+                                      references.value.reshape(shape), preferred_element_type=jnp.float32))
         return (mixed / total[..., None]).transpose(0, 1, 3, 2, 4).astype(value.dtype)
 
     blends = [attend(selection.valid[:, m]) * selection.weight[:, m, None, None, None, None]

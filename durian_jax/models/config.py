@@ -29,7 +29,7 @@ class CodecConfig:
 
     def __post_init__(self):
         if len(self.encoder_channels) != len(self.decoder_channels):
-            raise ValueError(f"CodecConfig: encoder_channels and decoder_channels need the same number of levels, "
+            raise InputError(f"CodecConfig: encoder_channels and decoder_channels need the same number of levels, "
                              f"got {len(self.encoder_channels)} and {len(self.decoder_channels)}")
 
     @property
@@ -66,12 +66,12 @@ class UNetConfig:
 
     def __post_init__(self):
         if not len(self.channels) == len(self.attention) == len(self.heads):
-            raise ValueError(
+            raise InputError(
                 f"UNetConfig: channels, attention and heads need one entry a level, got "
                 f"{len(self.channels)}, {len(self.attention)} and {len(self.heads)}")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if width % heads or width % self.norm_groups:
-                raise ValueError(f"UNetConfig: width {width} must be a multiple of its {heads} heads "
+                raise InputError(f"UNetConfig: width {width} must be a multiple of its {heads} heads "
                                  f"and of norm_groups={self.norm_groups}")
 
 
@@ -101,10 +101,12 @@ class DurianConfig:
 
     def __post_init__(self):
         if self.image_size % (self.codec.downscale * 2 ** (len(self.unet.channels) - 1)):
-            raise ValueError(f"image_size={self.image_size} must be a multiple of the codec's downscale "
+            raise InputError(f"image_size={self.image_size} must be a multiple of the codec's downscale "
                              f"{self.codec.downscale} times 2 for each of the U-Net's halvings")
+        if any(width % self.temporal_heads for width in self.unet.channels):
+            raise InputError(f"temporal_heads={self.temporal_heads} must divide every width of {self.unet.channels}")
         if self.keypoint_patch * 2 ** len(self.keypoint_channels) != self.codec.downscale:
-            raise ValueError(f"keypoint_patch={self.keypoint_patch} and one halving for each of the "
+            raise InputError(f"keypoint_patch={self.keypoint_patch} and one halving for each of the "
                              f"{len(self.keypoint_channels)} keypoint_channels must reach the latents' "
                              f"downscale {self.codec.downscale}")
 

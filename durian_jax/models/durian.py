@@ -52,6 +52,11 @@ class Durian(nn.Module):
         self.keypoint_encoder = KeypointEncoder(cfg.unet.channels[0], cfg.keypoint_channels, cfg.keypoint_patch,
                                                 cfg.dtype)
 
+    def _context(self, context: jax.Array | None, clips: int) -> jax.Array | None:
+        """The image embedding, or zeros where the networks expect one and none is given."""
+        width = self.config.unet.context_dim
+        return jnp.zeros((clips, 1, width)) if width is not None and context is None else context
+
     def encode(self, images: jax.Array) -> jax.Array:
         """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""
         return self.codec.encode(images.astype(self.config.dtype))
@@ -77,6 +82,7 @@ class Durian(nn.Module):
             One (B, 1 + A, N, C) array an attention site: the portrait, then the attributes.
         """
         def run(network, images, masks, context):
+            context = self._context(context, images.shape[0])
             masks = merge_frames(masks).astype(self.config.dtype)
             shape = (masks.shape[0], self.config.latent_size, self.config.latent_size, 1)
             masks = split_frames(jax.image.resize(masks, shape, "linear"), images.shape[1])
@@ -115,16 +121,14 @@ class Durian(nn.Module):
             (B, F, h, w, c) float32 in the parametrisation the model was trained with.
         """
         prediction, _ = self.denoiser(latents.astype(self.config.dtype), timesteps, bias=keypoint_features,
-                                      references=references, selection=selection, context=context,
-                                      temporal=temporal)
+                                      references=references, selection=selection,
+                                      context=self._context(context, latents.shape[0]), temporal=temporal)
         return prediction.astype(jnp.float32)
 
     def __call__(self, frames, keypoints, portrait, portrait_mask, attributes, attribute_masks, attribute_valid):
         """Touch every parameter once, for initialisation; arguments as in the training batch."""
         latents = self.encode(frames)
         self.decode(latents)
-        width = self.config.unet.context_dim
-        context = None if width is None else jnp.zeros((frames.shape[0], 1, width))
-        features = self.encode_references(portrait, portrait_mask, attributes, attribute_masks, context, context)
+        features = self.encode_references(portrait, portrait_mask, attributes, attribute_masks)
         return self.denoise(latents, jnp.zeros(frames.shape[:2]), self.encode_keypoints(keypoints),
-                            self.project_references(features), compose(attribute_valid), context, temporal=True)
+                            self.project_references(features), compose(attribute_valid), temporal=True)

@@ -1,7 +1,7 @@
 """Primitives that every network shares.
 
 Axis letters: B clips, F frames, h x w latents, N = h * w tokens, C channels.
-Every parameter carries logical axis names; `training.sharding` maps them to mesh axes.
+Every parameter carries logical axis names, which a sharding table can map to mesh axes.
 """
 
 import math

@@ -38,18 +38,24 @@ class RunCheckpoints:
         """The newest checkpoint's state and data state.
 
         Args:
-            like: a state of the same structure, for shapes, types and shardings.
+            like: the shapes and types of a state.
         """
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        loaded = self._checkpointer.load_checkpointables(None, {"state": abstract, "data": None})
+        loaded = self._checkpointer.load_checkpointables(None, {"state": _placed(like), "data": None})
         return loaded["state"], loaded["data"]
 
     def close(self) -> None:
         self._checkpointer.close()
 
 
+def _placed(shapes):
+    """Shapes with the place where the arrays are to go: this process's first device."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
 def load_params(workdir: Path) -> FlatParams:
     """All parameters of a run's newest checkpoint, with the moving average of those it trained."""
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
-        state = checkpointer.load_checkpointables(None, {"state": None})["state"]
+        shapes = checkpointer.checkpointables_metadata(None).metadata["state"]
+        state = checkpointer.load_checkpointables(None, {"state": _placed(shapes)})["state"]
     return {**state["frozen"], **state["average"]}

@@ -19,10 +19,13 @@ def run(argv: list[str]) -> None:
     config = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET,stage=STAGE", flag_values=values)
     flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
     try:
-        values(["durian train", *argv])
+        rest = values(["durian train", *argv])[1:]
     except (flags.Error, FileNotFoundError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(f"durian train: {error}. Example: durian train --config=configs/durian.py:tiny,stage=1 "
                          f"--workdir=runs/tiny1 --config.total_steps=1000") from error
+    if rest:
+        raise InputError(f"durian train: unexpected {' '.join(rest)}; options begin with two dashes, as in "
+                         f"--config.total_steps=8")
     if values.workdir is None or config.value is None:
         raise InputError("durian train needs --config=configs/durian.py:PRESET,stage=STAGE and --workdir=DIR")
     from durian_jax.training.loop import train

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from durian_jax.data import DataConfig, make_loader
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.files import writable_folder, write_json
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
@@ -19,10 +20,13 @@ from durian_jax.training.metrics import MetricsWriter
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.samples import sample_sheet
 from durian_jax.training.sources import make_source
-from durian_jax.training.state import STAGES, create_state
+from durian_jax.training.state import STAGES, TrainState, create_state
 from durian_jax.training.step import make_train_step
 from durian_jax.video import write_image
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, strict_update
+
+# What must not change when a run goes on.
+FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size")
 
 
 def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
@@ -67,8 +71,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         InputError: see `validate`; also a run of another model in `workdir`, and a loss that is not finite.
     """
     model, data, objective = validate(config)
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = writable_folder(workdir)
     check_same_run(workdir, config)
     source = make_source(config.source, data)
     loader = make_loader(source, data, seed=config.seed, batch_size=config.batch_size,
@@ -78,10 +81,12 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     optimizer = make_optimizer(config)
     checkpoints = RunCheckpoints(workdir)
     start = checkpoints.latest_step or 0
-    state = create_state(initial_params(config, model), config.stage, optimizer)
     if start:
-        state, data_state = checkpoints.restore(state)
+        like = jax.eval_shape(lambda: create_state(init_params(model, config.seed), config.stage, optimizer))
+        state, data_state = checkpoints.restore(like)
         batches.set_state(data_state)
+    else:
+        state = create_state(initial_params(config, model), config.stage, optimizer)
     # On the device from the first step on, or the step would be compiled a second time for its own output.
     state = jax.device_put(state, jax.local_devices()[0])
     step_function = make_train_step(config, model, objective, optimizer)
@@ -96,10 +101,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
             state, values = step_function(state, batch)
             if step % config.log_every == 0 or step == config.total_steps:
                 values = {name: float(value) for name, value in values.items()}
-                if not np.isfinite(values["loss"]):
-                    raise InputError(f"the loss is {values['loss']} between steps {logged + 1} and {step}; the last "
-                                     f"good checkpoint is of step {checkpoints.latest_step}. Lower learning_rate "
-                                     f"or gradient_clip and start the command again.")
+                check_finite(values["loss"], logged, step, checkpoints.latest_step)
                 now = time.monotonic()
                 timing = {"seconds_per_step": (now - since) / (step - logged),
                           "data_seconds_per_step": waited / (step - logged)}
@@ -107,32 +109,50 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
                 since, waited, logged = now, 0.0, step
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             if step % config.checkpoint_every == 0 or step == config.total_steps:
+                check_finite(float(values["loss"]), logged, step, checkpoints.latest_step)
                 checkpoints.save(state, batches.get_state())
             if config.sample_every and step % config.sample_every == 0:
-                sheet = sample_sheet(current_checkpoint(config, model, state), batch, stage=config.stage)
+                sheet = sample_sheet(current_checkpoint(objective, model, state), batch, stage=config.stage)
                 write_image(workdir / "samples" / f"{step:07d}.png", sheet)
                 metrics.image(step, "samples", sheet)
             bar.update()
     checkpoints.close()
     metrics.close()
-    save_checkpoint(workdir / "export", current_checkpoint(config, model, state))
+    save_checkpoint(workdir / "export", current_checkpoint(objective, model, state))
 
 
-def current_checkpoint(config: ConfigDict, model: DurianConfig, state) -> Checkpoint:
+def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:
     """The averaged weights of a state, as inference takes them."""
-    return Checkpoint(model, Objective(**config.objective.to_dict()), {**state.frozen, **state.average})
+    return Checkpoint(model, objective, {**state.frozen, **state.average})
+
+
+def check_finite(loss: float, logged: int, step: int, last_saved: int | None) -> None:
+    """Stop a run that has gone wrong before its checkpoints are overwritten.
+
+    Raises:
+        InputError: the loss is not finite; names the steps and the last good checkpoint.
+    """
+    if not np.isfinite(loss):
+        raise InputError(f"the loss is {loss} between steps {logged + 1} and {step}; the last good checkpoint is of "
+                         f"step {last_saved}. Start again with a lower learning_rate or gradient_clip.")
 
 
 def check_same_run(workdir: Path, config: ConfigDict) -> None:
-    """Refuse to go on with a run whose model or stage was another; record the config of a new one."""
+    """Refuse to go on with a run that was another one; record the config of a new run.
+
+    Raises:
+        InputError: `FIXED` fields differ from those in the workdir, which are named; or config.json is damaged.
+    """
     path = workdir / "config.json"
-    fixed = {name: json.loads(config.to_json())[name] for name in ("stage", "model", "objective", "optimizer")}
+    values = json.loads(config.to_json())
     if path.exists():
-        before = {name: json.loads(path.read_text())[name] for name in fixed}
-        changed = [name for name in fixed if fixed[name] != before[name]]
+        try:
+            before = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is damaged ({error}); choose another --workdir") from error
+        changed = [name for name in FIXED if values[name] != before.get(name)]
         if changed:
-            raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: {before[changed[0]]} instead "
-                             f"of {fixed[changed[0]]}; choose another --workdir")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(json.loads(config.to_json()), indent=2))
-    temporary.replace(path)
+            name = changed[0]
+            raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: {before.get(name)} instead of "
+                             f"{values[name]}; choose another --workdir")
+    write_json(path, values)

@@ -1,11 +1,12 @@
 """Metrics of a run: metrics.jsonl for programs, TensorBoard for people."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from tensorboardX import SummaryWriter
+
+from durian_jax.files import write_text
 
 
 class MetricsWriter:
@@ -33,9 +34,7 @@ class MetricsWriter:
                     kept.append(line + "\n")
             except json.JSONDecodeError:  # a line that was cut by the kill
                 break
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(kept))
-        os.replace(temporary, self._path)
+        write_text(self._path, "".join(kept))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Log numbers after `step` updates."""

@@ -1,6 +1,7 @@
 """Learning-rate schedule and optimiser, from the numbers in a config."""
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
@@ -8,14 +9,16 @@ from durian_jax.errors import InputError
 
 
 def make_learning_rate(config) -> optax.Schedule:
-    """Linear warm-up, constant, cosine to `final_learning_rate` over the last `decay_steps`."""
-    decay_steps = min(config.decay_steps, config.total_steps - 1)
-    return optax.join_schedules([
-        optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
-        optax.constant_schedule(config.learning_rate),
-        optax.cosine_decay_schedule(config.learning_rate, max(decay_steps, 1),
-                                    config.final_learning_rate / config.learning_rate),
-    ], [config.warmup_steps, config.total_steps - decay_steps])
+    """Linear warm-up, constant, then a cosine to `final_fraction` of it over the last `decay_steps`."""
+    decay_steps = min(config.decay_steps, config.total_steps)
+
+    def learning_rate(step: jax.Array) -> jax.Array:
+        warmup = jnp.minimum(1.0, (step + 1) / max(config.warmup_steps, 1))
+        progress = jnp.clip((step - (config.total_steps - decay_steps)) / max(decay_steps, 1), 0, 1)
+        decay = config.final_fraction + (1 - config.final_fraction) * (1 + jnp.cos(jnp.pi * progress)) / 2
+        return config.learning_rate * warmup * decay
+
+    return learning_rate
 
 
 def _muon_dimensions(params):

@@ -3,31 +3,26 @@
 import numpy as np
 
 from durian_jax.faces.draw import keypoint_image
+from durian_jax.images import to_uint8
+from durian_jax.inference.generate import generate, reconstruct
 from durian_jax.weights import Checkpoint
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
-    """[-1, 1] -> 0..255."""
-    return np.clip((np.asarray(images) + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)
-
-
-def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8, steps: int = 8) -> np.ndarray:
+def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8) -> np.ndarray:
     """A picture of (portrait | attribute | keypoints | result | truth) for the first clips of a batch.
 
-    For the codec stage: (truth | reconstruction).
+    For the stages of the codec: (truth | reconstruction).
 
     Returns:
         (height, width, 3) uint8.
     """
-    from durian_jax.inference.generate import generate, reconstruct
     batch = {name: np.asarray(value[:rows]) for name, value in batch.items()}
     truth = batch["frames"][:, 0]
-    if stage == "codec":
+    if stage in ("codec", "decoder"):
         columns = [to_uint8(truth), reconstruct(checkpoint, truth)]
     else:
         keypoints = keypoint_image(batch["keypoints"][:, 0], *truth.shape[1:3])
-        result = generate(checkpoint, {k: v for k, v in batch.items() if k != "frames"}, steps=steps,
-                          temporal=stage == "2")[:, 0]
+        result = generate(checkpoint, batch, temporal=stage == "2")[:, 0]
         columns = [to_uint8(batch["portrait"]), to_uint8(batch["attributes"][:, 0]),
                    (keypoints * 255).astype(np.uint8), result, to_uint8(truth)]
     return np.concatenate([np.concatenate(row, 1) for row in zip(*columns, strict=True)])

@@ -11,20 +11,20 @@ def make_source(config: ConfigDict, data: DataConfig) -> ClipSource:
     """Where a run's clips come from.
 
     Args:
-        config: `synthetic_clips` and `synthetic_frames`: procedural clips rendered as they are needed;
-            `records`: folders of recorded clips, separated by commas; `weights`: one number a source, the
-            procedural world (if any) first.
+        config: `clips`: folders of records separated by commas, and "synthetic" for the procedural world
+            drawn as it is needed (`synthetic_clips` people, `synthetic_frames` each); `weights`: one number
+            for each of them.
         data: for the picture's size.
 
     Raises:
-        InputError: no source, or another number of weights than sources.
+        InputError: no clips, or another number of weights than sources.
     """
-    sources = []
-    if config.synthetic_clips:
-        sources.append(SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, data.image_size))
-    sources += [RecordedClips(folder) for folder in config.records.split(",") if folder]
-    if not sources:
-        raise InputError("no training clips: set source.synthetic_clips or source.records")
+    names = [name for name in config.clips.split(",") if name]
+    if not names:
+        raise InputError("no training clips: --config.source.clips expects folders of records, written by `durian "
+                         "prepare` or `durian synthesize`, or the word synthetic")
+    sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, data.image_size)
+               if name == "synthetic" else RecordedClips(name) for name in names]
     if len(sources) == 1:
         return sources[0]
     weights = config.weights or (1.0,) * len(sources)

@@ -18,7 +18,7 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
     """The compiled step of a training config. It donates the state it is given."""
     def loss_function(params, frozen, batch, key):
         merged = variables({**params, **frozen})
-        if config.stage == "codec":
+        if config.stage in ("codec", "decoder"):
             return codec_loss(model, merged, batch, key, config.codec_noise)
         return denoising_loss(model, objective, merged, batch, key, temporal=config.stage == "2",
                               guidance_dropout=config.guidance_dropout)
