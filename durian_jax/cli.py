@@ -1,4 +1,7 @@
-"""The command line: one verb a capability, each a thin shell around a function of the library."""
+"""The command line: one verb a capability, each a thin shell around a function of the library.
+
+Whatever imports jax is imported inside the verbs, so that help is quick and XLA's flags are set in time.
+"""
 
 import click
 
@@ -21,16 +24,17 @@ class _Verbs(click.Group):
 
 
 def _sampling(command):
-    """The options of every verb that samples from a checkpoint."""
+    """The options of every verb that samples from a checkpoint; the defaults of `inference.generate.Sampling`."""
     for option in reversed((
         click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
                      help="The model: a shipped one by name, or a folder."),
-        click.option("--steps", type=click.IntRange(1), default=None,
-                     help="Sampler steps a frame.  [default: the checkpoint's]"),
-        click.option("--guidance", type=click.FloatRange(0), default=None,
-                     help="Classifier-free guidance; 1 is none.  [default: the checkpoint's]"),
+        click.option("--steps", type=click.IntRange(1), default=8, show_default=True, help="Of the sampler."),
+        click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True,
+                     help="Classifier-free guidance; 1 is none."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
                      help="Of the noise; the same seed gives the same files."),
+        click.option("--sampler", type=click.Choice(["ddim", "dpm++"]), default="dpm++", show_default=True,
+                     help="DDIM or DPM-Solver++(2M)."),
     )):
         command = option(command)
     return command
@@ -50,7 +54,7 @@ def main():
 @click.option("--cases", type=click.IntRange(1), default=2, show_default=True,
               help="Transfers of each attribute.")
 @_sampling
-def demo(out, cases, checkpoint, steps, guidance, seed):
+def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
     """Show what the shipped model does.
 
     Transfers, composes and interpolates attributes of held-out procedural people.
@@ -61,8 +65,9 @@ def demo(out, cases, checkpoint, steps, guidance, seed):
 
     runtime.configure()
     from durian_jax.evaluation.demo import run_demo
+    from durian_jax.inference.generate import Sampling
 
-    run_demo(out, checkpoint=checkpoint, cases=cases, steps=steps, guidance_scale=guidance, seed=seed)
+    run_demo(out, checkpoint=checkpoint, cases=cases, sampling=Sampling(steps, guidance, seed, sampler))
     click.echo(f"open {out}/index.html")
 
 
@@ -76,7 +81,7 @@ def demo(out, cases, checkpoint, steps, guidance, seed):
 @click.option("--size", type=click.IntRange(1), default=None,
               help="Picture size in pixels.  [default: the checkpoint's]")
 @_sampling
-def animate(source, driving, attributes, out, frames, size, checkpoint, steps, guidance, seed):
+def animate(source, driving, attributes, out, frames, size, checkpoint, steps, guidance, seed, sampler):
     """Animate a photo by a video.
 
     Attributes may come from other photos.
@@ -90,10 +95,11 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.inference.files import animate_files
+    from durian_jax.animate import animate_files
+    from durian_jax.inference.generate import Sampling
 
     report = animate_files(source, driving, attributes, out, checkpoint=checkpoint, frames=frames, size=size,
-                           steps=steps, guidance_scale=guidance, seed=seed)
+                           sampling=Sampling(steps, guidance, seed, sampler))
     click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
 
 
@@ -134,7 +140,7 @@ def train(ctx, flags):
 @click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet there.")
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Cases of each attribute on the sheet.")
-def evaluate(checkpoint, steps, guidance, seed, benchmark, cases, frames, json_path, sheet, sheet_cases):
+def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, cases, frames, json_path, sheet, sheet_cases):
     """Measure a model on exact answers.
 
     Means and 95 % confidence intervals of PSNR, SSIM (whole frame and attribute region) and sharpness,
@@ -144,10 +150,12 @@ def evaluate(checkpoint, steps, guidance, seed, benchmark, cases, frames, json_p
 
     runtime.configure()
     from durian_jax.evaluation.report import evaluate_checkpoint
+    from durian_jax.inference.generate import Sampling
 
     click.echo(evaluate_checkpoint(
-        checkpoint, benchmark=benchmark, cases=cases, frames=frames, steps=steps, guidance_scale=guidance,
-        seed=seed, json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases))
+        checkpoint, benchmark=benchmark, cases=cases, frames=frames,
+        sampling=Sampling(steps, guidance, seed, sampler),
+        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases))
 
 
 @main.command()

@@ -1,11 +1,13 @@
 """Output files: found writable before the work starts, and written whole or not at all."""
 
 import json
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from durian_jax.errors import InputError
-from durian_jax.video import atomic_file
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -41,6 +43,38 @@ def writable_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
         raise InputError(f"output {path} is a folder; name a file in it")
     writable_folder(path.parent)
     return path
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[str]:
+    """A temporary file beside `path` that takes its name when the block ends well.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InputError(f"{path}: expected a file name, found a folder; add a name")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror}); choose another folder") from error
+    try:
+        yield temporary
+        # mkstemp's files are private; a result should be as readable as any other new file.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:

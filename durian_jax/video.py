@@ -4,10 +4,8 @@ H x W pixels, T frames, channels last. PyAV (FFmpeg) does video, OpenCV does pic
 user's file may hold wrong ends in an `InputError` that names the file.
 """
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -18,6 +16,7 @@ import cv2
 import numpy as np
 
 from durian_jax.errors import InputError
+from durian_jax.files import atomic_file
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -27,6 +26,8 @@ _PLAYABLE_SOUND = ("aac", "mp3", "ac3")
 
 # A container that promises clearly more frames than it yields has lost its end.
 _TRUNCATED_BELOW = 0.9
+
+_JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,11 @@ def read_image(path: str | Path) -> np.ndarray:
     """A picture as (H, W, 3) uint8 RGB, upright (EXIF orientation applied), alpha laid over white.
 
     Raises:
-        InputError: the file is missing, no picture, or cut off.
+        InputError: the file is missing, unreadable, no picture, or cut off.
     """
     path = _existing_file(path, "a picture")
-    data = path.read_bytes()
-    _reject_cut_off_picture(path, data)
-    pixels = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED) if len(pixels) else None
+    pixels = np.frombuffer(_whole_picture(path, path.read_bytes()), np.uint8)
+    image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise InputError(f"{path}: expected a picture ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), "
                          f"found {_describe(path)}; give a PNG or JPEG file")
@@ -202,46 +201,18 @@ def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps
 # ----------------------------------------------------------------------------------- shared helpers
 
 
-@contextmanager
-def atomic_file(path: str | Path) -> Iterator[str]:
-    """A temporary file beside `path` that takes its name when the block ends well.
-
-    Raises:
-        InputError: the folder cannot be made or written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise InputError(f"{path}: expected a file name, found a folder; add a name")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"{path}: cannot write there ({error.strerror}); choose another folder") from error
-    try:
-        yield temporary
-        # mkstemp's files are private; a result should be as readable as any other new file.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def _existing_file(path: str | Path, what: str) -> Path:
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file; expected {what}")
-    if path.is_dir():
-        raise InputError(f"{path}: expected {what}, found a folder")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: expected {what}, found an empty file")
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; expected {what}")
+        if path.is_dir():
+            raise InputError(f"{path}: expected {what}, found a folder")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise InputError(f"{path}: expected {what}, found an empty file")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from error
     return path
 
 
@@ -258,12 +229,22 @@ def _describe(path: Path) -> str:
     return "a video" if "video" in kinds else "a sound file" if "audio" in kinds else f"a {name} file"
 
 
-def _reject_cut_off_picture(path: Path, data: bytes) -> None:
-    # OpenCV fills the missing part of a cut JPEG with grey and says nothing.
-    jpeg = data.startswith(b"\xff\xd8") and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
-    png = data.startswith(b"\x89PNG") and b"IEND" not in data[-64:]
-    if jpeg or png:
+def _whole_picture(path: Path, data: bytes) -> bytes:
+    """The picture's bytes, with the end marker that some writers of JPEG leave out.
+
+    Raises:
+        InputError: a PNG or JPEG that lost its end; OpenCV would fill the missing part with grey and say nothing.
+    """
+    whole = not data.startswith(b"\x89PNG") or b"IEND" in data
+    if data.startswith(b"\xff\xd8") and data.find(_JPEG_END, max(data.rfind(b"\xff\xda"), 0)) < 0:
+        # Only a JPEG that still lacks blocks takes them from whatever follows.
+        one, other = (cv2.imdecode(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
+                      for filler in (b"\x00" * 64, b"\x55" * 64))
+        whole = one is not None and np.array_equal(one, other)
+        data += _JPEG_END
+    if not whole:
         raise InputError(f"{path}: the picture is cut off; copy the file again from its source")
+    return data
 
 
 @contextmanager
@@ -309,7 +290,12 @@ def _copy_target(output: av.container.OutputContainer, source: str | Path | None
     """A sound track of `output` made for the packets of `source`, or None where it has no sound."""
     if source is None:
         return None
-    with av.open(str(_existing_file(source, "a file with sound"))) as given:
+    try:
+        opened = av.open(str(_existing_file(source, "a file with sound")))
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"{source}: expected a file with sound, found one that cannot be read "
+                         f"({error.strerror})") from error
+    with opened as given:
         if not given.streams.audio:
             return None
         codec = given.streams.audio[0].codec_context

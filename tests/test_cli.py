@@ -3,16 +3,23 @@
 import json
 import subprocess
 import sys
+import wave
+from dataclasses import asdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from durian_jax import animate as animate_module
 from durian_jax.cli import main
+from durian_jax.diffusion import SAMPLERS
 from durian_jax.errors import InputError
 from durian_jax.files import writable_file, write_json
+from durian_jax.images import to_uint8
 from durian_jax.inference import animator as animator_module
+from durian_jax.inference.generate import Sampling
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import probe_video, read_video, write_image, write_video
@@ -42,6 +49,15 @@ def test_help_imports_no_jax():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("verb", ["demo", "animate", "evaluate"])
+def test_help_shows_the_defaults_of_the_sampler(verb):
+    options = {option.name: option for option in main.commands[verb].params}
+    names = {"steps": "steps", "guidance": "guidance_scale", "seed": "seed", "sampler": "sampler"}
+    assert {names[name]: options[name].default for name in names} == asdict(Sampling())
+    assert all(options[name].show_default for name in names)
+    assert tuple(options["sampler"].type.choices) == SAMPLERS
+
+
 def test_train_passes_its_flags_on(monkeypatch):
     import durian_jax.training.cli as training
 
@@ -57,12 +73,13 @@ def test_train_passes_its_flags_on(monkeypatch):
 
 @pytest.fixture
 def no_model(monkeypatch):
-    """A checkpoint of which only the sizes exist: whoever samples from it fails the test."""
-    def generate(*_, **__):
-        pytest.fail("the model was started")
+    """A checkpoint of which only the sizes exist: whoever builds the model fails the test."""
+    def load_checkpoint(_):
+        pytest.fail("the model was built")
     config = SimpleNamespace(image_size=SIZE, max_frames=8)
-    monkeypatch.setattr(animator_module, "generate", generate)
-    monkeypatch.setattr(animator_module, "load_checkpoint", lambda _: SimpleNamespace(config=config))
+    monkeypatch.setattr(animate_module, "read_config", lambda _: (config, None, Path()))
+    monkeypatch.setattr(animator_module, "load_checkpoint", load_checkpoint)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +90,16 @@ def files(tmp_path_factory):
     write_image(folder / "person.png", render(person, still(), size=256).frames[0])
     other = sample_person("validation", 5).without("glasses", "hat")
     talk = render(other, sample_motion("validation", 5, 12), size=256).frames
-    write_video(folder / "talk.mp4", talk, 25)
+    with wave.open(str(folder / "tone.wav"), "wb") as tone:
+        tone.setparams((1, 2, 22050, 0, "NONE", "not compressed"))
+        tone.writeframes(np.int16(9000 * np.sin(np.arange(22050) * 0.1)).tobytes())
+    write_video(folder / "talk.mp4", talk, 25, audio_from=folder / "tone.wav")
     gap = talk.copy()
     gap[4:7] = 128
     write_video(folder / "gap.mp4", gap, 25)
     write_image(folder / "wall.png", np.full((256, 256, 3), 180, np.uint8))
+    write_video(folder / "take_concat.mp4", talk[:2], 25)
+    (folder / "busy.json").mkdir()
     (folder / "corrupt.png").write_bytes((folder / "person.png").read_bytes()[:900])
     (folder / "corrupt.mp4").write_bytes(b"not a video at all" * 50)
     return folder
@@ -99,9 +121,14 @@ def animate(files, out, *more, source="person.png", driving="talk.mp4"):
     ({"more": ("-a", "hair={files}/person.png", "-a", "hair={files}/wall.png")}, "hair is given twice"),
     ({"more": ("--size", "256")}, "makes pictures of 128 x 128 pixels"),
     ({"out": "{files}/person.png/out.mp4"}, "cannot write into the folder"),
+    ({"out": "{files}/talk.mp4"}, "talk.mp4 would replace the input"),
+    ({"out": "{files}/../files0/talk.mp4"}, "talk.mp4 would replace the input"),
+    ({"out": "{files}/take.mp4", "driving": "take_concat.mp4"}, "take_concat.mp4 would replace the input"),
+    ({"out": "{files}/busy.mp4"}, "busy.json is a folder"),
     ({"out": "{files}/out.avi"}, "expected a name ending in .mp4"),
 ])
 def test_animate_names_the_mistake(files, tmp_path, no_model, change, message):
+    before = {path.name: path.stat().st_mtime_ns for path in files.iterdir()}
     change = dict(change)
     out = change.pop("out", f"{tmp_path}/out.mp4").format(files=files)
     more = [text.format(files=files) for text in change.pop("more", ())]
@@ -109,6 +136,7 @@ def test_animate_names_the_mistake(files, tmp_path, no_model, change, message):
     assert result.exit_code == 2
     assert result.stderr.startswith("durian: error: ") and message in result.stderr
     assert result.stderr.count("\n") == 1 and not list(tmp_path.iterdir())
+    assert {path.name: path.stat().st_mtime_ns for path in files.iterdir()} == before
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +158,16 @@ def test_animate_names_photos_and_frames_without_a_face(files, tmp_path, no_mode
 
 
 def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_model, annotator):
-    def generate(checkpoint, batch, **options):
-        frames = batch["keypoints"].shape[1]
-        image = ((batch["portrait"] + 1) * 127.5).astype(np.uint8)
-        return np.repeat(image[:, None], frames, 1)
+    def generate(checkpoint, batch, sampling, **options):
+        return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
     monkeypatch.setattr(animator_module, "generate", generate)
+    monkeypatch.setattr(animator_module, "load_checkpoint", lambda _: SimpleNamespace(config=no_model))
     for name in ("a", "b"):
         result = animate(files, tmp_path / f"{name}.mp4", "-a", f"hair={files}/person.png", "--seed", 3,
                          "--frames", 10)
         assert result.exit_code == 0, result.stderr
     report = json.loads((tmp_path / "a.json").read_text())
-    assert report["frames"] == 10 and report["settings"]["seed"] == 3
+    assert report["frames"] == 10 and asdict(Sampling(seed=3)).items() <= report["settings"].items()
     assert report["settings"]["attributes"] == {"hair": f"{files}/person.png"}
     assert set(report["seconds"]) == {"load", "annotate", "animate", "write", "total"}
     assert report["versions"]["jax"]
@@ -148,7 +175,7 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
     joined, _ = read_video(tmp_path / "a_concat.mp4")
     assert clean.shape == (10, SIZE, SIZE, 3) and fps == 25
     assert joined.shape == (10, SIZE, 4 * SIZE, 3)
-    assert not probe_video(tmp_path / "a_concat.mp4").has_audio
+    assert probe_video(tmp_path / "a_concat.mp4").has_audio and not probe_video(tmp_path / "a.mp4").has_audio
     for suffix in (".mp4", "_concat.mp4"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
@@ -166,12 +193,24 @@ def test_outputs_are_checked_before_the_work(tmp_path):
     for arguments in (("demo", "--out", tmp_path / "file" / "demo"),
                       ("evaluate", "--json", tmp_path / "file" / "x.json"),
                       ("evaluate", "--sheet", tmp_path / "x.tiff"),
-                      ("synthesize", "--out", tmp_path / "file" / "records")):
+                      ("synthesize", "--out", tmp_path / "file" / "records"),
+                      ("prepare", tmp_path, "--out", tmp_path / "file" / "records"),
+                      ("train", "--config=configs/durian.py:tiny,stage=1", f"--workdir={tmp_path}/file/run")):
         result = durian(*arguments)
         assert result.exit_code == 2 and result.stderr.startswith("durian: error: "), arguments
 
 
+def test_animate_names_an_unknown_checkpoint(files, tmp_path):
+    result = animate(files, tmp_path / "out.mp4", "--checkpoint", "nobody")
+    assert result.exit_code == 2 and "durian: error: no checkpoint 'nobody'" in result.stderr
+
+
 # --- files --------------------------------------------------------------------------------------------
+
+def test_writing_json_needs_no_video_library():
+    code = "import sys, durian_jax.files; assert not {'av', 'cv2', 'jax'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
 
 def test_json_has_no_nan_and_appears_whole(tmp_path):
     path = writable_file(tmp_path / "new" / "x.json", (".json",))

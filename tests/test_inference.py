@@ -1,6 +1,10 @@
 """References, windows and the animator: shapes, precedence and joins."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -8,10 +12,14 @@ import pytest
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.images import to_float
 from durian_jax.inference import animator as animator_module
 from durian_jax.inference.animator import Animator
+from durian_jax.inference.generate import Sampling, generate
 from durian_jax.inference.references import make_references, region_to_fill, stack, visible_masks
 from durian_jax.inference.windows import cross_fade, window_starts
+from durian_jax.prepare import annotate
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 
 SIZE = 64
@@ -62,13 +70,11 @@ def test_references_mask_complementarily():
     region = references["portrait_mask"][..., 0] > 0
     assert region[portrait.mask("hair")[0]].all()
     assert (references["portrait"][region] == 0).all()
-    np.testing.assert_allclose(references["portrait"][~region], portrait.frames[0][~region] / 127.5 - 1,
-                               atol=1e-6)
+    np.testing.assert_array_equal(references["portrait"][~region], to_float(portrait.frames[0])[~region])
     mask = donor.mask("hair")[0]
     np.testing.assert_array_equal(references["attribute_masks"][0, ..., 0] > 0, mask)
     assert (references["attributes"][0][~mask] == 0).all()
-    np.testing.assert_allclose(references["attributes"][0][mask], donor.frames[0][mask] / 127.5 - 1,
-                               atol=1e-6)
+    np.testing.assert_array_equal(references["attributes"][0][mask], to_float(donor.frames[0])[mask])
     assert references["attribute_valid"].tolist() == [1, 0]
     assert not references["attributes"][1].any() and not references["attribute_masks"][1].any()
 
@@ -81,6 +87,22 @@ def test_region_holds_the_attribute_moved_onto_the_portrait():
     region = make_references(portrait, [("hair", donor)])["portrait_mask"][..., 0] > 0
     assert region[donor.mask("hair")[0]].all()
     assert region.sum() < 2 * donor.mask("hair")[0].sum()
+
+
+def test_the_region_is_wider_where_the_portrait_wears_none():
+    spot = np.zeros((1, 128, 128), np.uint8)
+    spot[0, 64, 64] = 1 << ATTRIBUTE_KINDS.index("glasses")
+    clip = render(sample_person("validation", 0).without("glasses"), still(), size=128)
+    bare, wearing = replace(clip, masks=np.zeros_like(spot)), replace(clip, masks=spot)
+    grown = [region_to_fill(portrait, [("glasses", wearing)])[64, 64:] for portrait in (wearing, bare)]
+    assert [int(row.sum()) - 1 for row in grown] == [2, 4]
+
+
+def test_an_attribute_that_is_hidden_whole_is_invalid():
+    hat = photo(4, "hat")
+    hidden = replace(hat, masks=np.where(hat.mask("hat"), 1 << ATTRIBUTE_KINDS.index("hair"), 0).astype(np.uint8))
+    references = make_references(photo(3), [("hair", hidden), ("hat", hat)])
+    assert references["attribute_valid"].tolist() == [0, 1] and not references["attributes"][0].any()
 
 
 def test_an_outer_attribute_hides_an_inner_one():
@@ -152,11 +174,11 @@ def calls(monkeypatch):
     """Records what the model is asked; it answers in grey."""
     asked = []
 
-    def generate(checkpoint, batch, **options):
-        asked.append((batch, options))
-        frames = batch["keypoints"].shape[1]
-        return np.full((1, frames, SIZE, SIZE, 3), 100, np.uint8)
-    monkeypatch.setattr(animator_module, "generate", generate)
+    def grey(checkpoint, batch, sampling, **options):
+        asked.append((batch, {"sampling": sampling, **options}))
+        b, frames, size = *batch["keypoints"].shape[:2], batch["portrait"].shape[1]
+        return np.full((b, frames, size, size, 3), 100, np.uint8)
+    monkeypatch.setattr(animator_module, "generate", create_autospec(generate, side_effect=grey))
     return asked
 
 
@@ -168,14 +190,13 @@ def animator():
 def test_long_videos_go_in_windows_of_equal_length(animator, calls):
     driving = render(sample_person("validation", 7), sample_motion("validation", 7, 21), size=SIZE)
     portrait = photo(0)
-    frames = animator.animate(portrait, [("hair", photo(1, "hair"))], driving, steps=3, seed=5)
+    frames = animator.animate(portrait, [("hair", photo(1, "hair"))], driving, sampling=Sampling(steps=3, seed=5))
     assert frames.shape == (21, SIZE, SIZE, 3) and (frames == 100).all()
     assert [batch["keypoints"].shape[1] for batch, _ in calls] == [8, 8, 8, 8]
     expected = retarget(driving.keypoints, portrait.keypoints[0])
     for (batch, options), start in zip(calls, (0, 6, 12, 13), strict=True):
         np.testing.assert_array_equal(batch["keypoints"][0], expected[start:start + 8])
-        assert options["seed"] == 5 and options["steps"] == 3 and options["blend"] is None
-        assert "guidance_scale" not in options
+        assert options == {"sampling": Sampling(steps=3, seed=5), "blend": None, "first_frame": start}
 
 
 def test_keypoints_drive_as_they_are(animator, calls):
@@ -205,3 +226,21 @@ def test_sizes_must_fit_the_checkpoint(animator, calls):
     with pytest.raises(InputError, match=r"driving keypoints: expected \(T, \d+, 3\)"):
         animator.animate(photo(0), [], np.zeros((3, 5, 3)))
     assert not calls
+
+
+def test_the_example_of_the_readme_runs(calls, monkeypatch):
+    person = render(sample_person("validation", 1, require=("hair",)).without("hat"),
+                    sample_motion("validation", 1, 3), size=128)
+    annotate_image = create_autospec(annotate.annotate_image, return_value=person[:1])
+    monkeypatch.setattr(annotate, "annotate_image", annotate_image)
+    monkeypatch.setattr(annotate, "annotate_video", create_autospec(annotate.annotate_video,
+                                                                    return_value=(person, [])))
+    checkpoint = SimpleNamespace(config=SimpleNamespace(image_size=128, max_frames=8))
+    monkeypatch.setattr(animator_module, "load_checkpoint", lambda name: {"tiny": checkpoint}[name])
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = {}
+    exec(example, names)
+    assert names["frames"].shape == (3, 128, 128, 3)
+    assert calls[0][1]["sampling"].seed == 1 and calls[0][0]["attribute_valid"].all()
+    assert [call.args[0] for call in annotate_image.call_args_list] == ["friend.png", "me.png"]

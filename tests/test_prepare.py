@@ -13,7 +13,7 @@ import pytest
 from durian_jax.data.records import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.regions import region
+from durian_jax.faces.regions import landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, MEDIAPIPE_INDICES, K
 from durian_jax.prepare import annotate, crop
 from durian_jax.prepare.attributes import attribute_masks
@@ -144,12 +144,12 @@ def people():
 def test_regions_hold_what_they_are_for(people):
     for kind, least in (("glasses", 0.6), ("beard", 0.6), ("hair", 0.6)):
         clip = people[kind]
-        truth, where = clip.mask(kind)[0], region(kind, clip.keypoints[0], 128, 128)
+        truth, where = clip.mask(kind)[0], landing_region(kind, clip.keypoints[0], 128, 128)
         assert (truth & where).sum() >= least * truth.sum(), kind
     for clip in people.values():
         points = clip.keypoints[0]
         pixel = np.clip((points[:, :2] * 128).astype(int), 0, 127)
-        at = {kind: region(kind, points, 128, 128)[pixel[:, 1], pixel[:, 0]] for kind in ATTRIBUTE_KINDS}
+        at = {kind: landing_region(kind, points, 128, 128)[pixel[:, 1], pixel[:, 0]] for kind in ATTRIBUTE_KINDS}
         assert at["glasses"][GROUPS["right_eye"]].all() and at["glasses"][GROUPS["left_iris"]].all()
         assert not at["glasses"][GROUPS["outer_lips"]].any()
         assert not at["beard"][GROUPS["inner_lips"]].any() and not at["beard"][GROUPS["left_eye"]].any()
@@ -159,13 +159,13 @@ def test_regions_hold_what_they_are_for(people):
 def test_regions_scale_with_the_picture(people):
     points = people["glasses"].keypoints[0]
     for kind in ATTRIBUTE_KINDS:
-        small, large = (region(kind, points, n, n).mean() for n in (64, 256))
+        small, large = (landing_region(kind, points, n, n).mean() for n in (64, 256))
         assert small == pytest.approx(large, rel=0.08), kind
 
 
 def test_unknown_kind_is_refused(people):
     with pytest.raises(InputError, match="unknown attribute kind 'ears'"):
-        region("ears", people["hair"].keypoints[0], 64, 64)
+        landing_region("ears", people["hair"].keypoints[0], 64, 64)
 
 
 def test_masks_of_a_drawn_head(people):
@@ -190,7 +190,7 @@ def test_one_file_has_one_set_of_attributes(people):
     clip = people["glasses"]
     bare = replace(clip, masks=np.full_like(clip.masks, attribute_bit("hair") | attribute_bit("hat")))
     agreed = replace(bare, masks=_agreed_masks(bare, ["hair", "glasses"]))
-    glasses = region("glasses", clip.keypoints[0], 128, 128)
+    glasses = landing_region("glasses", clip.keypoints[0], 128, 128)
     assert np.array_equal(agreed.mask("glasses")[0], glasses)
     assert np.array_equal(agreed.mask("hair")[0], ~glasses) and not agreed.mask("hat").any()
 
@@ -224,6 +224,12 @@ def test_inputs_are_checked_first(tmp_path):
         (tmp_path / name).touch()
     names = [file.name for file in find_files([tmp_path, tmp_path / "y.mp4", str(tmp_path / "*" / "*.mp4")])]
     assert names == ["x.mp4", "y.mp4"]
+
+
+def test_inputs_inside_the_output_are_refused(tmp_path):
+    (tmp_path / "x.mp4").write_text("a video")
+    with pytest.raises(InputError, match="every input lies in the output folder"):
+        prepare([tmp_path], tmp_path)
 
 
 # --- real portraits -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Pictures and video: what is written comes back, equal input gives equal bytes, bad files are named."""
 
 import os
+from pathlib import Path
 
 import av
 import cv2
@@ -149,6 +150,9 @@ def test_unwritable_output_is_refused(tmp_path):
         write_video(tmp_path / "a.mp4", [], 25)
     with pytest.raises(InputError, match=".mp4"):
         write_video(tmp_path / "a.avi", moving_ramp(), 25)
+    (tmp_path / "file").write_text("no sound")
+    with pytest.raises(InputError, match="file: expected a file with sound"):
+        write_video(tmp_path / "a.mp4", moving_ramp(), 25, audio_from=tmp_path / "file")
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -184,6 +188,34 @@ def test_exif_orientation_is_applied(tmp_path):
     back = read_image(tmp_path / "a.jpg")
     assert back.shape == (64, 48, 3)
     assert np.abs(back.astype(float) - np.rot90(image, -1)).mean() < 4
+
+
+def test_pictures_with_more_or_less_than_their_end_are_read(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
+    for name, change in {"a.png": lambda data: data + b"\0" * 500, "a.jpg": lambda data: data[:-2],
+                         "b.jpg": lambda data: data + b"\xff\xda" + b"more" * 100}.items():
+        write_image(tmp_path / name, image)
+        expected = read_image(tmp_path / name)
+        (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected)
+    write_image(tmp_path / "c.jpg", image)
+    data = (tmp_path / "c.jpg").read_bytes()
+    (tmp_path / "c.jpg").write_bytes(data[:-30])  # the last blocks are missing
+    with pytest.raises(InputError, match="cut off"):
+        read_image(tmp_path / "c.jpg")
+
+
+def test_unreadable_files_are_named(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="cannot be read .File name too long"):
+        read_image(tmp_path / ("x" * 300 + ".png"))
+    write_video(tmp_path / "a.mp4", moving_ramp(), 25)
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (read_image, read_video):
+        with pytest.raises(InputError, match=r"a\.mp4: cannot be read \(Permission denied\)"):
+            read(tmp_path / "a.mp4")
 
 
 def test_bad_pictures_are_named(tmp_path):

@@ -18,6 +18,7 @@ from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.inference.generate import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image, write_video
 from durian_jax.weights import load_checkpoint
@@ -31,7 +32,7 @@ _SHEET_FRAME = 0.7  # which moment of a clip the contact sheet shows
 
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
-             steps: int | None = None, guidance_scale: float | None = None, seed: int = 0) -> dict:
+             sampling: Sampling = Sampling()) -> dict:
     """Transfers, compositions and an interpolation; writes videos, a sheet, a page and a report.
 
     Args:
@@ -39,7 +40,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
         checkpoint: name of a shipped one, or a folder.
         cases: transfers of each attribute kind.
         frames: length of each clip, at most what the checkpoint's temporal layers know.
-        steps, guidance_scale, seed: of the sampler; None takes its defaults.
+        sampling: steps, guidance and seed.
 
     Returns:
         The content of report.json.
@@ -51,14 +52,13 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     out = writable_folder(out)
     model = load_checkpoint(checkpoint)
     size, frames = model.config.image_size, min(frames, model.config.max_frames)
-    options = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
 
     transfers = [transfer_case(kind, i, frames, size) for i in range(cases) for kind in ATTRIBUTE_KINDS]
     compositions = [transfer_case(kinds, i, frames, size) for i, kinds in enumerate(COMPOSITIONS)]
     with tqdm(total=-(-len(transfers + compositions) // _BATCH) + 1, desc="sampling", unit="batch") as bar:
-        results = _in_batches(model, transfers + compositions, bar, options)
+        results = _in_batches(model, transfers + compositions, bar, sampling)
         blended = two_hairstyles(frames, size)
-        steps_between = sample(model, [blended] * len(ALPHAS), blend=[(1 - a, a) for a in ALPHAS], **options)
+        steps_between = sample(model, [blended] * len(ALPHAS), sampling, blend=[(1 - a, a) for a in ALPHAS])
         bar.update()
 
     transfer_results, composition_results = results[:len(transfers)], results[len(transfers):]
@@ -71,8 +71,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     write_image(out / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
                                               blended, steps_between))
     report = {"seconds": time.perf_counter() - started, "summary": summary,
-              "settings": {"cases": cases, "frames": frames,
-                           **sampling_settings(checkpoint, model, steps, guidance_scale, seed)},
+              "settings": {"cases": cases, "frames": frames, **sampling_settings(checkpoint, model, sampling)},
               "versions": versions()}
     write_json(out / "report.json", report)
     write_text(out / "index.html", _page(pages, report))
@@ -85,13 +84,13 @@ def two_hairstyles(frames: int, size: int) -> TransferCase:
     return replace(first, attributes=(*first.attributes, *second.attributes))
 
 
-def _in_batches(model, cases: Sequence[TransferCase], bar: tqdm, options: dict) -> np.ndarray:
+def _in_batches(model, cases: Sequence[TransferCase], bar: tqdm, sampling: Sampling) -> np.ndarray:
     """Answers to all cases from one compiled function: equal batches, the last one filled up."""
     results = []
     for start in range(0, len(cases), _BATCH):
         group = list(cases[start:start + _BATCH])
         full = group + group[:1] * (_BATCH - len(group))
-        results.append(sample(model, full, slots=_SLOTS, **options)[:len(group)])
+        results.append(sample(model, full, sampling, slots=_SLOTS)[:len(group)])
         bar.update()
     return np.concatenate(results)
 

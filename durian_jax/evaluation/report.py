@@ -1,6 +1,7 @@
 """`durian evaluate`: the benchmark's figures as a table, a JSON file and a contact sheet."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,16 @@ from durian_jax.evaluation import transfer
 from durian_jax.evaluation.sheet import Section, draw_sheet
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_file, write_json
-from durian_jax.inference.generate import generate
+from durian_jax.inference.generate import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image
-from durian_jax.weights import load_checkpoint
+from durian_jax.weights import Checkpoint, load_checkpoint
 
 _COLUMNS = ("portrait", "attribute", "driving", "pasted", "result", "exact truth")
 
 
 def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", cases: int = 64,
-                        frames: int = 1, steps: int | None = None, guidance_scale: float | None = None,
-                        seed: int = 0, json_path: str | Path | None = None,
+                        frames: int = 1, sampling: Sampling = Sampling(), json_path: str | Path | None = None,
                         sheet_path: str | Path | None = None, sheet_cases: int = 5) -> str:
     """Runs a benchmark and writes what was asked for.
 
@@ -29,7 +29,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         benchmark: "synthetic", see `evaluation.transfer`.
         cases: transfers of each attribute kind.
         frames: length of each.
-        steps, guidance_scale, seed: of the sampler; None takes its defaults.
+        sampling: steps, guidance and seed.
         json_path: gets `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
         sheet_path: gets a contact sheet.
         sheet_cases: its cases of each kind.
@@ -48,27 +48,22 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(sheet_path, (".png", ".jpg"))
     model = load_checkpoint(checkpoint)
     started = time.perf_counter()
-    result = transfer.run(model, cases, frames=frames, steps=steps, guidance_scale=guidance_scale, seed=seed,
-                          keep=sheet_cases if sheet_path else 0)
+    result = transfer.run(model, cases, sampling, frames=frames, keep=sheet_cases if sheet_path else 0)
     seconds = time.perf_counter() - started
     if json_path:
-        settings = sampling_settings(checkpoint, model, steps, guidance_scale, seed)
         write_json(json_path, {
             "summary": result.summary,
-            "settings": {"benchmark": benchmark, "cases": cases, "frames": frames, **settings},
+            "settings": {"benchmark": benchmark, "cases": cases, "frames": frames,
+                         **sampling_settings(checkpoint, model, sampling)},
             "seconds": seconds, "versions": versions(), "scores": result.scores})
     if sheet_path:
         write_image(sheet_path, benchmark_sheet(result.examples))
     return table(result.summary)
 
 
-def sampling_settings(name: str | Path, model, steps: int | None, guidance_scale: float | None,
-                      seed: int) -> dict:
-    """What decides the pictures, for a report; None becomes the sampler's default."""
-    given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
-    defaults = {key: generate.__kwdefaults__[key] for key in (*given, "sampler")}
-    return {"checkpoint": str(name), "size": model.config.image_size,
-            **defaults, **{key: value for key, value in given.items() if value is not None}}
+def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -> dict:
+    """What decides the pictures, for a report."""
+    return {"checkpoint": str(name), "size": model.config.image_size, **asdict(sampling)}
 
 
 def table(summary: dict[str, dict]) -> str:

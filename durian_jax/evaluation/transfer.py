@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
-from durian_jax.faces.expand import default_margin, dilate
+from durian_jax.faces.expand import dilate, margin_at
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
-from durian_jax.inference.generate import generate
+from durian_jax.inference.generate import Sampling, generate
 from durian_jax.inference.references import make_references, stack
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 from durian_jax.weights import Checkpoint
@@ -27,6 +27,8 @@ from durian_jax.weights import Checkpoint
 SPLIT = "benchmark"
 # Indices of people and motions that belong to one case; no two cases share any.
 _BLOCK = 8
+# Blocks of one index: first those of the single kinds, then those of compositions by their first kind.
+_BLOCKS = 2 * len(ATTRIBUTE_KINDS)
 _METRICS = ("psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
 _BASELINE_METRICS = ("psnr", "psnr_region")
 SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", "paste")
@@ -49,9 +51,9 @@ class TransferCase:
     driving: Clip
     truth: Clip
 
-    def region(self) -> np.ndarray:
+    def attribute_region(self) -> np.ndarray:
         """(T, H, W) bool: where the answer shows the attributes, grown by 2 px at 128 px."""
-        margin = default_margin(self.truth.frames.shape[1])
+        margin = margin_at(self.truth.frames.shape[1])
         shown = np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
         return np.stack([dilate(mask, margin) for mask in shown])
 
@@ -66,8 +68,7 @@ def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size:
         size: H = W in pixels.
     """
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-    # Single kinds have four of every eight blocks, compositions the others: no person appears twice.
-    block = 8 * index + ATTRIBUTE_KINDS.index(kinds[0]) + (4 if len(kinds) > 1 else 0)
+    block = _BLOCKS * index + ATTRIBUTE_KINDS.index(kinds[0]) + (len(ATTRIBUTE_KINDS) if len(kinds) > 1 else 0)
     first = block * _BLOCK
     portrait_person, driver = sample_person(SPLIT, first), sample_person(SPLIT, first + 1)
     if {"hair", "hat"} & set(kinds):
@@ -104,7 +105,7 @@ def paste(case: TransferCase) -> np.ndarray:
 
 def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
     """Every number of the report for one case; result is (T, H, W, 3) uint8."""
-    truth, region = case.truth.frames, case.region()
+    truth, region = case.truth.frames, case.attribute_region()
     scores = {"psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
               "psnr_region": metrics.psnr(result, truth, region),
               "ssim_region": metrics.ssim(result, truth, region),
@@ -116,23 +117,18 @@ def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
     return scores
 
 
-def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], *, slots: int | None = None,
-           blend: Sequence[Sequence[float]] | None = None, **options) -> np.ndarray:
+def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Sampling = Sampling(), *,
+           slots: int | None = None, blend: Sequence[Sequence[float]] | None = None) -> np.ndarray:
     """The model's answers to cases of equal length, in one call; (B, T, H, W, 3) uint8.
 
     Args:
+        sampling: steps, guidance and seed.
         slots: A of the batch; one more than needed does not change the answers.
         blend: weights of each case's attributes, to interpolate instead of composing.
-        options: steps, guidance_scale, seed of `generate`; those left out or None take its defaults.
     """
     batch = stack([make_references(case.portrait, case.attributes, slots=slots) for case in cases])
     batch["keypoints"] = np.stack([case.truth.keypoints for case in cases])
-    if blend is not None:
-        options["blend"] = np.asarray(blend, np.float32)
-    # A single frame has no motion: the motion modules are left out, as in training stage 1.
-    options["temporal"] = batch["keypoints"].shape[1] > 1
-    options = {name: value for name, value in options.items() if value is not None}
-    return generate(checkpoint, batch, **options)
+    return generate(checkpoint, batch, sampling, blend=None if blend is None else np.asarray(blend, np.float32))
 
 
 @dataclass(frozen=True)
@@ -151,17 +147,17 @@ class Benchmark:
     examples: dict[str, list[tuple[TransferCase, np.ndarray]]]
 
 
-def run(checkpoint: Checkpoint, cases_per_kind: int, *, frames: int = 1, keep: int = 0, batch_size: int = 16,
-        progress: bool = True, **options) -> Benchmark:
+def run(checkpoint: Checkpoint, cases_per_kind: int, sampling: Sampling = Sampling(), *, frames: int = 1,
+        keep: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
     """Runs the benchmark on a checkpoint.
 
     Args:
         cases_per_kind: transfers of each attribute kind.
+        sampling: steps, guidance and seed.
         frames: T of each.
         keep: examples of each kind to return.
         batch_size: cases in one call of the sampler.
         progress: show a bar.
-        options: as in `sample`.
     """
     size = checkpoint.config.image_size
     todo = [(kind, index) for kind in ATTRIBUTE_KINDS for index in range(cases_per_kind)]
@@ -174,7 +170,7 @@ def run(checkpoint: Checkpoint, cases_per_kind: int, *, frames: int = 1, keep: i
             cases = [transfer_case(kind, index, frames, size) for kind, index in group]
             # Every batch is full, so that one compiled function serves all.
             full = cases + cases[:1] * (batch_size - len(cases))
-            results = sample(checkpoint, full, **options)
+            results = sample(checkpoint, full, sampling)
             for (kind, index), case, result in zip(group, cases, results, strict=False):
                 scores[kind].append(score(case, result))
                 if index < keep:

@@ -42,36 +42,18 @@ def move_mask(mask: np.ndarray, from_keypoints: np.ndarray, to_keypoints: np.nda
     return warp_mask(mask, matrix, size=(to_height, to_width))
 
 
-def blank_region(own_masks: Iterable[np.ndarray], moved_masks: Iterable[np.ndarray] = (), *,
-                 margin: int) -> np.ndarray:
-    """dilate(union of what the portrait wears and what will be put on it).
-
-    Args:
-        own_masks: (H, W) bool masks of the attribute kinds to replace, as the portrait wears them.
-        moved_masks: (H, W) bool masks of the attributes to come, already moved to the portrait.
-        margin: pixels to grow by; at least 1 removes the blended pixels of an antialiased edge.
-
-    Returns:
-        (H, W) bool, True = region to fill.
-    """
-    masks = [*own_masks, *moved_masks]
-    if not masks:
-        raise ValueError("blank_region: no mask given")
-    return dilate(np.logical_or.reduce(masks), margin)
-
-
 def portrait_region(worn: np.ndarray, kinds: Iterable[str],
                     moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int) -> np.ndarray:
-    """M_port of a portrait that gets new attributes: `blank_region`, sparing what stays on top.
+    """M_port of a portrait that gets new attributes: dilate(what it wears of them U what will be put on it).
 
-    Hair laid under a hat would otherwise wipe out the hat, of which nothing else could then tell the
-    model. The paper leaves overlaps undefined; `LAYERS` is our order.
+    What stays on top is spared: hair laid under a hat would otherwise wipe out the hat, of which nothing
+    else could then tell the model. The paper leaves overlaps undefined; `LAYERS` is our order.
 
     Args:
         worn: (H, W) uint8 bit field of what the portrait wears (`Clip.masks`).
         kinds: attribute kinds to replace or remove.
         moved_masks: (kind, (H, W) bool) of the attributes to come, already moved to the portrait.
-        margin: as in `blank_region`.
+        margin: pixels to grow by; at least 1 removes the blended pixels of an antialiased edge.
 
     Returns:
         (H, W) bool, True = region to fill.
@@ -83,9 +65,9 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
         stays = [other for other in LAYERS[LAYERS.index(kind) + 1:] if other not in kinds]
         coming.append(mask & ((worn & sum(attribute_bit(other) for other in stays)) == 0))
     own = (worn & sum(attribute_bit(kind) for kind in kinds)) > 0
-    return blank_region([own], coming, margin=margin)
+    return dilate(np.logical_or.reduce([own, *coming]), margin)
 
 
-def default_margin(size: int) -> int:
-    """Pixels of margin at a picture size: 2 at 128, the middle of what training draws."""
-    return max(1, round(size * 2 / 128))
+def margin_at(size: int, pixels: float = 2) -> int:
+    """Pixels of margin at a picture size, at least 1, given those at 128: 2 is the middle of what training draws."""
+    return max(1, round(size * pixels / 128))

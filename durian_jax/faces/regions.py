@@ -138,10 +138,10 @@ def hair_region(face: FaceFrame) -> np.ndarray:
     return head & ~(oval(face) & (face.v < brow_height(face))) & ~neck(face)
 
 
-_REGIONS = {"hair": hair_region, "glasses": glasses_region, "beard": beard_region, "hat": hat_region}
+_OF_KIND = {"hair": hair_region, "glasses": glasses_region, "beard": beard_region, "hat": hat_region}
 
 
-def region(kind: str, keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
+def landing_region(kind: str, keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W) bool: where an attribute of this kind may land on a face.
 
     Args:
@@ -153,4 +153,4 @@ def region(kind: str, keypoints: np.ndarray, height: int, width: int) -> np.ndar
         InputError: unknown kind.
     """
     attribute_bit(kind)
-    return _REGIONS[kind](face_frame(keypoints, height, width))
+    return _OF_KIND[kind](face_frame(keypoints, height, width))

@@ -12,7 +12,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.topology import GROUPS, POSITION, RIGID, K
 
 # Expression moves in proportion to the size of the feature that moves.
-_REGIONS = {
+_FEATURES = {
     "right_eye": ("right_eye",), "left_eye": ("left_eye",),
     "right_iris": ("right_iris",), "left_iris": ("left_iris",),
     "right_brow": ("right_brow",), "left_brow": ("left_brow",),
@@ -86,10 +86,10 @@ def retarget(driving_keypoints: np.ndarray, portrait_keypoints: np.ndarray, refe
 def _amounts(calm: np.ndarray, portrait: np.ndarray) -> np.ndarray:
     """(K,) how far a point of the portrait moves for a unit of the driver's expression."""
     amount = np.ones(K)
-    for region, groups in _REGIONS.items():
+    for feature, groups in _FEATURES.items():
         points = np.concatenate([np.arange(K)[GROUPS[group]] for group in groups])
-        if region in _LIDS:
-            upper, lower = _LIDS[region]
+        if feature in _LIDS:
+            upper, lower = _LIDS[feature]
             mine, theirs = (np.linalg.norm(k[upper] - k[lower]) for k in (portrait, calm))
         else:
             mine, theirs = (np.linalg.norm(k[points] - k[points].mean(0)) for k in (portrait, calm))

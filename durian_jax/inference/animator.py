@@ -13,7 +13,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.inference.generate import generate
+from durian_jax.inference.generate import Sampling, generate
 from durian_jax.inference.references import make_references, stack
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.weights import Checkpoint, load_checkpoint
@@ -36,8 +36,7 @@ class Animator:
         return self.checkpoint.config.image_size
 
     def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-                steps: int | None = None, guidance_scale: float | None = None, seed: int = 0,
-                interpolate: float | Sequence[float] | None = None,
+                sampling: Sampling = Sampling(), interpolate: float | Sequence[float] | None = None,
                 align_attributes: bool = False) -> np.ndarray:
         """The portrait wearing the attributes, in the driver's motion.
 
@@ -47,8 +46,7 @@ class Animator:
                 composed, and where they overlap hat > glasses > hair > beard.
             driving: a clip, whose motion is carried over to the portrait's own face relative to its
                 first frame; or keypoints (T, K, 3), taken as they are.
-            steps, guidance_scale: of the sampler; None takes its defaults.
-            seed: of the noise.
+            sampling: steps, guidance and seed.
             interpolate: blend attributes instead of composing them: alpha in [0, 1] from the first to
                 the second of two (paper, "attribute interpolation"), or one weight an attribute.
             align_attributes: see `make_references`.
@@ -70,21 +68,14 @@ class Animator:
         if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
             raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
         weights = _blend_weights(interpolate, len(attributes))
-        # A single frame has no motion: the motion modules are left out, as in training stage 1.
-        options = {"seed": seed, "blend": weights, "temporal": len(keypoints) > 1}
-        if steps is not None:
-            options["steps"] = steps
-        if guidance_scale is not None:
-            options["guidance_scale"] = guidance_scale
-
         references = stack([make_references(portrait, attributes, align_attributes=align_attributes)])
         window = min(self.checkpoint.config.max_frames, len(keypoints))
         starts = window_starts(len(keypoints), window)
         clips = []
         for start in tqdm(starts, desc="animating", unit="window"):
             motion = keypoints[None, start:start + window].astype(np.float32)
-            clips.append(generate(self.checkpoint, {**references, "keypoints": motion},
-                                  first_frame=start, **options)[0])
+            clips.append(generate(self.checkpoint, {**references, "keypoints": motion}, sampling,
+                                  blend=weights, first_frame=start)[0])
         return cross_fade(clips, starts)
 
 

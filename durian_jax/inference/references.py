@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip
-from durian_jax.faces.expand import LAYERS, default_margin, dilate, move_mask, portrait_region
+from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.expand import LAYERS, dilate, margin_at, move_mask, portrait_region
 from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
+from durian_jax.images import to_float
+
+# Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. Where the
+# portrait wears nothing of a kind, only the donor's mask tells it, moved by a similarity that is a few pixels off.
+MARGIN, ABSENT_MARGIN = 2, 4
 
 
 def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slots: int | None = None,
@@ -19,8 +24,8 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
     """The reference fields of one sample (see the design, section 3), without a batch axis.
 
     M_port is the union of what the portrait wears of the given kinds and of every attribute's mask
-    moved onto the portrait by keypoints, grown by a margin: the paper's Face Aligner without an
-    external model.
+    moved onto the portrait by keypoints, grown by a margin (`region_to_fill`): the paper's Face Aligner
+    without an external model.
 
     Args:
         portrait: photo of the identity.
@@ -52,7 +57,7 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
 
     region = region_to_fill(portrait, attributes)
     out = {
-        "portrait": _float_image(portrait.frames[0]) * ~region[..., None],
+        "portrait": to_float(portrait.frames[0]) * ~region[..., None],
         "portrait_mask": region[..., None].astype(np.float32),
         "attributes": np.zeros((slots, *shape, 3), np.float32),
         "attribute_masks": np.zeros((slots, *shape, 1), np.float32),
@@ -63,20 +68,27 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
         image = photo.frames[0]
         if align_attributes:
             image, mask = align(image, mask, photo.keypoints[0], portrait.keypoints[0])
-        out["attributes"][slot] = _float_image(image) * mask[..., None]
+        out["attributes"][slot] = to_float(image) * mask[..., None]
         out["attribute_masks"][slot] = mask[..., None]
-        out["attribute_valid"][slot] = 1
+        # Outer attributes may hide all of it: then there is nothing to attend to, as in training.
+        out["attribute_valid"][slot] = float(mask.any())
     return out
 
 
 def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
-    """M_port at inference, (H, W) bool: everything that the transfer may change."""
+    """M_port at inference, (H, W) bool: everything that the transfer may change.
+
+    Grown by `MARGIN`; by `ABSENT_MARGIN` around attributes of kinds that the portrait does not wear.
+    """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
     moved = [(kind, move_mask(photo.mask(kind)[0], photo.keypoints[0], portrait.keypoints[0]))
              for kind, photo in attributes]
-    margin = default_margin(portrait.frames.shape[1])
-    region = portrait_region(portrait.masks[0], [kind for kind, _ in attributes], moved, margin=margin)
+    size, worn = portrait.frames.shape[1], portrait.masks[0]
+    margin = margin_at(size, MARGIN)
+    wider = margin_at(size, ABSENT_MARGIN) - margin
+    coming = [(kind, mask if (worn & attribute_bit(kind)).any() else dilate(mask, wider)) for kind, mask in moved]
+    region = portrait_region(worn, [kind for kind, _ in attributes], coming, margin=margin)
     for kind, mask in moved:
         if kind == "hat":
             region |= dilate(_hair_under_hat(portrait, mask), margin)
@@ -121,8 +133,3 @@ def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
 def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Samples with equal shapes -> a batch with a leading B axis."""
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def _float_image(image: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [-1, 1]."""
-    return image.astype(np.float32) / 127.5 - 1

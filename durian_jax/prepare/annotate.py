@@ -29,6 +29,10 @@ MIN_FACE_HEIGHT = 48
 _MASK_SIZE = 256
 
 
+class FramesLeftOut(UserWarning):
+    """Some frames of a video show no face."""
+
+
 @dataclass(frozen=True)
 class Track:
     """The face through a whole video.
@@ -123,7 +127,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
             raise no_face(path, track)
         if skipped:
             warnings.warn(f"{path}: no face in frames {describe_ranges(skipped)} of {len(track.points)}; "
-                          "they are left out", stacklevel=2)
+                          "they are left out", FramesLeftOut, stacklevel=2)
         clips = [clip for clip, _ in annotate_runs(path, track, track.runs(), size, worker, known=known)]
     joined = Clip(*(np.concatenate([getattr(clip, field) for clip in clips])
                     for field in ("frames", "keypoints", "masks")), track.fps, Path(path).stem)

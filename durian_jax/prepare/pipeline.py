@@ -13,7 +13,7 @@ from tqdm import tqdm
 from durian_jax.data.records import write_clips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.regions import region
+from durian_jax.faces.regions import landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
 from durian_jax.prepare.annotate import annotate_runs, describe_ranges, no_face, track_face
@@ -52,7 +52,11 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, size: int = 128, *, f
         raise InputError(f"expected size, fps, segment and least frames above 0, got {size}, {fps}, "
                          f"{segment_frames} and {min_frames}")
     out = writable_folder(out)
-    identities = _identities([file for file in find_files(inputs) if out.resolve() not in file.parents])
+    files = [file for file in find_files(inputs) if out.resolve() not in file.parents]
+    if not files:
+        raise InputError(f"every input lies in the output folder {out}, whose records would be replaced; "
+                         "name another output")
+    identities = _identities(files)
     start, accepted, rejected = time.perf_counter(), [], []
     settings = {"size": size, "fps": fps, "segment_frames": segment_frames, "min_frames": min_frames,
                 "max_frames": max_frames, "encoding": encoding}
@@ -173,7 +177,7 @@ def _agreed_masks(clip: Clip, worn: list[str]) -> np.ndarray:
     masks = clip.masks & np.uint8(sum(attribute_bit(kind) for kind in worn))
     for kind in ("glasses", "beard"):
         if kind in worn and not clip.mask(kind).any():
-            found = np.stack([region(kind, points, *masks.shape[1:]) for points in clip.keypoints])
+            found = np.stack([landing_region(kind, points, *masks.shape[1:]) for points in clip.keypoints])
             masks[found] |= attribute_bit(kind)
             if kind == "glasses":  # worn in front of hair
                 masks[found] &= np.uint8(255 - attribute_bit("hair"))

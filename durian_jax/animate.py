@@ -1,8 +1,9 @@
-"""`durian animate`: from files to files. Every input is looked at before the model starts."""
+"""`durian animate`: from files to files. Every input is looked at before the model is built."""
 
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,17 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.animator import Animator
-from durian_jax.inference.generate import generate
-from durian_jax.prepare.annotate import annotate_image, annotate_video, describe_ranges
+from durian_jax.inference.generate import Sampling
+from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video, describe_ranges
 from durian_jax.prepare.client import Annotator
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, write_video
+from durian_jax.weights import read_config
 
 
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
                   checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
-                  steps: int | None = None, guidance_scale: float | None = None, seed: int = 0) -> dict:
+                  sampling: Sampling = Sampling()) -> dict:
     """Animates a photo by a video.
 
     Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's
@@ -34,52 +36,52 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         checkpoint: name of a shipped one, or a folder.
         frames: at most so many; None takes all.
         size: side of the pictures; None takes the checkpoint's, which is the only one it can make.
-        steps, guidance_scale, seed: of the sampler; None takes its defaults.
+        sampling: steps, guidance and seed.
 
     Returns:
         What the JSON holds: frames, settings, seconds and versions.
 
     Raises:
-        InputError: anything wrong with an input or the output, before the model starts.
+        InputError: anything wrong with an input or the output, before the model is built.
     """
     clock = _Clock()
     out = writable_file(out, (".mp4",))
+    concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
+    model_size = read_config(checkpoint)[0].image_size
+    if size is not None and size != model_size:
+        raise InputError(f"size {size}: the checkpoint {checkpoint} makes pictures of {model_size} x "
+                         f"{model_size} pixels; leave --size out or name another checkpoint")
     for photo in (source, *requests.values()):
         read_image(photo)
     probe_video(driving)
-    animator = Animator(checkpoint)
-    if size is not None and size != animator.size:
-        raise InputError(f"size {size}: the checkpoint {checkpoint} makes pictures of {animator.size} x "
-                         f"{animator.size} pixels; leave --size out or name another checkpoint")
-    clock.lap("load")
+    for output in (out, concat_out, report_out):
+        _check_output(output, (source, driving, *requests.values()))
 
     with Annotator() as annotator:
-        portrait = annotate_image(source, animator.size, annotator=annotator)
-        donors = [(kind, annotate_image(photo, animator.size, known=(kind,), annotator=annotator))
+        portrait = annotate_image(source, model_size, annotator=annotator)
+        donors = [(kind, annotate_image(photo, model_size, known=(kind,), annotator=annotator))
                   for kind, photo in requests.items()]
-        driver = _annotate_driving(driving, animator.size, frames, annotator)
+        driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    options = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
-    result = animator.animate(portrait, donors, driver, **options)
+    animator = Animator(checkpoint)
+    clock.lap("load")
+    result = animator.animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")
 
     write_video(out, result, driver.fps)
-    write_video(out.with_name(f"{out.stem}_concat.mp4"), concat(driver, portrait, donors, result), driver.fps,
-                audio_from=driving)
+    write_video(concat_out, concat(driver, portrait, donors, result), driver.fps, audio_from=driving)
     clock.lap("write")
     report = {
         "frames": len(result),
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
-                     "checkpoint": str(checkpoint), "size": animator.size, "fps": driver.fps, "seed": seed,
-                     **{name: generate.__kwdefaults__[name] if options[name] is None else options[name]
-                        for name in ("steps", "guidance_scale")}},
+                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, **asdict(sampling)},
         "seconds": clock.seconds(),
         "versions": versions(),
     }
-    write_json(out.with_suffix(".json"), report)
+    write_json(report_out, report)
     return report
 
 
@@ -109,10 +111,18 @@ def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]]
     return np.concatenate([driving.frames, *stills, result], axis=2)
 
 
+def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuses an output that cannot be written or that is one of the inputs."""
+    writable_file(output)
+    for given in inputs:
+        if output.exists() and output.samefile(given):
+            raise InputError(f"output {output} would replace the input {given}; choose another output name")
+
+
 def _annotate_driving(path: str | Path, size: int, frames: int | None, annotator: Annotator) -> Clip:
     """The driving clip; a gap would tear motion and sound apart, so it is an error here."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the gaps are named below
+        warnings.simplefilter("ignore", FramesLeftOut)  # they are named below
         clip, skipped = annotate_video(path, size, frames, annotator=annotator)
     if skipped:
         raise InputError(f"{path}: no face found in frames {describe_ranges(skipped)}; expected one in every "
