@@ -37,6 +37,7 @@ def base() -> ConfigDict:
         "stage": "1",
         "seed": 0,
         "init_from": "",            # workdir of a run, or folder of a checkpoint; "": fresh parameters
+        "init_fresh": "",           # pattern of parameters that init_from may lack and that start fresh
         # Length and logging, in steps.
         "total_steps": 60_000,      # Durian, section 4.1: 60,000 for each stage
         "log_every": 50,

@@ -1,6 +1,7 @@
 """Exported weights: a folder with config.json and model.safetensors, for inference and as a start."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,18 @@ class Checkpoint:
     path: Path | None = None
 
 
-def strict_update(params: dict, loaded: dict, origin: str) -> dict:
+def strict_update(params: dict, loaded: dict, origin: str, fresh: str = "") -> dict:
     """`loaded`, after checking that it has exactly the paths and shapes of `params`.
+
+    Args:
+        fresh: pattern of paths that may be missing and then keep their value in `params`; "": none.
 
     Raises:
         InputError: with every missing, unexpected or mis-shaped tensor.
     """
+    if fresh:
+        excused = {path: x for path, x in params.items() if path not in loaded and re.search(fresh, path)}
+        loaded = {**loaded, **excused}
     problems = [f"missing {path}" for path in sorted(set(params) - set(loaded))]
     problems += [f"unexpected {path}" for path in sorted(set(loaded) - set(params))]
     problems += [f"{path} has shape {tuple(loaded[path].shape)}, expected {tuple(params[path].shape)}"

@@ -50,9 +50,9 @@ class UNetConfig:
         context_dim: width of the image embedding for cross-attention; None builds no cross-attention.
         feedforward_multiplier: width of the gated feed-forward over the level's (Stable Diffusion 1.5: 4).
         norm_groups: groups of every group normalisation.
-        positions: add a two-dimensional position code to queries and keys of spatial attention, and
-            start these projections at the identity, so that attention starts local. Not in Stable
-            Diffusion; it halves the training time of a small model that starts from nothing.
+        positions: give spatial attention a two-dimensional position code in queries, keys and values, and
+            the network one at its entrance; projections of queries and keys start near the identity, so
+            that attention starts local. Not in Stable Diffusion; for small models that start from nothing.
     """
 
     channels: tuple[int, ...] = (64, 112)

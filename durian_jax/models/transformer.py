@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention, self_attention
-from durian_jax.models.layers import default_init, dense, grid_position_code, group_norm, layer_norm
+from durian_jax.models.layers import default_init, dense, grid_position_code, group_norm, layer_norm, zeros_init
 
 # Scale of the position code beside unit-variance tokens.
 _POSITION_SCALE = 1.5
@@ -57,19 +57,26 @@ class SpatialAttention(nn.Module):
         self.to_q = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
         self.to_k = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
         self.to_v = dense(self.channels, use_bias=False, dtype=self.dtype)
+        if self.positions:
+            self.to_v_position = dense(self.channels, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
         self.to_out = dense(self.channels, dtype=self.dtype)
 
+    def _code(self, tokens: int) -> jax.Array:
+        """(N, C): every head gets the whole code."""
+        code = grid_position_code(math.isqrt(tokens), self.channels // self.heads)
+        return jnp.tile(code, (1, self.heads)).astype(self.dtype)
+
     def _placed(self, x: jax.Array) -> jax.Array:
-        if not self.positions:
-            return x
-        side = math.isqrt(x.shape[-2])
-        code = jnp.tile(grid_position_code(side, self.channels // self.heads), (1, self.heads))
-        return x + (_POSITION_SCALE * code).astype(x.dtype)
+        return x + _POSITION_SCALE * self._code(x.shape[-2]) if self.positions else x
+
+    def _values(self, x: jax.Array) -> jax.Array:
+        # With its place in the value, a frame can tell how far what it attends to must be moved.
+        return self.to_v(x) + (self.to_v_position(self._code(x.shape[-2])) if self.positions else 0)
 
     def project(self, x: jax.Array) -> KeyValues:
         """(..., N, C) tokens -> their keys and values (..., N, H, D)."""
         return KeyValues(key=split_heads(self.to_k(self._placed(x)), self.heads),
-                         value=split_heads(self.to_v(x), self.heads))
+                         value=split_heads(self._values(x), self.heads))
 
     def __call__(self, x: jax.Array, references: KeyValues | None = None,
                  selection: ReferenceSet | None = None) -> jax.Array:

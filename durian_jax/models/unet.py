@@ -14,6 +14,7 @@ from durian_jax.models.config import UNetConfig
 from durian_jax.models.layers import (
     conv,
     dense,
+    grid_position_code,
     group_norm,
     merge_frames,
     split_frames,
@@ -45,6 +46,8 @@ class UNet(nn.Module):
         levels = list(range(len(cfg.channels)))
         is_reference = self.out_channels is None
         self.conv_in = conv(cfg.channels[0], dtype=self.dtype)
+        if cfg.positions:
+            self.position_embedding = dense(cfg.channels[0], use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
         self.time_embedding_1 = dense(4 * cfg.channels[0], dtype=self.dtype)
         self.time_embedding_2 = dense(4 * cfg.channels[0], dtype=self.dtype)
 
@@ -118,6 +121,9 @@ class UNet(nn.Module):
         code = timestep_embedding(merge_frames(timesteps), cfg.channels[0]).astype(self.dtype)
         time = self.time_embedding_2(nn.silu(self.time_embedding_1(code)))
         x = self.conv_in(merge_frames(x))
+        if cfg.positions:
+            code = grid_position_code(x.shape[1], cfg.channels[0]).astype(self.dtype)
+            x += self.position_embedding(code).reshape(1, *x.shape[1:])
         if bias is not None:
             x += merge_frames(bias)
 

@@ -40,7 +40,7 @@ def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
         return params
     path = Path(config.init_from)
     loaded = load_params(path) if (path / "checkpoints").is_dir() else load_checkpoint(config.init_from).params
-    return strict_update(params, loaded, config.init_from)
+    return strict_update(params, loaded, config.init_from, config.init_fresh)
 
 
 def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
