@@ -30,7 +30,7 @@ class Sampling:
         sampler: see `diffusion.SAMPLERS`.
     """
 
-    steps: int = 8
+    steps: int = 4
     guidance_scale: float = 1.0
     seed: int = 0
     sampler: str = "dpm++"
