@@ -58,7 +58,8 @@ def base() -> ConfigDict:
         # Loss.
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
         "codec_noise": 0.1,         # stage codec: disturbance of the latents
-        "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0},
+        "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,
+                      "pixel_weight": 0.0},
         # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly.
         "source": {"clips": "synthetic", "weights": (), "synthetic_clips": 20_000, "synthetic_frames": 12},
         "data": {name: value for name, value in asdict(DataConfig()).items() if name != "image_size"},
@@ -75,8 +76,10 @@ def tiny(config: ConfigDict) -> None:
         "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
                  "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
     }
-    # Predicting clean latents, with little weight on little noise, suits a small budget best.
-    config.objective = {"schedule": "flow", "prediction": "sample", "time_power": 0.6, "region_weight": 1.0}
+    # Predicting clean latents, with little weight on little noise, suits a small budget best; and counting pixels,
+    # of which the latents' error says little.
+    config.objective = {"schedule": "flow", "prediction": "sample", "time_power": 0.5, "region_weight": 4.0,
+                        "pixel_weight": 30.0}
     config.optimizer, config.learning_rate, config.final_fraction = "muon", 3e-3, 0.02
     config.weight_decay, config.warmup_steps = 0.0, 100
     config.average_decay = 0.998

@@ -131,8 +131,11 @@ def train(ctx, flags):
 
 @main.command()
 @_sampling
-@click.option("--benchmark", type=click.Choice(["synthetic"]), default="synthetic", show_default=True,
-              help="synthetic: cross-identity transfers whose exact answer is rendered.")
+@click.option("--benchmark", type=click.Choice(["synthetic", "reconstruction"]), default="synthetic",
+              show_default=True, help="synthetic: cross-identity transfers whose exact answer is rendered; "
+              "reconstruction: recorded people get their own attribute back.")
+@click.option("--clips", default=None, metavar="FOLDER",
+              help="For reconstruction: records of people held out of training.")
 @click.option("--cases", type=click.IntRange(1), default=64, show_default=True,
               help="Transfers of each attribute.")
 @click.option("--frames", type=click.IntRange(1), default=1, show_default=True, help="Length of each clip.")
@@ -140,7 +143,8 @@ def train(ctx, flags):
 @click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet there.")
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Cases of each attribute on the sheet.")
-def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, cases, frames, json_path, sheet, sheet_cases):
+def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, json_path, sheet,
+             sheet_cases):
     """Measure a model on exact answers.
 
     Means and 95 % confidence intervals of PSNR, SSIM (whole frame and attribute region) and sharpness,
@@ -153,7 +157,7 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, cases, frame
     from durian_jax.inference.generate import Sampling
 
     click.echo(evaluate_checkpoint(
-        checkpoint, benchmark=benchmark, cases=cases, frames=frames,
+        checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,
         sampling=Sampling(steps, guidance, seed, sampler),
         json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases))
 

@@ -89,7 +89,7 @@ def test_an_unfinished_or_foreign_folder_is_refused(tmp_path, clips):
 def test_fields_shapes_and_ranges(clips):
     values = sample(ClipList(clips), 1, 0)
     assert {name: value.shape for name, value in values.items()} == {
-        "frames": (2, 64, 64, 3), "keypoints": (2, K, 3),
+        "frames": (2, 64, 64, 3), "frame_masks": (2, 64, 64, 1), "keypoints": (2, K, 3),
         "portrait": (64, 64, 3), "portrait_mask": (64, 64, 1),
         "attributes": (2, 64, 64, 3), "attribute_masks": (2, 64, 64, 1), "attribute_valid": (2,)}
     assert all(value.dtype == np.float32 for value in values.values())

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from durian_jax.data import RecordedClips
+from durian_jax.data.synthesize import synthesize
+from durian_jax.errors import InputError
 from durian_jax.evaluation import demo, metrics, report, transfer
+from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split_picture
 from durian_jax.evaluation.transfer import score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -29,6 +33,11 @@ SIZE = 64
 
 def _noise(rng, shape=(2, 32, 32, 3)):
     return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_l1_of_a_constant_error():
+    truth = np.full((3, 16, 16, 3), 100, np.uint8)
+    assert metrics.l1(truth - 51, truth) == pytest.approx(0.2)
 
 
 def test_psnr_of_a_constant_error():
@@ -164,7 +173,7 @@ def test_summary_has_the_report_s_keys_and_honest_intervals():
     two = {**one, "psnr": 24.0}
     summary = summarize({kind: [one, two] for kind in ATTRIBUTE_KINDS})
     assert list(summary) == [*ATTRIBUTE_KINDS, "mean"]
-    keys = {"cases", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness", "unchanged_psnr",
+    keys = {"cases", "l1", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness", "unchanged_psnr",
             "unchanged_psnr_region", "paste_psnr", "paste_psnr_region"}
     assert keys == {key for key in summary["hair"] if not key.endswith("_ci95")}
     assert summary["hair"]["psnr"] == 22 and summary["hair"]["cases"] == 2 and summary["mean"]["cases"] == 8
@@ -172,6 +181,39 @@ def test_summary_has_the_report_s_keys_and_honest_intervals():
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 1) * 2.0)
     low, high = summary["mean"]["psnr_ci95"]
     assert (high - low) / 2 == pytest.approx(stats.t.ppf(0.975, 1) * 2.0 / 2)  # four independent kinds
+
+
+# --- recorded clips -------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    synthesize(folder, "validation", 6, 5, SIZE, workers=0)
+    return folder
+
+
+def test_reconstruction_asks_for_a_clip_s_own_frames(recorded):
+    cases = reconstruction_cases(recorded, 2, 3, SIZE)
+    clips = RecordedClips(recorded)
+    assert all(1 <= len(makers) <= 2 for makers in cases.values())
+    for kind, makers in cases.items():
+        case = makers[0]()
+        clip = next(clip for clip in clips if clip.identity == case.truth.identity)
+        np.testing.assert_array_equal(case.truth.frames, clip.frames[1:4])
+        np.testing.assert_array_equal(case.portrait.frames, clip.frames[:1])
+        [(worn, photo)] = case.attributes
+        assert worn == kind and photo.mask(kind).any()
+        np.testing.assert_array_equal(photo.frames, clip.frames[4:])
+
+
+def test_reconstruction_refuses_what_does_not_fit(recorded):
+    with pytest.raises(InputError, match="at least 6 frames"):
+        reconstruction_cases(recorded, 2, 4, SIZE)
+    with pytest.raises(InputError, match="prepare the clips with --size 128"):
+        reconstruction_cases(recorded, 2, 3, 128)
+    for wrong in ({"benchmark": "reconstruction"}, {"clips": recorded}):
+        with pytest.raises(InputError, match="goes with the benchmark reconstruction"):
+            report.evaluate_checkpoint("tiny", **wrong)
 
 
 # --- pictures -----------------------------------------------------------------------------------------
@@ -217,6 +259,14 @@ def test_evaluate_writes_summary_and_sheet(blank_model, tmp_path):
     assert len(text.splitlines()) == 6 and text.splitlines()[-1].startswith("mean")
     assert (tmp_path / "x.png").exists()
     assert all(shapes["keypoints"][0] == 12 for shapes, _ in blank_model)
+
+
+def test_evaluate_reconstructs_recorded_clips(blank_model, recorded, tmp_path):
+    report.evaluate_checkpoint("blank", benchmark="reconstruction", clips=recorded, cases=2, frames=3,
+                               json_path=tmp_path / "x.json", sheet_path=tmp_path / "x.png")
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert content["settings"]["clips"] == str(recorded)
+    assert 0 < content["summary"]["hair"]["l1"] < content["summary"]["hair"]["psnr"] and (tmp_path / "x.png").exists()
 
 
 def test_demo_writes_everything_it_promises(blank_model, tmp_path):

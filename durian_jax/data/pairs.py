@@ -16,7 +16,7 @@ from durian_jax.data.augment import jitter_colour, random_affine
 from durian_jax.data.config import DataConfig
 from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.faces.clip import attribute_bit
-from durian_jax.faces.expand import dilate, move_mask, portrait_region
+from durian_jax.faces.expand import dilate, margin_at, move_mask, portrait_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, RIGID
 from durian_jax.faces.warp import transform_keypoints, warp_image, warp_mask
 from durian_jax.images import to_float
@@ -26,9 +26,10 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     """One training sample from clip `index`, a function of the arguments and of `rng`'s state only.
 
     Returns:
-        The batch's fields without B: frames (F, H, W, 3), keypoints (F, K, 3), portrait (H, W, 3),
-        portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1),
-        attribute_valid (A,); float32, pictures in [-1, 1] with 0 (mid grey) where blanked.
+        The batch's fields without B: frames (F, H, W, 3), frame_masks (F, H, W, 1), keypoints (F, K, 3),
+        portrait (H, W, 3), portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1),
+        attribute_valid (A,); float32, pictures in [-1, 1] with 0 (mid grey) where blanked. The loss alone
+        sees frame_masks: where the frames show the attributes.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
@@ -51,6 +52,7 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     region = region[..., None].astype(np.float32)
     return {
         "frames": to_float(np.stack([_frame(clip, i, size) for i in targets])),
+        "frame_masks": np.stack([_shown(clip, kinds, i, size) for i in targets])[..., None].astype(np.float32),
         "keypoints": np.asarray(clip.keypoints[targets], np.float32),
         "portrait": to_float(portrait) * (1 - region),
         "portrait_mask": region,
@@ -145,6 +147,12 @@ def _masks(clip: OpenClip, index: int, size: int) -> np.ndarray:
     # Bits cannot be averaged: nearest neighbour.
     return masks if masks.shape == (size, size) else cv2.resize(
         masks, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _shown(clip: OpenClip, kinds: list[str], index: int, size: int) -> np.ndarray:
+    """(size, size) bool: where a frame shows attributes of these kinds, with their outline."""
+    bits = sum(attribute_bit(kind) for kind in kinds)
+    return dilate((_masks(clip, index, size) & bits) > 0, margin_at(size))
 
 
 def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator,

@@ -20,13 +20,16 @@ class Objective:
         prediction: the network's output: "sample" (clean latents), "epsilon" (noise) or "velocity"
             (alpha noise - sigma clean).
         time_power: training times are u ** time_power with u uniform in (0, 1); below 1 favours noise.
-        region_weight: extra weight of the loss inside the region that an attribute may occupy.
+        region_weight: extra weight of the loss where the frames show the attributes.
+        pixel_weight: weight of the squared error of decoded pixels, beside that of latents. Latents have
+            equal variance, pixels do not: three directions of sixteen make up most of what one sees.
     """
 
     schedule: str = "flow"
     prediction: str = "sample"
     time_power: float = 0.6
     region_weight: float = 1.0
+    pixel_weight: float = 0.0
 
     def __post_init__(self):
         Schedule(self.schedule)
@@ -62,13 +65,16 @@ class Objective:
 
     def loss(self, prediction: jax.Array, clean: jax.Array, noise: jax.Array, t: jax.Array,
              region: jax.Array) -> jax.Array:
-        """Mean squared error, weighted by 1 + region_weight * region.
+        """Mean squared error of the prediction, see `weighted_error`.
 
         Args:
             prediction, clean, noise: (B, F, h, w, c).
             t: (B, F).
-            region: (B, 1 or F, h, w, 1) in [0, 1].
+            region: (B, F, h, w, 1) in [0, 1].
         """
-        error = jnp.square(prediction - self.target(clean, noise, t))
+        return self.weighted_error(prediction, self.target(clean, noise, t), region)
+
+    def weighted_error(self, values: jax.Array, target: jax.Array, region: jax.Array) -> jax.Array:
+        """Mean squared error, weighted by 1 + region_weight * region (one channel, in [0, 1])."""
         weight = 1 + self.region_weight * region
-        return jnp.mean(error * weight) / jnp.mean(weight)
+        return jnp.mean(jnp.square(values - target) * weight) / jnp.mean(weight)

@@ -29,11 +29,11 @@ class Schedule:
         if self.kind not in SCHEDULES:
             raise InputError(f"unknown noise schedule {self.kind!r}; expected one of {', '.join(SCHEDULES)}")
 
-    def __call__(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(alpha, sigma) at times t in [0, 1], each of t's shape."""
+    def __call__(self, t, xp=jnp):
+        """(alpha, sigma) at times t in [0, 1], each of t's shape; `xp` is jax.numpy or numpy."""
         if self.kind == "flow":
             return 1 - t, t
-        return jnp.cos(t * math.pi / 2), jnp.sin(t * math.pi / 2)
+        return xp.cos(t * math.pi / 2), xp.sin(t * math.pi / 2)
 
     def add_noise(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
         """z_t for clean latents (B, F, ...), noise of the same shape and times (B, F)."""

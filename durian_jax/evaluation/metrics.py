@@ -15,6 +15,11 @@ _LEVELS = 255.0
 _SMALLEST_ERROR = _LEVELS**2 * 1e-10
 
 
+def l1(result: np.ndarray, truth: np.ndarray) -> float:
+    """Mean absolute error, 0 to 1."""
+    return float(np.abs(result.astype(np.float64) - truth).mean() / _LEVELS)
+
+
 def psnr(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
     """Peak signal-to-noise ratio in dB, at most 100.
 

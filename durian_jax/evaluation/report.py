@@ -8,8 +8,8 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
+from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.evaluation.sheet import Section, draw_sheet
-from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.generate import Sampling
 from durian_jax.versions import versions
@@ -19,15 +19,20 @@ from durian_jax.weights import Checkpoint, load_checkpoint
 _COLUMNS = ("portrait", "attribute", "driving", "pasted", "result", "exact truth")
 
 
-def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", cases: int = 64,
-                        frames: int = 1, sampling: Sampling = Sampling(), json_path: str | Path | None = None,
-                        sheet_path: str | Path | None = None, sheet_cases: int = 5) -> str:
+BENCHMARKS = ("synthetic", "reconstruction")
+
+
+def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", clips: str | Path | None = None,
+                        cases: int = 64, frames: int = 1, sampling: Sampling = Sampling(),
+                        json_path: str | Path | None = None, sheet_path: str | Path | None = None,
+                        sheet_cases: int = 5) -> str:
     """Runs a benchmark and writes what was asked for.
 
     Args:
         checkpoint: name of a shipped one, or a folder.
-        benchmark: "synthetic", see `evaluation.transfer`.
-        cases: transfers of each attribute kind.
+        benchmark: "synthetic", see `evaluation.transfer`; "reconstruction", see `evaluation.reconstruction`.
+        clips: for "reconstruction", the folder of records of people that were held out of training.
+        cases: transfers of each attribute kind; "reconstruction" makes do with fewer.
         frames: length of each.
         sampling: steps, guidance and seed.
         json_path: gets `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
@@ -40,20 +45,26 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     Raises:
         InputError: unknown benchmark or checkpoint, or an output that cannot be written.
     """
-    if benchmark != "synthetic":
-        raise InputError(f"unknown benchmark {benchmark!r}; expected synthetic")
+    if benchmark not in BENCHMARKS:
+        raise InputError(f"unknown benchmark {benchmark!r}; expected one of {', '.join(BENCHMARKS)}")
+    if (benchmark == "reconstruction") != (clips is not None):
+        raise InputError("a folder of records (clips) goes with the benchmark reconstruction, and only with it")
     if json_path:
         writable_file(json_path, (".json",))
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
     model = load_checkpoint(checkpoint)
+    size = model.config.image_size
+    questions = (transfer.transfer_cases(cases, frames, size) if clips is None else
+                 reconstruction_cases(clips, cases, frames, size))
     started = time.perf_counter()
-    result = transfer.run(model, cases, sampling, frames=frames, keep=sheet_cases if sheet_path else 0)
+    result = transfer.run(model, questions, sampling, keep=sheet_cases if sheet_path else 0)
     seconds = time.perf_counter() - started
     if json_path:
         write_json(json_path, {
             "summary": result.summary,
             "settings": {"benchmark": benchmark, "cases": cases, "frames": frames,
+                         **({} if clips is None else {"clips": str(clips)}),
                          **sampling_settings(checkpoint, model, sampling)},
             "seconds": seconds, "versions": versions(), "scores": result.scores})
     if sheet_path:
@@ -68,7 +79,7 @@ def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -
 
 def table(summary: dict[str, dict]) -> str:
     """The summary as lines of text, each mean with half its 95 % interval."""
-    columns = (("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
+    columns = (("L1", "l1"), ("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
                ("region dB", "psnr_region"), ("unchanged", "unchanged_psnr_region"),
                ("pasted", "paste_psnr_region"), ("SSIM", "ssim"), ("region", "ssim_region"),
                ("sharpness", "sharpness"))
@@ -87,10 +98,10 @@ def table(summary: dict[str, dict]) -> str:
 def benchmark_sheet(examples: dict[str, list]) -> np.ndarray:
     """Contact sheet of the benchmark's first cases, their first frames."""
     sections = []
-    for kind in ATTRIBUTE_KINDS:
+    for kind in examples:
         rows = [(f"{kind} {i}", (case.portrait.frames[0], case.attributes[0][1].frames[0],
                                  case.driving.frames[0], transfer.paste(case), result[0],
                                  case.truth.frames[0]))
                 for i, (case, result) in enumerate(examples[kind])]
         sections.append(Section(kind, _COLUMNS, rows))
-    return draw_sheet("Transfer benchmark", sections)
+    return draw_sheet("Benchmark", sections)

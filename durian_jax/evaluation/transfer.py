@@ -8,8 +8,9 @@ The driving keypoints are those of the answer itself: A's own face in C's motion
 retargeting. The benchmark therefore measures the model and not the retargeting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +30,7 @@ SPLIT = "benchmark"
 _BLOCK = 8
 # Blocks of one index: first those of the single kinds, then those of compositions by their first kind.
 _BLOCKS = 2 * len(ATTRIBUTE_KINDS)
-_METRICS = ("psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
+_METRICS = ("l1", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
 _BASELINE_METRICS = ("psnr", "psnr_region")
 SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", "paste")
                              for name in _BASELINE_METRICS))
@@ -106,7 +107,8 @@ def paste(case: TransferCase) -> np.ndarray:
 def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
     """Every number of the report for one case; result is (T, H, W, 3) uint8."""
     truth, region = case.truth.frames, case.attribute_region()
-    scores = {"psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
+    scores = {"l1": metrics.l1(result, truth),
+              "psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
               "psnr_region": metrics.psnr(result, truth, region),
               "ssim_region": metrics.ssim(result, truth, region),
               "sharpness": metrics.sharpness(result, truth)}
@@ -147,31 +149,39 @@ class Benchmark:
     examples: dict[str, list[tuple[TransferCase, np.ndarray]]]
 
 
-def run(checkpoint: Checkpoint, cases_per_kind: int, sampling: Sampling = Sampling(), *, frames: int = 1,
+# Draws a case when its turn comes.
+CaseMaker = Callable[[], TransferCase]
+
+
+def transfer_cases(count: int, frames: int = 1, size: int = 128) -> dict[str, list[CaseMaker]]:
+    """The benchmark: kind -> its first `count` cases."""
+    return {kind: [partial(transfer_case, kind, index, frames, size) for index in range(count)]
+            for kind in ATTRIBUTE_KINDS}
+
+
+def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampling: Sampling = Sampling(), *,
         keep: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
-    """Runs the benchmark on a checkpoint.
+    """Asks a checkpoint every question and scores its answers.
 
     Args:
-        cases_per_kind: transfers of each attribute kind.
+        cases: kind -> cases, all of equal length and of the checkpoint's size.
         sampling: steps, guidance and seed.
-        frames: T of each.
         keep: examples of each kind to return.
         batch_size: cases in one call of the sampler.
         progress: show a bar.
     """
-    size = checkpoint.config.image_size
-    todo = [(kind, index) for kind in ATTRIBUTE_KINDS for index in range(cases_per_kind)]
+    todo = [(kind, index, make) for kind, makers in cases.items() for index, make in enumerate(makers)]
     batch_size = min(batch_size, len(todo))
-    scores = {kind: [] for kind in ATTRIBUTE_KINDS}
-    examples = {kind: [] for kind in ATTRIBUTE_KINDS}
+    scores = {kind: [] for kind in cases}
+    examples = {kind: [] for kind in cases}
     with tqdm(total=len(todo), desc="transfers", unit="case", disable=not progress) as bar:
         for start in range(0, len(todo), batch_size):
             group = todo[start:start + batch_size]
-            cases = [transfer_case(kind, index, frames, size) for kind, index in group]
+            questions = [make() for _, _, make in group]
             # Every batch is full, so that one compiled function serves all.
-            full = cases + cases[:1] * (batch_size - len(cases))
+            full = questions + questions[:1] * (batch_size - len(questions))
             results = sample(checkpoint, full, sampling)
-            for (kind, index), case, result in zip(group, cases, results, strict=False):
+            for (kind, index, _), case, result in zip(group, questions, results, strict=False):
                 scores[kind].append(score(case, result))
                 if index < keep:
                     examples[kind].append((case, result))

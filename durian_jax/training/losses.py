@@ -3,7 +3,6 @@
 Axis letters: B clips, F frames, A attributes, H x W pixels, h x w latents, c latent channels.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -66,10 +65,14 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
         selection = selection.replace(valid=selection.valid & keep)
         prediction = m.denoise(noisy, 1000 * times, m.encode_keypoints(batch["keypoints"]),
                                m.project_references(features), selection, temporal=temporal)
-        return prediction, clean, noise
+        decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
+        return prediction, clean, noise, decoded
 
-    prediction, clean, noise = model.apply(variables, method=forward)
-    region = jax.image.resize(batch["portrait_mask"], (b, *clean.shape[2:4], 1), "linear")
-    # The mask is the portrait's, the error is at the frames' poses: a cell around it allows for the difference.
-    region = nn.max_pool(region, (3, 3), padding="SAME")[:, None]
-    return objective.loss(prediction, clean, noise, times, region), {}
+    prediction, clean, noise, decoded = model.apply(variables, method=forward)
+    region = batch["frame_masks"]
+    latent_region = jax.image.resize(region, (*clean.shape[:-1], 1), "linear")
+    latents = objective.loss(prediction, clean, noise, times, latent_region)
+    if decoded is None:
+        return latents, {}
+    pixels = objective.weighted_error(decoded, batch["frames"], region)
+    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}

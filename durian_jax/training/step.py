@@ -33,7 +33,7 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
         # A young average forgets faster, or it would carry the initial values for long.
         decay = jnp.minimum(config.average_decay, (1 + state.step) / (10 + state.step))
         average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.average, params)
-        metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **parts}
+        metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **parts}
         return TrainState(state.step + 1, params, state.frozen, average, optimizer_state), metrics
 
     return jax.jit(train_step, donate_argnums=0)

@@ -1,0 +1,56 @@
+"""Self-attribute transfer on recorded clips: the papers' own measure, and all that real people allow.
+
+A clip's first frame is the portrait and its last frame wears the attribute; the frames between are to be
+found again from their keypoints (Durian, table 1). The truth is known, but the attribute is the
+portrait's own, so that the figures say little about transfer (Durian, ablations).
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from durian_jax.data import RecordedClips
+from durian_jax.errors import InputError
+from durian_jax.evaluation.transfer import CaseMaker, TransferCase
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+
+# Share of the picture from which an attribute counts as worn.
+_WORN = 0.002
+
+
+def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int) -> dict[str, list[CaseMaker]]:
+    """Kind -> the first `count` clips of a folder that show it throughout.
+
+    Args:
+        folder: records of people whom the model has not been trained on.
+        count: clips of each kind, at most.
+        frames: frames of each clip to find again, evenly spaced.
+        size: H = W in pixels that the model makes.
+
+    Raises:
+        InputError: no records, records of another size, or none that is long enough and shows an attribute.
+    """
+    clips = RecordedClips(folder)
+    cases = {}
+    for column, kind in enumerate(ATTRIBUTE_KINDS):
+        worn = [index for index in range(len(clips))
+                if len(areas := clips.outline(index).areas) >= frames + 2 and areas[:, column].min() >= _WORN]
+        if worn:
+            cases[kind] = [partial(reconstruction_case, clips, index, kind, frames) for index in worn[:count]]
+    if not cases:
+        raise InputError(f"{folder}: expected clips of at least {frames + 2} frames that show an attribute throughout, "
+                         f"found none among {len(clips)}; ask for fewer --frames or prepare other clips")
+    found = clips[0].frames.shape[1:3]
+    if found != (size, size):
+        raise InputError(f"{folder}: expected pictures of {size} x {size} px as the checkpoint makes, found "
+                         f"{found[1]} x {found[0]}; prepare the clips with --size {size}")
+    return cases
+
+
+def reconstruction_case(clips: RecordedClips, index: int, kind: str, frames: int) -> TransferCase:
+    """The question that one clip answers; `frames` frames strictly between its first and its last."""
+    clip = clips[index]
+    between = np.linspace(0, len(clip) - 1, frames + 2).round().astype(int)[1:-1]
+    truth = clip[between]
+    return TransferCase(portrait=clip[:1], attributes=((kind, clip[-1:]),), driving=truth, truth=truth)
