@@ -19,7 +19,7 @@ from durian_jax.data import DataConfig
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
-    """A preset and a stage ("codec", "1" or "2"), such as "tiny,stage=1"."""
+    """A preset and a stage (see `training.state.STAGES`), such as "tiny,stage=1"."""
     preset, *rest = arguments.split(",")
     options = dict(option.split("=") for option in rest)
     unknown = set(options) - {"stage"}
@@ -89,7 +89,7 @@ def tiny(config: ConfigDict) -> None:
     if config.stage in ("codec", "decoder"):
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 500, 350
-    elif config.stage == "1":
+    elif config.stage in ("1", "joint"):
         # Three images of a person share the references, in poses as different as the clip has.
         config.batch_size, config.data.frames, config.data.max_stride = 8, 3, 5
         config.data.attributes = 2

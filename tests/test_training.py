@@ -142,6 +142,19 @@ def test_the_codec_learns(records, tmp_path):
     assert np.mean(values[-5:]) < 0.7 * np.mean(values[:5])
 
 
+def test_the_joint_stage_trains_the_decoder_too(records, tmp_path):
+    """The decoder learns through the pixels' loss, which stage 1 leaves it out of; without that it is refused."""
+    config = small_config(records, "joint")
+    config.total_steps, config.decay_steps, config.checkpoint_every = 3, 0, 100
+    train(config, tmp_path)
+    before, after = init_params(validate(config)[0], config.seed), load_checkpoint(tmp_path / "export").params
+    changed = {path for path in before if not np.array_equal(np.float16(before[path]), np.float16(after[path]))}
+    assert changed == set(split(before, "joint")[0])
+    config.objective.pixel_weight = 0.0
+    with pytest.raises(InputError, match="pixel_weight must not be 0"):
+        validate(config)
+
+
 def test_the_stages_share_out_the_parameters():
     """The codec stage, 1 and 2 train every parameter once between them; "decoder" is a part of the codec."""
     config = get_config("tiny")
@@ -150,6 +163,7 @@ def test_the_stages_share_out_the_parameters():
     assert sum(len(trained[stage]) for stage in ("codec", "1", "2")) == len(paths)
     assert trained["codec"] | trained["1"] | trained["2"] == set(paths)
     assert set() < trained["decoder"] < trained["codec"]
+    assert trained["joint"] == trained["1"] | trained["decoder"]
 
 
 def test_learning_rate_warms_up_and_decays():

@@ -56,6 +56,9 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
             raise InputError(f"{field} must be at least 1, got {config[field]}")
     model = DurianConfig.from_dict(config.model.to_dict())
     data = DataConfig(**{**config.data.to_dict(), "image_size": model.image_size})
+    if config.stage == "joint" and not config.objective.pixel_weight:
+        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
+                         "be 0")
     if config.stage == "2" and data.frames > model.max_frames:
         raise InputError(f"data.frames={data.frames} exceeds model.max_frames={model.max_frames}")
     return model, data, Objective(**config.objective.to_dict())

@@ -14,11 +14,13 @@ from durian_jax.models.parameters import FlatParams
 
 # Stage -> pattern of the parameter paths that it trains; the others stay as they are and have no
 # optimiser state (Durian, section 3.3: stage 2 trains the temporal layers only). "decoder" sharpens the codec
-# at any time: latents, and so everything that stages 1 and 2 have learned, stay as they are.
+# at any time: latents, and so everything that stages 1 and 2 have learned, stay as they are. "joint" is
+# stage 1 with the decoder, which so learns to draw what the denoiser predicts and not only true latents.
 STAGES = {
     "codec": r"codec/",
     "decoder": r"codec/decoder/",
     "1": r"(?!codec/)(?!.*motion_module)",
+    "joint": r"(?!codec/encoder/)(?!.*motion_module)",
     "2": r".*motion_module",
 }
 
