@@ -54,4 +54,4 @@ bench: $(VENV)/install.stamp
 annotator: $(ANNOTATOR)/install.stamp
 
 clean:
-	rm -rf $(VENV) $(ANNOTATOR) demo runs build .cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(ANNOTATOR) demo build .cache .pytest_cache .ruff_cache *.egg-info

@@ -7,8 +7,9 @@
     durian train --config=configs/durian.py:tiny,stage=2 --workdir=runs/stage2 --config.source.clips=data/drawn \
         --config.init_from=runs/stage1
 
-`tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` is the paper's model
-at 512 px. Both are the same code with other numbers.
+`tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` has the paper's sizes (512 px), but
+not yet its start: Stable Diffusion's weights, and the image embeddings that its cross-attention is for. Both are the
+same code with other numbers.
 """
 
 from dataclasses import asdict
@@ -61,7 +62,8 @@ def base() -> ConfigDict:
         "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,
                       "pixel_weight": 0.0},
         # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly.
-        "source": {"clips": "synthetic", "weights": (), "synthetic_clips": 20_000, "synthetic_frames": 12},
+        "source": {"clips": "synthetic", "weights": (), "synthetic_clips": 20_000, "synthetic_frames": 12,
+                   "synthetic_fps": 6.0},
         "data": {name: value for name, value in asdict(DataConfig()).items() if name != "image_size"},
         "model": {},
     })
@@ -102,7 +104,7 @@ def tiny(config: ConfigDict) -> None:
 
 
 def sd15(config: ConfigDict) -> None:
-    """The paper's size: Stable Diffusion 1.5 at 512 px."""
+    """The paper's size: Stable Diffusion 1.5 at 512 px; without its weights and image embeddings so far."""
     config.model = {
         "image_size": 512, "max_frames": 16, "temporal_heads": 8, "keypoint_patch": 1,
         "keypoint_channels": (32, 96, 256), "dtype": "bfloat16",
@@ -112,7 +114,7 @@ def sd15(config: ConfigDict) -> None:
                  "heads": (8, 8, 8, 8), "context_dim": 768, "feedforward_multiplier": 4, "norm_groups": 32,
                  "positions": False},
     }
-    config.data.frames = 1 if config.stage == "1" else 16
+    config.data.frames = 16 if config.stage == "2" else 1
 
 
 PRESETS = {"tiny": tiny, "sd15": sd15}

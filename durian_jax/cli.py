@@ -31,7 +31,7 @@ def _sampling(command):
         click.option("--steps", type=click.IntRange(1), default=4, show_default=True, help="Of the sampler."),
         click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True,
                      help="Classifier-free guidance; 1 is none."),
-        click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
                      help="Of the noise; the same seed gives the same files."),
         click.option("--sampler", type=click.Choice(["ddim", "dpm++"]), default="dpm++", show_default=True,
                      help="DDIM or DPM-Solver++(2M)."),
@@ -145,9 +145,9 @@ def train(ctx, flags):
               help="Cases of each attribute on the sheet.")
 def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, json_path, sheet,
              sheet_cases):
-    """Measure a model on exact answers.
+    """Measure a model on known answers.
 
-    Means and 95 % confidence intervals of PSNR, SSIM (whole frame and attribute region) and sharpness,
+    Means and 95 % confidence intervals of L1, PSNR, SSIM (whole frame and attribute region) and sharpness,
     beside two baselines: the unchanged portrait, and the attribute's pixels pasted by its keypoints.
     """
     from durian_jax import runtime

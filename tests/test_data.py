@@ -203,8 +203,9 @@ def test_augmentation_stays_within_its_bounds():
 def test_mixture_keeps_its_shares(clips):
     mixture = Mixture([ClipList(clips[:3]), ClipList(clips[3:12])], [1, 1])
     names = [mixture.outline(i).identity for i in range(len(mixture))]
-    assert len(mixture) == 12 and sum(name in {c.identity for c in clips[:3]} for name in names) == 6
-    assert mixture[8].identity == names[8] == mixture.open(8).identity
+    assert len(mixture) == 18 and sum(name in {c.identity for c in clips[:3]} for name in names) == 9
+    assert {c.identity for c in clips} <= set(names), "every clip of the longer source has its place"
+    assert mixture[12].identity == names[12] == mixture.open(12).identity
     with pytest.raises(InputError, match="empty ones"):
         Mixture([ClipList([])])
 

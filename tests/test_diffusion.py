@@ -77,6 +77,10 @@ def test_loss_counts_the_region_more():
 
 
 def test_unknown_names_are_refused():
+    with pytest.raises(InputError, match="weights of at least 0"):
+        Objective(region_weight=-1.0)
+    with pytest.raises(InputError, match="set pixel_weight to 0"):
+        Objective(prediction="epsilon", pixel_weight=1.0)
     with pytest.raises(InputError, match="noise schedule 'linear'"):
         Schedule("linear")
     with pytest.raises(InputError, match="prediction type"):

@@ -201,6 +201,8 @@ def test_reconstruction_asks_for_a_clip_s_own_frames(recorded):
         clip = next(clip for clip in clips if clip.identity == case.truth.identity)
         np.testing.assert_array_equal(case.truth.frames, clip.frames[1:4])
         np.testing.assert_array_equal(case.portrait.frames, clip.frames[:1])
+        people = [maker().truth.identity for maker in makers]
+        assert len(set(people)) == len(people)
         [(worn, photo)] = case.attributes
         assert worn == kind and photo.mask(kind).any()
         np.testing.assert_array_equal(photo.frames, clip.frames[4:])
@@ -214,6 +216,8 @@ def test_reconstruction_refuses_what_does_not_fit(recorded):
     for wrong in ({"benchmark": "reconstruction"}, {"clips": recorded}):
         with pytest.raises(InputError, match="goes with the benchmark reconstruction"):
             report.evaluate_checkpoint("tiny", **wrong)
+    with pytest.raises(InputError, match="at most 16 frames"):
+        report.evaluate_checkpoint("tiny", frames=17)
 
 
 # --- pictures -----------------------------------------------------------------------------------------

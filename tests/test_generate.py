@@ -6,6 +6,8 @@ import pytest
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.inference.generate import Sampling, generate, reconstruct
+from durian_jax.models import Durian
+from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 from tests.test_models import TINY, random_batch, random_params
 
@@ -55,6 +57,20 @@ def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
 def test_more_frames_than_the_model_knows_are_refused(checkpoint):
     with pytest.raises(InputError, match="9 frames at once exceed the 8"):
         generate(checkpoint, random_batch(frames=9), FAST)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance_scale": -1.0}, {"seed": 2**32}, {"sampler": "euler"}])
+def test_sampling_refuses_what_makes_no_sense(wrong):
+    with pytest.raises(InputError, match="sampling: expected"):
+        Sampling(**wrong)
+
+
+def test_decoding_does_not_clip(checkpoint):
+    """Clipped pixels would have no gradient: a loss could not bring them back."""
+    model, params = Durian(checkpoint.config), variables(checkpoint.params)
+    side = checkpoint.config.latent_size
+    latents = 100 * np.random.default_rng(0).normal(size=(1, side, side, checkpoint.config.codec.latent_channels))
+    assert np.abs(model.apply(params, latents, method=model.decode)).max() > 1.0
 
 
 def test_reconstruction_has_the_shape_of_the_images(checkpoint):

@@ -191,6 +191,11 @@ def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):
     config.total_steps = 0
     with pytest.raises(InputError, match="total_steps must be at least 1"):
         validate(config)
+    for field, value in (("optimizer", "adam"), ("guidance_dropout", 1.5), ("init_fresh", "(")):
+        config = small_config(records)
+        config[field] = value
+        with pytest.raises(InputError, match=field):
+            validate(config)
     config = small_config(records, "2")
     config.data.frames = 99
     with pytest.raises(InputError, match="max_frames"):
@@ -199,6 +204,13 @@ def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):
     config.source.clips = ""
     with pytest.raises(InputError, match="no training clips"):
         train(config, tmp_path / "a")
+    # A run that never began leaves nothing that the corrected command would have to agree with.
+    config = small_config(records)
+    (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
+    config.init_from = str(tmp_path / "empty")
+    with pytest.raises(InputError, match="no whole checkpoint yet"):
+        train(config, tmp_path / "b")
+    assert not (tmp_path / "b" / "config.json").exists()
 
 
 def test_another_model_in_the_same_workdir_is_refused(records, stage_one):

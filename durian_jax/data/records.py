@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file, save_file
 
 from durian_jax.data.record import DecodeError, EncodedClip, Outline, outline, read_record, write_record
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import atomic_file, write_json
 
 FORMAT = "durian-clips-1"
 
@@ -67,7 +68,8 @@ def write_index(directory: Path, shards: Sequence[Sequence[Outline]], size: tupl
         "names": np.frombuffer("\n".join(names).encode(), np.uint8),
         "shard_sizes": np.array([len(shard) for shard in shards]),
     }
-    _replace(directory / "index.safetensors", save(index))
+    with atomic_file(directory / "index.safetensors") as temporary:
+        save_file(index, temporary)
     present = np.array([(entry.areas > 0).any(0) for entry in outlines])
     content = {
         "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]),
@@ -75,7 +77,7 @@ def write_index(directory: Path, shards: Sequence[Sequence[Outline]], size: tupl
         "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
         **(about or {}),
     }
-    _replace(directory / "dataset.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(directory / "dataset.json", content)
     return content
 
 
@@ -211,9 +213,3 @@ def _take(first: Clip, rest: Iterable[Clip], count: int) -> Iterable[Clip]:
     yield first
     for _, clip in zip(range(count - 1), rest, strict=False):
         yield clip
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

@@ -133,8 +133,8 @@ class Mixture:
     def __init__(self, sources: Sequence[ClipSource], weights: Sequence[float] | None = None):
         """Args:
             sources: not empty, none of them empty.
-            weights: shares of an epoch, any positive scale; None = by length. A source is repeated
-                or cut so that an epoch has as many clips as all sources together.
+            weights: shares of an epoch, any positive scale; None = by length. An epoch is so long that no
+                source is cut: the others are repeated.
 
         Raises:
             InputError: no source, an empty one, or weights that do not fit.
@@ -145,7 +145,7 @@ class Mixture:
             raise InputError(f"mixture: expected non-empty sources with one positive weight each, found "
                              f"lengths {lengths.astype(int).tolist()} and weights {weights}; drop empty ones")
         self._sources = list(sources)
-        counts = np.maximum(1, np.round(lengths.sum() * shares / shares.sum())).astype(int)
+        counts = np.round(shares * (lengths / shares).max()).astype(int)
         self._choices = np.concatenate([
             np.stack([np.full(count, number), np.arange(count) % int(length)], 1)
             for number, (count, length) in enumerate(zip(counts, lengths, strict=True))])

@@ -36,6 +36,12 @@ class Objective:
         if self.prediction not in PREDICTIONS:
             raise InputError(f"unknown prediction type {self.prediction!r}; expected one of "
                              f"{', '.join(PREDICTIONS)}")
+        if self.time_power <= 0 or self.region_weight < 0 or self.pixel_weight < 0:
+            raise InputError(f"objective: expected time_power above 0 and weights of at least 0, found time_power="
+                             f"{self.time_power}, region_weight={self.region_weight}, pixel_weight={self.pixel_weight}")
+        if self.pixel_weight and self.prediction == "epsilon":
+            raise InputError("objective: epsilon prediction says nothing about pixels in pure noise; set pixel_weight "
+                             "to 0 or prediction to sample or velocity")
 
     @property
     def noise_schedule(self) -> Schedule:

@@ -34,7 +34,7 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
     if steps < 1:
         raise InputError(f"a sampler needs at least 1 step, got {steps}")
     times = np.linspace(1, 0, steps + 1)
-    alpha, sigma = schedule(times, np)
+    alpha, sigma = schedule(times.copy(), np)
     alpha[0], sigma[-1] = 0.0, 0.0  # exactly, which a cosine of pi / 2 is not
     a = sigma[1:] / sigma[:-1]
     b = alpha[1:] - alpha[:-1] * a

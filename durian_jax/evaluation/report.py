@@ -54,7 +54,9 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
     model = load_checkpoint(checkpoint)
-    size = model.config.image_size
+    size, longest = model.config.image_size, model.config.max_frames
+    if frames > longest:
+        raise InputError(f"--frames {frames}: {checkpoint} makes clips of at most {longest} frames")
     questions = (transfer.transfer_cases(cases, frames, size) if clips is None else
                  reconstruction_cases(clips, cases, frames, size))
     started = time.perf_counter()

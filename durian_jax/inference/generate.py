@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from durian_jax.diffusion import Objective, sample
+from durian_jax.diffusion import SAMPLERS, Objective, sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.models import Durian, DurianConfig, compose, interpolate
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 
-# What a batch needs for sampling: the training batch without `frames`.
+# What a batch needs for sampling: the training batch without what is to be found.
 FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid")
 
 
@@ -34,6 +34,11 @@ class Sampling:
     guidance_scale: float = 1.0
     seed: int = 0
     sampler: str = "dpm++"
+
+    def __post_init__(self):
+        if self.steps < 1 or self.guidance_scale < 0 or not 0 <= self.seed < 2**32 or self.sampler not in SAMPLERS:
+            raise InputError(f"sampling: expected steps of at least 1, guidance_scale of at least 0, a seed below 2^32 "
+                             f"and a sampler among {', '.join(SAMPLERS)}, found {self}")
 
 
 def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,

@@ -62,8 +62,11 @@ class Durian(nn.Module):
         return self.codec.encode(images.astype(self.config.dtype))
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents (..., h, w, c) -> images (..., H, W, 3) in [-1, 1]."""
-        return jnp.clip(self.codec.decode(latents.astype(self.config.dtype)), -1, 1).astype(jnp.float32)
+        """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1].
+
+        Not clipped: a loss must see, and correct, what lies beyond.
+        """
+        return self.codec.decode(latents.astype(self.config.dtype)).astype(jnp.float32)
 
     def encode_references(self, portrait: jax.Array, portrait_mask: jax.Array, attributes: jax.Array,
                           attribute_masks: jax.Array, portrait_context: jax.Array | None = None,

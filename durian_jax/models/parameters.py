@@ -16,7 +16,7 @@ FlatParams = dict[str, jax.Array]
 
 
 def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attributes: int = 1) -> dict:
-    """A batch of zeros: what the model sees of a training batch (`data.sample_pair`)."""
+    """A batch of zeros: what the model sees of a training batch (`data.pairs.sample_pair`)."""
     s = config.image_size
     shapes = {
         "frames": (clips, frames, s, s, 3), "keypoints": (clips, frames, K, 3),

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from durian_jax.errors import InputError
 from durian_jax.models.parameters import FlatParams
 from durian_jax.training.state import TrainState
 
@@ -54,8 +55,14 @@ def _placed(shapes):
 
 
 def load_params(workdir: Path) -> FlatParams:
-    """All parameters of a run's newest checkpoint, with the moving average of those it trained."""
+    """All parameters of a run's newest checkpoint, with the moving average of those it trained.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
+        if checkpointer.latest is None:
+            raise InputError(f"{workdir}: no whole checkpoint yet; let the run reach its first (checkpoint_every)")
         shapes = checkpointer.checkpointables_metadata(None).metadata["state"]
         state = checkpointer.load_checkpointables(None, {"state": _placed(shapes)})["state"]
     return {**state["frozen"], **state["average"]}

@@ -1,6 +1,7 @@
 """The training loop: it schedules, the step computes."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
 from durian_jax.training.metrics import MetricsWriter
-from durian_jax.training.optimizer import make_optimizer
+from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
 from durian_jax.training.samples import sample_sheet
 from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state
@@ -26,14 +27,14 @@ from durian_jax.video import write_image
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, strict_update
 
 # What must not change when a run goes on.
-FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size")
+FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
 
 
 def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
     """Fresh parameters, overwritten by those of `config.init_from` where it names a run or checkpoint.
 
-    A checkpoint must hold every parameter of the model with its shape; one written before a stage holds
-    that stage's fresh parameters, so that there is no exception to make.
+    A checkpoint must hold every parameter of the model with its shape (one written before a stage holds
+    that stage's fresh parameters), but for those that `config.init_fresh` names.
     """
     params = init_params(model, config.seed)
     if not config.init_from:
@@ -54,6 +55,14 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     for field in ("total_steps", "batch_size", "checkpoint_every", "log_every"):
         if config[field] < 1:
             raise InputError(f"{field} must be at least 1, got {config[field]}")
+    if config.optimizer not in OPTIMIZERS:
+        raise InputError(f"unknown optimizer {config.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
+    if not 0 <= config.guidance_dropout <= 1:
+        raise InputError(f"guidance_dropout: expected a probability in 0..1, got {config.guidance_dropout}")
+    try:
+        re.compile(config.init_fresh)
+    except re.error as error:
+        raise InputError(f"init_fresh: {config.init_fresh!r} is no regular expression ({error})") from error
     model = DurianConfig.from_dict(config.model.to_dict())
     data = DataConfig(**{**config.data.to_dict(), "image_size": model.image_size})
     if config.stage == "joint" and not config.objective.pixel_weight:
@@ -90,6 +99,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         batches.set_state(data_state)
     else:
         state = create_state(initial_params(config, model), config.stage, optimizer)
+    write_json(workdir / "config.json", json.loads(config.to_json()))
     # On the device from the first step on, or the step would be compiled a second time for its own output.
     state = jax.device_put(state, jax.local_devices()[0])
     step_function = make_train_step(config, model, objective, optimizer)
@@ -141,7 +151,7 @@ def check_finite(loss: float, logged: int, step: int, last_saved: int | None) ->
 
 
 def check_same_run(workdir: Path, config: ConfigDict) -> None:
-    """Refuse to go on with a run that was another one; record the config of a new run.
+    """Refuse to go on with a run that was another one.
 
     Raises:
         InputError: `FIXED` fields differ from those in the workdir, which are named; or config.json is damaged.
@@ -158,4 +168,3 @@ def check_same_run(workdir: Path, config: ConfigDict) -> None:
             name = changed[0]
             raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: {before.get(name)} instead of "
                              f"{values[name]}; choose another --workdir")
-    write_json(path, values)

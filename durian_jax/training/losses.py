@@ -27,7 +27,7 @@ def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Arra
     frames = batch["frames"]
     latents = model.apply(variables, frames, method=model.encode)
     disturbed = latents + noise * jax.random.normal(key, latents.shape)
-    decoded = model.apply(variables, disturbed, method=lambda m, x: m.codec.decode(x))
+    decoded = model.apply(variables, disturbed, method=model.decode)
     difference = decoded - frames
     pixels = jnp.mean(jnp.abs(difference))
     gradients = jnp.mean(jnp.abs(jnp.diff(difference, axis=-2))) + jnp.mean(jnp.abs(jnp.diff(difference, axis=-3)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from durian_jax.errors import InputError
+OPTIMIZERS = ("adamw", "muon")
 
 
 def make_learning_rate(config) -> optax.Schedule:
@@ -39,15 +39,13 @@ def make_optimizer(config) -> optax.GradientTransformation:
     model that starts from nothing; `consistent_rms` gives its updates Adam's size, so that learning
     rates mean the same.
 
-    Raises:
-        InputError: unknown optimiser.
+    Args:
+        config: `optimizer` is one of `OPTIMIZERS`.
     """
     learning_rate = make_learning_rate(config)
     if config.optimizer == "adamw":
         update = optax.adamw(learning_rate, b1=0.9, b2=0.99, weight_decay=config.weight_decay)
-    elif config.optimizer == "muon":
+    else:
         update = muon(learning_rate, ns_steps=4, consistent_rms=0.2, weight_decay=config.weight_decay,
                       muon_weight_dimension_numbers=_muon_dimensions)
-    else:
-        raise InputError(f"unknown optimizer {config.optimizer!r}; expected adamw or muon")
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip), update)

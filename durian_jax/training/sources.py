@@ -12,8 +12,8 @@ def make_source(config: ConfigDict, data: DataConfig) -> ClipSource:
 
     Args:
         config: `clips`: folders of records separated by commas, and "synthetic" for the procedural world
-            drawn as it is needed (`synthetic_clips` people, `synthetic_frames` each); `weights`: one number
-            for each of them.
+            drawn as it is needed (`synthetic_clips` people, `synthetic_frames` each, `synthetic_fps` a second);
+            `weights`: the share of each in the samples, on any scale; none: by their numbers of clips.
         data: for the picture's size.
 
     Raises:
@@ -23,11 +23,11 @@ def make_source(config: ConfigDict, data: DataConfig) -> ClipSource:
     if not names:
         raise InputError("no training clips: --config.source.clips expects folders of records, written by `durian "
                          "prepare` or `durian synthesize`, or the word synthetic")
-    sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, data.image_size)
+    sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, data.image_size,
+                              fps=config.synthetic_fps)
                if name == "synthetic" else RecordedClips(name) for name in names]
     if len(sources) == 1:
         return sources[0]
-    weights = config.weights or (1.0,) * len(sources)
-    if len(weights) != len(sources):
-        raise InputError(f"source.weights has {len(weights)} numbers for {len(sources)} sources")
-    return Mixture(sources, weights)
+    if config.weights and len(config.weights) != len(sources):
+        raise InputError(f"source.weights has {len(config.weights)} numbers for {len(sources)} sources")
+    return Mixture(sources, config.weights or None)
