@@ -28,7 +28,8 @@ def _sampling(command):
     for option in reversed((
         click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
                      help="The model: a shipped one by name, or a folder."),
-        click.option("--steps", type=click.IntRange(1), default=4, show_default=True, help="Of the sampler."),
+        click.option("--steps", type=click.IntRange(1), default=1, show_default=True,
+                     help="Of the sampler; more are crisper and less faithful with the shipped model."),
         click.option("--guidance", type=click.FloatRange(0), default=1.0, show_default=True,
                      help="Classifier-free guidance; 1 is none."),
         click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,

@@ -327,7 +327,6 @@ def test_the_shipped_checkpoint_is_sharp_and_beats_pasting():
         assert summary[kind]["psnr_region"] >= summary[kind]["paste_psnr_region"] + 2, kind
 
 
-@pytest.mark.xfail(strict=True, reason="the shipped checkpoint is still in training: 20.4 dB and 15.7 dB so far")
 def test_the_shipped_checkpoint_reaches_the_targets():
     mean = json.loads((SHIPPED / "tiny" / "figures.json").read_text())["summary"]["mean"]
     assert mean["psnr"] >= 22 and mean["psnr_region"] >= 19

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
-from durian_jax.faces.expand import dilate, margin_at
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.inference.generate import Sampling, generate
@@ -53,10 +52,8 @@ class TransferCase:
     truth: Clip
 
     def attribute_region(self) -> np.ndarray:
-        """(T, H, W) bool: where the answer shows the attributes, grown by 2 px at 128 px."""
-        margin = margin_at(self.truth.frames.shape[1])
-        shown = np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
-        return np.stack([dilate(mask, margin) for mask in shown])
+        """(T, H, W) bool: where the answer shows the attributes."""
+        return np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
 
 
 def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128) -> TransferCase:
