@@ -168,14 +168,18 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
 @click.option("--out", required=True, metavar="FOLDER", help="Where the records go.")
 @click.option("--size", type=click.IntRange(32, 1024), default=128, show_default=True,
               help="Picture size in pixels.")
-def prepare(inputs, out, size):
+@click.option("--overwrite", is_flag=True, help="Replace the records that FOLDER holds.")
+def prepare(inputs, out, size, overwrite):
     """Turn videos into training records.
 
     Finds the face, follows it with a stable crop, and draws keypoints and attribute masks. FOLDER also
     gets report.json and rejected.jsonl, which names every clip left out and why.
     """
+    from durian_jax.data.records import refuse_to_replace
     from durian_jax.prepare.pipeline import prepare as prepare_clips
 
+    if not overwrite:
+        refuse_to_replace(out)
     report = prepare_clips(inputs, out, size=size)
     click.echo(f"{out}: {report['accepted']} accepted, {report['rejected']} rejected")
 
@@ -192,14 +196,18 @@ def prepare(inputs, out, size):
               help="Frames per second; fewer make the poses of a clip differ more.")
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first person.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True, help="Processes that draw.")
-def synthesize(out, clips, frames, size, split, fps, first, workers):
+@click.option("--overwrite", is_flag=True, help="Replace the records that FOLDER holds.")
+def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
     """Write records of procedural people.
 
     In the same format as `prepare` writes those of real people.
     """
+    from durian_jax.data.records import refuse_to_replace
     from durian_jax.data.synthesize import synthesize as draw
     from durian_jax.files import writable_folder
 
+    if not overwrite:
+        refuse_to_replace(out)
     draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers)
     click.echo(f"{out}: {clips} clips of {frames} frames at {size} px")
 

@@ -200,6 +200,21 @@ def test_outputs_are_checked_before_the_work(tmp_path):
         assert result.exit_code == 2 and result.stderr.startswith("durian: error: "), arguments
 
 
+def test_records_are_not_replaced_by_accident(tmp_path):
+    def draw(*more):
+        return durian("synthesize", "--out", tmp_path, "--clips", 1, "--frames", 2, "--size", 32, "--workers", 0, *more)
+    assert draw().exit_code == 0
+    for result in (draw(), durian("prepare", tmp_path, "--out", tmp_path)):
+        assert result.exit_code == 2 and "--overwrite" in result.stderr
+    (tmp_path / "report.json").write_text("of the records before")
+    assert draw("--overwrite").exit_code == 0 and not (tmp_path / "report.json").exists()
+
+
+def test_a_missing_training_config_is_named(tmp_path):
+    result = durian("train", "--config=configs/nope.py:tiny", f"--workdir={tmp_path}/run")
+    assert result.exit_code == 2 and "configs/nope.py" in result.stderr
+
+
 def test_animate_names_an_unknown_checkpoint(files, tmp_path):
     result = animate(files, tmp_path / "out.mp4", "--checkpoint", "nobody")
     assert result.exit_code == 2 and "durian: error: no checkpoint 'nobody'" in result.stderr

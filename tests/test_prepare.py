@@ -245,6 +245,13 @@ def test_photo(portraits, annotator):
     assert clip.keypoints[0, GROUPS["nose_bridge"], 2][-1] < contour[:, 2].mean()
 
 
+def test_an_attribute_that_hardly_shows_is_said(annotator, tmp_path):
+    bare = sample_person("validation", 0).without("glasses", "hat")
+    write_image(tmp_path / "bare.png", render(bare, sample_motion("validation", 0, 1), 512).frames[0])
+    with pytest.warns(annotate.UnsureAttribute, match="hardly seems to have glasses"):
+        annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator)
+
+
 def test_photo_without_a_face(portraits, annotator, tmp_path):
     write_image(tmp_path / "grass.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
     for path in (tmp_path / "grass.png", portraits / "images" / "lp_s23.jpg"):

@@ -26,6 +26,7 @@ SMALL = [
     "--config.model.image_size=32", "--config.model.unet.channels=(16,32)",
     "--config.model.unet.attention=(False,True)", "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
+    "--config.model.codec.norm_groups=2",
     "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
     "--config.data.frames=2", "--config.log_every=1", "--config.checkpoint_every=4", "--config.sample_every=0",
     f"--config.total_steps={STEPS}", "--config.decay_steps=5", "--config.warmup_steps=5",
@@ -86,10 +87,20 @@ def mark_first_line(workdir, mark):
 
 
 @pytest.fixture(scope="session")
-def stage_one(records, tmp_path_factory):
+def codec(records, tmp_path_factory):
+    """A few steps of the codec: the decoder of a fresh one turns constant predictions into endless gradients."""
+    workdir = tmp_path_factory.mktemp("codec")
+    config = small_config(records, "codec")
+    config.total_steps, config.decay_steps, config.learning_rate, config.warmup_steps = 10, 0, 1e-2, 1
+    train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def stage_one(records, codec, tmp_path_factory):
     """An uninterrupted run of stage 1."""
     workdir = tmp_path_factory.mktemp("stage1")
-    subprocess.run(command(records, workdir, 1), check=True)
+    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}"), check=True)
     return workdir
 
 
@@ -102,9 +113,9 @@ def stage_two(records, stage_one, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", ["1", "2"])
-def test_a_killed_run_repeats_the_losses(stage, records, stage_one, stage_two, tmp_path):
-    whole = {"1": stage_one, "2": stage_two}[stage]
-    arguments = command(records, tmp_path, stage, *([f"--config.init_from={stage_one}"] if stage == "2" else []))
+def test_a_killed_run_repeats_the_losses(stage, records, codec, stage_one, stage_two, tmp_path):
+    start, whole = {"1": (codec, stage_one), "2": (stage_one, stage_two)}[stage]
+    arguments = command(records, tmp_path, stage, f"--config.init_from={start}")
     for lines in (10, STEPS - 8):
         kill_after(subprocess.Popen(arguments), tmp_path, lines)
         mark_first_line(tmp_path, lines)
@@ -123,9 +134,9 @@ def test_stage_two_trains_the_motion_modules_only(stage_one, stage_two):
     assert changed and all("motion_module" in path for path in changed)
 
 
-def test_a_larger_total_goes_on(records, tmp_path):
+def test_a_larger_total_goes_on(records, codec, tmp_path):
     config = small_config(records)
-    config.total_steps, config.decay_steps = 3, 0
+    config.init_from, config.total_steps, config.decay_steps = str(codec), 3, 0
     train(config, tmp_path)
     first = losses(tmp_path)
     config.total_steps = 5
@@ -142,14 +153,18 @@ def test_the_codec_learns(records, tmp_path):
     assert np.mean(values[-5:]) < 0.7 * np.mean(values[:5])
 
 
-def test_the_joint_stage_trains_the_decoder_too(records, tmp_path):
-    """The decoder learns through the pixels' loss, which stage 1 leaves it out of; without that it is refused."""
+def test_stages_train_what_they_should(records, codec, stage_one, tmp_path):
+    """The decoder learns through the pixels' loss in stage joint only, which is refused without that loss."""
     config = small_config(records, "joint")
-    config.total_steps, config.decay_steps, config.checkpoint_every = 3, 0, 100
+    config.init_from, config.total_steps, config.decay_steps, config.checkpoint_every = str(codec), 4, 0, 100
     train(config, tmp_path)
-    before, after = init_params(validate(config)[0], config.seed), load_checkpoint(tmp_path / "export").params
-    changed = {path for path in before if not np.array_equal(np.float16(before[path]), np.float16(after[path]))}
-    assert changed == set(split(before, "joint")[0])
+    before = load_checkpoint(codec / "export").params
+    for stage, run in (("1", stage_one), ("joint", tmp_path)):
+        after = load_checkpoint(run / "export").params
+        changed = {path for path in before if not np.array_equal(before[path], after[path])}
+        expected = set(split(before, stage)[0])
+        assert changed <= expected and len(changed) > 0.9 * len(expected), stage
+        assert {path.split("/")[0] for path in changed} == {path.split("/")[0] for path in expected}, stage
     config.objective.pixel_weight = 0.0
     with pytest.raises(InputError, match="pixel_weight must not be 0"):
         validate(config)
@@ -179,7 +194,7 @@ def test_learning_rate_warms_up_and_decays():
 
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(InputError, match="steps 11 and 20.*step 10"):
-        check_finite(float("nan"), 10, 20, 10)
+        check_finite("loss", float("nan"), 10, 20, 10)
 
 
 def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):

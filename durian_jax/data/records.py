@@ -120,12 +120,19 @@ def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding
     return write_index(directory, shards, size or (0, 0), {"encoding": encoding, **(about or {})})
 
 
+def refuse_to_replace(directory: str | os.PathLike) -> None:
+    """Raises InputError where the folder holds a dataset already."""
+    if (Path(directory) / "dataset.json").exists():
+        raise InputError(f"{directory} holds records already; name another folder, or replace them with --overwrite")
+
+
 def prepare_directory(directory: str | os.PathLike) -> Path:
     """Makes the folder and takes an earlier or unfinished dataset out of it, dataset.json first."""
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for old in [directory / "dataset.json", directory / "index.safetensors",
+        for old in [*(directory / name for name in ("dataset.json", "index.safetensors", "report.json",
+                                                    "rejected.jsonl")),
                     *directory.glob("clips-*.array_record"), *directory.glob(".*.tmp")]:
             old.unlink(missing_ok=True)
     except OSError as error:
@@ -149,7 +156,7 @@ class RecordedClips:
         except (OSError, ValueError, SafetensorError) as error:
             raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
                              f"index.safetensors, found {error}; write it with `durian prepare` or "
-                             f"durian_jax.data.synthesize") from error
+                             f"`durian synthesize`") from error
         if self.about.get("format") != FORMAT:
             raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
                              f"{self.about.get('format')!r}; write the records again")

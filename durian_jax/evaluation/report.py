@@ -48,7 +48,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     if benchmark not in BENCHMARKS:
         raise InputError(f"unknown benchmark {benchmark!r}; expected one of {', '.join(BENCHMARKS)}")
     if (benchmark == "reconstruction") != (clips is not None):
-        raise InputError("a folder of records (clips) goes with the benchmark reconstruction, and only with it")
+        raise InputError("a folder of records (--clips) goes with the benchmark reconstruction, and only with it")
     if json_path:
         writable_file(json_path, (".json",))
     if sheet_path:

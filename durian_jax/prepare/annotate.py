@@ -33,6 +33,10 @@ class FramesLeftOut(UserWarning):
     """Some frames of a video show no face."""
 
 
+class UnsureAttribute(UserWarning):
+    """A photo that is said to show an attribute hardly looks like it."""
+
+
 @dataclass(frozen=True)
 class Track:
     """The face through a whole video.
@@ -92,10 +96,13 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
                              f"{MIN_FACE_HEIGHT} px; choose a larger photo or crop")
         points = points[None]
         box = head_box(points, 1.0, *image.shape[:2])
-        clip, _ = _cut([image], points, box, size, 25.0, Path(path).stem, known, worker)
+        clip, evidence = _cut([image], points, box, size, 25.0, Path(path).stem, known, worker)
     for kind in known or ():
         if not clip.mask(kind).any():
             raise InputError(f"no {kind} found on the person in {path}; choose a photo that shows it clearly")
+        if getattr(evidence, kind) < 1:
+            warnings.warn(f"{path}: the person hardly seems to have {kind}; the region of the face where {kind} would "
+                          "be is taken", UnsureAttribute, stacklevel=2)
     return clip
 
 

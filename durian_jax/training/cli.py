@@ -26,7 +26,14 @@ def run(argv: list[str]) -> None:
     if rest:
         raise InputError(f"durian train: unexpected {' '.join(rest)}; options begin with two dashes, as in "
                          f"--config.total_steps=8")
-    if values.workdir is None or config.value is None:
+    try:
+        settings = config.value
+        getattr(settings, "stage", None)  # one that could not be loaded says so only when it is used
+    except OSError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise InputError(f"durian train: the config cannot be read: {reason}. Paths are relative to this folder; the "
+                         "project's configs lie in its repository") from error
+    if values.workdir is None or settings is None:
         raise InputError("durian train needs --config=configs/durian.py:PRESET,stage=STAGE and --workdir=DIR")
     from durian_jax.training.loop import train
-    train(config.value, values.workdir)
+    train(settings, values.workdir)

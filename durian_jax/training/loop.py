@@ -114,7 +114,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
             state, values = step_function(state, batch)
             if step % config.log_every == 0 or step == config.total_steps:
                 values = {name: float(value) for name, value in values.items()}
-                check_finite(values["loss"], logged, step, checkpoints.latest_step)
+                for name in ("loss", "gradient_norm"):
+                    check_finite(name, values[name], logged, step, checkpoints.latest_step)
                 now = time.monotonic()
                 timing = {"seconds_per_step": (now - since) / (step - logged),
                           "data_seconds_per_step": waited / (step - logged)}
@@ -122,7 +123,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
                 since, waited, logged = now, 0.0, step
                 bar.set_postfix(loss=f"{values['loss']:.4f}")
             if step % config.checkpoint_every == 0 or step == config.total_steps:
-                check_finite(float(values["loss"]), logged, step, checkpoints.latest_step)
+                check_finite("loss", float(values["loss"]), logged, step, checkpoints.latest_step)
                 checkpoints.save(state, batches.get_state())
             if config.sample_every and step % config.sample_every == 0:
                 sheet = sample_sheet(current_checkpoint(objective, model, state), batch, stage=config.stage)
@@ -139,14 +140,14 @@ def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainSt
     return Checkpoint(model, objective, {**state.frozen, **state.average})
 
 
-def check_finite(loss: float, logged: int, step: int, last_saved: int | None) -> None:
+def check_finite(name: str, value: float, logged: int, step: int, last_saved: int | None) -> None:
     """Stop a run that has gone wrong before its checkpoints are overwritten.
 
     Raises:
-        InputError: the loss is not finite; names the steps and the last good checkpoint.
+        InputError: the value is not finite; names the steps and the last good checkpoint.
     """
-    if not np.isfinite(loss):
-        raise InputError(f"the loss is {loss} between steps {logged + 1} and {step}; the last good checkpoint is of "
+    if not np.isfinite(value):
+        raise InputError(f"{name} is {value} between steps {logged + 1} and {step}; the last good checkpoint is of "
                          f"step {last_saved}. Start again with a lower learning_rate or gradient_clip.")
 
 
