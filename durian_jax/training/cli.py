@@ -37,3 +37,5 @@ def run(argv: list[str]) -> None:
         raise InputError("durian train needs --config=configs/durian.py:PRESET,stage=STAGE and --workdir=DIR")
     from durian_jax.training.loop import train
     train(settings, values.workdir)
+    print(f"{values.workdir}/export holds the averaged weights: pass it to --checkpoint, or go on from it with "
+          "--config.init_from")
