@@ -23,8 +23,8 @@ class Sampling:
     """How a clip is drawn from the model.
 
     Attributes:
-        steps: evaluations of the model. The shipped model is closest to the truth, and steadiest from frame to
-            frame, with one; more make outlines crisper and invent more (its model card has the figures).
+        steps: evaluations of the model. The shipped model is closest to the truth with one; more make outlines
+            crisper and invent more (its model card has the figures).
         guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
         seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
             overlapping windows of a long video start from the same noise where they overlap.
