@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from durian_jax.data import (
 from durian_jax.data.augment import jitter_colour, random_affine
 from durian_jax.data.pairs import sample_pair, target_frames, to_float
 from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip, view_keypoints
+from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
 
 CONFIG = DataConfig(image_size=64, frames=2, attributes=2, second_probability=0.5)
@@ -56,9 +60,73 @@ def test_lossless_records_return_the_clips_exactly(tmp_path, clips):
         for name, value in dataclasses.asdict(original).items():
             np.testing.assert_array_equal(getattr(source[i], name), value)
         np.testing.assert_array_equal(source.outline(i).areas, record.outline(original).areas)
+        np.testing.assert_array_equal(source.outline(i).areas[:, 0], original.mask("hair").mean((1, 2), dtype="f4"))
+        np.testing.assert_array_equal(source.outline(i).poses, head_pose(original.keypoints))
         assert source.outline(i).identity == original.identity
     np.testing.assert_array_equal(source.read(7, [4, 1]).frames, clips[7].frames[[4, 1]])
     assert not list((tmp_path / "d").glob(".*"))
+
+
+def test_a_folder_of_records_is_a_tfds_dataset(tmp_path, clips):
+    """Read by TFDS alone, without TensorFlow and without our code."""
+    records.write_clips(tmp_path, clips, shard_size=5)
+    code = ("import sys, tensorflow_datasets as tfds; "
+            "source = tfds.builder_from_directory(sys.argv[1]).as_data_source('train'); "
+            "clip = source[7]; assert 'tensorflow' not in sys.modules and 'durian_jax' not in sys.modules; "
+            "print(len(source), clip['identity'].decode(), clip['keypoints'].shape, len(clip['frames']), "
+            "clip['frames'][0][:4])")
+    printed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, text=True, capture_output=True,
+                             cwd=tmp_path).stdout
+    assert printed.split("\n")[0] == (f"12 {clips[7].identity} {clips[7].keypoints.shape} {len(clips[7])} "
+                                      "b'\\x89PNG'")
+
+
+def test_margin_mesh_and_provenance_come_back(tmp_path, clips):
+    mesh = np.random.default_rng(0).random((len(clips[0]), 478, 3), np.float32)
+    wide = dataclasses.replace(clips[0], margin=8, mesh=mesh)
+    origin = record.Provenance("a#1", "videos/a.mp4", 12, 2, {"sharpness": 0.5})
+    region = np.zeros((64, 64), np.uint8)
+    region[10:20] = 1
+    encoded = record.read_record(record.write_record(wide, "png", origin, {3: region}))
+    back = encoded.clip()
+    assert back.margin == 8 and np.array_equal(back.mesh, mesh) and np.array_equal(back[2:4].mesh, mesh[2:4])
+    found = encoded.provenance
+    assert dataclasses.replace(found, quality={}) == dataclasses.replace(origin, quality={})
+    assert found.quality["sharpness"] == 0.5 and np.isnan(found.quality["occlusion"])
+    assert list(encoded.generated()) == [3] and np.array_equal(encoded.generated()[3], region)
+    masks = np.zeros_like(wide.masks)
+    again = record.read_record(record.rewrite_record(encoded, masks=masks))
+    assert not again.clip().masks.any() and np.array_equal(again.clip().frames, wide.frames)
+    assert again.compressed("frames", 0) == encoded.compressed("frames", 0) and list(again.generated()) == [3]
+
+
+def test_the_view_leaves_the_margin_out(clips):
+    wide = dataclasses.replace(clips[1], margin=8)
+    view = wide.view()
+    assert view.frames.shape[1:3] == (48, 48) and view.margin == 0
+    np.testing.assert_array_equal(view.frames, wide.frames[:, 8:-8, 8:-8])
+    # The same place in pixels: 8 less in the view.
+    np.testing.assert_allclose(view.keypoints[..., :2] * 48, wide.keypoints[..., :2] * 64 - 8, atol=1e-4)
+    np.testing.assert_allclose(view_keypoints(view.keypoints, 64, 64, -8), wide.keypoints, atol=1e-6)
+    np.testing.assert_allclose(record.outline(wide).areas, record.outline(view).areas)
+    with pytest.raises(ValueError, match="margin"):
+        Clip(wide.frames, wide.keypoints, wide.masks, margin=32)
+
+
+def test_replacing_a_record_rewrites_its_shard_only(tmp_path, clips):
+    records.write_clips(tmp_path, clips, shard_size=5, about={"note": "kept"})
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("portrait_clips-*")}
+    source = RecordedClips(tmp_path)
+    bare = record.rewrite_record(source.open(7), masks=np.zeros_like(clips[7].masks))
+    about = records.replace_records(tmp_path, {7: bare}, {"changed": 1})
+    assert (about["note"], about["changed"], about["clips_with"]["hair"]) == ("kept", 1, 11)
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("portrait_clips-*")}
+    assert [before[name] != after[name] for name in sorted(before)] == [False, True, False]
+    source = RecordedClips(tmp_path)
+    for i, original in enumerate(clips):
+        np.testing.assert_array_equal(source[i].frames, original.frames)
+        np.testing.assert_array_equal(source[i].masks, original.masks * (i != 7))
+    assert not source.outline(7).areas.any() and source.outline(6).areas.any()
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "webp", "webp-lossless"])
@@ -79,8 +147,8 @@ def test_an_unfinished_or_foreign_folder_is_refused(tmp_path, clips):
     with pytest.raises(InputError, match="at least one"):
         records.write_clips(tmp_path, [])
     records.write_clips(tmp_path, clips, shard_size=5)
-    (tmp_path / records.shard_name(1)).unlink()
-    with pytest.raises(InputError, match="clips-00001"):
+    (tmp_path / records.shard_name(1, 3)).unlink()
+    with pytest.raises(InputError, match="array_record-00001-of-00003: missing"):
         RecordedClips(tmp_path)
 
 
@@ -260,21 +328,18 @@ def test_hosts_share_the_batches_of_one(clips):
 
 def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
     records.write_clips(tmp_path, clips, shard_size=12)
-    intact = RecordedClips(tmp_path)
 
     class Damaged(RecordedClips):
-        def open(self, index):
-            record = intact.open(index)
-            if index < 3:
-                record._fields["frames"] = np.zeros_like(record._fields["frames"])
-            return record
+        def record(self, index):
+            record = super().record(index)
+            return record.replace(b"\x89PNG", b"\x00\x00\x00\x00") if index < 3 else record
 
     batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
     assert len(batches) == 9
     strict = dataclasses.replace(CONFIG, max_failures=2)
     with pytest.raises(InputError, match="undecodable"):
         list(make_loader(Damaged(tmp_path), strict, seed=0, batch_size=4, num_epochs=3))
-    with pytest.raises(record.DecodeError, match="frame 0"):
+    with pytest.raises(record.DecodeError, match="frames 0: expected a picture"):
         Damaged(tmp_path).read(1)
     with pytest.raises(record.DecodeError, match="not a clip record"):
         record.read_record(b"nonsense")

@@ -1,21 +1,24 @@
-"""One clip as bytes: a safetensors file (never pickle) whose pictures are compressed one by one.
+"""One clip as bytes: an example of the TFDS dataset `portrait_clips` (a tf.train.Example).
 
-`frames` and `masks` are the compressed pictures one after the other, `frame_ends` and `mask_ends`
-where each stops. Frames are compressed singly so that a training sample of 6 frames decodes 6 frames,
-whatever the clip's length.
+Frames and masks are compressed one by one, so that a training sample of 6 frames decodes 6 frames, whatever
+the clip's length. Anything that reads TFDS reads the examples; `read_record` is the fast way in, which
+leaves pictures compressed until they are asked for.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
 import cv2
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError as ProtobufError
+from tensorflow_datasets.proto import tf_example_pb2
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
-from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
+from durian_jax.faces.pose import head_pose
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
 
 # Name -> file type, encoder settings. The first two are lossless and meant for drawn frames.
 ENCODINGS = {
@@ -25,9 +28,31 @@ ENCODINGS = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
 }
 
+# What is measured of every prepared clip (see `prepare.quality`); NaN where it was not.
+QUALITIES = ("sharpness", "face_height", "occlusion", "yaw_range", "pitch_range", "blink_range", "mouth_range")
+
 
 class DecodeError(ValueError):
     """A record's bytes are not what they should be; the message names the record."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a clip comes from, and how good it is.
+
+    Attributes:
+        name: of the clip, unique in its dataset.
+        video: the file it was cut from, empty for procedural people.
+        first_frame: number of its first frame in the video.
+        stride: it holds each so-manieth frame from there.
+        quality: value of each of `QUALITIES`.
+    """
+
+    name: str = ""
+    video: str = ""
+    first_frame: int = 0
+    stride: int = 1
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,12 +60,18 @@ class Outline:
     """What is known of a clip without opening it.
 
     Attributes:
-        areas: (T, kinds) float32, share of the picture that shows each attribute kind, 0..1.
+        areas: (T, kinds) float32, share of the view that shows each attribute kind, 0..1.
+        poses: (T, 3) float32, yaw, pitch and roll in degrees (`faces.pose`).
         identity: name of the person.
+        name: of the clip, unique in its dataset.
+        quality: (qualities,) float32, in the order of `QUALITIES`; NaN where not measured.
     """
 
     areas: np.ndarray
+    poses: np.ndarray
     identity: str
+    name: str = ""
+    quality: np.ndarray = field(default_factory=lambda: np.full(len(QUALITIES), np.nan, np.float32))
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -48,16 +79,62 @@ class Outline:
 
 def outline(clip: Clip) -> Outline:
     """The outline of a decoded clip."""
-    bits = np.stack([(clip.masks & (1 << bit)) > 0 for bit in range(len(ATTRIBUTE_KINDS))], -1)
-    return Outline(bits.mean((1, 2), dtype=np.float32), clip.identity)
+    areas = np.stack([_areas(mask, clip.margin) for mask in clip.masks])
+    return Outline(areas, head_pose(clip.keypoints), clip.identity, clip.identity)
 
 
-def write_record(clip: Clip, encoding: str = "png") -> bytes:
+def encoded_outline(clip: "EncodedClip") -> Outline:
+    """The outline of a record; decodes its masks only."""
+    areas = np.stack([_areas(clip.mask(i), clip.margin) for i in range(len(clip))])
+    provenance = clip.provenance
+    quality = np.array([provenance.quality[key] for key in QUALITIES], np.float32)
+    return Outline(areas, clip.pose, clip.identity, provenance.name, quality)
+
+
+def _areas(mask: np.ndarray, margin: int) -> np.ndarray:
+    """(kinds,) float32: share of the view of an (H, W) bit field."""
+    view = mask[margin:mask.shape[0] - margin, margin:mask.shape[1] - margin]
+    counts = np.bincount(view.reshape(-1), minlength=256)
+    bits = np.arange(256)[:, None] >> np.arange(len(ATTRIBUTE_KINDS)) & 1
+    return (counts @ bits / view.size).astype(np.float32)
+
+
+@cache
+def features() -> tfds.features.FeaturesDict:
+    """The fields of an example; pictures are compressed bytes, one an element."""
+    pictures = tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=np.object_))
+    raw = {"dtype": np.float32, "encoding": tfds.features.Encoding.BYTES}
+    return tfds.features.FeaturesDict({
+        "name": tfds.features.Text(doc="of the clip, unique in the dataset"),
+        "identity": tfds.features.Text(doc="clips with equal identity show the same person"),
+        "video": tfds.features.Text(doc="the file it was cut from"),
+        "first_frame": tfds.features.Scalar(np.int64, doc="number of the first frame in the video"),
+        "stride": tfds.features.Scalar(np.int64, doc="every so-manieth frame of the video"),
+        "fps": tfds.features.Scalar(np.float32, doc="frames per second of the clip"),
+        "height": tfds.features.Scalar(np.int64, doc="of the frames, in pixels"),
+        "width": tfds.features.Scalar(np.int64, doc="of the frames, in pixels"),
+        "margin": tfds.features.Scalar(np.int64, doc="pixels on each side around the view meant for a model"),
+        "frames": pictures,
+        "masks": pictures,
+        "keypoints": tfds.features.Tensor(shape=(None, K, 3), **raw),
+        "mesh": tfds.features.Tensor(shape=(None, MESH_POINTS, 3), **raw),
+        "pose": tfds.features.Tensor(shape=(None, 3), **raw),
+        "quality": {name: tfds.features.Scalar(np.float32) for name in QUALITIES},
+        # Regions that generated attributes would take (`durian expand`): bit fields like masks, at these frames.
+        "generated_frames": tfds.features.Sequence(np.int64),
+        "generated_masks": pictures,
+    })
+
+
+def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | None = None,
+                 generated: Mapping[int, np.ndarray] | None = None) -> bytes:
     """One clip as bytes.
 
     Args:
         clip: what to keep.
         encoding: key of `ENCODINGS` for the frames; masks are always PNG.
+        provenance: where it comes from.
+        generated: frame -> (H, W) uint8 bit field of the regions that generated attributes take there.
 
     Raises:
         InputError: unknown encoding.
@@ -65,16 +142,22 @@ def write_record(clip: Clip, encoding: str = "png") -> bytes:
     if encoding not in ENCODINGS:
         raise InputError(f"unknown frame encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
     extension, settings = ENCODINGS[encoding]
-    frames = [_encode(extension, frame[..., ::-1], settings) for frame in clip.frames]
-    masks = [_encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 4]) for mask in clip.masks]
-    return save({
-        "frames": np.concatenate(frames), "frame_ends": np.cumsum([len(f) for f in frames]),
-        "masks": np.concatenate(masks), "mask_ends": np.cumsum([len(m) for m in masks]),
-        "keypoints": np.ascontiguousarray(clip.keypoints, np.float32),
-        "size": np.array(clip.frames.shape[1:3]),
-        "fps": np.array([clip.fps], np.float64),
-        "identity": np.frombuffer(clip.identity.encode(), np.uint8),
-    })
+    return _serialize(
+        clip, provenance or Provenance(name=clip.identity), generated or {},
+        [_encode(extension, frame[..., ::-1], settings) for frame in clip.frames],
+        [encode_mask(mask) for mask in clip.masks])
+
+
+def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None,
+                   generated: Mapping[int, np.ndarray] | None = None) -> bytes:
+    """The record again with other (T, H, W) masks or generated regions; frames keep their bytes."""
+    decoded = clip.clip()
+    if masks is not None and masks.shape != decoded.masks.shape:
+        raise ValueError(f"expected masks of shape {decoded.masks.shape}, got {masks.shape}")
+    return _serialize(
+        decoded, clip.provenance, clip.generated() if generated is None else generated,
+        [clip.compressed("frames", i) for i in range(len(clip))],
+        [clip.compressed("masks", i) for i in range(len(clip))] if masks is None else [encode_mask(m) for m in masks])
 
 
 def read_record(record: bytes, name: str = "record") -> "EncodedClip":
@@ -84,9 +167,8 @@ def read_record(record: bytes, name: str = "record") -> "EncodedClip":
         DecodeError: the bytes are not a record.
     """
     try:
-        fields = load(record)
-        return EncodedClip(fields, name)
-    except (SafetensorError, KeyError, IndexError, ValueError, UnicodeDecodeError) as error:
+        return EncodedClip(tf_example_pb2.Example.FromString(record).features.feature, name)
+    except (ProtobufError, KeyError, IndexError, ValueError) as error:
         raise DecodeError(f"{name}: not a clip record ({error})") from error
 
 
@@ -95,52 +177,111 @@ class EncodedClip:
 
     Attributes:
         keypoints: (T, K, 3) float32.
-        height, width: of the frames in pixels.
+        pose: (T, 3) float32 degrees.
+        height, width, margin: of the frames in pixels.
         fps, identity: as in `Clip`.
+        provenance: a `Provenance`.
+        generated_frames: frames that have a generated mask.
     """
 
-    def __init__(self, fields: dict[str, np.ndarray], name: str):
+    def __init__(self, fields: Mapping, name: str):
         self._fields, self._name = fields, name
-        self.keypoints = fields["keypoints"]
-        self.height, self.width = (int(n) for n in fields["size"])
-        self.fps = float(fields["fps"][0])
-        self.identity = fields["identity"].tobytes().decode()
+        self.height, self.width, self.margin = (self._integer(key) for key in ("height", "width", "margin"))
+        self.fps = float(fields["fps"].float_list.value[0])
+        self.identity = self._text("identity")
+        self.keypoints = self._array("keypoints", (-1, K, 3))
+        self.pose = self._array("pose", (-1, 3))
+        self.generated_frames = list(fields["generated_frames"].int64_list.value)
         count = len(self.keypoints)
-        if self.keypoints.shape != (count, K, 3):
-            raise DecodeError(f"{name}: keypoints are {self.keypoints.shape}, expected (T, {K}, 3)")
-        if len(fields["frame_ends"]) != count or len(fields["mask_ends"]) != count:
-            raise DecodeError(f"{name}: expected {count} frames and masks")
+        for key in ("frames", "masks"):
+            found = len(fields[key].bytes_list.value)
+            if found != count:
+                raise DecodeError(f"{name}: expected {count} {key} as there are keypoints, found {found}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(self._text("name"), self._text("video"), self._integer("first_frame"),
+                          self._integer("stride"),
+                          {key: float(self._fields[f"quality/{key}"].float_list.value[0]) for key in QUALITIES})
+
+    @property
+    def mesh(self) -> np.ndarray | None:
+        """(T, 478, 3) float32, or None."""
+        mesh = self._array("mesh", (-1, MESH_POINTS, 3))
+        return mesh if len(mesh) else None
+
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one frame."""
-        return self._picture("frame", index, cv2.IMREAD_COLOR_RGB, (self.height, self.width, 3))
+        return self._picture("frames", index, cv2.IMREAD_COLOR_RGB, (self.height, self.width, 3))
 
     def mask(self, index: int) -> np.ndarray:
         """(H, W) uint8 bit field of one frame."""
-        return self._picture("mask", index, cv2.IMREAD_GRAYSCALE, (self.height, self.width))
+        return self._picture("masks", index, cv2.IMREAD_GRAYSCALE, (self.height, self.width))
+
+    def generated_mask(self, number: int) -> np.ndarray:
+        """(H, W) uint8 bit field: regions of generated attributes at frame `generated_frames[number]`."""
+        return self._picture("generated_masks", number, cv2.IMREAD_GRAYSCALE, (self.height, self.width))
+
+    def generated(self) -> dict[int, np.ndarray]:
+        """All of them: frame -> (H, W) uint8 bit field."""
+        return {frame: self.generated_mask(number) for number, frame in enumerate(self.generated_frames)}
 
     def clip(self, frames: Sequence[int] | None = None) -> Clip:
         """Decodes the frames of the given indices, or all."""
         chosen = list(range(len(self)) if frames is None else frames)
+        mesh = self.mesh
         return Clip(np.stack([self.frame(i) for i in chosen]), self.keypoints[chosen],
-                    np.stack([self.mask(i) for i in chosen]), self.fps, self.identity)
+                    np.stack([self.mask(i) for i in chosen]), self.fps, self.identity, self.margin,
+                    None if mesh is None else mesh[chosen])
 
-    def _picture(self, field: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
-        ends, pictures = self._fields[f"{field}_ends"], self._fields[f"{field}s"]
-        begin = int(ends[index - 1]) if index else 0
-        compressed = pictures[begin:int(ends[index])]
+    def compressed(self, key: str, index: int) -> bytes:
+        """The bytes of one of the `frames`, `masks` or `generated_masks`."""
+        return self._fields[key].bytes_list.value[index]
+
+    def _picture(self, key: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
+        compressed = np.frombuffer(self.compressed(key, index), np.uint8)
         picture = cv2.imdecode(compressed, flags) if len(compressed) else None
         if picture is None or picture.shape != shape:
             found = "undecodable bytes" if picture is None else f"a picture of {picture.shape}"
-            raise DecodeError(f"{self._name}, {field} {index}: expected a picture of {shape}, found {found}")
+            raise DecodeError(f"{self._name}, {key} {index}: expected a picture of {shape}, found {found}")
         return picture
 
+    def _array(self, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        return np.frombuffer(self._fields[key].bytes_list.value[0], "<f4").reshape(shape)
 
-def _encode(extension: str, picture: np.ndarray, settings: list[int]) -> np.ndarray:
+    def _integer(self, key: str) -> int:
+        return int(self._fields[key].int64_list.value[0])
+
+    def _text(self, key: str) -> str:
+        return self._fields[key].bytes_list.value[0].decode()
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """(H, W) uint8 bit field as PNG."""
+    # Level 1 with runs: masks are flat, and decoding time matters more than bytes (benchmarks/data.py).
+    return _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def _serialize(clip: Clip, provenance: Provenance, generated: Mapping[int, np.ndarray], frames: list[bytes],
+               masks: list[bytes]) -> bytes:
+    mesh = np.zeros((0, MESH_POINTS, 3), np.float32) if clip.mesh is None else clip.mesh
+    return features().serialize_example({
+        "name": provenance.name, "identity": clip.identity, "video": provenance.video,
+        "first_frame": provenance.first_frame, "stride": provenance.stride, "fps": clip.fps,
+        "height": clip.frames.shape[1], "width": clip.frames.shape[2], "margin": clip.margin,
+        "frames": frames, "masks": masks,
+        "keypoints": np.ascontiguousarray(clip.keypoints, np.float32),
+        "mesh": np.ascontiguousarray(mesh, np.float32), "pose": head_pose(clip.keypoints),
+        "quality": {key: float(provenance.quality.get(key, np.nan)) for key in QUALITIES},
+        "generated_frames": list(generated), "generated_masks": [encode_mask(mask) for mask in generated.values()],
+    })
+
+
+def _encode(extension: str, picture: np.ndarray, settings: list[int]) -> bytes:
     done, encoded = cv2.imencode(extension, np.ascontiguousarray(picture), settings)
     if not done:
         raise ValueError(f"could not encode a picture of {picture.shape} as {extension}")
-    return encoded.reshape(-1)
+    return encoded.tobytes()

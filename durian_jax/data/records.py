@@ -1,46 +1,68 @@
-"""A folder of clips: ArrayRecord shards, one record a clip (see `record`).
+"""A folder of clips: the TFDS dataset `portrait_clips`, one ArrayRecord example a clip (see `record`).
 
-    clips-00000.array_record ...   the shards
-    index.safetensors              per frame and attribute kind the visible share of the picture, and
-                                   who is who: enough to choose frames without opening a record
-    dataset.json                   counts for people and for checks; written last: a folder that has
-                                   it is complete
+    portrait_clips-train.array_record-00000-of-00003 ...   the shards
+    dataset_info.json, features.json   what TFDS needs: tfds.builder_from_directory(folder).as_data_source()
+    index.safetensors   per frame the visible share of each attribute kind and the head's pose, per clip its
+                        name, person and quality: enough to choose frames and donors without opening a record
+    dataset.json        counts and statistics, for people and for checks; written last: a folder that has it
+                        is complete
 """
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from durian_jax.data.record import DecodeError, EncodedClip, Outline, outline, read_record, write_record
+from durian_jax.data.record import (
+    QUALITIES,
+    DecodeError,
+    EncodedClip,
+    Outline,
+    encoded_outline,
+    features,
+    read_record,
+    write_record,
+)
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import atomic_file, write_json
 
-FORMAT = "durian-clips-1"
+FORMAT = "portrait_clips-1"
+_OWN_FILES = ("dataset.json", "index.safetensors", "dataset_info.json", "features.json", "report.json",
+              "rejected.jsonl")
 
 
-def shard_name(number: int) -> str:
-    """File name of a shard."""
-    return f"clips-{number:05d}.array_record"
+def shard_name(number: int, count: int) -> str:
+    """File name of one of `count` shards."""
+    return f"portrait_clips-train.array_record-{number:05d}-of-{count:05d}"
 
 
-def write_shard(path: Path, clips: Iterable[Clip], encoding: str = "png") -> list[Outline]:
-    """Writes one shard atomically; returns its clips' outlines in order, for `write_index`."""
+def part_name(number: int) -> str:
+    """File name of a shard while the number of shards is not known yet."""
+    return f".part-{number:05d}.tmp"
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> list[Outline]:
+    """Writes one shard atomically; returns its clips' outlines in order, for `finish_dataset`.
+
+    Raises:
+        DecodeError: one of the records is none.
+    """
     outlines = []
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
     # Pictures are compressed already. A group of one makes every record readable by itself.
     writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
     try:
-        for clip in clips:
-            writer.write(write_record(clip, encoding))
-            outlines.append(outline(clip))
+        for record in records:
+            outlines.append(encoded_outline(read_record(record, str(path))))
+            writer.write(record)
         writer.close()
         os.replace(temporary, path)
     except BaseException:
@@ -51,34 +73,76 @@ def write_shard(path: Path, clips: Iterable[Clip], encoding: str = "png") -> lis
     return outlines
 
 
-def write_index(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int],
-                about: dict | None = None) -> dict:
-    """Writes the index and dataset.json for shards 0.. already in place; returns dataset.json's content.
+def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int], margin: int,
+                   about: dict | None = None) -> dict:
+    """Makes a dataset of the parts 0.. in place; returns dataset.json's content.
 
-    dataset.json comes last: a folder that has it is complete.
+    Args:
+        directory: holds a file `part_name(i)` for each of `shards`.
+        shards: outlines of the clips in each part.
+        size: (H, W) of the frames.
+        margin: their margin in pixels.
+        about: further fields of dataset.json (JSON values).
+
+    Raises:
+        InputError: no clip.
     """
-    outlines = [entry for shard in shards for entry in shard]
-    if not outlines:
+    if not any(shards):
         raise InputError(f"{directory}: no clip to write; a dataset needs at least one")
-    names, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
+    for number in range(len(shards)):
+        os.replace(directory / part_name(number), directory / shard_name(number, len(shards)))
+    return _write_index(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
+                                            **(about or {})})
+
+
+def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict) -> dict:
+    """Index, TFDS metadata and, last, dataset.json for shards in place."""
+    outlines = [entry for shard in shards for entry in shard]
+    people, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
     index = {
         "ends": np.cumsum([len(entry) for entry in outlines]),
         "areas": np.concatenate([entry.areas for entry in outlines]).astype(np.float32),
+        "poses": np.concatenate([entry.poses for entry in outlines]).astype(np.float32),
+        "quality": np.stack([entry.quality for entry in outlines]),
         "identities": identities.astype(np.int32),
-        "names": np.frombuffer("\n".join(names).encode(), np.uint8),
+        "people": _join(people),
+        "names": _join([entry.name for entry in outlines]),
         "shard_sizes": np.array([len(shard) for shard in shards]),
     }
     with atomic_file(directory / "index.safetensors") as temporary:
         save_file(index, temporary)
+    _write_tfds_metadata(directory, [len(shard) for shard in shards])
     present = np.array([(entry.areas > 0).any(0) for entry in outlines])
     content = {
-        "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]),
-        "height": int(size[0]), "width": int(size[1]), "people": len(names), "shards": len(shards),
+        "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]), "people": len(people),
+        "shards": len(shards),
         "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
-        **(about or {}),
+        "statistics": _statistics(index), **about,
     }
     write_json(directory / "dataset.json", content)
     return content
+
+
+def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
+    names = [shard_name(number, len(shard_lengths)) for number in range(len(shard_lengths))]
+    template = tfds.core.ShardedFileTemplate(data_dir=directory, dataset_name="portrait_clips", split="train",
+                                             filetype_suffix="array_record")
+    split = tfds.core.SplitInfo(name="train", shard_lengths=shard_lengths, filename_template=template,
+                                num_bytes=sum((directory / name).stat().st_size for name in names))
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory, features=features(), split_infos=[split], check_data=False,
+        description="Annotated clips of one person each: frames, keypoints, head poses and attribute masks.")
+
+
+def _statistics(index: Mapping[str, np.ndarray]) -> dict:
+    """Spread of the poses and of what else was measured: 5 %, 50 % and 95 % of the frames or clips lie below."""
+    areas = {kind: index["areas"][:, i] for i, kind in enumerate(ATTRIBUTE_KINDS)}
+    values = {**{name: index["poses"][:, i] for i, name in enumerate(("yaw", "pitch", "roll"))},
+              **{name: index["quality"][:, i] for i, name in enumerate(QUALITIES)},
+              **{f"{kind}_area": area[area > 0] for kind, area in areas.items()}}
+    known = {name: value[np.isfinite(value)] for name, value in values.items()}
+    return {name: {f"p{q}": float(np.round(np.percentile(value, q), 4)) for q in (5, 50, 95)}
+            for name, value in known.items() if len(value)}
 
 
 def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding: str = "png",
@@ -99,25 +163,51 @@ def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding
         InputError: no clip at all, clips of different sizes, or a folder that cannot be written.
     """
     directory = prepare_directory(directory)
-    size = None
+    shape = None
 
     def checked():
-        nonlocal size
+        nonlocal shape
         for clip in clips:
-            size = size or clip.frames.shape[1:3]
-            if clip.frames.shape[1:3] != size:
-                raise InputError(f"{directory}: expected clips of one size {size}, found "
-                                 f"{clip.frames.shape[1:3]} ({clip.identity}); resize them first")
-            yield clip
+            found = (*clip.frames.shape[1:3], clip.margin)
+            shape = shape or found
+            if found != shape:
+                raise InputError(f"{directory}: expected clips of one size {shape[:2]} and margin {shape[2]}, found "
+                                 f"{found[:2]} and {found[2]} ({clip.identity}); resize them first")
+            yield write_record(clip, encoding)
 
     shards, stream = [], checked()
-    while True:
-        first = next(stream, None)
-        if first is None:
-            break
-        shards.append(write_shard(directory / shard_name(len(shards)), _take(first, stream, shard_size),
-                                  encoding))
-    return write_index(directory, shards, size or (0, 0), {"encoding": encoding, **(about or {})})
+    try:
+        while (first := next(stream, None)) is not None:
+            shards.append(write_shard(directory / part_name(len(shards)), _take(first, stream, shard_size)))
+    except BaseException:
+        prepare_directory(directory)
+        raise
+    return finish_dataset(directory, shards, (shape or (0, 0))[:2], shape[2] if shape else 0,
+                          {"encoding": encoding, **(about or {})})
+
+
+def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], about: dict | None = None) -> dict:
+    """Puts other bytes in the place of some clips; only their shards are written again, each atomically.
+
+    Args:
+        directory: of a complete dataset.
+        records: clip index -> its new record, of the same size.
+        about: further or changed fields of dataset.json.
+
+    Returns:
+        The new content of dataset.json.
+    """
+    clips = RecordedClips(directory)
+    shards = []
+    for number, rows in enumerate(clips.shards()):
+        path = clips.directory / shard_name(number, len(clips.shards()))
+        if any(row in records for row in rows):
+            shards.append(write_shard(path, (records.get(row) or clips.record(row) for row in rows)))
+        else:
+            shards.append([clips.outline(row) for row in rows])
+    counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")
+    kept = {key: value for key, value in clips.about.items() if key not in counted}
+    return _write_index(clips.directory, shards, {**kept, **(about or {})})
 
 
 def refuse_to_replace(directory: str | os.PathLike) -> None:
@@ -131,9 +221,8 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for old in [*(directory / name for name in ("dataset.json", "index.safetensors", "report.json",
-                                                    "rejected.jsonl")),
-                    *directory.glob("clips-*.array_record"), *directory.glob(".*.tmp")]:
+        for old in [*(directory / name for name in _OWN_FILES), *directory.glob("portrait_clips-*.array_record-*"),
+                    *directory.glob(".*.tmp")]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{directory}: expected a folder that can be written, found {error}; "
@@ -160,15 +249,16 @@ class RecordedClips:
         if self.about.get("format") != FORMAT:
             raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
                              f"{self.about.get('format')!r}; write the records again")
-        self._ends, self._areas = index["ends"], index["areas"]
-        self._names = index["names"].tobytes().decode().split("\n")
+        self._ends, self._areas, self._poses, self._quality = (
+            index[key] for key in ("ends", "areas", "poses", "quality"))
+        self._people, self._names = _split(index["people"]), _split(index["names"])
         self._identities = index["identities"]
         self._shard_ends = np.cumsum(index["shard_sizes"])
-        self._readers = {}
+        self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
-            if not (self.directory / shard_name(number)).is_file():
-                raise InputError(f"{self.directory / shard_name(number)}: missing, dataset.json counts "
-                                 f"{len(self._shard_ends)} shards; copy it again")
+            if not self._shard(number).is_file():
+                raise InputError(f"{self._shard(number)}: missing, dataset.json counts {len(self._shard_ends)} "
+                                 "shards; copy it again")
 
     def __reduce__(self):
         return RecordedClips, (str(self.directory),)
@@ -179,10 +269,31 @@ class RecordedClips:
     def __len__(self) -> int:
         return len(self._ends)
 
+    def shards(self) -> list[range]:
+        """The clips of each shard."""
+        return [range(int(a), int(b)) for a, b in zip([0, *self._shard_ends[:-1]], self._shard_ends, strict=True)]
+
     def outline(self, index: int) -> Outline:
-        """Frame count, attribute areas and identity of a clip, from memory."""
-        begin = int(self._ends[index - 1]) if index else 0
-        return Outline(self._areas[begin:int(self._ends[index])], self._names[self._identities[index]])
+        """What the index knows of a clip, from memory."""
+        index = range(len(self))[index]
+        frames = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
+        return Outline(self._areas[frames], self._poses[frames], self._people[self._identities[index]],
+                       self._names[index], self._quality[index])
+
+    def record(self, index: int) -> bytes:
+        """The bytes of a clip.
+
+        Raises:
+            DecodeError: damaged shard.
+        """
+        shard, row = self._find(index)
+        try:
+            if shard not in self._readers:
+                self._readers[shard] = ArrayRecordReader(str(self._shard(shard)), "readahead_buffer_size:0,"
+                                                         "max_parallelism:0", file_reader_buffer_size=32768)
+            return self._readers[shard].read([row])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise DecodeError(f"{self._shard(shard)}, record {row}: {error}") from error
 
     def open(self, index: int) -> EncodedClip:
         """The clip with its pictures still compressed.
@@ -190,19 +301,8 @@ class RecordedClips:
         Raises:
             DecodeError: damaged record.
         """
-        index = range(len(self))[index]
-        shard = int(np.searchsorted(self._shard_ends, index, side="right"))
-        row = index - (int(self._shard_ends[shard - 1]) if shard else 0)
-        name = f"{self.directory / shard_name(shard)}, record {row}"
-        try:
-            if shard not in self._readers:
-                self._readers[shard] = ArrayRecordReader(
-                    str(self.directory / shard_name(shard)),
-                    "readahead_buffer_size:0,max_parallelism:0", file_reader_buffer_size=32768)
-            record = self._readers[shard].read([row])[0]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise DecodeError(f"{name}: {error}") from error
-        return read_record(record, name)
+        shard, row = self._find(index)
+        return read_record(self.record(index), f"{self._shard(shard)}, record {row}")
 
     def read(self, index: int, frames: Sequence[int] | None = None) -> Clip:
         """The decoded clip, or only some of its frames.
@@ -215,8 +315,26 @@ class RecordedClips:
     def __getitem__(self, index: int) -> Clip:
         return self.read(index)
 
+    def _shard(self, number: int) -> Path:
+        return self.directory / shard_name(number, len(self._shard_ends))
 
-def _take(first: Clip, rest: Iterable[Clip], count: int) -> Iterable[Clip]:
+    def _find(self, index: int) -> tuple[int, int]:
+        """Shard and row of a clip."""
+        index = range(len(self))[index]
+        shard = int(np.searchsorted(self._shard_ends, index, side="right"))
+        return shard, index - (int(self._shard_ends[shard - 1]) if shard else 0)
+
+
+def _take(first: bytes, rest: Iterator[bytes], count: int) -> Iterator[bytes]:
     yield first
-    for _, clip in zip(range(count - 1), rest, strict=False):
-        yield clip
+    for _, record in zip(range(count - 1), rest, strict=False):
+        yield record
+
+
+def _join(words: Iterable[str]) -> np.ndarray:
+    """Words as one array of bytes, the only thing safetensors keeps."""
+    return np.frombuffer("\n".join(word.replace("\n", " ") for word in words).encode(), np.uint8)
+
+
+def _split(joined: np.ndarray) -> list[str]:
+    return joined.tobytes().decode().split("\n")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from durian_jax.data.record import Outline
-from durian_jax.data.records import prepare_directory, shard_name, write_index, write_shard
+from durian_jax.data.record import Outline, Provenance, write_record
+from durian_jax.data.records import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 
 
@@ -34,7 +34,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
         The content of dataset.json.
     """
     directory = prepare_directory(directory)
-    jobs = [(str(directory / shard_name(number)), split, first + start, min(shard_size, clips - start),
+    jobs = [(str(directory / part_name(number)), split, first + start, min(shard_size, clips - start),
              frames, size, fps, encoding)
             for number, start in enumerate(range(0, clips, shard_size))]
     shards: list[list[Outline]] = []
@@ -50,7 +50,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
                 collect(pool.imap(_draw_shard, jobs))
         else:
             collect(map(_draw_shard, jobs))
-    return write_index(directory, shards, (size, size), {
+    return finish_dataset(directory, shards, (size, size), 0, {
         "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames, "fps": fps})
 
 
@@ -60,4 +60,5 @@ def _draw_shard(job: tuple) -> list[Outline]:
     cv2.setNumThreads(1)  # the processes are the parallelism
     path, split, first, count, frames, size, fps, encoding = job
     source = SyntheticClips(split, count, frames, size, offset=first, fps=fps, keep=1)
-    return write_shard(Path(path), (source[i] for i in range(count)), encoding)
+    return write_shard(Path(path), (
+        write_record(source[i], encoding, Provenance(name=f"{split}-{first + i}")) for i in range(count)))

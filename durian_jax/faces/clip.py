@@ -5,7 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, REGION_KINDS, K
+
+# What the bits of a mask pixel say, from bit 0 up.
+MASK_LAYERS = (*ATTRIBUTE_KINDS, "person", *REGION_KINDS)
 
 
 def attribute_bit(kind: str) -> int:
@@ -19,6 +22,15 @@ def attribute_bit(kind: str) -> int:
     return 1 << ATTRIBUTE_KINDS.index(kind)
 
 
+def layer_bit(layer: str) -> int:
+    """The bit of `Clip.masks` that stands for one of `MASK_LAYERS`.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    return 1 << MASK_LAYERS.index(layer)
+
+
 @dataclass(frozen=True)
 class Clip:
     """T annotated frames of one person; a photo is a clip with T = 1.
@@ -27,9 +39,13 @@ class Clip:
         frames: (T, H, W, 3) uint8, RGB.
         keypoints: (T, K, 3) float32; x / W and y / H of the picture (0..1 inside it) and depth in
             units of W, smaller towards the camera, zero around the head's centre.
-        masks: (T, H, W) uint8; bit i set where attribute kind i is visible.
+        masks: (T, H, W) uint8 bit field, see `MASK_LAYERS`: where an attribute kind is visible; prepared
+            clips also have the person and the regions of eyes, nose and mouth.
         fps: frames per second.
         identity: name of the person; clips with equal names show the same person.
+        margin: pixels on each side around the view that a model is shown: what a moved reference brings in.
+        mesh: (T, 478, 3) float32, MediaPipe's whole face mesh in the keypoints' units; None where there
+            is none (the procedural world).
     """
 
     frames: np.ndarray
@@ -37,13 +53,19 @@ class Clip:
     masks: np.ndarray
     fps: float = 25.0
     identity: str = ""
+    margin: int = 0
+    mesh: np.ndarray | None = None
 
     def __post_init__(self):
         t, h, w = self.frames.shape[:3]
         expected = {"frames": (t, h, w, 3), "keypoints": (t, K, 3), "masks": (t, h, w)}
+        if self.mesh is not None:
+            expected["mesh"] = (t, MESH_POINTS, 3)
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Clip.{name}: expected shape {shape}, got {getattr(self, name).shape}")
+        if not 0 <= 2 * self.margin < min(h, w):
+            raise ValueError(f"Clip.margin: expected less than half of {h} x {w} px, got {self.margin}")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -51,8 +73,30 @@ class Clip:
     def __getitem__(self, frames: slice | np.ndarray) -> "Clip":
         """The clip of some frames only (a slice or an integer array)."""
         return replace(self, frames=self.frames[frames], keypoints=self.keypoints[frames],
-                       masks=self.masks[frames])
+                       masks=self.masks[frames], mesh=None if self.mesh is None else self.mesh[frames])
 
-    def mask(self, kind: str) -> np.ndarray:
-        """(T, H, W) bool: where one attribute kind is visible."""
-        return (self.masks & attribute_bit(kind)) > 0
+    def mask(self, layer: str) -> np.ndarray:
+        """(T, H, W) bool: where one of `MASK_LAYERS` is visible."""
+        return (self.masks & layer_bit(layer)) > 0
+
+    def view(self) -> "Clip":
+        """The clip without its margin."""
+        if not self.margin:
+            return self
+        inside = slice(self.margin, -self.margin)
+        height, width = self.frames.shape[1:3]
+        inner = (height - 2 * self.margin, width - 2 * self.margin)
+        return replace(
+            self, margin=0, frames=self.frames[:, inside, inside], masks=self.masks[:, inside, inside],
+            keypoints=view_keypoints(self.keypoints, *inner, self.margin),
+            mesh=None if self.mesh is None else view_keypoints(self.mesh, *inner, self.margin))
+
+
+def view_keypoints(keypoints: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:
+    """(..., 3) float32 keypoints of a picture with a margin, in units of its (height, width) view.
+
+    A negative margin undoes it, given the larger picture's size.
+    """
+    size = np.array([width, height], np.float32)
+    xy = (keypoints[..., :2] * (size + 2 * margin) - margin) / size
+    return np.concatenate([xy, keypoints[..., 2:] * ((width + 2 * margin) / width)], -1).astype(np.float32)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from durian_jax.faces.clip import attribute_bit
-from durian_jax.faces.topology import GROUPS, POSITION
+from durian_jax.faces.clip import attribute_bit, layer_bit
+from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS
 
 _CHIN, _HAIRLINE, _BRIDGE = POSITION[152], POSITION[10], POSITION[168]
 _RIGHT_TEMPLE, _LEFT_TEMPLE = POSITION[127], POSITION[356]
@@ -154,3 +154,25 @@ def landing_region(kind: str, keypoints: np.ndarray, height: int, width: int) ->
     """
     attribute_bit(kind)
     return _OF_KIND[kind](face_frame(keypoints, height, width))
+
+
+# Region of a driver's face -> groups of keypoints whose hulls make it (SVDP, section 3.2).
+_REGION_GROUPS = {"eyes": (("right_brow", "right_eye"), ("left_brow", "left_eye")),
+                  "nose": (("nose_bridge", "nose_base"),), "mouth": (("outer_lips",),)}
+_REGION_MARGIN = 0.03  # around the hulls, in face heights: lashes, nostrils, the lips' outline
+
+
+def expression_regions(keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 bit field of eyes (with brows), nose and mouth of a (K, 3) face, see `clip.MASK_LAYERS`."""
+    points = keypoints[:, :2] * np.array([width, height], np.float32)
+    margin = max(1, round(_REGION_MARGIN * float(np.hypot(*(points[_HAIRLINE] - points[_CHIN])))))
+    field = np.zeros((height, width), np.uint8)
+    for kind in REGION_KINDS:
+        mask = np.zeros((height, width), np.uint8)
+        for groups in _REGION_GROUPS[kind]:
+            corners = np.concatenate([points[GROUPS[group]] for group in groups]).astype(np.float32)
+            hull = np.rint(cv2.convexHull(corners) * 16).astype(np.int32)
+            cv2.fillConvexPoly(mask, hull, 1, shift=4)
+            cv2.polylines(mask, [hull], True, 1, 2 * margin, shift=4)
+        field |= mask * np.uint8(layer_bit(kind))
+    return field

@@ -11,6 +11,12 @@ import numpy as np
 # Bit i of a mask pixel says that attribute kind i covers it (see `faces.clip.Clip.masks`).
 ATTRIBUTE_KINDS = ("hair", "glasses", "beard", "hat")
 
+# Regions of the driver's face that SVDP shows to the denoiser.
+REGION_KINDS = ("eyes", "nose", "mouth")
+
+# Points of MediaPipe's face mesh, irises included.
+MESH_POINTS = 478
+
 # Groups in drawing order: name -> (closed loop?, MediaPipe indices in order along the line).
 _GROUPS = {
     # Clockwise in the picture from the middle of the forehead.
