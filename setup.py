@@ -15,6 +15,7 @@ setup(
     packages=find_packages(include=["durian_jax", "durian_jax.*"]),
     package_data={
         "durian_jax": ["checkpoints/*/*"],
+        "durian_jax.data": ["templates/*.html"],
         "durian_jax.evaluation": ["templates/*.html"],
         "durian_jax.prepare": ["*.txt"],
     },

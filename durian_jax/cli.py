@@ -3,6 +3,8 @@
 Whatever imports jax is imported inside the verbs, so that help is quick and XLA's flags are set in time.
 """
 
+import os
+
 import click
 
 from durian_jax import __version__
@@ -164,24 +166,48 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
 
 
 @main.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="CLIP_OR_FOLDER...")
-@click.option("--out", required=True, metavar="FOLDER", help="Where the records go.")
-@click.option("--size", type=click.IntRange(32, 1024), default=128, show_default=True,
-              help="Picture size in pixels.")
-@click.option("--overwrite", is_flag=True, help="Replace the records that FOLDER holds.")
-def prepare(inputs, out, size, overwrite):
-    """Turn videos into training records.
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, metavar="FOLDER", help="Where the dataset goes.")
+@click.option("--size", type=click.IntRange(32, 2048), default=512, show_default=True,
+              help="Side of the pictures that a model is shown, in pixels.")
+@click.option("--margin", type=click.FloatRange(0, 1), default=0.25, show_default=True,
+              help="Stored around them for augmentation, as a share of the side: 512 becomes 640.")
+@click.option("--fps", type=click.FloatRange(0, min_open=True), default=25.0, show_default=True,
+              help="Faster videos are thinned out to about this rate.")
+@click.option("--segment-frames", type=click.IntRange(1), default=48, show_default=True, help="Longest clip.")
+@click.option("--layout", type=click.Choice(["auto", "files", "vfhq", "celebv-text", "nersemble"]), default="auto",
+              show_default=True, help="How a downloaded data set lies there; tells who is who.")
+@click.option("--faces", type=click.Choice(["all", "largest", "left", "right"]), default="all", show_default=True,
+              help="Of several seen together: a clip of each, or of one.")
+@click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
+              help="heuristic, or segformer:FOLDER for a face-parsing model.")
+@click.option("--masks", default=None, metavar="FOLDER", help="Your own: FOLDER/VIDEO/KIND/FRAME.png or KIND.mp4.")
+@click.option("--encoding", type=click.Choice(["jpeg", "webp", "png", "webp-lossless"]), default="jpeg",
+              show_default=True, help="Of the frames.")
+@click.option("--max-rejected", type=click.IntRange(0), default=None, metavar="N",
+              help="Stop when more videos than this cannot be used.  [default: never]")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Processes on this machine, each with an annotator.")
+@click.option("--beam", "beam_options", multiple=True, metavar="OPTION",
+              help="For Apache Beam, such as --beam=--runner=FlinkRunner; repeat for more.")
+@click.option("--overwrite", is_flag=True, help="Replace the dataset that FOLDER holds.")
+def prepare(inputs, out, size, margin, layout, max_rejected, workers, beam_options, overwrite, **settings):
+    """Turn videos into a dataset for training.
 
-    Finds the face, follows it with a stable crop, and draws keypoints and attribute masks. FOLDER also
-    gets report.json and rejected.jsonl, which names every clip left out and why.
+    INPUT is a video, a folder, a glob pattern, a manifest (.csv or .jsonl: path, start, end, identity,
+    labels), or the folder of a VFHQ, CelebV-Text or NeRSemble download. Finds the faces, follows each with
+    a stable crop, and draws keypoints, head poses and masks. The same command again continues a killed run.
+
+    FOLDER also gets report.json and rejected.jsonl, which names every video left out and why.
     """
-    from durian_jax.data.records import refuse_to_replace
+    from durian_jax.prepare.clips import Settings
     from durian_jax.prepare.pipeline import prepare as prepare_clips
 
-    if not overwrite:
-        refuse_to_replace(out)
-    report = prepare_clips(inputs, out, size=size)
-    click.echo(f"{out}: {report['accepted']} accepted, {report['rejected']} rejected")
+    report = prepare_clips(inputs, out, Settings(size=size, margin=round(size * margin / 2), **settings), layout=layout,
+                           overwrite=overwrite, max_rejected=max_rejected, workers=workers,
+                           beam_options=beam_options)
+    click.echo(f"{out}: {report['accepted']} accepted, {report['rejected']} rejected, {report['clips']} clips of "
+               f"{report['frames']} frames")
 
 
 @main.command()
@@ -210,6 +236,96 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
         refuse_to_replace(out)
     draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers)
     click.echo(f"{out}: {clips} clips of {frames} frames at {size} px")
+
+
+@main.command()
+@click.argument("dataset", metavar="DATASET")
+@click.option("--out", default=None, metavar="FILE",
+              help="The page, ending in .html; with --batches, the picture.  [default: DATASET/sheet.html]")
+@click.option("--limit", type=click.IntRange(1), default=None, metavar="N",
+              help="Show so many clips, evenly spread.  [default: all]")
+@click.option("--batches", type=click.IntRange(1), default=None, metavar="N",
+              help="Draw so many training samples instead; the options below are theirs.")
+@click.option("--size", type=click.IntRange(16), default=128, show_default=True, help="Picture size in pixels.")
+@click.option("--frames", type=click.IntRange(1), default=3, show_default=True, help="Frames to reconstruct.")
+@click.option("--attributes", type=click.IntRange(1), default=1, show_default=True, help="Attribute slots.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of what is drawn.")
+@click.pass_context
+def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
+    """Show what is in a dataset.
+
+    Writes one page with every clip's frames, masks, keypoints and qualities, sortable, and what was
+    rejected and why; its pictures lie in FILE_pictures beside it. With --batches, one picture of what a
+    model is given.
+
+    \b
+    durian sheet data/clips
+    durian sheet data/clips --batches 12 --out batches.png
+    """
+    # Many small products: on a busy machine, BLAS's own threads make them ten times slower. Read by numpy at import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from durian_jax.data import DataConfig, RecordedClips
+    from durian_jax.data.batch_sheet import batch_sheet
+    from durian_jax.data.sheet import dataset_sheet
+    from durian_jax.files import writable_file
+    from durian_jax.video import IMAGE_SUFFIXES, write_image
+
+    others = ("limit",) if batches else ("size", "frames", "attributes", "seed")
+    for name in others:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise InputError(f"--{name}: expected {'no' if batches else 'also'} --batches; it is an option of the "
+                             f"{'page' if batches else 'picture of samples'}")
+    if not batches:
+        click.echo(f"open {dataset_sheet(dataset, out, limit)}")
+        return
+    if out is None:
+        raise InputError("--batches: expected --out FILE.png, found none; name the picture to draw")
+    path = writable_file(out, IMAGE_SUFFIXES)
+    config = DataConfig(image_size=size, frames=frames, attributes=attributes)
+    write_image(path, batch_sheet(RecordedClips(dataset), config, seed, batches))
+    click.echo(f"{out}: {batches} samples")
+
+
+@main.group()
+def masks():
+    """Correct a clip's masks by hand.
+
+    Export them, paint on them, put them back. Only that clip is written again.
+
+    \b
+    durian masks export data/clips talk-3 talk-3
+    durian masks replace data/clips talk-3 talk-3
+    """
+
+
+@masks.command("export")
+@click.argument("dataset", metavar="DATASET")
+@click.argument("clip", metavar="CLIP")
+@click.argument("folder", metavar="FOLDER")
+def export_masks(dataset, clip, folder):
+    """Write a clip's masks as pictures.
+
+    FOLDER/KIND/FRAME.png for hair, glasses, beard and hat, white where it is seen, and, to paint by,
+    FOLDER/frames/FRAME.png. `durian sheet` shows the names of clips.
+    """
+    from durian_jax.data.edit import export_masks as export
+
+    click.echo(f"{folder}: masks of {export(dataset, clip, folder)} frames")
+
+
+@masks.command("replace")
+@click.argument("dataset", metavar="DATASET")
+@click.argument("clip", metavar="CLIP")
+@click.argument("folder", metavar="FOLDER")
+def replace_masks(dataset, clip, folder):
+    """Take a clip's masks from pictures.
+
+    Reads FOLDER/KIND/FRAME.png as `export` writes them. Kinds without a folder stay as they are.
+    """
+    from durian_jax.data.edit import replace_masks as replace
+
+    about = replace(dataset, clip, folder)
+    click.echo(f"{dataset}: {clip} has other masks of {', '.join(about['replaced'])}")
 
 
 @main.command()

@@ -100,37 +100,58 @@ def probe_video(path: str | Path) -> VideoInfo:
         return _info(container)
 
 
-def iterate_video(path: str | Path, max_frames: int | None = None) -> Iterator[np.ndarray]:
+def iterate_video(path: str | Path, max_frames: int | None = None, start: float | None = None,
+                  end: float | None = None) -> Iterator[np.ndarray]:
     """Upright frames of a video, one (H, W, 3) uint8 RGB array at a time.
 
     Frames whose size differs from the first one's (rare: a stream that changes on the way) are
-    scaled to it. Read to its end, a file that holds clearly fewer frames than it promises is an
-    error, raised after the last good frame.
+    scaled to it. Read from its beginning to its end, a file that holds clearly fewer frames than it
+    promises is an error, raised after the last good frame.
+
+    Args:
+        path: any container that FFmpeg reads.
+        max_frames: read this many frames at most; None reads all.
+        start, end: only frames shown at start <= time < end, in seconds since the first frame; None
+            leaves that side open. What lies before `start` is mostly skipped, not decoded.
 
     Raises:
-        InputError: the file is missing, no video, damaged, cut off, or without a single frame.
+        InputError: the file is missing, no video, damaged, cut off, or without a single frame (between
+            `start` and `end`).
     """
     path = _existing_file(path, "a video")
     with _open_video(path) as container:
         declared, count, shape = _info(container).declared_frames, 0, None
+        length = f"{container.duration / av.time_base:.2f} s" if container.duration else "an unknown time"
         try:
+            if start:
+                _skip_to(path, container, start)
             for frame in container.decode(video=0):
                 if count == max_frames:
                     return
+                time = _seconds(path, container, frame) if start or end is not None else 0.0
+                if start and time < start:
+                    continue
+                if end is not None and time >= end:
+                    break
                 image = _upright(frame)
                 shape = shape or image.shape
                 if image.shape != shape:
                     image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
                 yield image
                 count += 1
+            else:
+                if not start and 0 < count < _TRUNCATED_BELOW * declared and count != max_frames:
+                    raise InputError(f"{path}: cut off: it promises {declared} frames and holds {count}; "
+                                     "copy the file again from its source")
         except av.error.FFmpegError as error:
             raise InputError(f"{path}: damaged after frame {count} ({error.strerror}); "
                              "repair it or cut the good part out, e.g. with ffmpeg") from error
+    if count == 0 and (start or end is not None):
+        until = "the end" if end is None else f"{end:g} s"
+        raise InputError(f"{path}: expected a frame from {start or 0:g} s to {until}, found none; "
+                         f"the video lasts {length}, choose a part of it")
     if count == 0:
         raise InputError(f"{path}: expected a video, found no frame in it; the file is empty or cut off")
-    if count < _TRUNCATED_BELOW * declared and count != max_frames:
-        raise InputError(f"{path}: cut off: it promises {declared} frames and holds {count}; "
-                         "copy the file again from its source")
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndarray, float]:
@@ -269,6 +290,30 @@ def _info(container: av.container.InputContainer) -> VideoInfo:
     stream = container.streams.video[0]
     rate = stream.average_rate or stream.guessed_rate or 25
     return VideoInfo(float(rate), stream.frames, bool(container.streams.audio))
+
+
+def _skip_to(path: Path, container: av.container.InputContainer, seconds: float) -> None:
+    """Let decoding go on at a key frame before `seconds`; where none can be found, at the beginning."""
+    stream = container.streams.video[0]
+    # A second earlier: some containers list key frames by decoding time, which is before their time of display.
+    key = (stream.start_time or 0) + int(max(0.0, seconds - 1) / stream.time_base)
+    with _open_video(path) as trial:  # a container without an index may land anywhere
+        try:
+            trial.seek(key, stream=trial.streams.video[0])
+            frame = next(trial.decode(video=0), None)
+        except av.error.FFmpegError:
+            return
+        if frame is None or _seconds(path, trial, frame) > seconds:
+            return
+    container.seek(key, stream=stream)
+
+
+def _seconds(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> float:
+    """When a frame is shown, since the first one."""
+    if frame.pts is None:
+        raise InputError(f"{path}: its frames have no time stamps, so no part of it can be named; "
+                         "use all of it, or cut the part out, e.g. with ffmpeg")
+    return float((frame.pts - (container.streams.video[0].start_time or 0)) * frame.time_base)
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

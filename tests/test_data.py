@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 from face_fixtures import clip
@@ -16,16 +17,25 @@ from durian_jax.data import (
     RecordedClips,
     SyntheticClips,
     make_loader,
+    pairs,
     record,
     records,
     synthesize,
 )
-from durian_jax.data.augment import jitter_colour, random_affine
-from durian_jax.data.pairs import sample_pair, target_frames, to_float
+from durian_jax.data.augment import (
+    change_colours,
+    degrade,
+    jitter_colour,
+    jitter_mask,
+    random_affine,
+    random_colours,
+)
+from durian_jax.data.pairs import BLANK, sample_pair, target_frames
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, view_keypoints
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
+from durian_jax.images import model_inputs
 
 CONFIG = DataConfig(image_size=64, frames=2, attributes=2, second_probability=0.5)
 STILL = dict(attribute_shift=0.0, attribute_scale=0.0, attribute_rotation=0.0, attribute_brightness=0.0,
@@ -160,21 +170,33 @@ def test_fields_shapes_and_ranges(clips):
         "frames": (2, 64, 64, 3), "frame_masks": (2, 64, 64, 1), "keypoints": (2, K, 3),
         "portrait": (64, 64, 3), "portrait_mask": (64, 64, 1),
         "attributes": (2, 64, 64, 3), "attribute_masks": (2, 64, 64, 1), "attribute_valid": (2,)}
-    assert all(value.dtype == np.float32 for value in values.values())
-    assert values["frames"].min() >= -1 and values["frames"].max() <= 1
-    assert set(np.unique(values["portrait_mask"])) <= {0, 1}
+    floats = {"keypoints", "attribute_valid"}
+    assert all(value.dtype == (np.float32 if name in floats else np.uint8) for name, value in values.items())
+    assert all(values[name].max() == 1 for name in ("portrait_mask", "attribute_masks", "frame_masks"))
+
+
+def test_models_get_floats_that_are_blank_where_nothing_may_be_seen(clips):
+    values = sample(ClipList(clips), 1, 0)
+    inputs = model_inputs(values)
+    assert all(value.dtype == np.float32 for value in inputs.values()) and inputs.keys() == values.keys()
+    assert inputs["frames"].min() >= -1 and inputs["frames"].max() <= 1
+    np.testing.assert_allclose(inputs["frames"], values["frames"] / 127.5 - 1, atol=1e-6)
+    hidden, region = values["portrait_mask"][..., 0] == 1, values["attribute_masks"][..., 0] == 0
+    assert not inputs["portrait"][hidden].any() and (inputs["portrait"][~hidden] != 0).all()
+    assert not inputs["attributes"][region].any()
+    assert (values["portrait"][hidden] == BLANK).all() and (values["attributes"][region] == BLANK).all()
 
 
 def test_references_are_complementary(clips):
     """No attribute pixel is left in the portrait, no portrait pixel comes into the attribute image."""
     source = ClipList(clips)
-    colours = to_float(np.uint8([10 + 60 * bit for bit in range(4)]))
+    colours = np.array([10 + 60 * bit for bit in range(4)])
     seen = np.zeros(4, int)
     for seed in range(60):
         config = dataclasses.replace(CONFIG, **STILL) if seed % 2 else CONFIG
         values = sample(source, seed % 12, seed, config)
-        assert not values["portrait"][values["portrait_mask"][..., 0] == 1].any()
-        assert not values["attributes"][values["attribute_masks"][..., 0] == 0].any()
+        assert (values["portrait"][values["portrait_mask"][..., 0] == 1] == BLANK).all()
+        assert (values["attributes"][values["attribute_masks"][..., 0] == 0] == BLANK).all()
         if not seed % 2:
             continue
         for slot in np.flatnonzero(values["attribute_valid"]):
@@ -182,7 +204,7 @@ def test_references_are_complementary(clips):
             bit = int(np.argmin(abs(colours - pixels[0, 0])))
             seen[bit] += 1
             np.testing.assert_array_equal(pixels, colours[bit])  # the kind's own colour, nothing else
-            assert (abs(values["portrait"] - colours[bit]) > 1e-6).any(-1).all()  # gone from the portrait
+            assert (values["portrait"] != colours[bit]).any(-1).all()  # gone from the portrait
     assert (seen > 0).all(), dict(zip(ATTRIBUTE_KINDS, seen, strict=True))
 
 
@@ -194,7 +216,7 @@ def test_the_moved_portrait_shows_no_trace_of_the_attribute():
     config = dataclasses.replace(CONFIG, absent_probability=0.0, portrait_shift=0.3, expand_probability=0.0)
     for seed in range(20):
         values = sample(ClipList([white]), 0, seed, config)
-        assert values["portrait"].max() == 0  # black face (-1) and grey blank (0), no white
+        assert set(np.unique(values["portrait"])) <= {0, BLANK}  # black face and grey blank, no white
 
 
 def test_expansion_adds_a_donors_mask():
@@ -208,6 +230,73 @@ def test_expansion_adds_a_donors_mask():
         assert (grown >= own).all() and grown.sum() > 1.15 * own.sum()
 
 
+def test_a_margin_is_what_a_moved_reference_brings_in():
+    """The same face with and without its margin: equal views, but a moved portrait shows the real surroundings."""
+    wide = dataclasses.replace(clip(0, size=96, kinds=("hair",)), margin=16)
+    still = dataclasses.replace(CONFIG, **STILL, expand_probability=0.0)
+    for seed in range(4):
+        same(sample(ClipList([wide]), 0, seed, still), sample(ClipList([wide.view()]), 0, seed, still))
+    wide.frames[:] = 0
+    wide.frames[:, :, :16] = wide.frames[:, :, -16:] = 255  # white margins left and right
+    wide.masks[:] = 0
+    moving = dataclasses.replace(CONFIG, augment_probability=1.0, portrait_shift=0.2, portrait_rotation=0.0)
+    brought = [(sample(ClipList([wide]), 0, seed, moving)["portrait"] == 255).any() for seed in range(8)]
+    bare = [(sample(ClipList([wide.view()]), 0, seed, moving)["portrait"] == 255).any() for seed in range(8)]
+    assert sum(brought) >= 4 and not any(bare)
+
+
+def test_larger_records_give_the_same_view():
+    """Frames, masks and keypoints of a clip stored at twice the size, margin included, fall on the same pixels."""
+    small = dataclasses.replace(clip(3, size=80, kinds=("hair", "glasses")), margin=8)
+    large = dataclasses.replace(small, frames=small.frames.repeat(2, 1).repeat(2, 2),
+                                masks=small.masks.repeat(2, 1).repeat(2, 2), margin=16)
+    config = dataclasses.replace(CONFIG, **STILL, expand_probability=0.0)
+    a, b = (sample(ClipList([c]), 0, 5, config) for c in (small, large))
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-6, err_msg=name)
+
+
+def test_the_donor_is_the_one_with_the_most_similar_pose(clips):
+    """Of people turned to all sides, the mask comes from the one who looks where the portrait looks."""
+    def turned(index, yaw):
+        own = clip(index, frames=1, kinds=("hair",))
+        own.keypoints[..., 2] += np.tan(np.radians(yaw)) * (own.keypoints[..., 0] - 0.5)
+        return own
+
+    people = [turned(i, yaw) for i, yaw in enumerate((-40, 40, 0, 24, -18))]
+    source = ClipList(people)
+    poses = np.stack([source.outline(i).poses[0] for i in range(5)])
+    assert np.argsort(poses[:, 0]).tolist() == [0, 4, 2, 3, 1] or np.argsort(-poses[:, 0]).tolist() == [0, 4, 2, 3, 1]
+    config = dataclasses.replace(CONFIG, closest_probability=1.0, donor_candidates=16, donor_tries=64)
+    for index in range(5):
+        donor, frame = pairs._donor(source, index, "hair", poses[index], np.random.default_rng(0), config)
+        away = np.linalg.norm(poses[:, :2] - poses[index, :2], axis=1)
+        best = np.argsort(away)[1]
+        assert donor.identity == people[best].identity and frame == 0
+    alone = ClipList([people[0], dataclasses.replace(people[1], identity=people[0].identity)])
+    assert pairs._donor(alone, 0, "hair", np.zeros(3), np.random.default_rng(0), config) is None
+
+
+def test_generated_masks_take_the_place_of_a_donors():
+    short = clip(0, kinds=("hair",))
+    region = np.zeros((64, 64), np.uint8)
+    region[:60] = 1
+    encoded = record.read_record(record.write_record(short, generated={2: region}))
+
+    class Generated(ClipList):
+        def open(self, index):
+            return encoded if index == 0 else super().open(index)
+
+    source = Generated([short] + [clip(1, kinds=("hair",))] * 3)
+    config = dataclasses.replace(CONFIG, **STILL, absent_probability=0.0, expand_probability=1.0,
+                                 generated_probability=1.0)
+    for seed in range(5):
+        mask = sample(source, 0, seed, config)["portrait_mask"][..., 0]
+        assert mask[12:40, 14:50].all() and not mask[63].all()
+        assert sample(source, 0, seed, dataclasses.replace(config, generated_probability=0.0)
+                      )["portrait_mask"].mean() < 0.6
+
+
 def test_an_absent_kind_gives_an_empty_reference_and_a_region_to_fill(clips):
     config = dataclasses.replace(CONFIG, absent_probability=1.0)
     values = sample(ClipList(clips), 2, 0, config)  # wears hair only
@@ -218,7 +307,7 @@ def test_an_absent_kind_gives_an_empty_reference_and_a_region_to_fill(clips):
 def test_dropout_withholds_the_reference_but_blanks_the_region(clips):
     config = dataclasses.replace(CONFIG, attribute_dropout=1.0, absent_probability=0.0)
     values = sample(ClipList(clips), 3, 0, config)
-    assert not values["attribute_valid"].any() and not values["attributes"].any()
+    assert not values["attribute_valid"].any() and not values["attribute_masks"].any()
     assert values["portrait_mask"].any()
 
 
@@ -266,6 +355,49 @@ def test_augmentation_stays_within_its_bounds():
         assert (abs(matrix @ [32, 32, 1] - 32) <= 6.4 + 1e-9).all()
     grey = np.full((2, 2, 3), 100, np.uint8)
     assert all(94 <= jitter_colour(rng, grey, 0.06)[0, 0, 0] <= 106 for _ in range(20))
+
+
+def test_degraded_references_lose_detail():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(degrade(rng, noise, 0, 2, 0), noise)
+    blurred = [degrade(np.random.default_rng(seed), noise, 1, 2, 0).std() for seed in range(20)]
+    assert min(blurred) < 0.5 * noise.std() and max(blurred) > 0.9 * noise.std()
+    smooth = cv2.GaussianBlur(noise, (0, 0), 3)
+    packed = degrade(rng, smooth, 0, 2, 1)
+    # Red stays red: the colours come back in their own channels.
+    assert 0 < abs(packed.astype(int) - smooth).mean() < 6
+
+
+def test_masks_are_eroded_grown_and_get_holes():
+    mask = np.zeros((64, 64), bool)
+    mask[16:48, 16:48] = True
+    jittered = [jitter_mask(np.random.default_rng(seed), mask, 2) for seed in range(40)]
+    grown = [j for j in jittered if (j >= mask).all() and j.sum() > mask.sum()]
+    smaller = [j for j in jittered if (j <= mask).all() and j.sum() < mask.sum()]
+    holes = [j for j in smaller if j[16].any() and not j[18:46, 18:46].all()]
+    assert len(grown) + len(smaller) == 40 and min(len(grown), len(smaller) - len(holes), len(holes)) >= 5
+    assert not jitter_mask(np.random.default_rng(1), np.zeros((8, 8), bool), 2).any()
+    values = sample(ClipList([clip(0)]), 0, 0, dataclasses.replace(CONFIG, mask_jitter=1.0))
+    assert (values["attributes"][values["attribute_masks"][..., 0] == 0] == BLANK).all()
+
+
+def test_one_change_of_colours_for_all_pictures_of_a_sample(clips):
+    assert random_colours(np.random.default_rng(0), 0) is None
+    grey = np.full((2, 2, 3), 90, np.uint8)
+    changed = [change_colours(grey, random_colours(np.random.default_rng(seed), 0.2)) for seed in range(30)]
+    assert all((c == c[0, 0]).all() for c in changed), "grey stays grey"
+    assert np.ptp([int(c[0, 0, 0]) for c in changed]) > 20
+    config = dataclasses.replace(CONFIG, **STILL, frames=1)
+    for seed in range(6):
+        plain = sample(ClipList(clips), 2, seed, config)
+        vivid = sample(ClipList(clips), 2, seed, dataclasses.replace(config, clip_colour=0.1))
+        known, seen = plain["frames"].reshape(-1, 3), plain["portrait_mask"][..., 0] == 0
+        known = np.concatenate([known, np.ones((len(known), 1))], 1)
+        colours = np.linalg.lstsq(known, vivid["frames"].reshape(-1, 3), rcond=None)[0]
+        expected = plain["portrait"][seen] @ colours[:3] + colours[3]
+        assert np.abs(expected - vivid["portrait"][seen]).mean() < 1
+        assert np.abs(expected - plain["portrait"][seen]).mean() > 1
 
 
 def test_mixture_keeps_its_shares(clips):

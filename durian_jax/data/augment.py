@@ -4,7 +4,10 @@ Without them the attribute would always lie where the target wants it and the mo
 copy in place instead of looking for it.
 """
 
+import cv2
 import numpy as np
+
+from durian_jax.faces.expand import dilate
 
 
 def random_affine(rng: np.random.Generator, size: int, shift: float, scale: float,
@@ -37,4 +40,57 @@ def jitter_colour(rng: np.random.Generator, image: np.ndarray, amount: float) ->
         return image
     factor = 1 + rng.uniform(-amount, amount)
     table = np.clip(np.arange(256) * factor + 0.5, 0, 255).astype(np.uint8)
-    return table[image]
+    return cv2.LUT(image, table)
+
+
+def random_colours(rng: np.random.Generator, amount: float) -> np.ndarray | None:
+    """(3, 4) affine map of RGB: brightness, contrast and saturation changed by at most the relative `amount`.
+
+    Meant for all pictures of a sample alike, so that they still agree. None changes nothing.
+    """
+    if amount == 0:
+        return None
+    brightness, contrast, saturation = 1 + rng.uniform(-amount, amount, 3)
+    grey = np.full((3, 3), 1 / 3)
+    linear = brightness * contrast * (grey + saturation * (np.eye(3) - grey))
+    return np.concatenate([linear, np.full((3, 1), 127.5 * brightness * (1 - contrast))], 1)
+
+
+def change_colours(image: np.ndarray, colours: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) uint8 with `random_colours` applied."""
+    return image if colours is None else cv2.transform(image, colours)
+
+
+def degrade(rng: np.random.Generator, image: np.ndarray, blur_probability: float, blur: float,
+            jpeg_probability: float) -> np.ndarray:
+    """(H, W, 3) uint8 as a worse camera would have kept it.
+
+    Args:
+        rng: source of all draws.
+        image: (H, W, 3) uint8 RGB.
+        blur_probability: of losing detail.
+        blur: largest standard deviation in pixels.
+        jpeg_probability: of being compressed, with a quality from 30 to 90.
+    """
+    if rng.random() < blur_probability:
+        image = cv2.GaussianBlur(image, (0, 0), max(rng.uniform(0, blur), 1e-3))
+    if rng.random() < jpeg_probability:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 91))]
+        # Red and blue change places on the way in and out; what JPEG loses is alike.
+        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+    return image
+
+
+def jitter_mask(rng: np.random.Generator, mask: np.ndarray, pixels: float) -> np.ndarray:
+    """(H, W) bool as a worse annotator would have drawn it: eroded or grown by up to `pixels`, or with holes."""
+    how = rng.integers(3)
+    if how < 2:
+        return dilate(mask, (-1, 1)[how] * int(rng.integers(1, max(1, round(pixels)) + 1)))
+    y, x = np.nonzero(mask)
+    if len(x):
+        holes = mask.astype(np.uint8)
+        for _ in range(rng.integers(1, 4)):
+            at, radius = rng.integers(len(x)), rng.uniform(pixels, 3 * pixels)
+            cv2.circle(holes, (int(x[at]), int(y[at])), max(1, round(radius)), 0, -1)
+        mask = holes > 0
+    return mask

@@ -24,10 +24,13 @@ class DataConfig:
     attribute_dropout: float = 0.0  # reference withheld although the region is blanked
 
     # The region to fill (M_port).
-    expand_probability: float = 0.9  # a donor's mask is added to the attribute's own
+    expand_probability: float = 0.9  # another mask is added to the attribute's own
+    generated_probability: float = 0.5  # of that being a generated one (`durian expand`), where the clip has such;
+    # else a donor's: another person's attribute moved onto this face
     margin: tuple[int, int] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
-    closest_probability: float = 0.5  # the donor's frame is that of the most similar pose, not any
-    donor_tries: int = 16  # clips looked at to find a donor of the same kind
+    closest_probability: float = 0.5  # the donor's frame is that of the most similar head pose, not any
+    donor_candidates: int = 4  # donors among which the most similar pose is sought
+    donor_tries: int = 16  # clips looked at to find them
 
     # Augmentation: the largest change, drawn uniformly on both sides.
     augment_probability: float = 0.8  # of moving a reference; one that is moved is also a little blurred
@@ -38,16 +41,22 @@ class DataConfig:
     portrait_shift: float = 0.04
     portrait_scale: float = 0.06
     portrait_rotation: float = 5.0
-    mask_jitter: float = 0.0  # probability that an attribute mask is grown or eroded by 1 pixel
+    clip_colour: float = 0.0  # brightness, contrast and saturation of a sample's pictures, all alike
+    blur_probability: float = 0.0  # of a reference losing detail, by up to `blur` pixels (standard deviation)
+    blur: float = 1.0
+    jpeg_probability: float = 0.0  # of a reference being compressed, with a quality from 30 to 90
+    mask_jitter: float = 0.0  # probability that an attribute mask is eroded, grown or gets holes
+    mask_jitter_pixels: float = 1.5  # by up to so much; holes have up to three times this radius
 
     max_failures: int = 100  # undecodable records skipped before the loader gives up
 
     def __post_init__(self):
-        for name in ("image_size", "frames", "attributes", "max_stride", "donor_tries"):
+        for name in ("image_size", "frames", "attributes", "max_stride", "donor_tries", "donor_candidates"):
             if getattr(self, name) < 1:
                 raise InputError(f"data.{name}: expected at least 1, found {getattr(self, name)}")
         for name in ("absent_probability", "second_probability", "attribute_dropout", "expand_probability",
-                     "mask_jitter", "augment_probability", "closest_probability"):
+                     "mask_jitter", "augment_probability", "closest_probability", "generated_probability",
+                     "blur_probability", "jpeg_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
         if len(self.kind_weights) != len(ATTRIBUTE_KINDS) or min(self.kind_weights) <= 0:

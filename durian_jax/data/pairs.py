@@ -12,24 +12,28 @@ attribute's extent away no more in training than at inference.
 import cv2
 import numpy as np
 
-from durian_jax.data.augment import jitter_colour, random_affine
+from durian_jax.data.augment import change_colours, degrade, jitter_colour, jitter_mask, random_affine, random_colours
 from durian_jax.data.config import DataConfig
 from durian_jax.data.sources import ClipSource, OpenClip
-from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.clip import attribute_bit, view_keypoints
 from durian_jax.faces.expand import dilate, margin_at, move_mask, portrait_region
-from durian_jax.faces.topology import ATTRIBUTE_KINDS, RIGID
+from durian_jax.faces.pose import head_pose
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import transform_keypoints, warp_image, warp_mask
-from durian_jax.images import to_float
+
+# Mid grey, what models see as 0.
+BLANK = 128
 
 
 def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config: DataConfig) -> dict:
     """One training sample from clip `index`, a function of the arguments and of `rng`'s state only.
 
     Returns:
-        The batch's fields without B: frames (F, H, W, 3), frame_masks (F, H, W, 1), keypoints (F, K, 3),
-        portrait (H, W, 3), portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1),
-        attribute_valid (A,); float32, pictures in [-1, 1] with 0 (mid grey) where blanked. The loss alone
-        sees frame_masks: where the frames show the attributes.
+        The batch's fields without B: frames (F, H, W, 3), frame_masks (F, H, W, 1), portrait (H, W, 3),
+        portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1), all uint8 with masks of
+        0 and 1 and `BLANK` where nothing may be seen; keypoints (F, K, 3) and attribute_valid (A,) float32.
+        `images.model_inputs` makes of them what models take. The loss alone sees frame_masks: where the frames
+        show the attributes.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
@@ -40,24 +44,24 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     sources = [_choose_frame(np.flatnonzero(areas[:, ATTRIBUTE_KINDS.index(kind)] >= config.minimum_area),
                              set(targets), rng) if worn else None for kind in kinds]
     portrait_frame = _choose_frame(np.arange(len(clip)), {*targets, *sources}, rng, {*sources})
+    colours = random_colours(rng, config.clip_colour)
 
-    slots = [_attribute(clip, kind, frame, rng, config) for kind, frame in zip(kinds, sources, strict=True)]
+    slots = [_attribute(clip, kind, frame, rng, config, colours) for kind, frame in zip(kinds, sources, strict=True)]
     if rng.random() < config.attribute_dropout:
         slots = [empty_slot(size)] * len(slots)
     slots += [empty_slot(size)] * (config.attributes - len(slots))
-    portrait, region = _portrait(source, index, clip, portrait_frame, kinds, worn, rng, config)
+    portrait, region = _portrait(source, index, clip, portrait_frame, kinds, worn, rng, config, colours)
 
+    views = [_View(clip, i, size) for i in targets]
     images, masks, valid = zip(*slots, strict=True)
-    masks = np.stack(masks)[..., None].astype(np.float32)
-    region = region[..., None].astype(np.float32)
     return {
-        "frames": to_float(np.stack([_frame(clip, i, size) for i in targets])),
-        "frame_masks": np.stack([_shown(clip, kinds, i, size) for i in targets])[..., None].astype(np.float32),
-        "keypoints": np.asarray(clip.keypoints[targets], np.float32),
-        "portrait": to_float(portrait) * (1 - region),
-        "portrait_mask": region,
-        "attributes": to_float(np.stack(images)) * masks,
-        "attribute_masks": masks,
+        "frames": np.stack([change_colours(view.frame(), colours) for view in views]),
+        "frame_masks": np.stack([_shown(view, kinds) for view in views])[..., None],
+        "keypoints": np.stack([view.keypoints for view in views]),
+        "portrait": _blanked(portrait, region),
+        "portrait_mask": region[..., None].astype(np.uint8),
+        "attributes": np.stack([_blanked(image, ~mask) for image, mask in zip(images, masks, strict=True)]),
+        "attribute_masks": np.stack(masks)[..., None].astype(np.uint8),
         "attribute_valid": np.array(valid, np.float32),
     }
 
@@ -106,96 +110,178 @@ def _choose_frame(candidates: np.ndarray, avoid: set, rng: np.random.Generator,
     raise ValueError("no candidate frame")
 
 
-def _donor(source: ClipSource, index: int, kind: str, keypoints: np.ndarray, rng: np.random.Generator,
-           config: DataConfig) -> np.ndarray | None:
-    """(H, W) bool: the mask that another person's attribute would have on this face, or None."""
+# --- the region to fill -------------------------------------------------------------------------------
+
+def _expansion(source: ClipSource, index: int, clip: OpenClip, kind: str, keypoints: np.ndarray,
+               rng: np.random.Generator, config: DataConfig) -> np.ndarray | None:
+    """(size, size) bool: where an attribute of another shape would lie on the face with these keypoints (M_gen)."""
+    if len(clip.generated_frames) and rng.random() < config.generated_probability:
+        number = int(rng.integers(len(clip.generated_frames)))
+        mask, from_keypoints = clip.generated_mask(number), clip.keypoints[clip.generated_frames[number]]
+        if (mask & attribute_bit(kind)).any():
+            return _moved(mask, kind, from_keypoints, keypoints, config)
+    found = _donor(source, index, kind, head_pose(keypoints), rng, config)
+    if found is None:
+        return None
+    donor, frame = found
+    return _moved(donor.mask(frame), kind, donor.keypoints[frame], keypoints, config)
+
+
+def _moved(masks: np.ndarray, kind: str, from_keypoints: np.ndarray, keypoints: np.ndarray, config: DataConfig
+           ) -> np.ndarray:
+    size = (config.image_size, config.image_size)
+    return move_mask((masks & attribute_bit(kind)) > 0, from_keypoints, keypoints, size)
+
+
+def _donor(source: ClipSource, index: int, kind: str, pose: np.ndarray, rng: np.random.Generator,
+           config: DataConfig) -> tuple[OpenClip, int] | None:
+    """Another person's clip and its frame whose head pose is nearest to `pose` (3,); sometimes any frame.
+
+    Any, because a photo at inference has the pose it has. Only the chosen clip is opened.
+    """
     identity, column = source.outline(index).identity, ATTRIBUTE_KINDS.index(kind)
+    candidates = []
     for other in rng.integers(0, len(source), config.donor_tries):
         outline = source.outline(int(other))
         shown = np.flatnonzero(outline.areas[:, column] >= config.minimum_area)
-        if len(shown) and other != index and outline.identity != identity:
-            donor = source.open(int(other))
-            # The frame of the most similar pose, of which a similarity leaves least over; or any, since a photo
-            # at inference has the pose it has.
-            closest = int(shown[np.argmin(_pose_difference(donor.keypoints[shown], keypoints))])
-            frame = closest if rng.random() < config.closest_probability else int(rng.choice(shown))
-            mask = _masks(donor, frame, config.image_size) & attribute_bit(kind)
-            return move_mask(mask > 0, donor.keypoints[frame], keypoints)
-    return None
-
-
-def _pose_difference(faces: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(T,) squared distance that the best similarity leaves between faces (T, K, 3) and another (K, 3)."""
-    # A similarity of the plane multiplies by a complex number: what it leaves is a projection's rest.
-    a, b = (points[..., RIGID, 0] + 1j * points[..., RIGID, 1] for points in (faces, other))
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean()
-    return (abs(b) ** 2).sum() - abs(a.conj() @ b) ** 2 / (abs(a) ** 2).sum(-1)
+        if len(shown) and outline.identity != identity:
+            # Roll does not count: masks are moved by a similarity.
+            away = ((outline.poses[shown, :2] - pose[:2]) ** 2).sum(-1)
+            candidates.append((float(away.min()), int(other), int(shown[away.argmin()]), shown))
+        if len(candidates) == config.donor_candidates:
+            break
+    if not candidates:
+        return None
+    if rng.random() < config.closest_probability:
+        _, other, frame, _ = min(candidates, key=lambda candidate: candidate[0])
+    else:
+        _, other, _, shown = candidates[0]
+        frame = int(rng.choice(shown))
+    return source.open(other), frame
 
 
 # --- the pictures -------------------------------------------------------------------------------------
 
-def _frame(clip: OpenClip, index: int, size: int) -> np.ndarray:
-    """(size, size, 3) uint8."""
-    frame = clip.frame(index)
-    return frame if frame.shape[:2] == (size, size) else cv2.resize(
-        frame, (size, size), interpolation=cv2.INTER_AREA)
+class _View:
+    """One frame of a clip at the batch's scale, with what its margin holds.
+
+    Attributes:
+        margin: pixels around the view at this scale.
+        keypoints: (K, 3) float32 in units of the view.
+    """
+
+    def __init__(self, clip: OpenClip, index: int, size: int):
+        self._clip, self._index, self._size = clip, index, size
+        self._frame = clip.frame(index)
+        stored = self._frame.shape[0]
+        inner = stored - 2 * clip.margin
+        self.margin = round(clip.margin * size / inner)
+        self._side = size + 2 * self.margin
+        if stored != self._side:
+            self._frame = cv2.resize(self._frame, (self._side, self._side), interpolation=cv2.INTER_AREA)
+        self.keypoints = view_keypoints(clip.keypoints[index], inner, inner, clip.margin)
+
+    def frame(self) -> np.ndarray:
+        """(size, size, 3) uint8."""
+        return self._inside(self._frame)
+
+    def mask(self) -> np.ndarray:
+        """(size, size) uint8 bit field."""
+        return self._inside(self._field())
+
+    def moved_frame(self, move: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8: the view moved by a (2, 3) matrix, with what lies around it."""
+        return warp_image(self._frame, self._from_stored(move), "replicate", (self._size, self._size))
+
+    def moved_mask(self, kind: str, move: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+        """(size, size) bool of one kind, moved alike; the edge is repeated, as it is in the picture."""
+        mask = (self._field() & attribute_bit(kind)) > 0
+        return warp_mask(mask, self._from_stored(move), threshold, "replicate", (self._size, self._size))
+
+    def shows(self, kind: str) -> bool:
+        """Whether the kind is anywhere in the picture or its margin."""
+        return bool((self._field() & attribute_bit(kind)).any())
+
+    def _field(self) -> np.ndarray:
+        if not hasattr(self, "_bits"):
+            bits = self._clip.mask(self._index)
+            # Bits cannot be averaged: nearest neighbour.
+            self._bits = bits if bits.shape[0] == self._side else cv2.resize(
+                bits, (self._side, self._side), interpolation=cv2.INTER_NEAREST_EXACT)
+        return self._bits
+
+    def _inside(self, picture: np.ndarray) -> np.ndarray:
+        return picture[self.margin:self.margin + self._size, self.margin:self.margin + self._size]
+
+    def _from_stored(self, move: np.ndarray) -> np.ndarray:
+        shift = move[:, :2] @ np.full(2, -float(self.margin))
+        return np.concatenate([move[:, :2], (move[:, 2] + shift)[:, None]], 1)
 
 
-def _masks(clip: OpenClip, index: int, size: int) -> np.ndarray:
-    """(size, size) uint8 bit field."""
-    masks = clip.mask(index)
-    # Bits cannot be averaged: nearest neighbour.
-    return masks if masks.shape == (size, size) else cv2.resize(
-        masks, (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
+def _blanked(image: np.ndarray, region: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    image[region] = BLANK
+    return image
 
 
-def _shown(clip: OpenClip, kinds: list[str], index: int, size: int) -> np.ndarray:
-    """(size, size) bool: where a frame shows attributes of these kinds, with their outline."""
+def _shown(view: _View, kinds: list[str]) -> np.ndarray:
+    """(size, size) uint8: where a frame shows attributes of these kinds, with their outline."""
     bits = sum(attribute_bit(kind) for kind in kinds)
-    return dilate((_masks(clip, index, size) & bits) > 0, margin_at(size))
+    mask = view.mask()
+    return dilate((mask & bits) > 0, margin_at(mask.shape[0])).astype(np.uint8)
 
 
-def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator,
-               config: DataConfig) -> tuple[np.ndarray, np.ndarray, float]:
+def _move(rng: np.random.Generator, config: DataConfig, shift: float, scale: float, rotation: float) -> np.ndarray:
+    """A random affine move of a reference, or none."""
+    if rng.random() < config.augment_probability:
+        return random_affine(rng, config.image_size, shift, scale, rotation)
+    return np.eye(2, 3)
+
+
+def _degraded(rng: np.random.Generator, image: np.ndarray, config: DataConfig, colours: np.ndarray | None
+              ) -> np.ndarray:
+    blur = config.blur * config.image_size / 128
+    return degrade(rng, change_colours(image, colours), config.blur_probability, blur, config.jpeg_probability)
+
+
+def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DataConfig,
+               colours: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Image (H, W, 3) uint8, mask (H, W) bool and validity of one attribute reference."""
     size = config.image_size
     if frame is None:
         return empty_slot(size)
-    move = np.eye(2, 3)
-    if rng.random() < config.augment_probability:
-        move = random_affine(rng, size, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
-    image = jitter_colour(rng, warp_image(_frame(clip, frame, size), move), config.attribute_brightness)
-    mask = warp_mask((_masks(clip, frame, size) & attribute_bit(kind)) > 0, move)
+    view = _View(clip, frame, size)
+    move = _move(rng, config, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
+    image = jitter_colour(rng, view.moved_frame(move), config.attribute_brightness)
+    image = _degraded(rng, image, config, colours)
+    mask = view.moved_mask(kind, move)
     if rng.random() < config.mask_jitter:
-        mask = dilate(mask, int(rng.choice([-1, 1])))
+        mask = jitter_mask(rng, mask, config.mask_jitter_pixels * size / 128)
     # A shift may have carried a small attribute out of the picture: then there is nothing to attend to.
     return image, mask, float(mask.any())
 
 
 def _portrait(source: ClipSource, index: int, clip: OpenClip, frame: int, kinds: list[str], worn: bool,
-              rng: np.random.Generator, config: DataConfig) -> tuple[np.ndarray, np.ndarray]:
+              rng: np.random.Generator, config: DataConfig, colours: np.ndarray | None
+              ) -> tuple[np.ndarray, np.ndarray]:
     """Portrait (H, W, 3) uint8, not yet blanked, and the region to fill (H, W) bool."""
     size = config.image_size
-    move = np.eye(2, 3)
-    if rng.random() < config.augment_probability:
-        move = random_affine(rng, size, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
-    # The edge is repeated, in the masks too: hair that touches the edge is then blanked there as well.
-    image = warp_image(_frame(clip, frame, size), move, "replicate")
-    own = _masks(clip, frame, size)
-    moved_own = np.zeros_like(own)
+    view = _View(clip, frame, size)
+    move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
+    image = _degraded(rng, view.moved_frame(move), config, colours)
+    own = np.zeros((size, size), np.uint8)
     for kind in ATTRIBUTE_KINDS:
-        bit = attribute_bit(kind)
-        if (own & bit).any():
-            moved_own[warp_mask((own & bit) > 0, move, threshold=0.0, border="replicate")] |= bit
-    keypoints = transform_keypoints(clip.keypoints[frame], move, size, size)
+        if view.shows(kind):
+            own[view.moved_mask(kind, move, threshold=0.0)] |= attribute_bit(kind)
+    keypoints = transform_keypoints(view.keypoints, move, size, size)
 
-    donors = []
+    others = []
     for kind in kinds:
-        # Where the kind is not worn, the donor's mask alone is the region.
+        # Where the kind is not worn, the other mask alone is the region.
         if not worn or rng.random() < config.expand_probability:
-            mask = _donor(source, index, kind, keypoints, rng, config)
+            mask = _expansion(source, index, clip, kind, keypoints, rng, config)
             if mask is not None:
-                donors.append((kind, mask))
+                others.append((kind, mask))
     least, most = (round(pixels * size / 128) for pixels in config.margin)
     margin = int(rng.integers(least, max(least, most) + 1))
-    return image, portrait_region(moved_own, kinds, donors, margin=max(margin, min(1, config.margin[1])))
+    return image, portrait_region(own, kinds, others, margin=max(margin, min(1, config.margin[1])))

@@ -143,21 +143,25 @@ def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | Non
         raise InputError(f"unknown frame encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
     extension, settings = ENCODINGS[encoding]
     return _serialize(
-        clip, provenance or Provenance(name=clip.identity), generated or {},
-        [_encode(extension, frame[..., ::-1], settings) for frame in clip.frames],
-        [encode_mask(mask) for mask in clip.masks])
+        identity=clip.identity, provenance=provenance or Provenance(name=clip.identity), fps=clip.fps,
+        size=(*clip.frames.shape[1:3], clip.margin), keypoints=clip.keypoints, mesh=clip.mesh,
+        frames=[_encode(extension, frame[..., ::-1], settings) for frame in clip.frames],
+        masks=[encode_mask(mask) for mask in clip.masks], generated=generated or {})
 
 
-def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None,
+def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, identity: str | None = None,
                    generated: Mapping[int, np.ndarray] | None = None) -> bytes:
-    """The record again with other (T, H, W) masks or generated regions; frames keep their bytes."""
-    decoded = clip.clip()
-    if masks is not None and masks.shape != decoded.masks.shape:
-        raise ValueError(f"expected masks of shape {decoded.masks.shape}, got {masks.shape}")
+    """The record again with other (T, H, W) masks, identity or generated regions; frames keep their bytes."""
+    shape = (len(clip), clip.height, clip.width)
+    if masks is not None and masks.shape != shape:
+        raise ValueError(f"expected masks of shape {shape}, got {masks.shape}")
     return _serialize(
-        decoded, clip.provenance, clip.generated() if generated is None else generated,
-        [clip.compressed("frames", i) for i in range(len(clip))],
-        [clip.compressed("masks", i) for i in range(len(clip))] if masks is None else [encode_mask(m) for m in masks])
+        identity=clip.identity if identity is None else identity, provenance=clip.provenance, fps=clip.fps,
+        size=(clip.height, clip.width, clip.margin), keypoints=clip.keypoints, mesh=clip.mesh,
+        frames=[clip.compressed("frames", i) for i in range(len(clip))],
+        masks=[clip.compressed("masks", i) for i in range(len(clip))] if masks is None
+        else [encode_mask(mask) for mask in masks],
+        generated=clip.generated() if generated is None else generated)
 
 
 def read_record(record: bytes, name: str = "record") -> "EncodedClip":
@@ -261,20 +265,21 @@ class EncodedClip:
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """(H, W) uint8 bit field as PNG."""
-    # Level 1 with runs: masks are flat, and decoding time matters more than bytes (benchmarks/data.py).
-    return _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    # Without row filters a flat mask decodes twice as fast (benchmarks/data.py).
+    return _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
 
 
-def _serialize(clip: Clip, provenance: Provenance, generated: Mapping[int, np.ndarray], frames: list[bytes],
-               masks: list[bytes]) -> bytes:
-    mesh = np.zeros((0, MESH_POINTS, 3), np.float32) if clip.mesh is None else clip.mesh
+def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple[int, int, int],
+               keypoints: np.ndarray, mesh: np.ndarray | None, frames: list[bytes], masks: list[bytes],
+               generated: Mapping[int, np.ndarray]) -> bytes:
+    mesh = np.zeros((0, MESH_POINTS, 3), np.float32) if mesh is None else mesh
+    height, width, margin = map(int, size)
     return features().serialize_example({
-        "name": provenance.name, "identity": clip.identity, "video": provenance.video,
-        "first_frame": provenance.first_frame, "stride": provenance.stride, "fps": clip.fps,
-        "height": clip.frames.shape[1], "width": clip.frames.shape[2], "margin": clip.margin,
-        "frames": frames, "masks": masks,
-        "keypoints": np.ascontiguousarray(clip.keypoints, np.float32),
-        "mesh": np.ascontiguousarray(mesh, np.float32), "pose": head_pose(clip.keypoints),
+        "name": provenance.name, "identity": identity, "video": provenance.video,
+        "first_frame": provenance.first_frame, "stride": provenance.stride, "fps": fps,
+        "height": height, "width": width, "margin": margin, "frames": frames, "masks": masks,
+        "keypoints": np.ascontiguousarray(keypoints, np.float32),
+        "mesh": np.ascontiguousarray(mesh, np.float32), "pose": head_pose(keypoints),
         "quality": {key: float(provenance.quality.get(key, np.nan)) for key in QUALITIES},
         "generated_frames": list(generated), "generated_masks": [encode_mask(mask) for mask in generated.values()],
     })

@@ -73,6 +73,30 @@ def write_shard(path: Path, records: Iterable[bytes]) -> list[Outline]:
     return outlines
 
 
+def read_shard(path: Path, row: int) -> bytes:
+    """One record of a shard.
+
+    Raises:
+        DecodeError: damaged.
+    """
+    return _read(_open_shard(path), path, row)
+
+
+def _open_shard(path: Path) -> ArrayRecordReader:
+    try:
+        return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0",
+                                 file_reader_buffer_size=32768)
+    except (RuntimeError, ValueError) as error:
+        raise DecodeError(f"{path}: {error}") from error
+
+
+def _read(reader: ArrayRecordReader, path: Path, row: int) -> bytes:
+    try:
+        return reader.read([row])[0]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise DecodeError(f"{path}, record {row}: {error}") from error
+
+
 def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int], margin: int,
                    about: dict | None = None) -> dict:
     """Makes a dataset of the parts 0.. in place; returns dataset.json's content.
@@ -98,29 +122,63 @@ def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: t
 def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict) -> dict:
     """Index, TFDS metadata and, last, dataset.json for shards in place."""
     outlines = [entry for shard in shards for entry in shard]
-    people, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
-    index = {
-        "ends": np.cumsum([len(entry) for entry in outlines]),
-        "areas": np.concatenate([entry.areas for entry in outlines]).astype(np.float32),
-        "poses": np.concatenate([entry.poses for entry in outlines]).astype(np.float32),
-        "quality": np.stack([entry.quality for entry in outlines]),
-        "identities": identities.astype(np.int32),
-        "people": _join(people),
-        "names": _join([entry.name for entry in outlines]),
-        "shard_sizes": np.array([len(shard) for shard in shards]),
-    }
-    with atomic_file(directory / "index.safetensors") as temporary:
-        save_file(index, temporary)
+    save_outlines(directory / "index.safetensors", shards)
+    index = load_file(directory / "index.safetensors")
     _write_tfds_metadata(directory, [len(shard) for shard in shards])
     present = np.array([(entry.areas > 0).any(0) for entry in outlines])
     content = {
-        "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]), "people": len(people),
+        "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]),
+        "people": len({entry.identity for entry in outlines}),
         "shards": len(shards),
         "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
         "statistics": _statistics(index), **about,
     }
     write_json(directory / "dataset.json", content)
     return content
+
+
+def save_outlines(path: Path, shards: Sequence[Sequence[Outline]]) -> None:
+    """Writes outlines, grouped by shard, atomically as safetensors; what `Outlines` reads."""
+    outlines = [entry for shard in shards for entry in shard]
+    people, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
+    with atomic_file(path) as temporary:
+        save_file({
+            "ends": np.cumsum([len(entry) for entry in outlines]),
+            "areas": np.concatenate([entry.areas for entry in outlines]).astype(np.float32),
+            "poses": np.concatenate([entry.poses for entry in outlines]).astype(np.float32),
+            "quality": np.stack([entry.quality for entry in outlines]).astype(np.float32),
+            "identities": identities.astype(np.int32),
+            "people": _join(people),
+            "names": _join([entry.name for entry in outlines]),
+            "shard_sizes": np.array([len(shard) for shard in shards]),
+        }, temporary)
+
+
+class Outlines(Sequence[Outline]):
+    """The outlines in a file of `save_outlines`, kept as a few arrays.
+
+    Attributes:
+        shard_ends: (shards,) number of clips up to the end of each shard.
+
+    Raises:
+        OSError, KeyError, SafetensorError: no such file, or another.
+    """
+
+    def __init__(self, path: Path):
+        index = load_file(path)
+        self._ends, self._areas, self._poses, self._quality, self._identities = (
+            index[key] for key in ("ends", "areas", "poses", "quality", "identities"))
+        self._people, self._names = _split(index["people"]), _split(index["names"])
+        self.shard_ends = np.cumsum(index["shard_sizes"])
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Outline:
+        index = range(len(self))[index]
+        frames = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
+        return Outline(self._areas[frames], self._poses[frames], self._people[self._identities[index]],
+                       self._names[index], self._quality[index])
 
 
 def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
@@ -141,7 +199,7 @@ def _statistics(index: Mapping[str, np.ndarray]) -> dict:
               **{name: index["quality"][:, i] for i, name in enumerate(QUALITIES)},
               **{f"{kind}_area": area[area > 0] for kind, area in areas.items()}}
     known = {name: value[np.isfinite(value)] for name, value in values.items()}
-    return {name: {f"p{q}": float(np.round(np.percentile(value, q), 4)) for q in (5, 50, 95)}
+    return {name: {f"p{q}": round(float(np.percentile(value.astype(np.float64), q)), 4) for q in (5, 50, 95)}
             for name, value in known.items() if len(value)}
 
 
@@ -241,19 +299,15 @@ class RecordedClips:
         self.directory = Path(directory)
         try:
             self.about = json.loads((self.directory / "dataset.json").read_text())
-            index = load_file(self.directory / "index.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+            self._outlines = Outlines(self.directory / "index.safetensors")
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
                              f"index.safetensors, found {error}; write it with `durian prepare` or "
                              f"`durian synthesize`") from error
         if self.about.get("format") != FORMAT:
             raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
                              f"{self.about.get('format')!r}; write the records again")
-        self._ends, self._areas, self._poses, self._quality = (
-            index[key] for key in ("ends", "areas", "poses", "quality"))
-        self._people, self._names = _split(index["people"]), _split(index["names"])
-        self._identities = index["identities"]
-        self._shard_ends = np.cumsum(index["shard_sizes"])
+        self._shard_ends = self._outlines.shard_ends
         self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
             if not self._shard(number).is_file():
@@ -267,7 +321,7 @@ class RecordedClips:
         return f"RecordedClips({str(self.directory)!r}, {len(self)} clips)"
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._outlines)
 
     def shards(self) -> list[range]:
         """The clips of each shard."""
@@ -275,10 +329,7 @@ class RecordedClips:
 
     def outline(self, index: int) -> Outline:
         """What the index knows of a clip, from memory."""
-        index = range(len(self))[index]
-        frames = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
-        return Outline(self._areas[frames], self._poses[frames], self._people[self._identities[index]],
-                       self._names[index], self._quality[index])
+        return self._outlines[index]
 
     def record(self, index: int) -> bytes:
         """The bytes of a clip.
@@ -287,13 +338,9 @@ class RecordedClips:
             DecodeError: damaged shard.
         """
         shard, row = self._find(index)
-        try:
-            if shard not in self._readers:
-                self._readers[shard] = ArrayRecordReader(str(self._shard(shard)), "readahead_buffer_size:0,"
-                                                         "max_parallelism:0", file_reader_buffer_size=32768)
-            return self._readers[shard].read([row])[0]
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise DecodeError(f"{self._shard(shard)}, record {row}: {error}") from error
+        if shard not in self._readers:
+            self._readers[shard] = _open_shard(self._shard(shard))
+        return _read(self._readers[shard], self._shard(shard), row)
 
     def open(self, index: int) -> EncodedClip:
         """The clip with its pictures still compressed.

@@ -23,12 +23,15 @@ __all__ = ["ClipList", "ClipSource", "Mixture", "OpenClip", "RecordedClips", "Sy
 class OpenClip(Protocol):
     """A clip whose frames come one by one; `record.EncodedClip` and `DecodedClip` are such."""
 
-    keypoints: np.ndarray  # (T, K, 3) float32
+    keypoints: np.ndarray  # (T, K, 3) float32, of the frames with their margin
     identity: str
+    margin: int  # pixels on each side around the view
+    generated_frames: Sequence[int]  # frames for which there is a mask of generated attributes
 
     def __len__(self) -> int: ...
     def frame(self, index: int) -> np.ndarray: ...  # (H, W, 3) uint8
     def mask(self, index: int) -> np.ndarray: ...  # (H, W) uint8 bit field
+    def generated_mask(self, number: int) -> np.ndarray: ...  # (H, W) uint8 bit field, at generated_frames[number]
 
 
 class ClipSource(Protocol):
@@ -43,8 +46,10 @@ class ClipSource(Protocol):
 class DecodedClip:
     """`OpenClip` over a clip in memory."""
 
+    generated_frames = ()
+
     def __init__(self, clip: Clip):
-        self._clip, self.keypoints, self.identity = clip, clip.keypoints, clip.identity
+        self._clip, self.keypoints, self.identity, self.margin = clip, clip.keypoints, clip.identity, clip.margin
 
     def __len__(self) -> int:
         return len(self._clip)
@@ -54,6 +59,9 @@ class DecodedClip:
 
     def mask(self, index: int) -> np.ndarray:
         return self._clip.masks[index]
+
+    def generated_mask(self, number: int) -> np.ndarray:
+        raise IndexError(f"a clip in memory has no generated masks, asked for {number}")
 
 
 class ClipList:

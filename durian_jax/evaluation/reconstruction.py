@@ -36,7 +36,7 @@ def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int)
             a case is made: a damaged record.
     """
     clips = RecordedClips(folder)
-    height, width = clips.about["height"], clips.about["width"]
+    height, width = (clips.about[side] - 2 * clips.about["margin"] for side in ("height", "width"))
     if (height, width) != (size, size):
         raise InputError(f"{folder}: expected pictures of {size} x {size} px as the checkpoint makes, found "
                          f"{width} x {height}; prepare the clips with --size {size}")
@@ -59,7 +59,7 @@ def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int)
 def reconstruction_case(clips: RecordedClips, index: int, kind: str, frames: int) -> TransferCase:
     """The question that one clip answers; `frames` frames strictly between its first and its last."""
     try:
-        clip = clips[index]
+        clip = clips[index].view()
     except DecodeError as error:
         raise InputError(f"damaged record {error}; prepare the clips again") from error
     between = np.linspace(0, len(clip) - 1, frames + 2).round().astype(int)[1:-1]

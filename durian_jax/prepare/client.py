@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from durian_jax.errors import InputError
+from durian_jax.faces.topology import MESH_POINTS
 from durian_jax.prepare.environment import find_annotator
 
 _WORKER = Path(__file__).with_name("mediapipe_worker.py")
@@ -59,11 +60,12 @@ class Annotator:
         Returns:
             (478, 3) float32: x and y in pixels, depth on the same scale; None where no face is found.
         """
-        scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
-        if scale < 1:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        answer = self._ask(b"T" if tracked else b"M", image)
-        return np.frombuffer(answer, "<f4").reshape(-1, 3) / np.float32(scale) if answer else None
+        found = self._meshes(b"T" if tracked else b"M", image)
+        return found[0] if len(found) else None
+
+    def meshes(self, image: np.ndarray) -> np.ndarray:
+        """(n, 478, 3) float32 meshes, as `mesh` gives them, of up to four faces in the next frame of a video."""
+        return self._meshes(b"A", image)
 
     def person(self, image: np.ndarray) -> np.ndarray:
         """(H, W) uint8: 0..255, how surely each pixel of an (H, W, 3) uint8 picture shows a person."""
@@ -72,6 +74,12 @@ class Annotator:
     def reset(self) -> None:
         """Forget the tracked face: the next frame belongs to another video or shot."""
         self._ask(b"R", np.empty((0, 0, 3), np.uint8))
+
+    def _meshes(self, op: bytes, image: np.ndarray) -> np.ndarray:
+        scale = min(1.0, _LONGEST_SIDE / max(image.shape[:2]))
+        if scale < 1:
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return np.frombuffer(self._ask(op, image), "<f4").reshape(-1, MESH_POINTS, 3) / np.float32(scale)
 
     def _ask(self, op: bytes, image: np.ndarray) -> bytes:
         try:

@@ -126,6 +126,22 @@ def _slow(track: np.ndarray, frames: float) -> np.ndarray:
     return smooth
 
 
+def scene_cuts(thumbnails: np.ndarray) -> np.ndarray:
+    """Frames that begin a new shot: most of the picture changes at once, much more than around them.
+
+    Args:
+        thumbnails: (T, h, w, C) uint8 small copies of the frames.
+
+    Returns:
+        (T,) bool; frame 0 is never a cut.
+    """
+    cuts = np.zeros(len(thumbnails), bool)
+    if len(thumbnails) > 1:
+        change = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+        cuts[1:] = change > np.maximum(20.0, 6 * np.median(change))
+    return cuts
+
+
 def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
     """Stretches of usable frames that no shot cut interrupts.
 

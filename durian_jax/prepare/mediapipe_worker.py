@@ -8,6 +8,7 @@ Messages on standard input and output, all integers little-endian:
     op  answer
     M   face mesh of a photo: 478*3 float32 (x, y, z in pixels of the picture), or empty: no face
     T   the same for the next frame of a video, tracked from the last one
+    A   all faces (four at most) of the next frame of a video: n*478*3 float32
     P   height*width bytes: how surely a pixel shows a person, 0..255
     R   forget the tracked face (the request carries no pixels: height = width = 0); empty
 
@@ -31,6 +32,8 @@ class Models:
         self._photo = solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=4, **mesh)
         self._tracker = solutions.face_mesh.FaceMesh(
             static_image_mode=False, max_num_faces=1, min_tracking_confidence=0.5, **mesh)
+        self._several = solutions.face_mesh.FaceMesh(
+            static_image_mode=False, max_num_faces=4, min_tracking_confidence=0.5, **mesh)
         # The mesh looks for near faces only; this one sees small, far ones.
         self._far = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
         self._person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
@@ -38,6 +41,13 @@ class Models:
     def mesh(self, image, tracked):
         """(478, 3) float32 in pixels of the largest face, or None."""
         return _largest((self._tracker if tracked else self._photo).process(image), image.shape)
+
+    def meshes(self, image):
+        """(n, 478, 3) float32 in pixels of all faces, followed from frame to frame; n may be 0."""
+        found = _faces(self._several.process(image), image.shape)
+        if not found and (far := self.far_mesh(image)) is not None:
+            found = [far]
+        return np.stack(found) if found else np.empty((0, 478, 3), np.float32)
 
     def far_mesh(self, image):
         """As `mesh`, for a face that covers little of the picture: found first, then looked at closely."""
@@ -63,15 +73,17 @@ class Models:
 
     def reset(self):
         self._tracker.reset()
+        self._several.reset()
+
+
+def _faces(result, shape):
+    height, width = shape[:2]
+    return [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark], np.float32)
+            for face in result.multi_face_landmarks or ()]
 
 
 def _largest(result, shape):
-    if not result.multi_face_landmarks:
-        return None
-    height, width = shape[:2]
-    faces = [np.array([(p.x * width, p.y * height, p.z * width) for p in face.landmark], np.float32)
-             for face in result.multi_face_landmarks]
-    return max(faces, key=lambda points: np.ptp(points[:, 1]))
+    return max(_faces(result, shape), key=lambda points: np.ptp(points[:, 1]), default=None)
 
 
 def serve(read, write):
@@ -90,6 +102,8 @@ def serve(read, write):
             _send(write, b"")
         elif op == b"P":
             _send(write, models.person(image).tobytes())
+        elif op == b"A":
+            _send(write, models.meshes(image).astype("<f4").tobytes())
         else:
             points = models.mesh(image, tracked=op == b"T")
             if points is None:

@@ -1,196 +1,263 @@
-"""Folders of ordinary videos -> records for training, and a report of what was used and what was not."""
+"""Folders of ordinary videos -> a dataset of clips: one Apache Beam pipeline.
 
-import glob
+    videos | annotate each | plan shards | write each shard | index
+
+What passes between the steps lies in the output folder (`work`), which all workers must see under the same
+path: a disk of this machine, or a shared one of a cluster.
+"""
+
 import json
+import logging
+import os
+import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from durian_jax.data.records import write_clips
+from durian_jax.data.records import (
+    Outlines,
+    finish_dataset,
+    part_name,
+    prepare_directory,
+    read_shard,
+    refuse_to_replace,
+    save_outlines,
+    write_shard,
+)
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.regions import landing_region
-from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
-from durian_jax.prepare.annotate import annotate_runs, describe_ranges, no_face, track_face
-from durian_jax.prepare.client import Annotator
-from durian_jax.prepare.crop import face_height
+from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
+from durian_jax.prepare.environment import find_annotator
+from durian_jax.prepare.inputs import VideoInput, find_inputs
+from durian_jax.prepare.work import Work
+
+# Beam speaks of optional parts that nobody here asked for.
+logging.disable(logging.WARNING)
+try:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+except ImportError as error:
+    raise InputError("durian prepare runs on Apache Beam, which is not installed; "
+                     "run pip install 'durian-jax[prepare]'") from error
+finally:
+    logging.disable(logging.NOTSET)
 
 
-def prepare(inputs: Sequence[str | Path], out: str | Path, size: int = 128, *, fps: float = 12.0,
-            segment_frames: int = 48, min_frames: int = 8, max_frames: int | None = None,
-            encoding: str = "png") -> dict:
-    """Turn videos into records.
+def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *,
+            layout: str = "auto", overwrite: bool = False, max_rejected: int | None = None,
+            workers: int = 1, shard_clips: int = 64, beam_options: Sequence[str] = (),
+            identify: Identify | None = None) -> dict:
+    """Turn videos into a dataset.
 
-    Every file becomes clips of one person, named after the file. A file that cannot be used is rejected
-    with a reason, and the others go on. `out` gets the records, report.json (counts and one entry a file)
-    and rejected.jsonl (`file` and `reason` a line).
+    A video that cannot be used is rejected with a reason, and the others go on. Killed, the same call goes on
+    with the videos that are not finished. `out` gets the dataset, report.json (settings, counts, an entry a
+    video) and rejected.jsonl (`file`, `name` and `reason` a line).
 
     Args:
-        inputs: video files, folders (searched through all levels) and glob patterns.
-        out: folder for the records; made if missing, records in it are replaced.
-        size: side of the square frames in pixels.
-        fps: frames are thinned out to about this rate.
-        segment_frames: longer stretches are cut into clips of at most so many frames.
-        min_frames: shorter stretches are left out.
-        max_frames: look at this many frames of a file at most; None at all.
-        encoding: of the frames, one of `data.records.ENCODINGS`.
+        inputs: videos, folders, glob patterns, manifests; see `inputs.find_inputs`.
+        out: folder for the dataset; made if missing.
+        settings: how clips are made.
+        layout: see `inputs.LAYOUTS`.
+        overwrite: replace a finished dataset that `out` holds.
+        max_rejected: stop when more videos than this have been rejected; None never does.
+        workers: processes on this machine, each with an annotator of its own.
+        shard_clips: clips a shard.
+        beam_options: for Apache Beam, such as --runner=DataflowRunner; they take the place of `workers`.
+        identify: names persons better than files and faces seen together do.
 
     Returns:
-        The content of report.json: `accepted` and `rejected` (numbers of files), `clips`, `frames`,
-        `files` (accepted ones with their clips, evidence and left-out frames), `rejected_files`.
+        The content of report.json: `accepted` and `rejected` (numbers of videos), `clips`, `frames`, `files`
+        (accepted ones with their clips, evidence and left-out frames), `rejected_files`.
 
     Raises:
-        InputError: an input that does not exist, an output that cannot be written, no annotator, or not
-            one usable file (the reports are written all the same).
+        InputError: an input that does not exist, an output that cannot be written or holds a dataset, no
+            annotator, too many rejected, or not one usable video (rejected.jsonl is written all the same).
     """
-    if min(size, segment_frames, min_frames) < 1 or not fps > 0:
-        raise InputError(f"expected size, fps, segment and least frames above 0, got {size}, {fps}, "
-                         f"{segment_frames} and {min_frames}")
-    out = writable_folder(out)
-    files = [file for file in find_files(inputs) if out.resolve() not in file.parents]
-    if not files:
-        raise InputError(f"every input lies in the output folder {out}, whose records would be replaced; "
-                         "name another output")
-    identities = _identities(files)
-    start, accepted, rejected = time.perf_counter(), [], []
-    settings = {"size": size, "fps": fps, "segment_frames": segment_frames, "min_frames": min_frames,
-                "max_frames": max_frames, "encoding": encoding}
-    clips = _all_clips(identities, settings, accepted, rejected)
-    first = next(clips, None)
-    if first is not None:
-        write_clips(out, _chain(first, clips), encoding=encoding, about={"source": "durian prepare"})
+    settings = settings or Settings()
+    if min(workers, shard_clips) < 1 or (max_rejected is not None and max_rejected < 0):
+        raise InputError(f"expected at least one worker and clip a shard, and no negative limit, got {workers}, "
+                         f"{shard_clips} and {max_rejected}")
+    out = Path(os.path.abspath(writable_folder(out)))
+    videos = [video for video in find_inputs(inputs, layout) if out not in video.path.parents]
+    if not videos:
+        raise InputError(f"every input lies in the output folder {out}; name another output")
+    if not overwrite:
+        refuse_to_replace(out)
+    _check_tools(settings, videos)
+    prepare_directory(out)
+    work = Work(out, settings)
+    work.folder.mkdir(exist_ok=True)
+    start = time.perf_counter()
+    keys = [work.key(video) for video in videos]
+    annotate = _Annotate(work, settings, max_rejected, set(keys), identify)
+    with _progress(work, keys):
+        result = _pipeline(videos, keys, annotate, _Assemble(work, out, keys, settings, shard_clips),
+                           _options(workers, beam_options)).run()
+        result.wait_until_finish()
+    return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
+
+
+def _check_tools(settings: Settings, videos: list[VideoInput]) -> None:
+    """Raises InputError before any work where a tool or a folder that the settings name does not serve."""
+    find_annotator()
+    tools = Tools(settings)
+    if problems := tools.masks.problems([video.name for video in videos]) if tools.masks else []:
+        raise InputError("; ".join(problems))
+
+
+# --- the pipeline -------------------------------------------------------------------------------------
+
+def _pipeline(videos, keys, annotate: "_Annotate", assemble: "_Assemble", options: PipelineOptions):
+    pipeline = beam.Pipeline(options=options)
+    (pipeline | "videos" >> beam.Create(list(zip(keys, videos, strict=True)))
+     | "spread videos" >> beam.Reshuffle()
+     | "annotate" >> beam.ParDo(annotate)
+     | "all videos" >> beam.combiners.ToList()
+     | "plan shards" >> beam.FlatMap(assemble.plan)
+     | "spread shards" >> beam.Reshuffle()
+     | "write shards" >> beam.Map(assemble.write)
+     | "all shards" >> beam.combiners.ToList()
+     | "index" >> beam.Map(assemble.finish))
+    return pipeline
+
+
+def _options(workers: int, given: Sequence[str]) -> PipelineOptions:
+    """Beam's options: this machine's processes, unless others are given."""
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    here = ["--runner=FnApiRunner", f"--direct_num_workers={workers}",
+            f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}"]
+    return PipelineOptions([*(given or here), "--default_sdk_harness_log_level=ERROR", "--job_name=durian-prepare"])
+
+
+class _Annotate(beam.DoFn):
+    """Makes the clips of one video, unless they are there already."""
+
+    def __init__(self, work: Work, settings: Settings, max_rejected: int | None, keys: set[str],
+                 identify: Identify | None):
+        self._work, self._settings, self._limit, self._keys = work, settings, max_rejected, keys
+        self._identify, self._tools = identify, None
+
+    def setup(self):
+        self._tools = Tools(self._settings)
+
+    def process(self, element):
+        key, video = element
+        if self._work.outcome(key) is None and not self._too_many():
+            try:
+                self._work.accept(key, *prepare_video(video, self._settings, self._tools, self._work.shard(key),
+                                                      self._identify))
+            except InputError as error:
+                self._work.reject(key, str(error))
+            except Exception as error:  # noqa: BLE001 (one odd file must not end a long run)
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self._work.reject(key, f"unexpected {type(error).__name__}: {error} (in {where.name}, line "
+                                       f"{where.lineno} of {Path(where.filename).name}); please report it")
+        yield key
+
+    def teardown(self):
+        self._tools.close()
+
+    def _too_many(self) -> bool:
+        return self._limit is not None and self._work.rejected_among(self._keys) > self._limit
+
+
+class _Assemble:
+    """Puts the clips of all videos together, in the order of the inputs."""
+
+    def __init__(self, work: Work, out: Path, keys: list[str], settings: Settings, shard_clips: int):
+        self._work, self._out, self._keys, self._settings, self._size = work, out, keys, settings, shard_clips
+
+    def plan(self, _: list[str]) -> Iterator[tuple[int, list[tuple[str, int]]]]:
+        """Shard number and its clips as (video's key, row); nothing where a video is not finished."""
+        outcomes = [self._work.outcome(key) for key in self._keys]
+        if any(outcome is None for outcome in outcomes):
+            return
+        clips = [(key, row) for key, outcome in zip(self._keys, outcomes, strict=True) if "entry" in outcome
+                 for row in range(len(outcome["entry"]["clips"]))]
+        for number, first in enumerate(range(0, len(clips), self._size)):
+            yield number, clips[first:first + self._size]
+
+    def write(self, shard: tuple[int, list[tuple[str, int]]]) -> int:
+        """Writes one shard and its outlines."""
+        number, clips = shard
+        outlines = write_shard(self._out / part_name(number), self._records(clips))
+        save_outlines(self._work.folder / f"shard-{number:05d}.safetensors", [outlines])
+        return number
+
+    def _records(self, clips: list[tuple[str, int]]) -> Iterator[bytes]:
+        for key, row in clips:
+            yield read_shard(self._work.shard(key), row)
+
+    def finish(self, shards: list[int]) -> None:
+        """Names the shards and writes the index."""
+        if shards:
+            side = self._settings.size + 2 * self._settings.margin
+            outlines = [list(Outlines(self._work.folder / f"shard-{number:05d}.safetensors"))
+                        for number in range(len(shards))]
+            finish_dataset(self._out, outlines, (side, side), self._settings.margin,
+                           {"source": "durian prepare", "encoding": self._settings.encoding,
+                            "settings": asdict(self._settings)})
+
+
+# --- around it ----------------------------------------------------------------------------------------
+
+@contextmanager
+def _progress(work: Work, keys: list[str]):
+    """A bar that watches the work folder, wherever the work is done."""
+    names, stop = set(keys), threading.Event()
+
+    def count() -> int:
+        return sum(path.stem in names and path.suffix in (".json", ".rejected") for path in work.folder.iterdir())
+
+    done = count()
+    bar = tqdm(total=len(keys), initial=done, desc="preparing", unit="video")
+
+    def watch():
+        while not stop.wait(1.0):
+            bar.update(count() - bar.n)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+        bar.update(count() - bar.n)
+    finally:
+        stop.set()
+        thread.join()
+        bar.close()
+
+
+def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,
+            max_rejected: int | None, seconds: float) -> dict:
+    """Writes the reports; the work folder goes when all is done."""
+    outcomes = [(video, work.outcome(key)) for video, key in zip(videos, keys, strict=True)]
+    accepted = [outcome["entry"] for _, outcome in outcomes if outcome and "entry" in outcome]
+    rejected = [{"file": str(video.path), "name": video.name, "reason": outcome["reason"]}
+                for video, outcome in outcomes if outcome and "reason" in outcome]
+    write_text(out / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
     report = {
         "accepted": len(accepted), "rejected": len(rejected),
         "clips": sum(len(entry["clips"]) for entry in accepted),
         "frames": sum(clip["frames"] for entry in accepted for clip in entry["clips"]),
-        "seconds": round(time.perf_counter() - start, 1),
-        "settings": settings, "files": accepted, "rejected_files": rejected,
+        "seconds": round(seconds, 1), "settings": asdict(settings), "files": accepted, "rejected_files": rejected,
     }
     write_json(out / "report.json", report)
-    write_text(out / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
+    if max_rejected is not None and len(rejected) > max_rejected:
+        reasons = "\n".join(f"  {entry['reason']}" for entry in rejected[:5])
+        raise InputError(f"stopped: {len(rejected)} of {len(accepted) + len(rejected)} videos were rejected, more than "
+                         f"--max-rejected {max_rejected}; {len(videos) - len(accepted) - len(rejected)} were not "
+                         f"looked at. All reasons are in {out / 'rejected.jsonl'}, the first are:\n{reasons}\n"
+                         "Mend or leave out those files and run the same command again: what is finished stays")
     if not accepted:
-        raise InputError(f"none of the {len(rejected)} files could be used (all reasons are in "
+        raise InputError(f"none of the {len(rejected)} videos could be used (all reasons are in "
                          f"{out / 'rejected.jsonl'}); the first: {rejected[0]['reason']}")
+    if not (out / "dataset.json").exists():
+        raise InputError(f"{out}: the pipeline ended without a dataset ({len(accepted)} accepted, {len(rejected)} "
+                         f"rejected of {len(videos)}); run the same command again")
+    work.remove()
     return report
-
-
-def find_files(inputs: Sequence[str | Path]) -> list[Path]:
-    """The files that inputs stand for, in order, each once; hidden ones are left out.
-
-    Raises:
-        InputError: an input names nothing.
-    """
-    found = []
-    for given in map(str, inputs):
-        path = Path(given)
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file()
-                           and not any(part.startswith(".") for part in file.relative_to(path).parts))
-        elif path.exists():
-            files = [path]
-        else:
-            files = [Path(name) for name in sorted(glob.glob(given, recursive=True)) if Path(name).is_file()]
-        if not files:
-            found_instead = "an empty folder" if path.is_dir() else "nothing"
-            raise InputError(f"{given}: expected video files, found {found_instead}")
-        found += files
-    return list(dict.fromkeys(file.resolve() for file in found))
-
-
-def split_run(first: int, last: int, stride: int, segment_frames: int, min_frames: int
-              ) -> list[tuple[int, int]]:
-    """A run of source frames (first, last + 1) cut into about equal segments of the same form.
-
-    Every segment yields at most `segment_frames` frames when each `stride`-th one is kept; runs that would
-    yield fewer than `min_frames` give none.
-    """
-    kept = -(-(last - first) // stride)
-    if kept < min_frames:
-        return []
-    edges = np.linspace(0, kept, -(-kept // segment_frames) + 1).round().astype(int)
-    return [(first + a * stride, min(first + b * stride, last))
-            for a, b in zip(edges[:-1], edges[1:], strict=True)]
-
-
-def _all_clips(identities: dict[Path, str], settings: dict, accepted: list, rejected: list) -> Iterator[Clip]:
-    """Clips of all files one after the other; fills the two lists on the way."""
-    annotator = Annotator()
-    try:
-        for file, identity in tqdm(identities.items(), desc="preparing", unit="file"):
-            try:
-                clips, entry = _file_clips(file, identity, annotator, settings)
-            except InputError as error:
-                rejected.append({"file": str(file), "reason": str(error)})
-            except Exception as error:  # noqa: BLE001 (one odd file must not end a long run)
-                rejected.append({"file": str(file), "reason": f"unexpected {type(error).__name__}: {error}"})
-            else:
-                accepted.append(entry)
-                yield from clips
-            if not annotator.alive:
-                annotator.close()
-                annotator = Annotator()
-    finally:
-        annotator.close()
-
-
-def _file_clips(file: Path, identity: str, annotator: Annotator, settings: dict) -> tuple[list[Clip], dict]:
-    """All clips of one file, and its entry in the report."""
-    track = track_face(file, annotator, settings["max_frames"])
-    if not track.usable.any():
-        raise no_face(file, track)
-    stride = max(1, round(track.fps / settings["fps"]))
-    stretches = [part for run in track.runs()
-                 for part in split_run(*run, stride, settings["segment_frames"], settings["min_frames"])]
-    if not stretches:
-        longest = max(b - a for a, b in track.runs())
-        raise InputError(f"{file}: a face is seen without interruption for {longest} frames at most; "
-                         f"expected {settings['min_frames'] * stride}; choose a longer clip")
-    clips, evidence = zip(*annotate_runs(file, track, stretches, settings["size"], annotator, stride),
-                          strict=True)
-    # One person wears the same things throughout a file: the middle of all judgements counts.
-    middle = {kind: float(np.median([getattr(e, kind) for e in evidence])) for kind in ATTRIBUTE_KINDS}
-    worn = [kind for kind, value in middle.items() if value >= 1]
-    clips = [replace(clip, masks=_agreed_masks(clip, worn), identity=identity) for clip in clips]
-    heights = face_height(track.points[track.usable])
-    entry = {
-        "file": str(file), "identity": identity, "source_frames": len(track.points), "source_fps": track.fps,
-        "skipped": describe_ranges(track.skipped()), "cuts": np.flatnonzero(track.cuts).tolist(),
-        "face_height": round(float(np.median(heights)), 1),
-        "attributes": worn,
-        "evidence": {kind: round(value, 2) for kind, value in middle.items()},
-        "clips": [{"first": first, "last": last - 1, "frames": len(clip)}
-                  for (first, last), clip in zip(stretches, clips, strict=True)],
-    }
-    return clips, entry
-
-
-def _agreed_masks(clip: Clip, worn: list[str]) -> np.ndarray:
-    """(T, H, W) masks of a clip, with only and all of the kinds that its whole file is judged to show.
-
-    Glasses and beard are regions of the face and can be added afterwards; hair and hat cannot.
-    """
-    masks = clip.masks & np.uint8(sum(attribute_bit(kind) for kind in worn))
-    for kind in ("glasses", "beard"):
-        if kind in worn and not clip.mask(kind).any():
-            found = np.stack([landing_region(kind, points, *masks.shape[1:]) for points in clip.keypoints])
-            masks[found] |= attribute_bit(kind)
-            if kind == "glasses":  # worn in front of hair
-                masks[found] &= np.uint8(255 - attribute_bit("hair"))
-    return masks
-
-
-def _identities(files: list[Path]) -> dict[Path, str]:
-    """File -> name of its person: the file's stem, with its folder where stems collide."""
-    stems = [file.stem for file in files]
-    return {file: file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}/{file.name}"
-            for file in files}
-
-
-def _chain(first: Clip, rest: Iterator[Clip]) -> Iterator[Clip]:
-    yield first
-    yield from rest

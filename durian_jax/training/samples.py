@@ -3,7 +3,7 @@
 import numpy as np
 
 from durian_jax.faces.draw import keypoint_image
-from durian_jax.images import to_uint8
+from durian_jax.images import model_inputs, to_uint8
 from durian_jax.inference.generate import generate, reconstruct
 from durian_jax.weights import Checkpoint
 
@@ -16,7 +16,7 @@ def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8)
     Returns:
         (height, width, 3) uint8.
     """
-    batch = {name: np.asarray(value[:rows]) for name, value in batch.items()}
+    batch = model_inputs({name: np.asarray(value[:rows]) for name, value in batch.items()})
     truth = batch["frames"][:, 0]
     if stage in ("codec", "decoder"):
         columns = [to_uint8(truth), reconstruct(checkpoint, truth)]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from durian_jax.diffusion import Objective
+from durian_jax.images import model_inputs
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import variables
 from durian_jax.training.losses import codec_loss, denoising_loss
@@ -24,6 +25,7 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
                               guidance_dropout=config.guidance_dropout)
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        batch = model_inputs(batch, jnp)
         # Random numbers follow from seed and step alone: a resumed run repeats them.
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         (loss, parts), gradients = jax.value_and_grad(loss_function, has_aux=True)(

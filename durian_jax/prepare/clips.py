@@ -1,0 +1,238 @@
+"""One video -> its clips as records, and what is to be said about it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from durian_jax.data.record import Outline, Provenance, read_record, rewrite_record, write_record
+from durian_jax.data.records import write_shard
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.pose import head_pose
+from durian_jax.faces.quality import eye_openness, mouth_openness, occlusion, sharpness
+from durian_jax.faces.regions import landing_region
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.prepare.annotate import Crop, Stretch, cut_clips, no_face, stretch_of
+from durian_jax.prepare.attributes import Evidence
+from durian_jax.prepare.client import Annotator
+from durian_jax.prepare.crop import face_height
+from durian_jax.prepare.frames import open_frames
+from durian_jax.prepare.inputs import VideoInput
+from durian_jax.prepare.maskers import UserMasks, make_masker
+from durian_jax.prepare.track import FACES, choose_faces, describe_ranges, find_faces
+
+# Names the person of each clip of one video: (clips' names, clips' first frames (H, W, 3) uint8, proposed
+# identities) -> identities. What it compares with (a gallery, embeddings) is its own business.
+Identify = Callable[[list[str], list[np.ndarray], list[str]], list[str]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos become clips; part of what a finished video is remembered by.
+
+    Attributes:
+        size: side of the view in pixels.
+        margin: pixels kept on each side around it.
+        fps: frames are thinned out to about this rate; slower videos keep theirs.
+        segment_frames: longer stretches are cut into clips of at most so many frames.
+        min_frames: shorter stretches are left out.
+        max_frames: look at this many frames of a video at most; None at all.
+        encoding: of the frames, one of `data.record.ENCODINGS`.
+        faces: one of `track.FACES`: which of several faces seen together become clips.
+        masker: see `maskers.make_masker`.
+        masks: folder of masks made by the user (`maskers.UserMasks`); None: there are none.
+    """
+
+    size: int = 512
+    margin: int = 64
+    fps: float = 25.0
+    segment_frames: int = 48
+    min_frames: int = 8
+    max_frames: int | None = None
+    encoding: str = "jpeg"
+    faces: str = "all"
+    masker: str = "heuristic"
+    masks: str | None = None
+
+    def __post_init__(self):
+        if min(self.size, self.segment_frames, self.min_frames) < 1 or self.margin < 0 or not self.fps > 0:
+            raise InputError("expected size, fps, segment and least frames above 0 and no negative margin, got "
+                             f"{self.size}, {self.fps}, {self.segment_frames}, {self.min_frames} and {self.margin}")
+        if self.faces not in FACES:
+            raise InputError(f"faces: expected one of {', '.join(FACES)}, got {self.faces!r}")
+
+
+class Tools:
+    """What a worker keeps from video to video: models are loaded once."""
+
+    def __init__(self, settings: Settings):
+        self.masker = make_masker(settings.masker)
+        self.masks = UserMasks(settings.masks) if settings.masks else None
+        self._annotator: Annotator | None = None
+
+    def annotator(self) -> Annotator:
+        """A running annotator; a new one where the last has died."""
+        if self._annotator is not None and not self._annotator.alive:
+            self.close()
+        self._annotator = self._annotator or Annotator()
+        return self._annotator
+
+    def close(self) -> None:
+        """Ends the annotator."""
+        if self._annotator is not None:
+            self._annotator.close()
+            self._annotator = None
+
+
+def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Path,
+                  identify: Identify | None = None) -> tuple[list[Outline], dict]:
+    """Writes the clips of a video into a shard of its own.
+
+    Returns:
+        The clips' outlines, and the video's entry in the report.
+
+    Raises:
+        InputError: no readable video, or none that shows a face long enough.
+    """
+    frames, annotator = open_frames(video, settings.max_frames), tools.annotator()
+    faces = find_faces(frames, frames.fps, annotator, several=True)
+    if not faces.runs:
+        raise no_face(video.path, faces)
+    stride = max(1, round(faces.fps / settings.fps))
+    chosen = choose_faces(faces.runs, settings.faces)
+    stretches = [stretch_of(run, faces, first, last, stride) for run in chosen
+                 for first, last in split_run(run.first, run.last, stride, settings.segment_frames,
+                                              settings.min_frames)]
+    if not stretches:
+        longest = max(run.last - run.first for run in chosen)
+        raise InputError(f"{video.path}: a face is seen without interruption for {longest} frames at most; "
+                         f"expected {settings.min_frames * stride}; choose a longer clip")
+    kinds = tools.masks.kinds(video.name) if tools.masks else ()
+    read = partial(_supplied, tools.masks, video.name, kinds) if kinds else None
+    crop = Crop(settings.size, settings.margin, tools.masker, video.labels)
+    with tempfile.TemporaryDirectory(prefix="durian-") as folder:
+        cut = [_keep(Path(folder) / str(i), video, settings, stride, *found)
+               for i, found in enumerate(cut_clips(frames, stretches, crop, annotator, read))]
+        people = sorted({part.person for part in cut})
+        identities = [video.identity if len(people) == 1 else f"{video.identity}/{people.index(part.person)}"
+                      for part in cut]
+        if identify:
+            identities = identify([part.name for part in cut], [_first_frame(part) for part in cut], identities)
+        worn = {person: _agreed([part.evidence for part in cut if part.person == person], video.labels)
+                for person in people}
+        outlines = write_shard(shard, (_agree(part, identity, worn[part.person][0], kinds)
+                                       for part, identity in zip(cut, identities, strict=True)))
+    heights = np.concatenate([face_height(run.points) for run in chosen])
+    entry = {
+        "file": str(video.path), "name": video.name, "source_frames": len(faces), "source_fps": faces.fps,
+        "skipped": describe_ranges(faces.faceless()), "cuts": np.flatnonzero(faces.cuts).tolist(),
+        "face_height": round(float(np.median(heights)), 1),
+        "people": [{"attributes": worn[person][0], "evidence": worn[person][1]} for person in people],
+        "clips": [{"name": part.name, "identity": identity, "first": part.first, "last": part.last,
+                   "frames": part.frames} for part, identity in zip(cut, identities, strict=True)],
+    }
+    return outlines, entry
+
+
+def split_run(first: int, last: int, stride: int, segment_frames: int, min_frames: int
+              ) -> list[tuple[int, int]]:
+    """A run of source frames (first, last + 1) cut into about equal segments of the same form.
+
+    Every segment yields at most `segment_frames` frames when each `stride`-th one is kept; runs that would
+    yield fewer than `min_frames` give none.
+    """
+    kept = -(-(last - first) // stride)
+    if kept < min_frames:
+        return []
+    edges = np.linspace(0, kept, -(-kept // segment_frames) + 1).round().astype(int)
+    return [(first + a * stride, min(first + b * stride, last))
+            for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def clip_quality(clip: Clip, source_face_height: float) -> dict[str, float]:
+    """The value of each of `data.record.QUALITIES`.
+
+    Args:
+        clip: of one person.
+        source_face_height: median height of the face in the video, in pixels.
+    """
+    def spread(values):
+        low, high = np.percentile(values, (5, 95))
+        return float(high - low)
+
+    pose = head_pose(clip.keypoints)
+    return {"sharpness": float(np.median(sharpness(clip.frames, clip.keypoints))),
+            "face_height": float(source_face_height),
+            "occlusion": float(np.percentile(occlusion(clip.frames, clip.keypoints, clip.masks), 90)),
+            "yaw_range": spread(pose[:, 0]), "pitch_range": spread(pose[:, 1]),
+            "blink_range": spread(eye_openness(clip.keypoints).mean(-1)),
+            "mouth_range": spread(mouth_openness(clip.keypoints))}
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A clip that waits on disk for what the rest of its video says."""
+
+    path: Path
+    name: str
+    person: int
+    first: int
+    last: int
+    frames: int
+    evidence: Evidence
+
+
+def _keep(path: Path, video: VideoInput, settings: Settings, stride: int, stretch: Stretch, clip: Clip,
+          evidence: Evidence) -> _Cut:
+    first, last = int(stretch.frames[0]), int(stretch.frames[-1])
+    name = f"{video.name}#{first}" + (f"-{stretch.run.person}" if stretch.run.person else "")
+    heights = face_height(stretch.points)
+    provenance = Provenance(name, str(video.path), first, stride, clip_quality(clip, float(np.median(heights))))
+    path.write_bytes(write_record(clip, settings.encoding, provenance))
+    return _Cut(path, name, stretch.run.person, first, last, len(clip), evidence)
+
+
+def _first_frame(part: _Cut) -> np.ndarray:
+    return read_record(part.path.read_bytes(), part.name).clip([0]).view().frames[0]
+
+
+def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None) -> tuple[list[str], dict[str, float]]:
+    """The kinds that a person wears, and how surely: one wears the same things throughout a video."""
+    middle = {kind: round(float(np.median([asdict(e)[kind] for e in evidence])), 2) for kind in ATTRIBUTE_KINDS}
+    worn = [kind for kind in ATTRIBUTE_KINDS if (middle[kind] >= 1 if labels is None else kind in labels)]
+    return worn, middle
+
+
+def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...]) -> bytes:
+    """The final record of a clip."""
+    record = read_record(part.path.read_bytes(), part.name)
+    masks = np.stack([record.mask(i) for i in range(len(record))])
+    agreed = agreed_masks(masks, record.keypoints, worn, supplied)
+    return rewrite_record(record, masks=None if np.array_equal(agreed, masks) else agreed, identity=identity)
+
+
+def agreed_masks(masks: np.ndarray, keypoints: np.ndarray, worn: list[str],
+                 supplied: tuple[str, ...] = ()) -> np.ndarray:
+    """(T, H, W) masks with only and all of the kinds that the person is judged to wear, or the user supplied.
+
+    Glasses and beard are regions of the face and can be added afterwards; hair and hat cannot.
+    """
+    keep = sum(attribute_bit(kind) for kind in {*worn, *supplied})
+    masks = masks & np.uint8(keep | 0xFF & ~sum(map(attribute_bit, ATTRIBUTE_KINDS)))
+    for kind in ("glasses", "beard"):
+        bit = np.uint8(attribute_bit(kind))
+        if kind in worn and kind not in supplied and not (masks & bit).any():
+            found = np.stack([landing_region(kind, points, *masks.shape[1:]) for points in keypoints])
+            masks[found] |= bit
+            if kind == "glasses":  # worn in front of hair
+                masks[found] &= np.uint8(255 - attribute_bit("hair"))
+    return masks
+
+
+def _supplied(masks: UserMasks, name: str, kinds: tuple[str, ...], frame: int, height: int, width: int
+              ) -> dict[str, np.ndarray]:
+    return {kind: masks.read(name, kind, frame, height, width) for kind in kinds}

@@ -1,0 +1,168 @@
+"""Where the faces of a video are: uninterrupted runs of one face each, and who is who among them.
+
+T frames; points are MediaPipe's 478 mesh points in pixels of the source picture.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from durian_jax.prepare.client import Annotator
+from durian_jax.prepare.crop import face_centre, face_height, scene_cuts
+
+# Below this many pixels between chin and hairline a mesh is guesswork.
+MIN_FACE_HEIGHT = 48
+
+# The same face moves by less than this from one frame to the next, in face heights ...
+_LARGEST_STEP = 0.5
+# ... and changes its height by less than this (logarithm of the ratio).
+_LARGEST_GROWTH = 0.35
+# A face that was lost for at most so long and comes back at the same place is the same person's.
+_SECONDS_AWAY = 1.0
+
+FACES = ("all", "largest", "left", "right")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One face in consecutive frames of one shot.
+
+    Attributes:
+        first: number of its first frame.
+        points: (N, 478, 3) float32, as detected.
+        person: number of the person in the video, from 0.
+    """
+
+    first: int
+    points: np.ndarray
+    person: int = 0
+
+    @property
+    def last(self) -> int:
+        """One more than the number of its last frame."""
+        return self.first + len(self.points)
+
+    def overlaps(self, other: "Run") -> bool:
+        """Whether both are seen in one frame."""
+        return self.first < other.last and other.first < self.last
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What the first reading of a video found.
+
+    Attributes:
+        runs: in order of their first frames.
+        cuts: (T,) bool, True where a new shot begins.
+        fps: frames per second.
+        height, width: of the pictures.
+    """
+
+    runs: list[Run]
+    cuts: np.ndarray
+    fps: float
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def faceless(self) -> list[tuple[int, int]]:
+        """Stretches (first, last + 1) of frames in which no face was found."""
+        seen = np.zeros(len(self) + 2, bool)
+        seen[[0, -1]] = True
+        for run in self.runs:
+            seen[run.first + 1:run.last + 1] = True
+        edges = np.flatnonzero(np.diff(seen))
+        return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator, several: bool = False) -> Faces:
+    """First reading of a video.
+
+    Args:
+        pictures: (H, W, 3) uint8 RGB frames of one size, at least one.
+        fps: frames per second.
+        annotator: a running one; it forgets what it tracked before.
+        several: follow up to four faces at once; else the one that MediaPipe's tracker holds.
+    """
+    annotator.reset()
+    thumbnails, ended, active, shape = [], [], [], None
+    for number, picture in enumerate(pictures):
+        shape = picture.shape
+        thumbnails.append(cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA))
+        found = annotator.meshes(picture) if several else [annotator.mesh(picture, tracked=True)]
+        active, lost = _continue(active, [mesh for mesh in found if mesh is not None and _plausible(mesh, shape)],
+                                 number)
+        ended += lost
+    cuts = scene_cuts(np.stack(thumbnails))
+    runs = [part for first, meshes in ended + active for part in _split(Run(first, np.stack(meshes)), cuts)]
+    return Faces(_with_persons(sorted(runs, key=lambda run: run.first), cuts, fps), cuts, fps, *shape[:2])
+
+
+def choose_faces(runs: list[Run], which: str) -> list[Run]:
+    """Of runs that are seen together, all or only the largest, leftmost or rightmost."""
+    if which == "all":
+        return runs
+    score = {"largest": lambda run: np.median(face_height(run.points)),
+             "left": lambda run: -np.median(face_centre(run.points)[:, 0]),
+             "right": lambda run: np.median(face_centre(run.points)[:, 0])}[which]
+    scores = [score(run) for run in runs]
+    return [run for run, mine in zip(runs, scores, strict=True)
+            if all(mine >= other for rival, other in zip(runs, scores, strict=True) if rival.overlaps(run))]
+
+
+def describe_ranges(ranges: list[tuple[int, int]]) -> str:
+    """Frame ranges (first, last + 1) in words, last frame included: "0-3, 17"."""
+    return ", ".join(f"{a}-{b - 1}" if b - a > 1 else str(a) for a, b in ranges)
+
+
+def _continue(active: list, meshes: list[np.ndarray], number: int) -> tuple[list, list]:
+    """Runs [first, meshes] with the faces of frame `number` added, and those that end before it."""
+    pairs = sorted((step, i, j) for i, (_, before) in enumerate(active) for j, mesh in enumerate(meshes)
+                   if (step := _step(before[-1], mesh)) is not None)
+    follower, taken = {}, set()
+    for _, i, j in pairs:
+        if i not in follower and j not in taken:
+            follower[i] = j
+            taken.add(j)
+    for i, j in follower.items():
+        active[i][1].append(meshes[j])
+    going = [run for i, run in enumerate(active) if i in follower]
+    going += [[number, [mesh]] for j, mesh in enumerate(meshes) if j not in taken]
+    return going, [run for i, run in enumerate(active) if i not in follower]
+
+
+def _step(before: np.ndarray, after: np.ndarray) -> float | None:
+    """Distance in face heights between a face and the same one a frame later; None if it cannot be the same."""
+    heights = face_height(before), face_height(after)
+    step = float(np.linalg.norm(face_centre(after) - face_centre(before)) / heights[1])
+    return step if step < _LARGEST_STEP and abs(np.log(heights[1] / heights[0])) < _LARGEST_GROWTH else None
+
+
+def _split(run: Run, cuts: np.ndarray) -> list[Run]:
+    """The parts of a run between shot cuts."""
+    edges = [run.first, *(run.first + 1 + np.flatnonzero(cuts[run.first + 1:run.last])), run.last]
+    return [Run(int(a), run.points[a - run.first:b - run.first]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _with_persons(runs: list[Run], cuts: np.ndarray, fps: float) -> list[Run]:
+    """Runs with their persons: one in a video that never shows two faces at once, else as far as can be seen."""
+    if not any(a.overlaps(b) for i, a in enumerate(runs) for b in runs[i + 1:i + 16]):
+        return runs
+    numbered: list[Run] = []
+    for run in runs:
+        before = [other for other in numbered if other.last <= run.first <= other.last + _SECONDS_AWAY * fps
+                  and not cuts[other.last:run.first + 1].any() and _step(other.points[-1], run.points[0]) is not None]
+        person = max(before, key=lambda other: other.last).person if before else 1 + max(
+            (other.person for other in numbered), default=-1)
+        numbered.append(Run(run.first, run.points, person))
+    return numbered
+
+
+def _plausible(points: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether a mesh is large enough and its middle lies in the picture."""
+    x, y = face_centre(points)
+    return bool(face_height(points) >= MIN_FACE_HEIGHT and 0 <= x < shape[1] and 0 <= y < shape[0])

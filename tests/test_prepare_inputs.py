@@ -1,0 +1,420 @@
+"""Which videos, whose and which part of them: every layout, manifests, names, and the frames behind them."""
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from durian_jax.errors import InputError
+from durian_jax.prepare.frames import PICTURES_FPS, open_frames
+from durian_jax.prepare.inputs import LAYOUTS, VideoInput, find_inputs
+from durian_jax.video import iterate_video, write_image, write_video
+
+
+def touch(folder, *names):
+    """Empty files: nothing here but `open_frames` looks into one."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def numbered(first, last, pattern="{:08d}.png"):
+    return [pattern.format(i) for i in range(first, last)]
+
+
+def summary(videos, root):
+    """{path below root: (name, identity)}"""
+    return {str(video.path.relative_to(root)): (video.name, video.identity) for video in videos}
+
+
+def tones(count, height=16, width=24):
+    """(T, H, W, 3) plain pictures whose value tells their index: 4 more each."""
+    return np.broadcast_to((20 + 4 * np.arange(count)).astype(np.uint8)[:, None, None, None],
+                           (count, height, width, 3))
+
+
+def indices(frames):
+    return [round((float(frame.mean()) - 20) / 4) for frame in frames]
+
+
+def whole(path, start=None, end=None, pictures="*"):
+    return VideoInput(Path(path), "a", "a", start, end, pictures=pictures)
+
+
+# --- plain files ---------------------------------------------------------------------------------------
+
+def test_every_visible_file_of_a_folder_counts(tmp_path):
+    touch(tmp_path, "b.mp4", "a.mov", "deep/er/c.webm", "notes.txt", ".hidden.mp4", ".git/d.mp4")
+    assert summary(find_inputs([tmp_path]), tmp_path) == {
+        "a.mov": ("a", "a"), "b.mp4": ("b", "b"), "notes.txt": ("notes.txt", "notes.txt"),
+        "deep/er/c.webm": ("c", "c")}
+    for video in find_inputs([tmp_path]):
+        assert video.path.is_absolute()
+        assert (video.start, video.end, video.labels, video.pictures) == (None, None, None, "*")
+
+
+def test_files_folders_and_patterns_name_a_video_once(tmp_path, monkeypatch):
+    touch(tmp_path, "x/a.mp4", "x/b.mp4", "x/c.txt", "y/[1].mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "x/a.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert list(summary(find_inputs(["x/b.mp4", "x/*.mp4", tmp_path / "x"]), tmp_path)) == [
+        "x/b.mp4", "x/a.mp4", "x/c.txt"]
+    assert list(summary(find_inputs(["*/"]), tmp_path)) == ["x/a.mp4", "x/b.mp4", "x/c.txt", "y/[1].mp4"]
+    assert list(summary(find_inputs(["**/*.mp4"]), tmp_path)) == ["link.mp4", "x/b.mp4", "y/[1].mp4"]
+    assert list(summary(find_inputs(["y/[1].mp4"]), tmp_path)) == ["y/[1].mp4"]
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    touch(tmp_path, "store/a.mp4", "data/b.mp4")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "store")
+    (tmp_path / "data/loop").symlink_to(tmp_path / "data")
+    assert list(summary(find_inputs([tmp_path / "data"]), tmp_path)) == ["data/b.mp4", "data/linked/a.mp4"]
+
+
+def test_inputs_that_name_nothing_are_refused(tmp_path):
+    touch(tmp_path, "empty/.hidden", "info/celebvtext_info.json")
+    for given, words in {"none.mp4": "found nothing", "*.mp4": "found nothing", "none.csv": "found nothing",
+                         "empty": "found no file", "info": "found no file"}.items():
+        with pytest.raises(InputError, match=words) as error:
+            find_inputs([tmp_path / given])
+        assert str(tmp_path / given) in str(error.value)
+    with pytest.raises(InputError, match="expected one of auto, files, vfhq, celebv-text, nersemble, got 'VFHQ'"):
+        find_inputs([tmp_path], "VFHQ")
+
+
+def test_an_unreadable_folder_is_an_error_rather_than_a_gap(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4", "locked/b.mp4")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"locked: cannot be read \(Permission denied\)"):
+        find_inputs([tmp_path])
+
+
+def test_a_folder_of_numbered_pictures_is_one_video(tmp_path):
+    touch(tmp_path, *(f"alice/{name}" for name in numbered(0, 8)), "alice/readme.txt", "alice/.DS_Store",
+          *(f"few/{name}" for name in numbered(0, 7)),
+          *(f"named/{name}" for name in numbered(0, 8)), "named/portrait.png",
+          *(f"film/{name}" for name in numbered(0, 8)), "film/a.mp4")
+    found = summary(find_inputs([tmp_path]), tmp_path)
+    assert found["alice"] == ("alice", "alice") and "alice/readme.txt" in found
+    assert not any(path.startswith("alice/0") for path in found)
+    for folder, count in {"few": 7, "named": 9, "film": 9}.items():
+        assert folder not in found
+        assert sum(path.startswith(f"{folder}/") for path in found) == count
+    assert summary(find_inputs([tmp_path / "alice"]), tmp_path)["alice"] == ("alice", "alice")
+
+
+# --- names ---------------------------------------------------------------------------------------------
+
+def test_equal_stems_take_as_much_of_the_path_as_they_need(tmp_path):
+    touch(tmp_path, "x/one/talk.mp4", "y/one/talk.mp4", "y/two/talk.mp4", "y/two/song.mp4", "y/two/song.txt")
+    assert summary(find_inputs([tmp_path]), tmp_path) == {
+        "x/one/talk.mp4": ("x_one_talk",) * 2, "y/one/talk.mp4": ("y_one_talk",) * 2,
+        "y/two/talk.mp4": ("two_talk",) * 2, "y/two/song.mp4": ("song",) * 2, "y/two/song.txt": ("song.txt",) * 2}
+
+
+def test_names_are_safe_unique_and_stable(tmp_path):
+    touch(tmp_path, "a b.mp4", "a_b.mp4", "a*b.mp4", "c/d.mp4", "c_d.mp4", "e/d.mp4", "q.mp4", "q.mov",
+          "x" * 200 + "1.mp4", "x" * 200 + "2.mp4", "ü@ß.mp4", "é" * 120 + ".mp4")
+    os.close(os.open(os.fsencode(tmp_path) + b"/\xff.mp4", os.O_CREAT))
+    found = find_inputs([tmp_path])
+    names = [video.name for video in found]
+    assert len(set(names)) == len(names) == 13
+    for name in names:
+        assert all(letter.isalnum() or letter in "_.+-" for letter in name) and not name.startswith(".")
+        assert len(name.encode()) <= 120
+    assert "ü_ß" in names and "c_d" in names
+    shuffled = find_inputs([video.path for video in found[::-1]])
+    assert {video.path: video.name for video in shuffled} == {video.path: video.name for video in found}
+
+
+# --- data sets -----------------------------------------------------------------------------------------
+
+VFHQ = ["Clip+--rKDzyFQdw+P0+C0+F1537-1825", "Clip+--rKDzyFQdw+P0+C1+F2000-2100", "Clip+a+P7+b_+P1+C2+F10-20"]
+
+
+def test_vfhq(tmp_path):
+    touch(tmp_path, *(f"{VFHQ[0]}/{name}" for name in numbered(0, 3)), f"{VFHQ[1]}.mp4",
+          *(f"sub/{VFHQ[2]}/{name}" for name in numbered(0, 9)), "sub/other.mp4")
+    expected = {VFHQ[0]: (VFHQ[0], "--rKDzyFQdw+P0"), f"{VFHQ[1]}.mp4": (VFHQ[1], "--rKDzyFQdw+P0"),
+                f"sub/{VFHQ[2]}": (VFHQ[2], "a+P7+b_+P1"), "sub/other.mp4": ("other", "other")}
+    for layout in ("auto", "vfhq"):
+        assert summary(find_inputs([tmp_path], layout), tmp_path) == expected
+    assert summary(find_inputs([tmp_path / VFHQ[0]]), tmp_path) == {VFHQ[0]: expected[VFHQ[0]]}
+    plain = summary(find_inputs([tmp_path], "files"), tmp_path)
+    assert plain[f"{VFHQ[1]}.mp4"] == (VFHQ[1], VFHQ[1])
+    assert f"{VFHQ[0]}/00000000.png" in plain  # three pictures are no video unless a name says so
+
+
+def test_celebv_text(tmp_path):
+    clips = ["0-5BrmyFsYM_0", "0-5BrmyFsYM_12", "_a-_4567890_3"]
+    touch(tmp_path, *(f"set/processed/{clip}.mp4" for clip in clips), "set/processed/talk.mp4")
+    expected = {f"set/processed/{clip}.mp4": (clip, clip[:11]) for clip in clips}
+    expected["set/processed/talk.mp4"] = ("talk", "talk")
+    plain = {path: (name, name) for path, (name, _) in expected.items()}
+    assert summary(find_inputs([tmp_path]), tmp_path) == plain
+    assert summary(find_inputs([tmp_path], "celebv-text"), tmp_path) == expected
+    touch(tmp_path, "set/celebvtext_info.json")
+    for given in (tmp_path, tmp_path / "set/processed", tmp_path / "set/processed/*"):
+        assert summary(find_inputs([given]), tmp_path) == expected
+    assert summary(find_inputs([tmp_path], "files"), tmp_path) == plain | {
+        "set/celebvtext_info.json": ("celebvtext_info.json",) * 2}
+
+
+def test_nersemble_version_2(tmp_path):
+    folder = "030/sequences/EMO-1-shout+laugh/images"
+    touch(tmp_path, f"{folder}/cam_222200037.mp4", f"{folder}/cam_220700191.mp4",
+          "030/sequences/GLASSES/images/cam_222200037.mp4", "031/sequences/GLASSES/images/cam_222200037.mp4",
+          "031/calibration/camera_params.json")
+    expected = {
+        f"{folder}/cam_220700191.mp4": ("030_EMO-1-shout+laugh_220700191", "030"),
+        f"{folder}/cam_222200037.mp4": ("030_EMO-1-shout+laugh_222200037", "030"),
+        "030/sequences/GLASSES/images/cam_222200037.mp4": ("030_GLASSES_222200037", "030"),
+        "031/sequences/GLASSES/images/cam_222200037.mp4": ("031_GLASSES_222200037", "031"),
+        "031/calibration/camera_params.json": ("camera_params.json",) * 2}
+    for layout in ("auto", "nersemble"):
+        assert summary(find_inputs([tmp_path], layout), tmp_path) == expected
+    assert summary(find_inputs([tmp_path / folder]), tmp_path).items() <= expected.items()
+    plain = find_inputs([tmp_path], "files")
+    assert len({video.identity for video in plain}) == len(plain) == 5
+
+
+def test_nersemble_version_1_is_one_video_per_camera(tmp_path):
+    steps, flat = "017/sequences/EXP-1-head/timesteps", "018/EXP-1-head/images"
+    touch(tmp_path, *(f"{steps}/frame_{i:05d}/images/cam_{camera}.jpg" for i in range(9) for camera in (11, 22)),
+          *(f"{flat}/cam_{camera}_{i:06d}.jpg" for i in range(9) for camera in (11, 22)))
+    found = find_inputs([tmp_path])
+    assert [(str(video.path.relative_to(tmp_path)), video.pictures, video.name, video.identity)
+            for video in found] == [
+        (steps, "frame_*/images/cam_11.jpg", "017_EXP-1-head_11", "017"),
+        (steps, "frame_*/images/cam_22.jpg", "017_EXP-1-head_22", "017"),
+        (flat, "cam_11_*.jpg", "018_EXP-1-head_11", "018"), (flat, "cam_22_*.jpg", "018_EXP-1-head_22", "018")]
+
+
+def test_data_sets_mix_and_a_wrong_layout_is_refused(tmp_path):
+    touch(tmp_path, f"v/{VFHQ[1]}.mp4", "n/030/sequences/HAIR/images/cam_1.mp4", "p/holiday.mp4")
+    assert [video.identity for video in find_inputs([tmp_path])] == ["030", "holiday", "--rKDzyFQdw+P0"]
+    for layout in set(LAYOUTS) - {"auto", "files"}:
+        with pytest.raises(InputError, match=f"expected files laid out as {layout}, found none among 1"):
+            find_inputs([tmp_path / "p"], layout)
+
+
+# --- manifests -----------------------------------------------------------------------------------------
+
+def write_manifest(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_and_jsonl_say_the_same(tmp_path):
+    table = write_manifest(tmp_path / "lists/list.csv", "\ufeffpath, start,end,identity,labels\r\n"
+                           "../a.mp4,1.5,4,anna,glasses;hat\r\n../a.mp4,10,,anna,none\r\n\r\n"
+                           f'"{tmp_path}/with, comma.mp4",,,,\r\n../{VFHQ[1]}.mp4,,2e1,,hat hair\r\nmissing.mp4\r\n')
+    rows = [{"path": "../a.mp4", "start": 1.5, "end": 4, "identity": "anna", "labels": ["glasses", "hat"]},
+            {"path": "../a.mp4", "start": "10", "identity": "anna", "labels": []},
+            {"path": f"{tmp_path}/with, comma.mp4", "identity": None, "labels": None},
+            {"path": f"../{VFHQ[1]}.mp4", "end": 20, "labels": "hair; hat"}, {"path": "missing.mp4"}]
+    lines = write_manifest(tmp_path / "lists/list.jsonl", "\n\n".join(map(json.dumps, rows)))
+    expected = [
+        VideoInput(tmp_path / "a.mp4", "a@1.5-4.0", "anna", 1.5, 4.0, ("glasses", "hat")),
+        VideoInput(tmp_path / "a.mp4", "a@10.0-end", "anna", 10.0, None, ()),
+        VideoInput(tmp_path / "with, comma.mp4", "with__comma", "with__comma"),
+        VideoInput(tmp_path / f"{VFHQ[1]}.mp4", f"{VFHQ[1]}@start-20.0", "--rKDzyFQdw+P0", None, 20.0, ("hair", "hat")),
+        VideoInput(tmp_path / "lists/missing.mp4", "missing", "missing")]
+    assert find_inputs([table]) == find_inputs([lines]) == expected
+
+
+def test_parts_of_one_file_show_one_person(tmp_path):
+    manifest = write_manifest(tmp_path / "list.csv", "path,start,end\nx/talk.mp4,0,5\nx/talk.mp4,5,9\ny/talk.mp4,5,9\n")
+    assert [(video.name, video.identity) for video in find_inputs([manifest])] == [
+        ("x_talk@0.0-5.0", "x_talk"), ("x_talk@5.0-9.0", "x_talk"), ("y_talk@5.0-9.0", "y_talk")]
+
+
+def test_of_a_listed_file_only_the_listed_parts_count(tmp_path):
+    touch(tmp_path, "set/a.mp4", "set/b.mp4", "set/list.csv", "set/number.jsonl")
+    manifest = write_manifest(tmp_path / "list.csv", "path,end,identity\nset/a.mp4,5,anna\n")
+    found = find_inputs([tmp_path / "set", manifest])
+    assert [(video.name, video.identity) for video in found] == [
+        ("a@start-5.0", "anna"), ("b", "b"), ("list.csv", "list.csv"), ("number.jsonl", "number.jsonl")]
+    # The manifest inside the folder is a file like others: only one that is named itself is read.
+    with pytest.raises(InputError, match="expected rows"):
+        find_inputs([tmp_path / "set/list.csv"])
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("path,begin,person\na.mp4,1,2\n", "line 1: expected the columns path and, if known, start, end, identity, "
+                                       "labels, each once; found unknown: begin, person"),
+    ("start,end\n1,2\n", "line 1: .*found start, end"),
+    ("path,path\na,b\n", "line 1: .*each once; found path, path"),
+    ("path\n", "expected rows with path, start, end, identity, labels, found none"),
+    ("", "expected rows"),
+    ("path,start\na.mp4,1\n,2\n", "line 3: expected a path, found ''"),
+    ("path,start\na.mp4,soon\n", "line 2: start: expected seconds from 0 on, such as 12.5, found 'soon'"),
+    ("path,end\na.mp4,-1\n", "line 2: end: expected seconds"),
+    ("path,end\na.mp4,nan\n", "line 2: end: expected seconds"),
+    ("path,end\na.mp4,inf\n", "line 2: end: expected seconds"),
+    ("path,end\na.mp4,0\n", "line 2: expected an end after the start, found 0 s to 0 s"),
+    ("path,start,end\na.mp4,3,2\n", "line 2: expected an end after the start, found 3 s to 2 s"),
+    ("path,labels\na.mp4,glasses moustache\n", "line 2: labels: expected some of hair, glasses, beard, hat, or none, "
+                                               "found 'glasses moustache'"),
+    ("path,labels\na.mp4,none hat\n", "line 2: labels"),
+    ("path,end\na.mp4,1,2\n", "line 2: expected 2 cells at most, found 3"),
+    ('path,end\n"a.mp4,1\n', "line 2: expected a row"),
+    ("path,start\na.mp4,1\nb.mp4,1\n./a.mp4,1.0\n", "line 4: .*a.mp4 is listed with the same range in .*, line 2"),
+])
+def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
+    manifest = write_manifest(tmp_path / "list.csv", text)
+    with pytest.raises(InputError, match=words) as error:
+        find_inputs([manifest])
+    assert str(error.value).startswith(str(manifest))
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("{path: 1}", "expected a row, found none"),
+    ('["a.mp4"]', r'expected an object, found \["a.mp4"\]'),
+    ('{"file": "a.mp4"}', ".*found unknown: file"),
+    ('{"path": 3}', "expected a path, found 3"),
+    ('{"path": "a\\u0000"}', "expected a path"),
+    ('{"path": "a.mp4", "start": true}', "start: expected seconds"),
+    ('{"path": "a.mp4", "end": NaN}', "end: expected seconds"),
+    (f'{{"path": "a.mp4", "end": 1{"0" * 400}}}', "end: expected seconds"),
+    ('{"path": "a.mp4", "end": [1]}', "end: expected seconds"),
+    ('{"path": "a.mp4", "identity": ["anna"]}', "identity: expected a word or number"),
+    ('{"path": "a.mp4", "labels": {"hat": 1}}', "labels: expected some of"),
+    ('{"path": "a.mp4", "labels": ["hat", ["hair"]]}', "labels: expected some of"),
+])
+def test_bad_jsonl_is_named_with_its_line(tmp_path, line, words):
+    manifest = write_manifest(tmp_path / "list.jsonl", f'{{"path": "ok.mp4"}}\n\n{line}\n')
+    with pytest.raises(InputError, match=f"line 3: {words}"):
+        find_inputs([manifest])
+
+
+def test_a_manifest_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_bytes("path\nmüde.mp4\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"list\.csv: expected a manifest in UTF-8"):
+        find_inputs([tmp_path / "list.csv"])
+
+
+# --- frames --------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """50 frames, 2 seconds."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    write_video(path, tones(50), PICTURES_FPS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The same as pictures, whose numbers have no leading zeros; their format loses nothing."""
+    path = tmp_path_factory.mktemp("folder")
+    for index, image in enumerate(tones(50)):
+        write_image(path / f"frame_{index}.png", image)
+    touch(path, "notes.txt", ".hidden.png")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["film", "folder"])
+@pytest.mark.parametrize(("start", "end", "most", "expected"), [
+    (None, None, None, range(50)), (None, None, 7, range(7)), (0.4, 0.8, None, range(10, 20)),
+    (0.4, 0.8, 3, range(10, 13)), (1.8, None, None, range(45, 50)), (1.8, 99.0, None, range(45, 50)),
+    (None, 0.2, None, range(5)), (0.0, 0.2, None, range(5)), (0.41, 0.45, None, range(11, 12))])
+def test_films_and_folders_read_alike(kind, start, end, most, expected, request):
+    frames = open_frames(whole(request.getfixturevalue(kind), start, end), most)
+    first, second = list(frames), list(frames)
+    assert indices(first) == list(expected)
+    assert first[0].shape == (16, 24, 3) and first[0].dtype == np.uint8
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert frames.fps == pytest.approx(25.0)
+    assert frames.count == len(expected)
+
+
+@pytest.mark.parametrize("kind", ["film", "folder"])
+@pytest.mark.parametrize(("start", "end"), [(2.0, None), (7.5, 9.0), (0.41, 0.43)])
+def test_an_empty_range_is_refused_with_the_length(kind, start, end, request):
+    path = request.getfixturevalue(kind)
+    with pytest.raises(InputError, match=rf"{path.name}: expected a \w+ from {start:g} s .* last\w* 2\.00 s"):
+        list(open_frames(whole(path, start, end)))
+
+
+@pytest.mark.parametrize(("name", "codec", "options"), [
+    ("a.mp4", "libx264", {"g": "12", "bf": "3"}),
+    ("open.mp4", "libx264", {"x264-params": "open-gop=1:keyint=12:bframes=8:b-adapt=0"}),
+    ("a.mkv", "libx264", {"g": "12"}), ("a.avi", "mpeg4", {"g": "12"}), ("a.gif", "gif", {}),
+    ("a.ts", "libx264", {"g": "100"})])  # no index, and key frames four seconds apart
+def test_a_part_is_what_the_whole_holds_there(tmp_path, name, codec, options):
+    images = (np.random.default_rng(0).integers(0, 200, (200, 8, 8, 3)) + np.arange(200)[:, None, None, None] // 4)
+    with av.open(str(tmp_path / name), "w") as output:
+        stream = output.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 48, "rgb8" if codec == "gif" else "yuv420p"
+        for image in images.astype(np.uint8).repeat(6, 1).repeat(6, 2):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    frames = list(iterate_video(tmp_path / name))
+    assert len(frames) == 200
+    for first, last in ((10, 25), (50, 61), (83, 200), (187, 188)):
+        part = list(iterate_video(tmp_path / name, start=(first - 0.5) / 25, end=(last - 0.5) / 25))
+        assert len(part) == last - first
+        assert all(np.array_equal(a, b) for a, b in zip(part, frames[first:last], strict=True))
+    with pytest.raises(InputError, match=rf"{name}: expected a frame from 60 s to the end, .* lasts 8\.00 s"):
+        next(iterate_video(tmp_path / name, start=60.0))
+
+
+def test_the_undamaged_part_of_a_file_can_be_used(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w", options={"movflags": "faststart"}) as output:
+        stream = output.add_stream("libx264", rate=25, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in np.random.default_rng(0).integers(0, 255, (60, 48, 64, 3), np.uint8):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[:int(len(data) * 0.6)])
+    assert len(list(open_frames(whole(tmp_path / "cut.mp4", None, 0.4)))) == 10
+    for end in (None, 2.4):
+        with pytest.raises(InputError, match="cut off|damaged"):
+            list(open_frames(whole(tmp_path / "cut.mp4", None, end)))
+
+
+def test_bad_picture_sequences_are_named(tmp_path, folder):
+    for index, image in enumerate(tones(9)):
+        write_image(tmp_path / f"{index}.png", image)
+    write_image(tmp_path / "5.png", tones(1, 24, 16)[0])
+    with pytest.raises(InputError, match=r"/5\.png: expected 24 x 16 pixels .* found 16 x 24"):
+        list(open_frames(whole(tmp_path)))
+    (tmp_path / "5.png").write_bytes((folder / "frame_5.png").read_bytes()[:-20])
+    frames = iter(open_frames(whole(tmp_path)))
+    assert indices(next(frames) for _ in range(5)) == list(range(5))
+    with pytest.raises(InputError, match=r"/5\.png: the picture is cut off"):
+        next(frames)
+
+
+def test_whatever_is_no_video_is_refused_on_opening(tmp_path, folder):
+    touch(tmp_path, "notes/a.txt", "empty.mp4")
+    for path, words in {tmp_path / "none.mp4": "no such file", tmp_path / "notes": "a folder without pictures",
+                        tmp_path / "empty.mp4": "empty file", folder / "frame_0.png": "still picture",
+                        tmp_path / ("x" * 300): "File name too long"}.items():
+        with pytest.raises(InputError, match=words) as error:
+            open_frames(whole(path))
+        assert str(path) in str(error.value)
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        open_frames(whole(folder), 0)
+
+
+def test_each_camera_of_nersemble_version_1_has_its_frames(tmp_path):
+    for camera, offset in ((11, 0), (22, 20)):
+        for index, image in enumerate(tones(40)[offset:offset + 12]):
+            write_image(tmp_path / f"017/sequences/HAIR/timesteps/frame_{index:05d}/images/cam_{camera}.png", image)
+            write_image(tmp_path / f"018/HAIR/images/cam_{camera}_{index:06d}.png", image)
+    read = {video.name: indices(open_frames(video)) for video in find_inputs([tmp_path])}
+    assert read == {f"{person}_HAIR_{camera}": list(range(offset, offset + 12))
+                    for person in ("017", "018") for camera, offset in ((11, 0), (22, 20))}
