@@ -106,6 +106,33 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
     click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
 
 
+@main.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--json", "json_path", default=None, metavar="FILE", help="Write the reports there, with all measures.")
+@click.pass_context
+def check(ctx, files, json_path):
+    """Say what is wrong with photos and videos.
+
+    Looks at source photos, attribute photos and driving videos before `durian animate` does: faces too
+    small, blurred, turned away or hidden, cuts, a first frame that is not calm, ... and what to do. The exit
+    status is 1 if a file has an error, 0 if there are warnings at most.
+
+    \b
+    durian check me.png friend.png talk.mp4
+    """
+    from durian_jax.files import writable_file, write_json
+    from durian_jax.prepare.check import check_files, describe
+
+    if json_path:
+        writable_file(json_path, (".json",))
+    reports = check_files(files)
+    for report in reports:
+        click.echo(describe(report))
+    if json_path:
+        write_json(json_path, {"files": [report.as_dict() for report in reports]})
+    ctx.exit(0 if all(report.ok for report in reports) else 1)
+
+
 @main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

@@ -133,6 +133,9 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
                     continue
                 if end is not None and time >= end:
                     break
+                if frame.is_corrupt:
+                    raise InputError(f"{path}: damaged at frame {count}; copy the file again from its source, or cut "
+                                     "the good part out, e.g. with ffmpeg")
                 image = _upright(frame)
                 shape = shape or image.shape
                 if image.shape != shape:
@@ -283,6 +286,8 @@ def _open_video(path: Path) -> Iterator[av.container.InputContainer]:
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             raise InputError(f"{path}: expected a video, found a still picture")
         container.streams.video[0].thread_type = "AUTO"
+        # Else the decoder conceals damage and says nothing.
+        container.streams.video[0].codec_context.options = {"err_detect": "explode+bitstream+buffer+crccheck"}
         yield container
 
 

@@ -164,10 +164,7 @@ def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
 
 
 def shot_cuts(thumbnails: np.ndarray, centres: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Frames that begin a new shot.
-
-    A cut changes most of the picture at once, much more than the frames around it do, or makes the face
-    jump.
+    """Frames that begin a new shot, as `scene_cuts` sees it or because the one face that is followed jumps.
 
     Args:
         thumbnails: (T, h, w, C) uint8 small copies of the frames.
@@ -177,11 +174,7 @@ def shot_cuts(thumbnails: np.ndarray, centres: np.ndarray, heights: np.ndarray) 
     Returns:
         (T,) bool; frame 0 is never a cut.
     """
-    cuts = np.zeros(len(thumbnails), bool)
-    if len(thumbnails) < 2:
-        return cuts
-    change = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-    cuts[1:] = change > np.maximum(20.0, 6 * np.median(change))
+    cuts = scene_cuts(thumbnails)
     with np.errstate(invalid="ignore"):
         jump = np.linalg.norm(np.diff(centres, axis=0), axis=1) > 0.5 * heights[1:]
         growth = np.abs(np.diff(np.log(heights))) > 0.35

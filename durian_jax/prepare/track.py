@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from durian_jax.prepare.client import Annotator
-from durian_jax.prepare.crop import face_centre, face_height, scene_cuts
+from durian_jax.prepare.crop import face_centre, face_height, runs, scene_cuts
 
 # Below this many pixels between chin and hairline a mesh is guesswork.
 MIN_FACE_HEIGHT = 48
@@ -71,12 +71,10 @@ class Faces:
 
     def faceless(self) -> list[tuple[int, int]]:
         """Stretches (first, last + 1) of frames in which no face was found."""
-        seen = np.zeros(len(self) + 2, bool)
-        seen[[0, -1]] = True
+        seen = np.zeros(len(self), bool)
         for run in self.runs:
-            seen[run.first + 1:run.last + 1] = True
-        edges = np.flatnonzero(np.diff(seen))
-        return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+            seen[run.first:run.last] = True
+        return runs(~seen, np.zeros(len(self), bool))
 
 
 def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator, several: bool = False) -> Faces:
