@@ -267,6 +267,42 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
 
 @main.command()
 @click.argument("dataset", metavar="DATASET")
+@click.option("--generator", default="own", show_default=True, metavar="NAME",
+              help="own: the checkpoint puts other people's attributes on the faces. diffusers:FOLDER or "
+              "diffusers:OWNER/NAME: a Stable Diffusion XL draws people from prompts.")
+@click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER", help="For own.")
+@click.option("--controlnet", default=None, metavar="FOLDER|OWNER/NAME",
+              help="For diffusers; must follow keypoints as durian draws them.")
+@click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
+              help="For diffusers, finds the attribute: heuristic, or segformer:FOLDER.")
+@click.option("--frames", type=click.IntRange(1), default=2, show_default=True,
+              help="Of each clip, spread over its head poses.")
+@click.option("--kinds", default="hair,glasses,beard,hat", show_default=True, metavar="KIND,...",
+              help="Generated where a clip shows them.")
+@click.option("--steps", type=click.IntRange(1), default=None, help="Of the sampler.  [default: own 1, diffusers 30]")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+              help="Of donors, prompts and noise.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Pictures generated at once.")
+@click.option("--overwrite", is_flag=True, help="Replace the regions that clips have.")
+def expand(dataset, kinds, **options):
+    """Add generated regions to a dataset.
+
+    Mask expansion: where hair, glasses, a beard or a hat of another shape would lie on each person, at the same
+    keypoints. Training blanks these regions too, and so learns to put long hair on short. The same command
+    again continues a killed run.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.expand import expand as expand_dataset
+
+    done = expand_dataset(dataset, kinds=[kind.strip() for kind in kinds.split(",")], **options)
+    click.echo(f"{dataset}: {done['clips']} clips with generated regions (" + ", ".join(
+        f"{kind} {count}" for kind, count in done["regions"].items()) + f"), {sum(done['left_out'].values())} left out")
+
+
+@main.command()
+@click.argument("dataset", metavar="DATASET")
 @click.option("--out", default=None, metavar="FILE",
               help="The page, ending in .html; with --batches, the picture.  [default: DATASET/sheet.html]")
 @click.option("--limit", type=click.IntRange(1), default=None, metavar="N",

@@ -1,25 +1,22 @@
-"""From ordinary files to annotated clips: crop and smoothing in numbers, then real portraits end to end."""
+"""From ordinary files to annotated clips: crop, runs and masks in numbers, then real portraits."""
 
-import json
 import os
-import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from durian_jax.data.records import RecordedClips
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.regions import landing_region
-from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, MEDIAPIPE_INDICES, K
-from durian_jax.prepare import annotate, crop
+from durian_jax.faces.clip import Clip, attribute_bit, layer_bit
+from durian_jax.faces.regions import expression_regions, landing_region
+from durian_jax.faces.pose import head_pose
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, MEDIAPIPE_INDICES
+from durian_jax.prepare import annotate, crop, track
 from durian_jax.prepare.attributes import attribute_masks
 from durian_jax.prepare.client import Annotator
+from durian_jax.prepare.clips import agreed_masks, split_run
 from durian_jax.prepare.environment import find_annotator
-from durian_jax.prepare.pipeline import _agreed_masks, find_files, prepare, split_run
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_image, read_video, write_image, write_video
 
@@ -117,7 +114,7 @@ def test_runs_and_segments():
         assert parts[0][0] == 0 and parts[-1][1] == last
         assert all(a[1] == b[0] for a, b in zip(parts[:-1], parts[1:], strict=True))
         assert all(8 <= -(-(b - a) // 2) <= 48 for a, b in parts)
-    assert annotate.describe_ranges([(0, 4), (7, 8)]) == "0-3, 7"
+    assert track.describe_ranges([(0, 4), (7, 8)]) == "0-3, 7"
 
 
 def test_shot_cut_is_found_and_motion_is_not():
@@ -186,13 +183,106 @@ def test_masks_of_a_drawn_head(people):
     assert (found & hair).sum() / (found | hair).sum() > 0.8
 
 
-def test_one_file_has_one_set_of_attributes(people):
+def test_one_person_has_one_set_of_attributes(people):
     clip = people["glasses"]
-    bare = replace(clip, masks=np.full_like(clip.masks, attribute_bit("hair") | attribute_bit("hat")))
-    agreed = replace(bare, masks=_agreed_masks(bare, ["hair", "glasses"]))
+    both = attribute_bit("hair") | attribute_bit("hat") | layer_bit("person")
+    masks = np.full_like(clip.masks, both)
+    agreed = agreed_masks(masks, clip.keypoints, ["hair", "glasses"])
     glasses = landing_region("glasses", clip.keypoints[0], 128, 128)
-    assert np.array_equal(agreed.mask("glasses")[0], glasses)
-    assert np.array_equal(agreed.mask("hair")[0], ~glasses) and not agreed.mask("hat").any()
+    assert np.array_equal((agreed[0] & attribute_bit("glasses")) > 0, glasses)
+    assert np.array_equal((agreed[0] & attribute_bit("hair")) > 0, ~glasses)
+    assert not (agreed & attribute_bit("hat")).any() and (agreed & layer_bit("person")).all()
+    supplied = agreed_masks(masks, clip.keypoints, ["glasses"], supplied=("glasses", "hat"))
+    assert (supplied & attribute_bit("hat")).all() and not (supplied & attribute_bit("glasses")).any()
+
+
+def test_expression_regions_hold_their_features(people):
+    for clip in people.values():
+        points = clip.keypoints[0]
+        field = expression_regions(points, 128, 128)
+        pixel = np.clip((points[:, :2] * 128).astype(int), 0, 127)
+        at = field[pixel[:, 1], pixel[:, 0]]
+        for region, groups in (("eyes", ("right_eye", "left_iris", "left_brow")), ("nose", ("nose_bridge",)),
+                               ("mouth", ("outer_lips", "inner_lips"))):
+            bit = layer_bit(region)
+            assert all((at[GROUPS[group]] & bit).all() for group in groups), region
+            assert 0.002 < ((field & bit) > 0).mean() < 0.12
+        assert not (at[GROUPS["contour"]] & layer_bit("nose")).any() and not (field & 0b11111).any()
+
+
+# --- head pose ----------------------------------------------------------------------------------------
+
+def test_head_pose_follows_the_drawn_head():
+    """Exactly known angles: the procedural world turns its heads by them."""
+    motion = sample_motion("train", 5, 24, 6.0)
+    clip = render(sample_person("train", 5), motion, 64)
+    for column, angle in enumerate((motion.yaw, motion.pitch)):
+        found = head_pose(clip.keypoints)[:, column]
+        assert np.corrcoef(found, angle)[0, 1] > 0.97
+        assert np.abs(found - angle - np.median(found - angle)).mean() < 4
+    upright = [np.abs(motion.yaw) + np.abs(motion.pitch) < 15]
+    assert np.corrcoef(head_pose(clip.keypoints)[:, 2][tuple(upright)], motion.roll[tuple(upright)])[0, 1] > 0.9
+
+
+# --- runs of faces ------------------------------------------------------------------------------------
+
+class FakeAnnotator:
+    """Gives the meshes of a list, frame after frame."""
+
+    def __init__(self, frames):
+        self._frames = iter(frames)
+
+    def reset(self):
+        pass
+
+    def meshes(self, image):
+        return next(self._frames)
+
+    def mesh(self, image, tracked):
+        return max(next(self._frames), key=crop.face_height, default=None)
+
+
+def faces_of(frames, several=True, cut=None):
+    """Faces of meshes frame by frame, over grey pictures that change at `cut`."""
+    pictures = [np.full((480, 640, 3), 200 if cut is not None and t >= cut else 50, np.uint8)
+                for t in range(len(frames))]
+    return track.find_faces(pictures, 25.0, FakeAnnotator(frames), several)
+
+
+def test_two_faces_make_two_runs_whatever_their_order():
+    left, right = face_mesh((150, 240), 120, 30), face_mesh((450, 240), 160, 30)
+    left[:, :, 0] += np.arange(30)[:, None] * 3
+    faces = faces_of([[a, b] if t % 2 else [b, a] for t, (a, b) in enumerate(zip(left, right, strict=True))])
+    assert len(faces.runs) == 2 and {run.person for run in faces.runs} == {0, 1} and faces.faceless() == []
+    for run in faces.runs:
+        np.testing.assert_array_equal(run.points, left if crop.face_height(run.points)[0] < 140 else right)
+    largest, = track.choose_faces(faces.runs, "largest")
+    np.testing.assert_array_equal(largest.points, right)
+    leftmost, = track.choose_faces(faces.runs, "left")
+    np.testing.assert_array_equal(leftmost.points, left)
+    assert track.choose_faces(faces.runs, "all") == faces.runs
+
+
+def test_runs_end_at_cuts_and_where_the_face_is_lost():
+    mesh = face_mesh(frames=40)
+    faces = faces_of([[] if 10 <= t < 13 else [m] for t, m in enumerate(mesh)], cut=25)
+    assert [(run.first, run.last) for run in faces.runs] == [(0, 10), (13, 25), (25, 40)]
+    assert faces.faceless() == [(10, 13)] and np.flatnonzero(faces.cuts).tolist() == [25]
+    assert {run.person for run in faces.runs} == {0}, "never two at once: one person"
+    small = face_mesh(height=track.MIN_FACE_HEIGHT - 2, frames=3)
+    assert not faces_of([[m] for m in small]).runs
+    jump = np.concatenate([mesh[:5], mesh[:5] + np.float32([120, 0, 0])])
+    assert [run.first for run in faces_of([[m] for m in jump], several=False).runs] == [0, 5]
+
+
+def test_a_face_that_comes_back_is_the_same_person():
+    left, right = face_mesh((150, 240), 120, 30), face_mesh((450, 240), 160, 30)
+    frames = [[b] if 10 <= t < 15 else [a, b] for t, (a, b) in enumerate(zip(left, right, strict=True))]
+    runs = faces_of(frames).runs
+    assert len(runs) == 3 and len({run.person for run in runs}) == 2
+    assert runs[0].person != runs[1].person and runs[2].person in (runs[0].person, runs[1].person)
+    back = next(run for run in runs if run.first == 15)
+    assert back.person == next(run.person for run in runs if run.last == 10)
 
 
 # --- the annotator's environment ----------------------------------------------------------------------
@@ -212,24 +302,6 @@ def test_annotator_without_mediapipe_says_so(monkeypatch):
     monkeypatch.setenv("DURIAN_ANNOTATOR_PYTHON", sys.executable)
     with pytest.raises(InputError, match="No module named 'mediapipe'"):
         Annotator()
-
-
-def test_inputs_are_checked_first(tmp_path):
-    with pytest.raises(InputError, match="expected video files, found nothing"):
-        find_files([tmp_path / "none.mp4"])
-    with pytest.raises(InputError, match="an empty folder"):
-        find_files([tmp_path])
-    (tmp_path / "a").mkdir()
-    for name in ("a/x.mp4", "y.mp4", ".hidden"):
-        (tmp_path / name).touch()
-    names = [file.name for file in find_files([tmp_path, tmp_path / "y.mp4", str(tmp_path / "*" / "*.mp4")])]
-    assert names == ["x.mp4", "y.mp4"]
-
-
-def test_inputs_inside_the_output_are_refused(tmp_path):
-    (tmp_path / "x.mp4").write_text("a video")
-    with pytest.raises(InputError, match="every input lies in the output folder"):
-        prepare([tmp_path], tmp_path)
 
 
 # --- real portraits -----------------------------------------------------------------------------------
@@ -286,45 +358,3 @@ def test_lost_faces_are_named(portraits, annotator, tmp_path):
     write_video(tmp_path / "only.mp4", frames[275:], fps)
     with pytest.raises(InputError, match="no face found in any of the"):
         annotate.annotate_video(tmp_path / "only.mp4", annotator=annotator)
-
-
-def test_prepare_end_to_end(portraits, annotator, tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for name in ("retalk_3", "lp_d0"):
-        shutil.copy(portraits / "clips" / f"{name}.mp4", folder)
-    data = (portraits / "clips" / "retalk_1.mp4").read_bytes()
-    (folder / "cut.mp4").write_bytes(data[:len(data) // 2])
-    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(50_000))
-    shutil.copy(portraits / "images" / "lp_s42.jpg", folder / "photo.mp4")
-    (folder / "words.mp4").write_text("not a video")
-    shutil.copy(portraits / "clips" / "lp_d20.mp4", folder / "renamed.dat")
-
-    report = prepare([folder], tmp_path / "out", size=64, fps=8, max_frames=60)
-
-    assert report["accepted"] == 3 and report["rejected"] == 4
-    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
-    lines = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
-    reasons = {Path(line["file"]).name: line["reason"] for line in lines}
-    assert set(reasons) == {"cut.mp4", "noise.mp4", "photo.mp4", "words.mp4"}
-    assert "still picture" in reasons["photo.mp4"] and "not a readable video" in reasons["words.mp4"]
-    assert any(word in reasons["cut.mp4"] for word in ("cut off", "damaged", "not a readable video"))
-
-    clips = RecordedClips(tmp_path / "out")
-    assert len(clips) == report["clips"]
-    assert sum(len(clip) for clip in clips) == report["frames"]
-    assert {clip.identity for clip in clips} == {"retalk_3", "lp_d0", "renamed"}
-    for clip in clips:
-        assert clip.frames.shape[1:] == (64, 64, 3) and clip.keypoints.shape[1:] == (K, 3)
-        assert clip.mask("hair").mean() > 0.02
-        height = np.ptp(clip.keypoints[:, GROUPS["contour"], 1], axis=1)
-        assert (height > 0.38).all() and (height < 0.62).all()
-        # Whole-frame jumps would show as jumps of the rigid nose bridge.
-        assert np.abs(np.diff(clip.keypoints[:, GROUPS["nose_bridge"], :2], axis=0)).max() < 0.1
-
-
-def test_nothing_usable_is_an_error_with_reports(annotator, tmp_path):
-    (tmp_path / "a.mp4").write_text("not a video")
-    with pytest.raises(InputError, match="none of the 1 files could be used"):
-        prepare([tmp_path / "a.mp4"], tmp_path / "out")
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["rejected"] == 1

@@ -209,7 +209,7 @@ def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 # Thresholds set by hand on some 40 clips and photos: thick and thin rims are found, rimless glasses in
 # motion are missed, frowns and stubble pass for nothing.
-_BRIDGE_LINE, _DARK_MOUSTACHE, _DARK_CHIN = 4.7, 0.45, 0.5
+_BRIDGE_LINE, _DARK_MOUSTACHE, _DARK_CHIN = 4.4, 0.45, 0.5
 
 # The patch in which a bridge is looked for: this many pixels between the eyes' centres.
 _EYE_DISTANCE = 80
