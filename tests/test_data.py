@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from face_fixtures import clip
 
+from durian_jax import synthetic
 from durian_jax.data import (
     ClipList,
     DataConfig,
@@ -148,6 +149,25 @@ def test_other_encodings(tmp_path, clips, encoding):
     np.testing.assert_array_equal(back.masks, clips[0].masks)
 
 
+def test_donors_are_frames_of_different_poses_kept_beside_the_records(tmp_path):
+    motion = synthetic.sample_motion("train", 3, 24, 6.0)
+    drawn = [synthetic.render(synthetic.sample_person("train", i), motion, 128) for i in (3, 4)]
+    records.write_clips(tmp_path, drawn)
+    source = pickle.loads(pickle.dumps(RecordedClips(tmp_path)))
+    for index, own in enumerate(drawn):
+        frames = source.donor_frames(index)
+        poses = source.outline(index).poses[:, :2]
+        assert len(set(frames.tolist())) == record.DONORS
+        apart = np.linalg.norm(poses[frames][:, None] - poses[frames], axis=-1)[np.triu_indices(record.DONORS, 1)]
+        everywhere = np.linalg.norm(poses[:, None] - poses, axis=-1)[np.triu_indices(24, 1)]
+        assert apart.min() > np.median(everywhere) / 2
+        for number, frame in enumerate(frames):
+            mask, keypoints = source.donor(index, number)
+            np.testing.assert_array_equal(keypoints, own.keypoints[frame])
+            share = cv2.resize((own.masks[frame] & 1).astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)
+            assert (((mask & 1) > 0) == (share > 0.5)).mean() > 0.95
+
+
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path, clips):
     with pytest.raises(InputError, match="dataset.json"):
         RecordedClips(tmp_path)
@@ -270,6 +290,7 @@ def test_the_donor_is_the_one_with_the_most_similar_pose(clips):
     config = dataclasses.replace(CONFIG, closest_probability=1.0, donor_candidates=16, donor_tries=64)
     for index in range(5):
         donor, frame = pairs._donor(source, index, "hair", poses[index], np.random.default_rng(0), config)
+        donor = source[donor]
         away = np.linalg.norm(poses[:, :2] - poses[index, :2], axis=1)
         best = np.argsort(away)[1]
         assert donor.identity == people[best].identity and frame == 0

@@ -117,14 +117,11 @@ def test_the_crop_shows_the_video(prepared, videos):
     clips = RecordedClips(prepared[0])
     clip = clips[[clips.outline(i).name for i in range(10)].index("person1#0")]
     frames, _ = read_video(videos / "person1.mp4")
-    found = cv2.matchTemplate(cv2.resize(frames[0], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
-                              cv2.resize(clip.frames[0][20:60, 20:60], None, fx=1, fy=1), cv2.TM_CCOEFF_NORMED)
-    scales = [found.max()]
-    for side in range(24, 90, 3):
-        patch = cv2.resize(clip.frames[0][20:60, 20:60], (side, side))
-        scales.append(cv2.matchTemplate(cv2.resize(frames[0], (128, 128), interpolation=cv2.INTER_AREA), patch,
-                                        cv2.TM_CCOEFF_NORMED).max())
-    assert max(scales) > 0.95
+    picture = cv2.resize(frames[0], (128, 128), interpolation=cv2.INTER_AREA)
+    patch = clip.frames[0][20:60, 20:60]
+    scores = [cv2.matchTemplate(picture, cv2.resize(patch, (side, side)), cv2.TM_CCOEFF_NORMED).max()
+              for side in range(24, 96, 2)]
+    assert max(scores) > 0.9 and np.median(scores) < 0.8
 
 
 def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit, layer_bit
-from durian_jax.faces.regions import expression_regions, landing_region
 from durian_jax.faces.pose import head_pose
+from durian_jax.faces.regions import expression_regions, landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, MEDIAPIPE_INDICES
 from durian_jax.prepare import annotate, crop, track
 from durian_jax.prepare.attributes import attribute_masks
@@ -122,10 +122,13 @@ def test_shot_cut_is_found_and_motion_is_not():
     # The camera pans through both shots; the second is the first turned by a quarter.
     thumbnails = np.stack([np.roll(wave if t < 12 else wave.transpose(1, 0, 2), t, 1) for t in range(24)])
     still = np.zeros((24, 2)), np.full(24, 100.0)
-    assert np.flatnonzero(crop.shot_cuts(thumbnails.astype(np.uint8), *still)).tolist() == [12]
+    assert np.flatnonzero(crop.shot_cuts(thumbnails.astype(np.uint8), 25, *still)).tolist() == [12]
     jump = np.where(np.arange(24) < 7, 0.0, 80.0)[:, None].repeat(2, 1)
     same = np.zeros((24, 32, 32, 3), np.uint8)
-    assert np.flatnonzero(crop.shot_cuts(same, jump, still[1])).tolist() == [7]
+    flash = thumbnails[:10].astype(np.uint8).copy()
+    flash[5] = 255
+    assert not crop.scene_cuts(flash, 25).any()
+    assert np.flatnonzero(crop.shot_cuts(same, 25, jump, still[1])).tolist() == [7]
 
 
 # --- regions ------------------------------------------------------------------------------------------
@@ -218,7 +221,7 @@ def test_head_pose_follows_the_drawn_head():
     clip = render(sample_person("train", 5), motion, 64)
     for column, angle in enumerate((motion.yaw, motion.pitch)):
         found = head_pose(clip.keypoints)[:, column]
-        assert np.corrcoef(found, angle)[0, 1] > 0.97
+        assert np.corrcoef(found, angle)[0, 1] > 0.95
         assert np.abs(found - angle - np.median(found - angle)).mean() < 4
     upright = [np.abs(motion.yaw) + np.abs(motion.pitch) < 15]
     assert np.corrcoef(head_pose(clip.keypoints)[:, 2][tuple(upright)], motion.roll[tuple(upright)])[0, 1] > 0.9

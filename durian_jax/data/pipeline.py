@@ -1,5 +1,7 @@
 """Clips to batches with Grain: shuffled, repeated, sampled, sharded over hosts, resumable."""
 
+import ctypes
+import platform
 import threading
 
 import cv2
@@ -14,6 +16,23 @@ from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 
 
+def tune_process() -> None:
+    """Settings of this process for making batches: one thread an operation, and memory that is kept.
+
+    Pictures are small: work is parallel over samples, not inside one warp. And glibc gives the memory of every
+    picture back to the system at once, only to ask for it again: half the time of a sample would be page faults.
+    """
+    cv2.setNumThreads(1)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+
+
+# Numbers of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
 class PairSampler:
     """Clip index and random numbers to a sample; replaces undecodable records and counts them.
 
@@ -22,6 +41,7 @@ class PairSampler:
     """
 
     def __init__(self, source: ClipSource, config: DataConfig):
+        tune_process()  # here, because worker processes come by here too
         self._source, self._config = source, config
         self.failures = 0  # of this process
         self._lock = threading.Lock()
@@ -74,7 +94,6 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
     if batch_size < 1 or (num_epochs is not None and len(source) * num_epochs < batch_size * shard_count):
         raise InputError(f"loader: expected at least one batch, found {batch_size} x {shard_count} "
                          f"hosts for {len(source)} clips and {num_epochs} epochs; lower batch_size")
-    cv2.setNumThreads(1)  # pictures are small: parallel over samples, not inside one warp
     # The transform comes before the slice, so that its random numbers belong to the global position.
     samples = (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
                .random_map(PairSampler(source, config)))

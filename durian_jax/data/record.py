@@ -25,7 +25,7 @@ ENCODINGS = {
     "png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 4]),
     "webp-lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
     "webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 95]),
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
+    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
 }
 
 # What is measured of every prepared clip (see `prepare.quality`); NaN where it was not.
@@ -55,6 +55,25 @@ class Provenance:
     quality: Mapping[str, float] = field(default_factory=dict)
 
 
+# Of each clip, the masks of so many frames, at this size, are kept beside the records for other clips' sake.
+DONORS, DONOR_SIZE = 4, 64
+
+
+@dataclass(frozen=True)
+class Donors:
+    """Frames of a clip in poses as different as it has, for expanding the regions of other people.
+
+    Attributes:
+        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats its last.
+        masks: (DONORS, DONOR_SIZE, DONOR_SIZE) uint8 bit fields of the whole stored pictures.
+        keypoints: (DONORS, K, 3) float32.
+    """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    keypoints: np.ndarray
+
+
 @dataclass(frozen=True)
 class Outline:
     """What is known of a clip without opening it.
@@ -65,6 +84,7 @@ class Outline:
         identity: name of the person.
         name: of the clip, unique in its dataset.
         quality: (qualities,) float32, in the order of `QUALITIES`; NaN where not measured.
+        donors: of a record that is being written; None elsewhere, where they are fetched one by one.
     """
 
     areas: np.ndarray
@@ -72,6 +92,7 @@ class Outline:
     identity: str
     name: str = ""
     quality: np.ndarray = field(default_factory=lambda: np.full(len(QUALITIES), np.nan, np.float32))
+    donors: Donors | None = None
 
     def __len__(self) -> int:
         return len(self.areas)
@@ -84,11 +105,23 @@ def outline(clip: Clip) -> Outline:
 
 
 def encoded_outline(clip: "EncodedClip") -> Outline:
-    """The outline of a record; decodes its masks only."""
+    """The outline of a record, with its donors; decodes its masks only."""
     areas = np.stack([_areas(clip.mask(i), clip.margin) for i in range(len(clip))])
     provenance = clip.provenance
     quality = np.array([provenance.quality[key] for key in QUALITIES], np.float32)
-    return Outline(areas, clip.pose, clip.identity, provenance.name, quality)
+    return Outline(areas, clip.pose, clip.identity, provenance.name, quality, donors(clip))
+
+
+def donors(clip: "EncodedClip") -> Donors:
+    """The donors of a record: farthest-point sampling of its head poses, from the most frontal one on."""
+    poses = clip.pose[:, :2]
+    chosen = [int((poses ** 2).sum(-1).argmin())]
+    while len(chosen) < DONORS:
+        away = ((poses[:, None] - poses[chosen]) ** 2).sum(-1).min(1)
+        chosen.append(int(away.argmax()))
+    masks = np.stack([cv2.resize(clip.mask(i), (DONOR_SIZE, DONOR_SIZE), interpolation=cv2.INTER_NEAREST_EXACT)
+                      for i in chosen])
+    return Donors(np.array(chosen, np.int32), masks, clip.keypoints[chosen])
 
 
 def _areas(mask: np.ndarray, margin: int) -> np.ndarray:
@@ -274,7 +307,7 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
                generated: Mapping[int, np.ndarray]) -> bytes:
     mesh = np.zeros((0, MESH_POINTS, 3), np.float32) if mesh is None else mesh
     height, width, margin = map(int, size)
-    return features().serialize_example({
+    example = features().serialize_example({
         "name": provenance.name, "identity": identity, "video": provenance.video,
         "first_frame": provenance.first_frame, "stride": provenance.stride, "fps": fps,
         "height": height, "width": width, "margin": margin, "frames": frames, "masks": masks,
@@ -283,6 +316,8 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
         "quality": {key: float(provenance.quality.get(key, np.nan)) for key in QUALITIES},
         "generated_frames": list(generated), "generated_masks": [encode_mask(mask) for mask in generated.values()],
     })
+    # TFDS leaves the order of the fields to chance: equal clips are to have equal bytes.
+    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 
 def _encode(extension: str, picture: np.ndarray, settings: list[int]) -> bytes:

@@ -3,7 +3,8 @@
     portrait_clips-train.array_record-00000-of-00003 ...   the shards
     dataset_info.json, features.json   what TFDS needs: tfds.builder_from_directory(folder).as_data_source()
     index.safetensors   per frame the visible share of each attribute kind and the head's pose, per clip its
-                        name, person and quality: enough to choose frames and donors without opening a record
+                        name, person, quality and the small masks of a few frames: enough to choose frames and to
+                        expand other people's regions without opening a record
     dataset.json        counts and statistics, for people and for checks; written last: a folder that has it
                         is complete
 """
@@ -11,17 +12,19 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from durian_jax.data.record import (
     QUALITIES,
     DecodeError,
+    Donors,
     EncodedClip,
     Outline,
     encoded_outline,
@@ -150,14 +153,17 @@ def save_outlines(path: Path, shards: Sequence[Sequence[Outline]]) -> None:
             "identities": identities.astype(np.int32),
             "people": _join(people),
             "names": _join([entry.name for entry in outlines]),
+            **{f"donor_{key}": np.stack([getattr(entry.donors, key) for entry in outlines])
+               for key in ("frames", "masks", "keypoints")},
             "shard_sizes": np.array([len(shard) for shard in shards]),
         }, temporary)
 
 
 class Outlines(Sequence[Outline]):
-    """The outlines in a file of `save_outlines`, kept as a few arrays.
+    """The outlines in a file of `save_outlines`, kept as a few arrays; donors' masks stay in the file until asked for.
 
     Attributes:
+        donor_frames: (clips, DONORS) int32.
         shard_ends: (shards,) number of clips up to the end of each shard.
 
     Raises:
@@ -165,11 +171,23 @@ class Outlines(Sequence[Outline]):
     """
 
     def __init__(self, path: Path):
-        index = load_file(path)
+        self._file = safe_open(path, "numpy")
+        index = {key: self._file.get_tensor(key) for key in (
+            "ends", "areas", "poses", "quality", "identities", "people", "names", "donor_frames", "shard_sizes")}
         self._ends, self._areas, self._poses, self._quality, self._identities = (
             index[key] for key in ("ends", "areas", "poses", "quality", "identities"))
         self._people, self._names = _split(index["people"]), _split(index["names"])
+        self.donor_frames = index["donor_frames"]
         self.shard_ends = np.cumsum(index["shard_sizes"])
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of a clip's `number`-th donor frame."""
+        return tuple(self._file.get_slice(f"donor_{key}")[index, number] for key in ("masks", "keypoints"))
+
+    def complete(self, index: int) -> Outline:
+        """The outline with its donors, for `save_outlines`."""
+        masks, keypoints = (self._file.get_slice(f"donor_{key}")[index] for key in ("masks", "keypoints"))
+        return replace(self[index], donors=Donors(self.donor_frames[index], masks, keypoints))
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -262,7 +280,7 @@ def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], 
         if any(row in records for row in rows):
             shards.append(write_shard(path, (records.get(row) or clips.record(row) for row in rows)))
         else:
-            shards.append([clips.outline(row) for row in rows])
+            shards.append([clips.outlines.complete(row) for row in rows])
     counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")
     kept = {key: value for key, value in clips.about.items() if key not in counted}
     return _write_index(clips.directory, shards, {**kept, **(about or {})})
@@ -299,7 +317,7 @@ class RecordedClips:
         self.directory = Path(directory)
         try:
             self.about = json.loads((self.directory / "dataset.json").read_text())
-            self._outlines = Outlines(self.directory / "index.safetensors")
+            self.outlines = Outlines(self.directory / "index.safetensors")
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
                              f"index.safetensors, found {error}; write it with `durian prepare` or "
@@ -307,7 +325,7 @@ class RecordedClips:
         if self.about.get("format") != FORMAT:
             raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
                              f"{self.about.get('format')!r}; write the records again")
-        self._shard_ends = self._outlines.shard_ends
+        self._shard_ends = self.outlines.shard_ends
         self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
             if not self._shard(number).is_file():
@@ -321,7 +339,7 @@ class RecordedClips:
         return f"RecordedClips({str(self.directory)!r}, {len(self)} clips)"
 
     def __len__(self) -> int:
-        return len(self._outlines)
+        return len(self.outlines)
 
     def shards(self) -> list[range]:
         """The clips of each shard."""
@@ -329,7 +347,15 @@ class RecordedClips:
 
     def outline(self, index: int) -> Outline:
         """What the index knows of a clip, from memory."""
-        return self._outlines[index]
+        return self.outlines[index]
+
+    def donor_frames(self, index: int) -> np.ndarray:
+        """(DONORS,) numbers of the frames whose masks are kept in the index."""
+        return self.outlines.donor_frames[range(len(self))[index]]
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of one of them."""
+        return self.outlines.donor(range(len(self))[index], number)
 
     def record(self, index: int) -> bytes:
         """The bytes of a clip.

@@ -35,12 +35,19 @@ class OpenClip(Protocol):
 
 
 class ClipSource(Protocol):
-    """Random access to clips."""
+    """Random access to clips.
+
+    A clip's donor frames are those whose masks are at hand for expanding other people's regions (`pairs`):
+    `donor(index, number)` gives the (H, W) uint8 bit field, at any scale, and the (K, 3) keypoints of the
+    `number`-th of them.
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Clip: ...
     def outline(self, index: int) -> Outline: ...
     def open(self, index: int) -> OpenClip: ...
+    def donor_frames(self, index: int) -> np.ndarray: ...  # (D,) int
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 class DecodedClip:
@@ -64,7 +71,18 @@ class DecodedClip:
         raise IndexError(f"a clip in memory has no generated masks, asked for {number}")
 
 
-class ClipList:
+class _DecodedDonors:
+    """Donors of a source whose clips are decoded anyway: all frames."""
+
+    def donor_frames(self, index: int) -> np.ndarray:
+        return np.arange(len(self.outline(index)))
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        clip = self.open(index)
+        return clip.mask(number), clip.keypoints[number]
+
+
+class ClipList(_DecodedDonors):
     """Clips in memory: tests, and a handful of one's own."""
 
     def __init__(self, clips: Sequence[Clip]):
@@ -83,7 +101,7 @@ class ClipList:
         return DecodedClip(self._clips[index])
 
 
-class SyntheticClips:
+class SyntheticClips(_DecodedDonors):
     """Clip i of the procedural world, drawn when asked for.
 
     Drawing costs more than decoding: for training, write it to records once (`synthesize`).
@@ -176,3 +194,11 @@ class Mixture:
     def open(self, index: int) -> OpenClip:
         source, inner = self._find(index)
         return source.open(inner)
+
+    def donor_frames(self, index: int) -> np.ndarray:
+        source, inner = self._find(index)
+        return source.donor_frames(inner)
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        source, inner = self._find(index)
+        return source.donor(inner, number)

@@ -67,10 +67,20 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, border: str = "zero",
     """
     height, width = size or image.shape[:2]
     mode = {"zero": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE}[border]
-    # OpenCV counts positions from the first pixel's centre, we from its corner.
+    return cv2.warpAffine(image, _from_centres(matrix), (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+
+
+def warp_nearest(field: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) of a moved bit field, whose values cannot be averaged; the edge is repeated."""
+    return cv2.warpAffine(field, _from_centres(matrix), size[::-1], flags=cv2.INTER_NEAREST,
+                          borderMode=cv2.BORDER_REPLICATE)
+
+
+def _from_centres(matrix: np.ndarray) -> np.ndarray:
+    """OpenCV counts positions from the first pixel's centre, we from its corner."""
     centred = np.array(matrix, np.float64)
     centred[:, 2] += centred[:, :2] @ (0.5, 0.5) - 0.5
-    return cv2.warpAffine(image, centred, (width, height), flags=cv2.INTER_LINEAR, borderMode=mode)
+    return centred
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, threshold: float = 0.5, border: str = "zero",

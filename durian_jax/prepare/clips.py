@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from durian_jax.data.record import Outline, Provenance, read_record, rewrite_record, write_record
+from durian_jax.data.record import Provenance, read_record, rewrite_record, write_record
 from durian_jax.data.records import write_shard
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
@@ -89,11 +89,11 @@ class Tools:
 
 
 def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Path,
-                  identify: Identify | None = None) -> tuple[list[Outline], dict]:
+                  identify: Identify | None = None) -> dict:
     """Writes the clips of a video into a shard of its own.
 
     Returns:
-        The clips' outlines, and the video's entry in the report.
+        The video's entry in the report.
 
     Raises:
         InputError: no readable video, or none that shows a face long enough.
@@ -124,10 +124,10 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
             identities = identify([part.name for part in cut], [_first_frame(part) for part in cut], identities)
         worn = {person: _agreed([part.evidence for part in cut if part.person == person], video.labels)
                 for person in people}
-        outlines = write_shard(shard, (_agree(part, identity, worn[part.person][0], kinds)
-                                       for part, identity in zip(cut, identities, strict=True)))
+        write_shard(shard, (_agree(part, identity, worn[part.person][0], kinds)
+                            for part, identity in zip(cut, identities, strict=True)))
     heights = np.concatenate([face_height(run.points) for run in chosen])
-    entry = {
+    return {
         "file": str(video.path), "name": video.name, "source_frames": len(faces), "source_fps": faces.fps,
         "skipped": describe_ranges(faces.faceless()), "cuts": np.flatnonzero(faces.cuts).tolist(),
         "face_height": round(float(np.median(heights)), 1),
@@ -135,7 +135,6 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         "clips": [{"name": part.name, "identity": identity, "first": part.first, "last": part.last,
                    "frames": part.frames} for part, identity in zip(cut, identities, strict=True)],
     }
-    return outlines, entry
 
 
 def split_run(first: int, last: int, stride: int, segment_frames: int, min_frames: int

@@ -22,6 +22,9 @@ _LARGEST_FACE_HEIGHT = 0.6
 _STILL_SHIFT = 0.12
 # ... and its size within this ratio.
 _STILL_SCALE = 1.2
+# A flash lasts so many seconds at most, and the picture after it differs from the one before by no more than this.
+_FLASH, _SAME_PICTURE = 0.4, 15.0
+
 # Otherwise the box follows with this time constant in seconds.
 _FOLLOW_SECONDS = 0.6
 
@@ -126,19 +129,27 @@ def _slow(track: np.ndarray, frames: float) -> np.ndarray:
     return smooth
 
 
-def scene_cuts(thumbnails: np.ndarray) -> np.ndarray:
-    """Frames that begin a new shot: most of the picture changes at once, much more than around them.
+def scene_cuts(thumbnails: np.ndarray, fps: float) -> np.ndarray:
+    """Frames that begin a new shot: most of the picture changes at once, much more than around them, and stays so.
 
     Args:
         thumbnails: (T, h, w, C) uint8 small copies of the frames.
+        fps: frames per second.
 
     Returns:
         (T,) bool; frame 0 is never a cut.
     """
     cuts = np.zeros(len(thumbnails), bool)
-    if len(thumbnails) > 1:
-        change = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
-        cuts[1:] = change > np.maximum(20.0, 6 * np.median(change))
+    if len(thumbnails) < 2:
+        return cuts
+    change = np.abs(np.diff(thumbnails.astype(np.float32), axis=0)).mean(axis=(1, 2, 3))
+    cuts[1:] = change > np.maximum(20.0, 6 * np.median(change))
+    near = max(2, round(_FLASH * fps))
+    for frame in np.flatnonzero(cuts):
+        before, after = (thumbnails[part].astype(np.float32)
+                         for part in (slice(max(frame - near, 0), frame), slice(frame, frame + near)))
+        # After a flash the picture is what it was before.
+        cuts[frame] = np.abs(before[:, None] - after).mean(axis=(2, 3, 4)).min() > _SAME_PICTURE
     return cuts
 
 
@@ -163,18 +174,19 @@ def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
     return found
 
 
-def shot_cuts(thumbnails: np.ndarray, centres: np.ndarray, heights: np.ndarray) -> np.ndarray:
+def shot_cuts(thumbnails: np.ndarray, fps: float, centres: np.ndarray, heights: np.ndarray) -> np.ndarray:
     """Frames that begin a new shot, as `scene_cuts` sees it or because the one face that is followed jumps.
 
     Args:
         thumbnails: (T, h, w, C) uint8 small copies of the frames.
+        fps: frames per second.
         centres: (T, 2) middle of the face in pixels, NaN where there is none.
         heights: (T,) its height, NaN where there is none.
 
     Returns:
         (T,) bool; frame 0 is never a cut.
     """
-    cuts = scene_cuts(thumbnails)
+    cuts = scene_cuts(thumbnails, fps)
     with np.errstate(invalid="ignore"):
         jump = np.linalg.norm(np.diff(centres, axis=0), axis=1) > 0.5 * heights[1:]
         growth = np.abs(np.diff(np.log(heights))) > 0.35

@@ -22,7 +22,6 @@ from durian_jax.prepare.crop import (
     face_height,
     head_box,
     runs,
-    scene_cuts,
     shot_cuts,
 )
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
@@ -34,8 +33,6 @@ _LOOKS, _FIRST = 112, 8
 _COUNT = 16
 # The mesh says so many degrees of pitch of a face that looks straight ahead (middle of 30 real people).
 _LEVEL_PITCH = -7.0
-# Seconds that a camera's flash lasts at most, and the difference of thumbnails (0..255) that may show the same.
-_FLASH, _SAME_PICTURE = 0.4, 15
 # The face is cut out at this size, of which it takes half.
 _CROP = 256
 
@@ -204,14 +201,7 @@ def find_cuts(look: Look) -> np.ndarray:
     """(T,) bool: frames that begin a new shot."""
     centres, heights = np.full((len(look), 2), np.nan), np.full(len(look), np.nan)
     centres[look.index], heights[look.index] = face_centre(look.points), face_height(look.points)
-    cuts = shot_cuts(look.thumbnails, centres, heights)
-    near = max(2, round(_FLASH * look.fps))
-    for frame in np.flatnonzero(cuts & scene_cuts(look.thumbnails)):
-        before, after = (look.thumbnails[part].astype(np.float32)
-                         for part in (slice(max(frame - near, 0), frame), slice(frame, frame + near)))
-        # After a flash the picture is what it was before.
-        cuts[frame] = np.abs(before[:, None] - after).mean(axis=(2, 3, 4)).min() > _SAME_PICTURE
-    return cuts
+    return shot_cuts(look.thumbnails, look.fps, centres, heights)
 
 
 def faceless(look: Look, missing: np.ndarray, cuts: np.ndarray) -> tuple[tuple[int, int], ...]:

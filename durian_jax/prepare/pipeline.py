@@ -149,8 +149,8 @@ class _Annotate(beam.DoFn):
         key, video = element
         if self._work.outcome(key) is None and not self._too_many():
             try:
-                self._work.accept(key, *prepare_video(video, self._settings, self._tools, self._work.shard(key),
-                                                      self._identify))
+                self._work.accept(key, prepare_video(video, self._settings, self._tools, self._work.shard(key),
+                                                     self._identify))
             except InputError as error:
                 self._work.reject(key, str(error))
             except Exception as error:  # noqa: BLE001 (one odd file must not end a long run)
@@ -197,8 +197,8 @@ class _Assemble:
         """Names the shards and writes the index."""
         if shards:
             side = self._settings.size + 2 * self._settings.margin
-            outlines = [list(Outlines(self._work.folder / f"shard-{number:05d}.safetensors"))
-                        for number in range(len(shards))]
+            files = [Outlines(self._work.folder / f"shard-{number:05d}.safetensors") for number in range(len(shards))]
+            outlines = [[file.complete(row) for row in range(len(file))] for file in files]
             finish_dataset(self._out, outlines, (side, side), self._settings.margin,
                            {"source": "durian prepare", "encoding": self._settings.encoding,
                             "settings": asdict(self._settings)})

@@ -95,7 +95,7 @@ def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator,
         active, lost = _continue(active, [mesh for mesh in found if mesh is not None and _plausible(mesh, shape)],
                                  number)
         ended += lost
-    cuts = scene_cuts(np.stack(thumbnails))
+    cuts = scene_cuts(np.stack(thumbnails), fps)
     runs = [part for first, meshes in ended + active for part in _split(Run(first, np.stack(meshes)), cuts)]
     return Faces(_with_persons(sorted(runs, key=lambda run: run.first), cuts, fps), cuts, fps, *shape[:2])
 

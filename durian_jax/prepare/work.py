@@ -1,7 +1,6 @@
 """What is finished while a preparation runs, on disk, so that a killed one goes on.
 
     work/<key>.tmp-shard     the clips of one video
-    work/<key>.safetensors   their outlines
     work/<key>.json          what became of the video, written last: {"entry": ...} or {"reason": ...}
 
 The key is made of the video (its path, size, date and range) and of the settings, so that a changed video or
@@ -10,12 +9,9 @@ setting is worked on anew.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from durian_jax.data.record import Outline
-from durian_jax.data.records import Outlines, save_outlines
 from durian_jax.files import write_json
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.inputs import VideoInput
@@ -44,9 +40,8 @@ class Work:
         """Where the clips of a video go."""
         return self.folder / f"{key}.tmp-shard"
 
-    def accept(self, key: str, outlines: Sequence[Outline], entry: dict) -> None:
+    def accept(self, key: str, entry: dict) -> None:
         """A video's clips are in its shard."""
-        save_outlines(self.folder / f"{key}.safetensors", [outlines])
         write_json(self.folder / f"{key}.json", {"entry": entry})
 
     def reject(self, key: str, reason: str) -> None:
@@ -61,10 +56,6 @@ class Work:
             except FileNotFoundError:
                 continue
         return None
-
-    def outlines(self, key: str) -> Outlines:
-        """Of an accepted video's clips."""
-        return Outlines(self.folder / f"{key}.safetensors")
 
     def rejected_among(self, keys: set[str]) -> int:
         """How many of these videos have been rejected."""
