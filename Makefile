@@ -32,7 +32,7 @@ $(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/install.stamp
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test,prepare,torch]'
 	@touch $@
 
 $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-requirements.txt

@@ -5,8 +5,8 @@
 
 Clips of procedural people are drawn at 512 px with a margin (640 px stored), as `durian prepare` stores real ones;
 their content is simpler than a photo's, so noise is added until a JPEG has the size of a real one (about 100 KiB).
-Each row is measured in a process of its own; the peer (cv2.imdecode of the same stored frames, one thread, nothing
-else) in the same run. Times of parts are CPU time of one thread.
+The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else. Its time is CPU
+time of one thread, its rate with several workers that of one times their number (the machine's cores at most).
 """
 
 import argparse
@@ -24,13 +24,15 @@ import psutil
 
 from durian_jax.data import DataConfig, RecordedClips, make_loader, write_clips
 from durian_jax.data.pairs import sample_pair
+from durian_jax.data.pipeline import tune_process
 from durian_jax.data.record import ENCODINGS
 from durian_jax.synthetic import render, sample_motion, sample_person
 
 SIZE, MARGIN = 512, 64
-STAGES = {"1": DataConfig(image_size=SIZE, frames=1, mask_jitter=0.3, blur_probability=0.1, jpeg_probability=0.1),
-          "2": DataConfig(image_size=SIZE, frames=16, max_stride=1, mask_jitter=0.3, blur_probability=0.1,
-                          jpeg_probability=0.1)}
+# As in configs/durian.py:sd15.
+STAGES = {stage: DataConfig(image_size=SIZE, frames=frames, mask_jitter=0.3, blur_probability=0.1, jpeg_probability=0.1,
+                            clip_colour=0.1, donor_candidates=8, frame_masks=False)
+          for stage, frames in (("1", 1), ("2", 16))}
 
 
 def main():
@@ -41,7 +43,7 @@ def main():
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dataset", help="records to use instead of drawn ones")
     options = parser.parse_args()
-    cv2.setNumThreads(1)
+    tune_process()
     print(f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores; OpenCV {cv2.__version__}, "
           f"numpy {np.__version__}")
     folder = Path(tempfile.mkdtemp(prefix="durian-bench-"))
@@ -65,7 +67,7 @@ def draw(folder: Path, count: int) -> Path:
         for number in range(count):
             rng = np.random.default_rng(number)
             clip = render(sample_person("train", number), sample_motion("train", number, 24), SIZE + 2 * MARGIN)
-            grain = rng.normal(0, 9, clip.frames.shape[1:3]).astype(np.float32)
+            grain = rng.normal(0, 7, clip.frames.shape[1:3]).astype(np.float32)
             for frame in clip.frames:
                 noise = cv2.GaussianBlur(np.roll(grain, rng.integers(640), 1), (0, 0), 0.8)
                 frame[:] = np.clip(frame + 2 * noise[..., None], 0, 255).astype(np.uint8)
@@ -75,13 +77,17 @@ def draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def bare(source, indices, frames: int) -> float:
+def bare(directory) -> float:
     """Seconds a frame of decoding nothing but JPEGs, one thread."""
-    compressed = [source.open(i).compressed("frames", j) for i in indices for j in range(frames)]
-    start = time.thread_time()
-    for data in compressed:
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return (time.thread_time() - start) / len(compressed)
+    source = RecordedClips(directory)
+    compressed = [source.open(i).compressed("frames", j) for i in range(min(len(source), 8)) for j in range(8)]
+    times = []
+    for _ in range(4):
+        start = time.thread_time()
+        for data in compressed:
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        times.append((time.thread_time() - start) / len(compressed))
+    return min(times)
 
 
 def encodings(source) -> None:
@@ -90,6 +96,8 @@ def encodings(source) -> None:
     print(f"\nframes of {frames.shape[1]} px     KiB  ms to decode")
     for name, (extension, settings) in ENCODINGS.items():
         coded = [cv2.imencode(extension, frame[..., ::-1], settings)[1] for frame in frames]
+        for data in coded:
+            cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
         start = time.thread_time()
         for _ in range(3):
             for data in coded:
@@ -108,14 +116,14 @@ def encodings(source) -> None:
 def throughput(source, stage: str, config: DataConfig, workers: list[int], seconds: float) -> None:
     """Samples a second by number of worker processes (0: two threads)."""
     pictures = config.frames + 2
-    per_frame = bare(source, range(min(len(source), 8)), 6)
+    peer = bare(source.directory) * pictures
     print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px; bare decoding of them takes "
-          f"{pictures * per_frame * 1e3:.1f} ms")
-    print("workers  samples/s  bare decoding/s with as many cores  ratio")
+          f"{peer * 1e3:.1f} ms")
+    print("workers        samples/s   bare decoding/s   share of it")
     batch = 8 if stage == "1" else 2
     for count in workers:
-        loader = iter(make_loader(source, config, seed=0, batch_size=batch, worker_count=count, threads=2 if not count
-                                  else 1, prefetch=2))
+        loader = iter(make_loader(source, config, seed=0, batch_size=batch, worker_count=count,
+                                  threads=1 if count else 2, prefetch=2))
         for _ in range(4 + 2 * count):
             next(loader)
         start, done = time.perf_counter(), 0
@@ -123,9 +131,8 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
             next(loader)
             done += batch
         rate = done / (time.perf_counter() - start)
-        # Decoding everything in as many threads as the loader may use.
-        peer = min(max(count, 1) if count else 2, psutil.cpu_count()) / (pictures * per_frame)
-        print(f"{count or '0 (2 threads)':>7}  {rate:9.1f}  {peer:34.1f}  {rate / peer:5.0%}")
+        cores = min(count or 2, psutil.cpu_count())
+        print(f"{count or '0 (2 threads)':<13}  {rate:9.1f}   {cores / peer:15.1f}   {rate * peer / cores:11.0%}")
         del loader
         gc.collect()
 
@@ -146,14 +153,14 @@ def parts(source, stage: str, config: DataConfig) -> None:
     for index in range(samples):
         sample_pair(source, index % len(source), np.random.default_rng(index), config)
     profile.disable()
-    named = {}
-    for (_, _, function), (_, calls, own, total, _) in pstats.Stats(profile).stats.items():
-        named[function] = (calls, own, total)
+    named = {function: numbers for (file, _, function), numbers in pstats.Stats(profile).stats.items()
+             if "durian_jax" in file}
     print(f"one sample: {whole:.1f} ms on one thread, of which (profiled)")
-    for label, functions in (("decoding frames", ["frame"]), ("decoding masks", ["mask", "generated_mask"]),
-                             ("moving pictures and masks", ["warp_image"]), ("growing regions", ["dilate"]),
-                             ("degrading references", ["degrade"]), ("opening records", ["record", "read_record"])):
-        total = sum(named[name][2] for name in functions if name in named) / samples * 1e3
+    for label, functions in (("decoding pictures and masks", ["_picture"]),
+                             ("moving pictures and masks", ["moved", "moved_field", "_moved"]),
+                             ("growing regions", ["dilate"]), ("degrading references", ["_degraded"]),
+                             ("opening records", ["record", "read_record"]), ("choosing donors", ["_donor"])):
+        total = sum(named[name][3] for name in functions if name in named) / samples * 1e3
         print(f"  {label:28} {total:6.1f} ms")
 
 

@@ -85,6 +85,7 @@ def tiny(config: ConfigDict) -> None:
     config.optimizer, config.learning_rate, config.final_fraction = "muon", 3e-3, 0.02
     config.weight_decay, config.warmup_steps = 0.0, 100
     config.average_decay = 0.998
+    config.data.donor_candidates = 1
     config.sample_every = 250
     config.checkpoint_every = 250
     config.log_every = 25
@@ -115,6 +116,9 @@ def sd15(config: ConfigDict) -> None:
                  "positions": False},
     }
     config.data.frames = 16 if config.stage == "2" else 1
+    # Real masks are wrong and real photos are not alike (Durian, reference augmentation). The loss weighs no region.
+    config.data.mask_jitter, config.data.blur_probability, config.data.jpeg_probability = 0.3, 0.1, 0.1
+    config.data.clip_colour, config.data.donor_candidates, config.data.frame_masks = 0.1, 8, False
 
 
 PRESETS = {"tiny": tiny, "sd15": sd15}

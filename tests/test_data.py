@@ -32,6 +32,7 @@ from durian_jax.data.augment import (
     random_colours,
 )
 from durian_jax.data.pairs import BLANK, sample_pair, target_frames
+from durian_jax.data.pipeline import DamagedRecord
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, view_keypoints
 from durian_jax.faces.pose import head_pose
@@ -479,6 +480,29 @@ def test_hosts_share_the_batches_of_one(clips):
                 batch[name].shape), err_msg=name)
 
 
+@pytest.mark.parametrize("hosts", [2, 3, 4, 5])
+def test_hosts_share_an_epoch_without_overlap(clips, hosts):
+    """What all hosts see is what one sees, no sample twice, none missing; no host has a batch more."""
+    def seen(index, count):
+        batches = list(make_loader(ClipList(clips), CONFIG, seed=2, batch_size=1, num_epochs=1, shard_index=index,
+                                   shard_count=count))
+        return [batch["portrait"].tobytes() + batch["keypoints"].tobytes() for batch in batches]
+
+    whole, parts = seen(0, 1), [seen(index, hosts) for index in range(hosts)]
+    assert len(set(whole)) == 12 and len({len(part) for part in parts}) == 1
+    together = [sample for part in parts for sample in part]
+    assert len(set(together)) == len(together) == 12 // hosts * hosts
+    assert set(together) == set(whole[:len(together)])
+
+
+def test_worker_processes_make_the_same_batches(tmp_path, clips):
+    records.write_clips(tmp_path, clips)
+    plain = make_loader(RecordedClips(tmp_path), CONFIG, seed=5, batch_size=3, num_epochs=1)
+    spread = iter(make_loader(RecordedClips(tmp_path), CONFIG, seed=5, batch_size=3, num_epochs=1, worker_count=2))
+    for batch in plain:
+        same(batch, next(spread))
+
+
 def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
     records.write_clips(tmp_path, clips, shard_size=12)
 
@@ -487,10 +511,11 @@ def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
             record = super().record(index)
             return record.replace(b"\x89PNG", b"\x00\x00\x00\x00") if index < 3 else record
 
-    batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
+    with pytest.warns(DamagedRecord, match=r"the 1\. here: .*record 0|record 1|record 2"):
+        batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
     assert len(batches) == 9
     strict = dataclasses.replace(CONFIG, max_failures=2)
-    with pytest.raises(InputError, match="undecodable"):
+    with pytest.raises(InputError, match="undecodable"), pytest.warns(DamagedRecord):
         list(make_loader(Damaged(tmp_path), strict, seed=0, batch_size=4, num_epochs=3))
     with pytest.raises(record.DecodeError, match="frames 0: expected a picture"):
         Damaged(tmp_path).read(1)

@@ -38,9 +38,7 @@ def jitter_colour(rng: np.random.Generator, image: np.ndarray, amount: float) ->
     """
     if amount == 0:
         return image
-    factor = 1 + rng.uniform(-amount, amount)
-    table = np.clip(np.arange(256) * factor + 0.5, 0, 255).astype(np.uint8)
-    return cv2.LUT(image, table)
+    return cv2.convertScaleAbs(image, alpha=1 + rng.uniform(-amount, amount))
 
 
 def random_colours(rng: np.random.Generator, amount: float) -> np.ndarray | None:

@@ -48,6 +48,8 @@ class DataConfig:
     mask_jitter: float = 0.0  # probability that an attribute mask is eroded, grown or gets holes
     mask_jitter_pixels: float = 1.5  # by up to so much; holes have up to three times this radius
 
+    frame_masks: bool = True  # tell the loss where the frames show the attributes; False spares decoding those masks
+
     max_failures: int = 100  # undecodable records skipped before the loader gives up
 
     def __post_init__(self):

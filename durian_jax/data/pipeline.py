@@ -3,6 +3,7 @@
 import ctypes
 import platform
 import threading
+import warnings
 
 import cv2
 import grain
@@ -33,6 +34,10 @@ def tune_process() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
+class DamagedRecord(UserWarning):
+    """A record was skipped, another took its place."""
+
+
 class PairSampler:
     """Clip index and random numbers to a sample; replaces undecodable records and counts them.
 
@@ -56,6 +61,8 @@ class PairSampler:
             except DecodeError as error:
                 with self._lock:
                     self.failures += 1
+                warnings.warn(f"skipped a damaged record, the {self.failures}. here: {error}", DamagedRecord,
+                              stacklevel=2)
                 if self.failures > self._config.max_failures:
                     raise InputError(f"more than {self._config.max_failures} undecodable records, the last: "
                                      f"{error}; write the dataset again or raise max_failures") from error
@@ -97,6 +104,9 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
     # The transform comes before the slice, so that its random numbers belong to the global position.
     samples = (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
                .random_map(PairSampler(source, config)))
+    if num_epochs is not None:  # no host may have a batch more than the others: they would wait for ever
+        whole = batch_size * shard_count
+        samples = samples[:len(samples) // whole * whole]
     batches = samples[shard_index::shard_count].batch(batch_size, drop_remainder=True)
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch))
     if worker_count:

@@ -52,19 +52,27 @@ def part_name(number: int) -> str:
     return f".part-{number:05d}.tmp"
 
 
-def write_shard(path: Path, records: Iterable[bytes]) -> list[Outline]:
-    """Writes one shard atomically; returns its clips' outlines in order, for `finish_dataset`.
+def write_shard(path: Path, records: Iterable[bytes | tuple[bytes, Outline]]) -> list[Outline]:
+    """Writes one shard atomically.
+
+    Args:
+        path: of the shard.
+        records: with their complete outlines where these are known; else the records' masks are decoded.
+
+    Returns:
+        The clips' outlines in order, for `finish_dataset`.
 
     Raises:
-        DecodeError: one of the records is none.
+        DecodeError: a record without an outline is none.
     """
     outlines = []
     temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
     # Pictures are compressed already. A group of one makes every record readable by itself.
     writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
     try:
-        for record in records:
-            outlines.append(encoded_outline(read_record(record, str(path))))
+        for entry in records:
+            record, known = entry if isinstance(entry, tuple) else (entry, None)
+            outlines.append(known or encoded_outline(read_record(record, str(path))))
             writer.write(record)
         writer.close()
         os.replace(temporary, path)
@@ -278,7 +286,8 @@ def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], 
     for number, rows in enumerate(clips.shards()):
         path = clips.directory / shard_name(number, len(clips.shards()))
         if any(row in records for row in rows):
-            shards.append(write_shard(path, (records.get(row) or clips.record(row) for row in rows)))
+            shards.append(write_shard(path, (
+                records.get(row) or (clips.record(row), clips.outlines.complete(row)) for row in rows)))
         else:
             shards.append([clips.outlines.complete(row) for row in rows])
     counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")

@@ -68,6 +68,9 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     if config.stage == "joint" and not config.objective.pixel_weight:
         raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
                          "be 0")
+    if config.objective.region_weight and not data.frame_masks:
+        raise InputError("objective.region_weight needs to know where frames show attributes: data.frame_masks must "
+                         "be true")
     if config.stage == "2" and data.frames > model.max_frames:
         raise InputError(f"data.frames={data.frames} exceeds model.max_frames={model.max_frames}")
     return model, data, Objective(**config.objective.to_dict())
