@@ -356,8 +356,8 @@ def masks():
     Export them, paint on them, put them back. Only that clip is written again.
 
     \b
-    durian masks export data/clips talk-3 talk-3
-    durian masks replace data/clips talk-3 talk-3
+    durian masks export data/clips talk#0 talk
+    durian masks replace data/clips talk#0 talk
     """
 
 

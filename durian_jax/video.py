@@ -280,7 +280,8 @@ def _open_video(path: Path) -> Iterator[av.container.InputContainer]:
                          "expected MP4, MOV, MKV, WebM, AVI or GIF") from error
     with container:
         # FFmpeg draws any text file as a terminal's screen ("tty").
-        if not container.streams.video or container.format.name == "tty":
+        # And lists of files ("concat") may name anything on this machine.
+        if not container.streams.video or container.format.name in ("tty", "concat", "hls", "dash"):
             raise InputError(f"{path}: expected a video, found a file without pictures "
                              f"({container.format.name})")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":

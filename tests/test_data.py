@@ -170,8 +170,10 @@ def test_donors_are_frames_of_different_poses_kept_beside_the_records(tmp_path):
 
 
 def test_an_unfinished_or_foreign_folder_is_refused(tmp_path, clips):
-    with pytest.raises(InputError, match="dataset.json"):
+    with pytest.raises(InputError, match="found a folder without dataset.json"):
         RecordedClips(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        RecordedClips(tmp_path / "none")
     with pytest.raises(InputError, match="one size"):
         records.write_clips(tmp_path, [clips[0], clip(0, size=32)])
     assert not list(tmp_path.iterdir())  # neither half a shard nor an index
@@ -238,6 +240,21 @@ def test_the_moved_portrait_shows_no_trace_of_the_attribute():
     for seed in range(20):
         values = sample(ClipList([white]), 0, seed, config)
         assert set(np.unique(values["portrait"])) <= {0, BLANK}  # black face and grey blank, no white
+
+
+def test_degraded_references_show_no_trace_either():
+    """Two clips that differ in the attribute's colour only have the same blanked portraits, blurred or not."""
+    config = dataclasses.replace(CONFIG, absent_probability=0.0, blur_probability=0.7, jpeg_probability=0.7, blur=3.0,
+                                 clip_colour=0.1, mask_jitter=0.5, attributes=1, second_probability=0.0)
+    light = clip(0, kinds=("hair",))
+    dark = dataclasses.replace(light, frames=light.frames.copy())
+    dark.frames[dark.masks > 0], light.frames[light.masks > 0] = 0, 255
+    skin = dataclasses.replace(light, frames=light.frames.copy())
+    skin.frames[skin.masks == 0] = 255 - skin.frames[skin.masks == 0]
+    for seed in range(30):
+        a, b, c = (sample(ClipList([own]), 0, seed, config) for own in (light, dark, skin))
+        np.testing.assert_array_equal(a["portrait"], b["portrait"])
+        assert (a["portrait"] != c["portrait"]).any() and (a["attributes"] != b["attributes"]).any()
 
 
 def test_expansion_adds_a_donors_mask():
@@ -511,9 +528,9 @@ def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
             record = super().record(index)
             return record.replace(b"\x89PNG", b"\x00\x00\x00\x00") if index < 3 else record
 
-    with pytest.warns(DamagedRecord, match=r"the 1\. here: .*record 0|record 1|record 2"):
+    with pytest.warns(DamagedRecord, match=r"the 1\. one: .*record [012]\b") as said:
         batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
-    assert len(batches) == 9
+    assert len(batches) == 9 and len(said) == 3, "a record is named once, however often it is met"
     strict = dataclasses.replace(CONFIG, max_failures=2)
     with pytest.raises(InputError, match="undecodable"), pytest.warns(DamagedRecord):
         list(make_loader(Damaged(tmp_path), strict, seed=0, batch_size=4, num_epochs=3))

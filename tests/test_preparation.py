@@ -18,8 +18,10 @@ pytest.importorskip("apache_beam", reason="needs the extra `prepare`")
 from durian_jax.data.records import RecordedClips, shard_name
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import GROUPS, K
+from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.environment import find_annotator
+from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
 from durian_jax.synthetic import render, sample_motion, sample_person
@@ -84,7 +86,7 @@ def test_every_video_ends_in_the_dataset_or_among_the_rejected(prepared, videos)
                         ("wall.mp4", "no face found in any of the 10 frames")):
         assert words in reasons[name], reasons[name]
     assert all(str(videos) in reason for reason in reasons.values())
-    assert not (out / "work").exists() and not list(out.glob(".*"))
+    assert not list(out.glob(".*"))
 
 
 def test_the_dataset_holds_what_the_videos_show(prepared):
@@ -132,11 +134,11 @@ def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, 
     process = subprocess.Popen([sys.executable, "-c", code, str(videos), str(tmp_path)], stderr=subprocess.DEVNULL,
                                start_new_session=True)
     limit = time.monotonic() + 120
-    while not list(tmp_path.glob("work/*.json")) and time.monotonic() < limit:
+    while not list(tmp_path.glob(".durian-work/*.json")) and time.monotonic() < limit:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    finished = {path.stem for path in tmp_path.glob("work/*.json")}
+    finished = {path.stem for path in tmp_path.glob(".durian-work/*.json")}
     assert finished and not (tmp_path / "dataset.json").exists()
     asked = []
     monkeypatch.setattr(Work, "accept", lambda self, key, *rest, _accept=Work.accept: (
@@ -147,8 +149,11 @@ def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, 
 
 
 def test_a_finished_dataset_is_not_replaced_unasked(prepared, videos):
+    before = shard_bytes(prepared[0])
+    assert prepare([videos], prepared[0], SMALL) == prepared[1], "the same again: nothing to do"
     with pytest.raises(InputError, match="--overwrite"):
-        prepare([videos], prepared[0], SMALL)
+        prepare([videos], prepared[0], Settings(size=32, margin=8, segment_frames=12))
+    assert shard_bytes(prepared[0]) == before
     with pytest.raises(InputError, match="every input lies in the output folder"):
         prepare([prepared[0] / shard_name(0, 3)], prepared[0], SMALL, overwrite=True)
 
@@ -193,15 +198,98 @@ def test_supplied_masks_and_labels_and_identities(videos, tmp_path):
     named = prepare([manifest], tmp_path / "again", settings, identify=lambda names, frames, given: [
         f"{given[0]}-{len(names)}-{frames[0].shape[0]}"] * len(names))
     assert named["files"][0]["clips"][0]["identity"] == "Ann-2-64"
+    assert named["files"][0]["judged"][0]["attributes"] == ["beard", "hat"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="expected folders named after videos"):
+        prepare([manifest], tmp_path / "x", Settings(size=64, masks=str(tmp_path / "none")))
     shutil.move(masks.parent, masks.parents[1] / "someone")
     with pytest.raises(InputError, match="someone"):
         prepare([manifest], tmp_path / "typo", settings)
 
 
-@pytest.mark.parametrize("change", [{"size": 0}, {"margin": -1}, {"fps": 0}, {"faces": "second"}])
+def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
+    """No dataset comes of a run that was stopped, and mending the last file continues it."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(videos / "person0.mp4", folder / "a.mp4")
+    (folder / "z.mp4").write_text("not a video")
+    with pytest.raises(InputError, match="stopped: 1 of 2"):
+        prepare([folder], tmp_path / "out", SMALL, max_rejected=0)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    shutil.copy(videos / "person1.mp4", folder / "z.mp4")
+    assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
+
+
+def test_a_dead_annotator_is_not_the_videos_fault(videos, tmp_path, monkeypatch):
+    """Once: another one does the work. Always: the run ends, nothing is rejected, and it can go on."""
+    lives = [1]
+
+    def mesh(self, image, _meshes=Annotator.meshes):
+        if lives and lives.pop():
+            self._process.kill()
+        return _meshes(self, image)
+    monkeypatch.setattr(Annotator, "meshes", mesh)
+    assert prepare([videos / "person0.mp4"], tmp_path / "once", SMALL)["accepted"] == 1
+    lives[:] = [1] * 100
+    with pytest.raises(InputError, match="run the same command again"):
+        prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)
+    assert not list((tmp_path / "always").rglob("*.rejected"))
+    lives.clear()
+    assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
+
+
+def test_a_video_that_kills_its_process_is_rejected_in_the_end(videos, tmp_path):
+    settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
+    work = Work(tmp_path, settings)
+    with work.held():
+        assert [work.start(work.key(video)) for _ in range(3)] == [True, True, False]
+    with pytest.raises(InputError, match="the process that worked on it died, twice"):
+        prepare([videos / "person0.mp4"], tmp_path, settings)
+
+
+def test_only_one_preparation_writes_into_a_folder(videos, tmp_path):
+    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes there"):
+        prepare([videos], tmp_path, SMALL)
+
+
+def test_files_of_others_are_left_alone(videos, tmp_path):
+    for name in ("work/thesis.tex", ".durian-work/notes.txt", ".other.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    prepare([videos / "person0.mp4"], tmp_path, SMALL)
+    for name in ("work/thesis.tex", ".durian-work/notes.txt", ".other.tmp"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_part_of_a_video_keeps_its_frame_numbers(videos, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,start,end\n{videos / 'person1.mp4'},0.16,0.6\n")
+    report = prepare([tmp_path / "list.csv"], tmp_path / "out", SMALL)
+    clip = RecordedClips(tmp_path / "out").open(0)
+    assert clip.provenance.first_frame == report["files"][0]["clips"][0]["first"] == 4
+    whole = RecordedClips(tmp_path / "out").about
+    assert whole["clips"] == 1 and len(clip) == 11
+
+
+@pytest.mark.parametrize("change", [{"size": 0}, {"margin": -1}, {"fps": 0}, {"faces": "second"},
+                                    {"encoding": "gif"}, {"max_frames": 0}, {"segment_frames": 4}])
 def test_senseless_settings_are_refused(change):
     with pytest.raises(InputError):
         Settings(**change)
+
+
+def test_masks_that_were_mended_are_used(videos, tmp_path):
+    """A rejection for want of a mask is forgotten, and what was made with other masks is made again."""
+    masks = tmp_path / "masks" / "person0" / "glasses"
+    masks.mkdir(parents=True)
+    for frame in range(15):
+        write_image(masks / f"{frame}.png", np.full((256, 256), 255 * (frame > 3), np.uint8))
+    settings = Settings(size=64, margin=8, segment_frames=12, masks=str(tmp_path / "masks"))
+    with pytest.raises(InputError, match="no mask for frame 15"):
+        prepare([videos / "person0.mp4"], tmp_path / "out", settings)
+    write_image(masks / "15.png", np.full((256, 256), 255, np.uint8))
+    assert prepare([videos / "person0.mp4"], tmp_path / "out", settings)["accepted"] == 1
+    shown = RecordedClips(tmp_path / "out")[0].mask("glasses")
+    assert not shown[:4].any() and shown[4:].all()
 
 
 def test_odd_names_of_tools_are_refused_before_the_work(videos, tmp_path):

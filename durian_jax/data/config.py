@@ -50,7 +50,7 @@ class DataConfig:
 
     frame_masks: bool = True  # tell the loss where the frames show the attributes; False spares decoding those masks
 
-    max_failures: int = 100  # undecodable records skipped before the loader gives up
+    max_failures: int = 100  # undecodable records (not counting one twice) skipped before the loader gives up
 
     def __post_init__(self):
         for name in ("image_size", "frames", "attributes", "max_stride", "donor_tries", "donor_candidates"):

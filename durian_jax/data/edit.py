@@ -152,6 +152,9 @@ def _read_masks(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: where a picture is rather white than black."""
     mask = read_image(path).mean(-1) > 127.5
+    if mask.shape == size and read_image(path).max() == 1:
+        raise InputError(f"{path}: expected white (255) for the attribute, found the values 0 and 1; multiply the "
+                         "mask by 255")
     if mask.shape != size:
         raise InputError(f"{path}: expected {size[1]} x {size[0]} px as the stored frames have (margin included), "
                          f"found {mask.shape[1]} x {mask.shape[0]}; export the clip again to see them")

@@ -61,9 +61,9 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
         "frame_masks": np.stack([_shown(view, kinds) for view in views])[..., None] if config.frame_masks
         else np.zeros((config.frames, size, size, 1), np.uint8),
         "keypoints": np.stack([view.keypoints for view in views]),
-        "portrait": _blanked(portrait, region),
+        "portrait": portrait,
         "portrait_mask": region[..., None].astype(np.uint8),
-        "attributes": np.stack([_blanked(image, ~mask) for image, mask in zip(images, masks, strict=True)]),
+        "attributes": np.stack(images),
         "attribute_masks": np.stack(masks)[..., None].astype(np.uint8),
         "attribute_valid": np.array(valid, np.float32),
     }
@@ -83,7 +83,7 @@ def target_frames(length: int, count: int, max_stride: int, rng: np.random.Gener
 
 def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Image, mask and validity of an attribute slot that holds nothing."""
-    return np.zeros((size, size, 3), np.uint8), np.zeros((size, size), bool), 0.0
+    return np.full((size, size, 3), BLANK, np.uint8), np.zeros((size, size), bool), 0.0
 
 
 # --- the choices --------------------------------------------------------------------------------------
@@ -248,25 +248,32 @@ def _move(rng: np.random.Generator, config: DataConfig, shift: float, scale: flo
     return np.eye(2, 3)
 
 
-def _degraded(rng: np.random.Generator, image: np.ndarray, config: DataConfig, colours: np.ndarray | None
-              ) -> np.ndarray:
+def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, config: DataConfig,
+              colours: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) uint8 in the sample's colours, perhaps degraded, `BLANK` in the (H, W) bool region to hide.
+
+    Blanked before it is degraded too: blur and JPEG would spread what is hidden into what is seen.
+    """
     blur = config.blur * config.image_size / 128
-    return degrade(rng, change_colours(image, colours), config.blur_probability, blur, config.jpeg_probability)
+    image = _blanked(change_colours(image, colours), hidden)
+    degraded = degrade(rng, image, config.blur_probability, blur, config.jpeg_probability)
+    return image if degraded is image else _blanked(degraded, hidden)
 
 
 def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DataConfig,
                colours: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Image (H, W, 3) uint8, mask (H, W) bool and validity of one attribute reference."""
+    """Image (H, W, 3) uint8, blanked outside its mask (H, W) bool, and validity of one attribute reference."""
     size = config.image_size
     if frame is None:
         return empty_slot(size)
     view = _View(clip, frame, size)
     move = _move(rng, config, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
     image, share = view.moved(attribute_bit(kind), move)
-    image = _degraded(rng, jitter_colour(rng, image, config.attribute_brightness), config, colours)
     mask = share > 127
     if rng.random() < config.mask_jitter:
         mask = jitter_mask(rng, mask, config.mask_jitter_pixels * size / 128)
+    image = jitter_colour(rng, image, config.attribute_brightness)
+    image = _degraded(rng, image, ~mask, config, colours)
     # A shift may have carried a small attribute out of the picture: then there is nothing to attend to.
     return image, mask, float(mask.any())
 
@@ -274,13 +281,12 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
 def _portrait(source: ClipSource, index: int, clip: OpenClip, frame: int, kinds: list[str], worn: bool,
               rng: np.random.Generator, config: DataConfig, colours: np.ndarray | None
               ) -> tuple[np.ndarray, np.ndarray]:
-    """Portrait (H, W, 3) uint8, not yet blanked, and the region to fill (H, W) bool."""
+    """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool."""
     size = config.image_size
     view = _View(clip, frame, size)
     move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
     bits = sum(attribute_bit(kind) for kind in kinds)
     image, share = view.moved(bits, move)
-    image = _degraded(rng, image, config, colours)
     # What the portrait wears of these kinds goes wherever it touches a pixel; the others only tell what stays on top.
     own = view.moved_field(move, _ATTRIBUTE_BITS & ~bits) | (share > 0).view(np.uint8) * np.uint8(bits)
     keypoints = transform_keypoints(view.keypoints, move, size, size)
@@ -294,4 +300,5 @@ def _portrait(source: ClipSource, index: int, clip: OpenClip, frame: int, kinds:
                 others.append((kind, mask))
     least, most = (round(pixels * size / 128) for pixels in config.margin)
     margin = int(rng.integers(least, max(least, most) + 1))
-    return image, portrait_region(own, kinds, others, margin=max(margin, min(1, config.margin[1])))
+    region = portrait_region(own, kinds, others, margin=max(margin, min(1, config.margin[1])))
+    return _degraded(rng, image, region, config, colours), region

@@ -48,25 +48,28 @@ class PairSampler:
     def __init__(self, source: ClipSource, config: DataConfig):
         tune_process()  # here, because worker processes come by here too
         self._source, self._config = source, config
-        self.failures = 0  # of this process
+        self.damaged: set[int] = set()  # records that this process has met
         self._lock = threading.Lock()
 
     def __reduce__(self):  # worker processes get a lock and a count of their own
         return PairSampler, (self._source, self._config)
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict:
+        index = int(index)
         while True:
             try:
-                return sample_pair(self._source, int(index), rng, self._config)
+                return sample_pair(self._source, index, rng, self._config)
             except DecodeError as error:
                 with self._lock:
-                    self.failures += 1
-                warnings.warn(f"skipped a damaged record, the {self.failures}. here: {error}", DamagedRecord,
-                              stacklevel=2)
-                if self.failures > self._config.max_failures:
+                    known = index in self.damaged
+                    self.damaged.add(index)
+                if not known:
+                    warnings.warn(f"a damaged record is skipped, the {len(self.damaged)}. one: {error}",
+                                  DamagedRecord, stacklevel=2)
+                if len(self.damaged) > self._config.max_failures:
                     raise InputError(f"more than {self._config.max_failures} undecodable records, the last: "
                                      f"{error}; write the dataset again or raise max_failures") from error
-                index = rng.integers(len(self._source))
+                index = int(rng.integers(len(self._source)))
 
 
 def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size: int,

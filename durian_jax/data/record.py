@@ -28,7 +28,7 @@ ENCODINGS = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
 }
 
-# What is measured of every prepared clip (see `prepare.quality`); NaN where it was not.
+# What is measured of every prepared clip (see `prepare.clips.clip_quality`); NaN where it was not.
 QUALITIES = ("sharpness", "face_height", "occlusion", "yaw_range", "pitch_range", "blink_range", "mouth_range")
 
 
@@ -64,7 +64,7 @@ class Donors:
     """Frames of a clip in poses as different as it has, for expanding the regions of other people.
 
     Attributes:
-        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats its last.
+        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats some.
         masks: (DONORS, DONOR_SIZE, DONOR_SIZE) uint8 bit fields of the whole stored pictures.
         keypoints: (DONORS, K, 3) float32.
     """
@@ -118,6 +118,8 @@ def donors(clip: "EncodedClip") -> Donors:
     chosen = [int((poses ** 2).sum(-1).argmin())]
     while len(chosen) < DONORS:
         away = ((poses[:, None] - poses[chosen]) ** 2).sum(-1).min(1)
+        if len(chosen) < len(poses):
+            away[chosen] = -1  # others first, also where all poses are the same
         chosen.append(int(away.argmax()))
     masks = np.stack([cv2.resize(clip.mask(i), (DONOR_SIZE, DONOR_SIZE), interpolation=cv2.INTER_NEAREST_EXACT)
                       for i in chosen])
@@ -215,9 +217,10 @@ class EncodedClip:
     Attributes:
         keypoints: (T, K, 3) float32.
         pose: (T, 3) float32 degrees.
+        mesh: (T, 478, 3) float32, or None.
         height, width, margin: of the frames in pixels.
         fps, identity: as in `Clip`.
-        provenance: a `Provenance`.
+        provenance: where it comes from.
         generated_frames: frames that have a generated mask.
     """
 
@@ -228,6 +231,11 @@ class EncodedClip:
         self.identity = self._text("identity")
         self.keypoints = self._array("keypoints", (-1, K, 3))
         self.pose = self._array("pose", (-1, 3))
+        self.mesh = self._array("mesh", (-1, MESH_POINTS, 3))
+        self.mesh = self.mesh if len(self.mesh) else None
+        self.provenance = Provenance(
+            self._text("name"), self._text("video"), self._integer("first_frame"), self._integer("stride"),
+            {key: float(fields[f"quality/{key}"].float_list.value[0]) for key in QUALITIES})
         self.generated_frames = list(fields["generated_frames"].int64_list.value)
         count = len(self.keypoints)
         for key in ("frames", "masks"):
@@ -237,18 +245,6 @@ class EncodedClip:
 
     def __len__(self) -> int:
         return len(self.keypoints)
-
-    @property
-    def provenance(self) -> Provenance:
-        return Provenance(self._text("name"), self._text("video"), self._integer("first_frame"),
-                          self._integer("stride"),
-                          {key: float(self._fields[f"quality/{key}"].float_list.value[0]) for key in QUALITIES})
-
-    @property
-    def mesh(self) -> np.ndarray | None:
-        """(T, 478, 3) float32, or None."""
-        mesh = self._array("mesh", (-1, MESH_POINTS, 3))
-        return mesh if len(mesh) else None
 
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one frame."""
@@ -269,10 +265,9 @@ class EncodedClip:
     def clip(self, frames: Sequence[int] | None = None) -> Clip:
         """Decodes the frames of the given indices, or all."""
         chosen = list(range(len(self)) if frames is None else frames)
-        mesh = self.mesh
         return Clip(np.stack([self.frame(i) for i in chosen]), self.keypoints[chosen],
                     np.stack([self.mask(i) for i in chosen]), self.fps, self.identity, self.margin,
-                    None if mesh is None else mesh[chosen])
+                    None if self.mesh is None else self.mesh[chosen])
 
     def compressed(self, key: str, index: int) -> bytes:
         """The bytes of one of the `frames`, `masks` or `generated_masks`."""
@@ -280,7 +275,10 @@ class EncodedClip:
 
     def _picture(self, key: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
         compressed = np.frombuffer(self.compressed(key, index), np.uint8)
-        picture = cv2.imdecode(compressed, flags) if len(compressed) else None
+        try:
+            picture = cv2.imdecode(compressed, flags) if len(compressed) else None
+        except cv2.error:  # a header that asks for an absurd size
+            picture = None
         if picture is None or picture.shape != shape:
             found = "undecodable bytes" if picture is None else f"a picture of {picture.shape}"
             raise DecodeError(f"{self._name}, {key} {index}: expected a picture of {shape}, found {found}")

@@ -125,7 +125,9 @@ def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: t
     if not any(shards):
         raise InputError(f"{directory}: no clip to write; a dataset needs at least one")
     for number in range(len(shards)):
-        os.replace(directory / part_name(number), directory / shard_name(number, len(shards)))
+        part = directory / part_name(number)
+        if part.exists():  # else an earlier attempt got so far
+            os.replace(part, directory / shard_name(number, len(shards)))
     return _write_index(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
                                             **(about or {})})
 
@@ -307,7 +309,7 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for old in [*(directory / name for name in _OWN_FILES), *directory.glob("portrait_clips-*.array_record-*"),
-                    *directory.glob(".*.tmp")]:
+                    *directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
             old.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{directory}: expected a folder that can be written, found {error}; "
@@ -324,6 +326,10 @@ class RecordedClips:
     def __init__(self, directory: str | os.PathLike):
         """Raises InputError when the folder is not a complete dataset."""
         self.directory = Path(directory)
+        if not (self.directory / "dataset.json").exists():
+            found = "a folder without dataset.json" if self.directory.is_dir() else "no such folder"
+            raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one of videos, "
+                             "`durian synthesize` of procedural people")
         try:
             self.about = json.loads((self.directory / "dataset.json").read_text())
             self.outlines = Outlines(self.directory / "index.safetensors")

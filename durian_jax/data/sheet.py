@@ -7,6 +7,7 @@ thousand clips open in any browser, from a disk as well as from a server.
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
     # A file name that is no text in any encoding shall not cost the page.
     _write_bytes(page, text.encode("utf-8", "replace"))
     # Of an earlier and larger page: only now, so that it stays whole until the new one is there.
-    for old in {path.name for path in pictures.glob("[0-9]*.jpg")} - {_picture_name(index) for index in chosen}:
+    ours = {path.name for path in pictures.glob("*.jpg") if re.fullmatch(r"\d{5,}", path.stem)}
+    for old in ours - {_picture_name(index) for index in chosen}:
         (pictures / old).unlink(missing_ok=True)
     return page
 

@@ -1,7 +1,7 @@
 """Ordinary pictures and videos -> annotated clips: keypoints, a stable crop, masks.
 
 A video is read twice, frame by frame: first only the faces are kept (`track`; they decide runs and boxes),
-then the crops are cut. So a long video needs no memory beyond its result.
+then the crops are cut. So pictures need no memory beyond the clips that are being cut.
 """
 
 import warnings
@@ -29,7 +29,8 @@ from durian_jax.video import iterate_video, probe_video, read_image
 # memory grows with the square.
 _MASK_SIZES = (256, 320)
 
-# Frame number, height, width -> (H, W) bool masks by kind, as a user made them for the source picture.
+# Frame number (from the first one read), height, width -> (H, W) bool masks by kind, as a user made them for the
+# source picture.
 SuppliedMasks = Callable[[int, int, int], Mapping[str, np.ndarray]]
 
 
@@ -151,7 +152,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
         if skipped:
             warnings.warn(f"{path}: no face in frames {describe_ranges(skipped)} of {len(faces)}; "
                           "they are left out", FramesLeftOut, stacklevel=2)
-        stretches = [stretch_of(run, faces, run.first, run.last) for run in faces.runs]
+        stretches = [stretch_of(run, smooth_track(run.points), faces, run.first, run.last) for run in faces.runs]
         pictures = _bar(iterate_video(path, len(faces)), len(faces), f"cropping {Path(path).name}")
         clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, worker)]
     joined = Clip(*(np.concatenate([getattr(clip, name) for clip in clips])
@@ -159,12 +160,13 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     return _named(joined, path), skipped
 
 
-def stretch_of(run: Run, faces: Faces, first: int, last: int, stride: int = 1) -> Stretch:
-    """Every `stride`-th of the frames `first` .. `last` - 1 of a run, smoothed over the whole of it."""
+def stretch_of(run: Run, smooth: np.ndarray, faces: Faces, first: int, last: int, stride: int = 1) -> Stretch:
+    """Every `stride`-th of the frames `first` .. `last` - 1 of a run.
+
+    `smooth` are the run's points smoothed over the whole of it: a part of a run has no ends of its own.
+    """
     frames = np.arange(first, last, stride)
-    # A stretch that is a part of a run has no ends of its own.
-    points = smooth_track(run.points)[frames - run.first]
-    fps = faces.fps / stride
+    points, fps = smooth[frames - run.first], faces.fps / stride
     return Stretch(run, frames, head_box(points, fps, faces.height, faces.width), points, fps)
 
 
@@ -197,6 +199,7 @@ def cut_clips(pictures: Iterable[np.ndarray], stretches: list[Stretch], crop: Cr
             stretch.supplied.clear()
         if not active and not waiting:
             return
+    raise InputError("the video ended earlier when it was read again; is it still being written?")
 
 
 def no_face(path: str | Path, faces: Faces) -> InputError:
@@ -225,8 +228,7 @@ def _finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, E
     small = int(np.clip(side, *_MASK_SIZES))
     looked_at = np.stack([_resize(picture, small) for picture in stretch.crops])
     person = np.stack([annotator.person(picture) for picture in looked_at])
-    known = crop.known if not stretch.supplied else tuple({*(crop.known or ()), *stretch.supplied})
-    masks, evidence = crop.masker(looked_at, keypoints, person, known)
+    masks, evidence = crop.masker(looked_at, keypoints, person, crop.known)
     masks |= (person > 127).astype(np.uint8) * np.uint8(layer_bit("person"))
     masks = np.stack([_resize_bits(mask, side) for mask in masks])
     for kind, given in stretch.supplied.items():

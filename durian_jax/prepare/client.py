@@ -18,6 +18,10 @@ _WORKER = Path(__file__).with_name("mediapipe_worker.py")
 _LONGEST_SIDE = 1024
 
 
+class AnnotatorStopped(InputError):
+    """MediaPipe's process ended although it was still needed."""
+
+
 class Annotator:
     """A running MediaPipe process; a context manager. One serves any number of files in turn.
 
@@ -97,6 +101,6 @@ class Annotator:
             self._process.wait()
             self._log.seek(0)
             words = self._log.read().decode(errors="replace").strip().splitlines()[-5:]
-            raise InputError("the face annotator stopped; run `durian annotator` to repair its environment. "
+            raise AnnotatorStopped("the face annotator stopped; run `durian annotator` to repair its environment. "
                              "Its last words were:\n" + "\n".join(words))
         return body

@@ -1,14 +1,16 @@
 """One video -> its clips as records, and what is to be said about it."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from durian_jax.data.record import Provenance, read_record, rewrite_record, write_record
+from durian_jax.data.record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
 from durian_jax.data.records import write_shard
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
@@ -19,7 +21,7 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.prepare.annotate import Crop, Stretch, cut_clips, no_face, stretch_of
 from durian_jax.prepare.attributes import Evidence
 from durian_jax.prepare.client import Annotator
-from durian_jax.prepare.crop import face_height
+from durian_jax.prepare.crop import face_height, smooth_track
 from durian_jax.prepare.frames import open_frames
 from durian_jax.prepare.inputs import VideoInput
 from durian_jax.prepare.maskers import UserMasks, make_masker
@@ -62,6 +64,13 @@ class Settings:
         if min(self.size, self.segment_frames, self.min_frames) < 1 or self.margin < 0 or not self.fps > 0:
             raise InputError("expected size, fps, segment and least frames above 0 and no negative margin, got "
                              f"{self.size}, {self.fps}, {self.segment_frames}, {self.min_frames} and {self.margin}")
+        if self.segment_frames < self.min_frames or (self.max_frames is not None and self.max_frames < 1):
+            raise InputError(f"expected clips of at least {self.min_frames} frames, and one to look at, got segments "
+                             f"of {self.segment_frames} and {self.max_frames} frames at most")
+        if self.encoding not in ENCODINGS:
+            raise InputError(f"unknown frame encoding {self.encoding!r}; expected one of {', '.join(ENCODINGS)}")
+        if self.masks is not None:  # workers may stand elsewhere
+            object.__setattr__(self, "masks", os.path.abspath(self.masks))
         if self.faces not in FACES:
             raise InputError(f"faces: expected one of {', '.join(FACES)}, got {self.faces!r}")
 
@@ -70,6 +79,7 @@ class Tools:
     """What a worker keeps from video to video: models are loaded once."""
 
     def __init__(self, settings: Settings):
+        cv2.setNumThreads(1)  # the processes are the parallelism
         self.masker = make_masker(settings.masker)
         self.masks = UserMasks(settings.masks) if settings.masks else None
         self._annotator: Annotator | None = None
@@ -104,7 +114,8 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         raise no_face(video.path, faces)
     stride = max(1, round(faces.fps / settings.fps))
     chosen = choose_faces(faces.runs, settings.faces)
-    stretches = [stretch_of(run, faces, first, last, stride) for run in chosen
+    stretches = [stretch_of(run, smooth, faces, first, last, stride)
+                 for run in chosen for smooth in [smooth_track(run.points)]
                  for first, last in split_run(run.first, run.last, stride, settings.segment_frames,
                                               settings.min_frames)]
     if not stretches:
@@ -112,26 +123,35 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         raise InputError(f"{video.path}: a face is seen without interruption for {longest} frames at most; "
                          f"expected {settings.min_frames * stride}; choose a longer clip")
     kinds = tools.masks.kinds(video.name) if tools.masks else ()
-    read = partial(_supplied, tools.masks, video.name, kinds) if kinds else None
+    read = partial(_supplied, tools.masks, video.name, kinds, frames.first) if kinds else None
     crop = Crop(settings.size, settings.margin, tools.masker, video.labels)
     with tempfile.TemporaryDirectory(prefix="durian-") as folder:
-        cut = [_keep(Path(folder) / str(i), video, settings, stride, *found)
+        cut = [_keep(Path(folder) / str(i), video, settings, stride, frames.first, *found)
                for i, found in enumerate(cut_clips(frames, stretches, crop, annotator, read))]
         people = sorted({part.person for part in cut})
         identities = [video.identity if len(people) == 1 else f"{video.identity}/{people.index(part.person)}"
                       for part in cut]
         if identify:
             identities = identify([part.name for part in cut], [_first_frame(part) for part in cut], identities)
-        worn = {person: _agreed([part.evidence for part in cut if part.person == person], video.labels)
-                for person in people}
-        write_shard(shard, (_agree(part, identity, worn[part.person][0], kinds)
-                            for part, identity in zip(cut, identities, strict=True)))
+            if len(identities) != len(cut):
+                raise ValueError(f"identify: expected {len(cut)} names, found {len(identities)}")
+        # After a cut another person may be seen: each shot is judged for itself.
+        shots = np.cumsum(faces.cuts)
+        wearers = [(part.person, int(shots[part.first - frames.first])) for part in cut]
+        worn = {wearer: _agreed([part.evidence for part, other in zip(cut, wearers, strict=True) if other == wearer],
+                                video.labels, kinds) for wearer in dict.fromkeys(wearers)}
+        write_shard(shard, (_agree(part, identity, worn[wearer][0], kinds)
+                            for part, identity, wearer in zip(cut, identities, wearers, strict=True)))
     heights = np.concatenate([face_height(run.points) for run in chosen])
+    whole = video.start is None and video.end is None and settings.max_frames is None
+    lost = frames.count - len(faces) if whole and frames.count else 0
     return {
         "file": str(video.path), "name": video.name, "source_frames": len(faces), "source_fps": faces.fps,
+        "warnings": [f"the file promises {frames.count} frames and gave {len(faces)}"] if lost > 0 else [],
         "skipped": describe_ranges(faces.faceless()), "cuts": np.flatnonzero(faces.cuts).tolist(),
         "face_height": round(float(np.median(heights)), 1),
-        "people": [{"attributes": worn[person][0], "evidence": worn[person][1]} for person in people],
+        "judged": [{"person": person, "shot": shot, "attributes": kinds_worn, "evidence": evidence}
+                   for (person, shot), (kinds_worn, evidence) in worn.items()],
         "clips": [{"name": part.name, "identity": identity, "first": part.first, "last": part.last,
                    "frames": part.frames} for part, identity in zip(cut, identities, strict=True)],
     }
@@ -185,9 +205,9 @@ class _Cut:
     evidence: Evidence
 
 
-def _keep(path: Path, video: VideoInput, settings: Settings, stride: int, stretch: Stretch, clip: Clip,
+def _keep(path: Path, video: VideoInput, settings: Settings, stride: int, offset: int, stretch: Stretch, clip: Clip,
           evidence: Evidence) -> _Cut:
-    first, last = int(stretch.frames[0]), int(stretch.frames[-1])
+    first, last = int(stretch.frames[0]) + offset, int(stretch.frames[-1]) + offset
     name = f"{video.name}#{first}" + (f"-{stretch.run.person}" if stretch.run.person else "")
     heights = face_height(stretch.points)
     provenance = Provenance(name, str(video.path), first, stride, clip_quality(clip, float(np.median(heights))))
@@ -199,10 +219,12 @@ def _first_frame(part: _Cut) -> np.ndarray:
     return read_record(part.path.read_bytes(), part.name).clip([0]).view().frames[0]
 
 
-def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None) -> tuple[list[str], dict[str, float]]:
-    """The kinds that a person wears, and how surely: one wears the same things throughout a video."""
+def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: tuple[str, ...]
+            ) -> tuple[list[str], dict[str, float]]:
+    """The kinds that a person wears, and how surely: one wears the same things throughout a shot."""
     middle = {kind: round(float(np.median([asdict(e)[kind] for e in evidence])), 2) for kind in ATTRIBUTE_KINDS}
-    worn = [kind for kind in ATTRIBUTE_KINDS if (middle[kind] >= 1 if labels is None else kind in labels)]
+    worn = [kind for kind in ATTRIBUTE_KINDS
+            if kind in supplied or (middle[kind] >= 1 if labels is None else kind in labels)]
     return worn, middle
 
 
@@ -232,6 +254,6 @@ def agreed_masks(masks: np.ndarray, keypoints: np.ndarray, worn: list[str],
     return masks
 
 
-def _supplied(masks: UserMasks, name: str, kinds: tuple[str, ...], frame: int, height: int, width: int
+def _supplied(masks: UserMasks, name: str, kinds: tuple[str, ...], offset: int, frame: int, height: int, width: int
               ) -> dict[str, np.ndarray]:
-    return {kind: masks.read(name, kind, frame, height, width) for kind in kinds}
+    return {kind: masks.read(name, kind, frame + offset, height, width) for kind in kinds}

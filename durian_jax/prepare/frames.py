@@ -1,5 +1,6 @@
 """One way to read frames, whether a video is a film or a folder of numbered pictures."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ class Frames:
         fps: frames per second.
         count: how many frames to expect, for a progress bar; None where the file does not say.
         max_frames: so many at most; None for all.
+        first: number of the first of them in the whole video.
         pictures: the files of a picture sequence in order; empty for a film.
     """
 
@@ -34,6 +36,7 @@ class Frames:
     fps: float
     count: int | None
     max_frames: int | None
+    first: int = 0
     pictures: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -64,13 +67,18 @@ def open_frames(video: VideoInput, max_frames: int | None = None) -> Frames:
         raise InputError(f"frames to read: expected at least 1, got {max_frames}")
     if os.path.isdir(video.path):
         pictures = _pictures(video)[:max_frames]
-        return Frames(video, PICTURES_FPS, len(pictures), max_frames, pictures)
+        return Frames(video, PICTURES_FPS, len(pictures), max_frames, _first(video, PICTURES_FPS), pictures)
     info = probe_video(video.path)
     count = info.declared_frames or None
     if count is not None:
         first, last = (round(min(seconds * info.fps, count)) for seconds in (video.start or 0, video.end or np.inf))
         count = min(last - first, max_frames or count)
-    return Frames(video, info.fps, count, max_frames)
+    return Frames(video, info.fps, count, max_frames, _first(video, info.fps))
+
+
+def _first(video: VideoInput, fps: float) -> int:
+    """Number of the first frame shown at or after the video's start, at a constant rate."""
+    return math.ceil((video.start or 0) * fps - 1e-6)
 
 
 def _pictures(video: VideoInput) -> tuple[Path, ...]:

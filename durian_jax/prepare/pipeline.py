@@ -9,6 +9,7 @@ path: a disk of this machine, or a shared one of a cluster.
 import json
 import logging
 import os
+import sys
 import threading
 import time
 import traceback
@@ -31,12 +32,14 @@ from durian_jax.data.records import (
 )
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.prepare.client import AnnotatorStopped
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
 
 # Beam speaks of optional parts that nobody here asked for.
+_before = logging.root.manager.disable
 logging.disable(logging.WARNING)
 try:
     import apache_beam as beam
@@ -45,7 +48,7 @@ except ImportError as error:
     raise InputError("durian prepare runs on Apache Beam, which is not installed; "
                      "run pip install 'durian-jax[prepare]'") from error
 finally:
-    logging.disable(logging.NOTSET)
+    logging.disable(_before)
 
 
 def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *,
@@ -86,28 +89,59 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
     videos = [video for video in find_inputs(inputs, layout) if out not in video.path.parents]
     if not videos:
         raise InputError(f"every input lies in the output folder {out}; name another output")
-    if not overwrite:
+    work = Work(out, settings)
+    if not overwrite and not work.folder.exists():  # with it, the dataset's reports are still to be written
+        if done := _finished_before(out, videos, settings):
+            return done
         refuse_to_replace(out)
     _check_tools(settings, videos)
-    prepare_directory(out)
-    work = Work(out, settings)
-    work.folder.mkdir(exist_ok=True)
     start = time.perf_counter()
-    keys = [work.key(video) for video in videos]
-    annotate = _Annotate(work, settings, max_rejected, set(keys), identify)
-    with _progress(work, keys):
-        result = _pipeline(videos, keys, annotate, _Assemble(work, out, keys, settings, shard_clips),
-                           _options(workers, beam_options)).run()
-        result.wait_until_finish()
-    return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
+    with work.held():
+        prepare_directory(out)
+        work.forget_rejected()
+        keys = [work.key(video) for video in videos]
+        annotate = _Annotate(work, settings, max_rejected, set(keys), identify)
+        assemble = _Assemble(work, out, keys, settings, shard_clips, max_rejected)
+        with _progress(work, set(keys)), _quiet(work.folder / "beam.log"):
+            _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)))
+        return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
+
+
+def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> dict | None:
+    """The report of a dataset that was made of the same inputs with the same settings."""
+    try:
+        report = json.loads((out / "report.json").read_text()) if (out / "dataset.json").exists() else {}
+    except (OSError, ValueError):
+        return None
+    seen = [(entry["file"], entry["name"]) for entry in (*report.get("files", ()), *report.get("rejected_files", ()))]
+    same = sorted(seen) == sorted((str(video.path), video.name) for video in videos)
+    return report if same and report["settings"] == asdict(settings) else None
+
+
+def _run(pipeline: beam.Pipeline) -> None:
+    """Raises InputError where a worker died or a file could not be written."""
+    try:
+        pipeline.run().wait_until_finish()
+    except KeyboardInterrupt as error:
+        raise InputError("interrupted; the same command goes on where it stopped") from error
+    except Exception as error:  # Beam has no class of its own for what happens in workers
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        if "KeyboardInterrupt" in words[-1]:
+            raise InputError("interrupted; the same command goes on where it stopped") from error
+        raise InputError(f"the pipeline broke off: {words[-1]}; run the same command again, it goes on where it "
+                         "stopped") from error
 
 
 def _check_tools(settings: Settings, videos: list[VideoInput]) -> None:
     """Raises InputError before any work where a tool or a folder that the settings name does not serve."""
     find_annotator()
     tools = Tools(settings)
-    if problems := tools.masks.problems([video.name for video in videos]) if tools.masks else []:
-        raise InputError("; ".join(problems))
+    if tools.masks is not None:
+        if problems := tools.masks.problems([video.name for video in videos]):
+            raise InputError("; ".join(problems))
+        if not any(tools.masks.kinds(video.name) for video in videos):
+            raise InputError(f"{settings.masks}: expected folders named after videos ({videos[0].name}, ...), found "
+                             "none; put masks into VIDEO/KIND/FRAME.png")
 
 
 # --- the pipeline -------------------------------------------------------------------------------------
@@ -131,7 +165,7 @@ def _options(workers: int, given: Sequence[str]) -> PipelineOptions:
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     here = ["--runner=FnApiRunner", f"--direct_num_workers={workers}",
             f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}"]
-    return PipelineOptions([*(given or here), "--default_sdk_harness_log_level=ERROR", "--job_name=durian-prepare"])
+    return PipelineOptions(["--default_sdk_harness_log_level=ERROR", "--job_name=durian-prepare", *(given or here)])
 
 
 class _Annotate(beam.DoFn):
@@ -147,38 +181,56 @@ class _Annotate(beam.DoFn):
 
     def process(self, element):
         key, video = element
-        if self._work.outcome(key) is None and not self._too_many():
+        if self._work.outcome(key) == (None, None) and not self._too_many():
             try:
-                self._work.accept(key, prepare_video(video, self._settings, self._tools, self._work.shard(key),
-                                                     self._identify))
+                if not self._work.start(key):
+                    raise InputError(f"{video.path}: the process that worked on it died, twice; try to play the file, "
+                                     "or give the machine more memory")
+                self._work.accept(key, self._entry(video, key))
+            except AnnotatorStopped:
+                raise  # the tool's fault, not the video's: the run ends and can go on
             except InputError as error:
                 self._work.reject(key, str(error))
+            except (OSError, MemoryError):
+                raise  # so is a full disk's
             except Exception as error:  # noqa: BLE001 (one odd file must not end a long run)
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 self._work.reject(key, f"unexpected {type(error).__name__}: {error} (in {where.name}, line "
                                        f"{where.lineno} of {Path(where.filename).name}); please report it")
         yield key
 
+    def _entry(self, video: VideoInput, key: str) -> dict:
+        def attempt():
+            return prepare_video(video, self._settings, self._tools, self._work.shard(key), self._identify)
+        try:
+            return attempt()
+        except AnnotatorStopped:  # once may be an accident; `Tools.annotator` starts another
+            return attempt()
+
     def teardown(self):
-        self._tools.close()
+        if self._tools is not None:
+            self._tools.close()
 
     def _too_many(self) -> bool:
-        return self._limit is not None and self._work.rejected_among(self._keys) > self._limit
+        return self._limit is not None and self._work.finished(self._keys)[1] > self._limit
 
 
 class _Assemble:
     """Puts the clips of all videos together, in the order of the inputs."""
 
-    def __init__(self, work: Work, out: Path, keys: list[str], settings: Settings, shard_clips: int):
+    def __init__(self, work: Work, out: Path, keys: list[str], settings: Settings, shard_clips: int,
+                 max_rejected: int | None):
         self._work, self._out, self._keys, self._settings, self._size = work, out, keys, settings, shard_clips
+        self._limit = max_rejected
 
     def plan(self, _: list[str]) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-        """Shard number and its clips as (video's key, row); nothing where a video is not finished."""
+        """Shard number and its clips as (video's key, row); nothing where videos are not finished or too many bad."""
         outcomes = [self._work.outcome(key) for key in self._keys]
-        if any(outcome is None for outcome in outcomes):
+        rejected = sum(reason is not None for _, reason in outcomes)
+        if (None, None) in outcomes or (self._limit is not None and rejected > self._limit):
             return
-        clips = [(key, row) for key, outcome in zip(self._keys, outcomes, strict=True) if "entry" in outcome
-                 for row in range(len(outcome["entry"]["clips"]))]
+        clips = [(key, row) for key, (entry, _) in zip(self._keys, outcomes, strict=True) if entry
+                 for row in range(len(entry["clips"]))]
         for number, first in enumerate(range(0, len(clips), self._size)):
             yield number, clips[first:first + self._size]
 
@@ -207,18 +259,33 @@ class _Assemble:
 # --- around it ----------------------------------------------------------------------------------------
 
 @contextmanager
-def _progress(work: Work, keys: list[str]):
+def _quiet(log: Path):
+    """What Beam's workers write to standard error goes into a file: pages of their own state, none of it news."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _progress(work: Work, keys: set[str]):
     """A bar that watches the work folder, wherever the work is done."""
-    names, stop = set(keys), threading.Event()
+    stop = threading.Event()
 
     def count() -> int:
-        return sum(path.stem in names and path.suffix in (".json", ".rejected") for path in work.folder.iterdir())
+        return sum(work.finished(keys))
 
     done = count()
-    bar = tqdm(total=len(keys), initial=done, desc="preparing", unit="video")
+    screen = os.fdopen(os.dup(2), "w")
+    bar = tqdm(total=len(keys), initial=done, desc="preparing", unit="video", file=screen)
 
     def watch():
-        while not stop.wait(1.0):
+        while not stop.wait(max(1.0, len(keys) / 5000)):  # listing a large folder takes time
             bar.update(count() - bar.n)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -230,15 +297,16 @@ def _progress(work: Work, keys: list[str]):
         stop.set()
         thread.join()
         bar.close()
+        screen.close()
 
 
 def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,
             max_rejected: int | None, seconds: float) -> dict:
     """Writes the reports; the work folder goes when all is done."""
     outcomes = [(video, work.outcome(key)) for video, key in zip(videos, keys, strict=True)]
-    accepted = [outcome["entry"] for _, outcome in outcomes if outcome and "entry" in outcome]
-    rejected = [{"file": str(video.path), "name": video.name, "reason": outcome["reason"]}
-                for video, outcome in outcomes if outcome and "reason" in outcome]
+    accepted = [entry for _, (entry, _) in outcomes if entry]
+    rejected = [{"file": str(video.path), "name": video.name, "reason": reason}
+                for video, (_, reason) in outcomes if reason]
     write_text(out / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
     report = {
         "accepted": len(accepted), "rejected": len(rejected),

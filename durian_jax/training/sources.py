@@ -1,5 +1,7 @@
 """The clips that a config names."""
 
+import warnings
+
 from ml_collections import ConfigDict
 
 from durian_jax.data import DataConfig, Mixture, RecordedClips, SyntheticClips
@@ -26,6 +28,12 @@ def make_source(config: ConfigDict, data: DataConfig) -> ClipSource:
     sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, data.image_size,
                               fps=config.synthetic_fps)
                if name == "synthetic" else RecordedClips(name) for name in names]
+    for source in sources:
+        if isinstance(source, RecordedClips):
+            side = source.about["height"] - 2 * source.about["margin"]
+            if side < data.image_size:
+                warnings.warn(f"{source.directory} holds pictures of {side} px, which are enlarged to the model's "
+                              f"{data.image_size} px", stacklevel=2)
     if len(sources) == 1:
         return sources[0]
     if config.weights and len(config.weights) != len(sources):
