@@ -125,7 +125,7 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
         try:
             if start:
                 _skip_to(path, container, start)
-            for frame in container.decode(video=0):
+            for frame in _decoded(path, container):
                 if count == max_frames:
                     return
                 time = _seconds(path, container, frame) if start or end is not None else 0.0
@@ -296,6 +296,25 @@ def _info(container: av.container.InputContainer) -> VideoInfo:
     stream = container.streams.video[0]
     rate = stream.average_rate or stream.guessed_rate or 25
     return VideoInfo(float(rate), stream.frames, bool(container.streams.audio))
+
+
+# What a packet of these codecs never holds: they mark three zero bytes in a row. A download with holes does.
+_HOLE, _CODECS_WITHOUT_HOLES = bytes(16), ("h264", "hevc")
+
+
+def _decoded(path: Path, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """Frames from where the container stands.
+
+    Raises:
+        InputError: a packet with a hole, which decoders may fill in without a word.
+    """
+    stream = container.streams.video[0]
+    whole = stream.codec_context.name in _CODECS_WITHOUT_HOLES
+    for packet in container.demux(stream):
+        if whole and packet.size and bytes(packet).find(_HOLE) >= 0:
+            raise InputError(f"{path}: damaged at {float((packet.pts or 0) * stream.time_base):.2f} s: a part of the "
+                             "file was never written; copy it again from its source")
+        yield from packet.decode()
 
 
 def _skip_to(path: Path, container: av.container.InputContainer, seconds: float) -> None:
