@@ -25,7 +25,7 @@ from durian_jax.data.record import DecodeError, rewrite_record
 from durian_jax.data.records import replace_records
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.pose import head_pose
+from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder
 from durian_jax.inference.generate import Sampling, generate
@@ -167,7 +167,8 @@ def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, setti
                     continue
                 if clip.generated_frames:
                     stale.add(row)
-                chosen = spread_frames(outline.poses, settings["frames"], _rng(settings["seed"], outline.name))
+                first = int(_rng(settings["seed"], outline.name).integers(len(outline)))
+                chosen = sorted(spread_poses(outline.poses, settings["frames"], first))
                 photos = clip.clip(chosen).view()
             except DecodeError:
                 counts["damaged"] += 1
@@ -198,20 +199,6 @@ def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, setti
 
 def _rng(seed: int, *words: str) -> np.random.Generator:
     return np.random.default_rng([seed, *(zlib.crc32(word.encode()) for word in words)])
-
-
-def spread_frames(poses: np.ndarray, count: int, rng: np.random.Generator) -> list[int]:
-    """At most `count` frames, rising: any one, then always the one whose pose is farthest from those chosen.
-
-    Args:
-        poses: (T, 3) yaw, pitch and roll in degrees.
-    """
-    chosen = [int(rng.integers(len(poses)))]
-    while len(chosen) < min(count, len(poses)):
-        away = np.linalg.norm(poses[:, None] - poses[chosen], axis=-1).min(1)
-        away[chosen] = -1
-        chosen.append(int(away.argmax()))
-    return sorted(chosen)
 
 
 def stored_region(region: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:

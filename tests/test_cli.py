@@ -36,7 +36,8 @@ def durian(*arguments: str):
 def test_help_lists_every_verb():
     result = durian("--help")
     assert result.exit_code == 0
-    for verb in ("demo", "animate", "train", "evaluate", "prepare", "synthesize", "annotator"):
+    for verb in ("demo", "animate", "check", "train", "evaluate", "prepare", "sheet", "masks", "expand", "synthesize",
+                 "annotator"):
         assert verb in result.output
         help_of_verb = durian(verb, "--help")
         assert help_of_verb.exit_code == 0 and "Usage: " in help_of_verb.output
@@ -204,7 +205,7 @@ def test_records_are_not_replaced_by_accident(tmp_path):
     def draw(*more):
         return durian("synthesize", "--out", tmp_path, "--clips", 1, "--frames", 2, "--size", 32, "--workers", 0, *more)
     assert draw().exit_code == 0
-    for result in (draw(), durian("prepare", tmp_path, "--out", tmp_path)):
+    for result in (draw(), durian("prepare", __file__, "--out", tmp_path)):
         assert result.exit_code == 2 and "--overwrite" in result.stderr
     (tmp_path / "report.json").write_text("of the records before")
     assert draw("--overwrite").exit_code == 0 and not (tmp_path / "report.json").exists()

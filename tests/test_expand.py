@@ -12,11 +12,12 @@ from face_fixtures import clip
 
 from durian_jax.cli import main
 from durian_jax.data import RecordedClips, records
-from durian_jax.data.record import rewrite_record
+from durian_jax.data.record import DecodeError, rewrite_record
 from durian_jax.errors import InputError
-from durian_jax.expand import TransferGenerator, Wanted, expand, spread_frames, stored_region, transfer_regions
+from durian_jax.expand import TransferGenerator, Wanted, expand, stored_region, transfer_regions
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.expand import move_mask
+from durian_jax.faces.pose import spread_poses
 from durian_jax.faces.regions import beard_region, face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.prepare import client
@@ -277,9 +278,12 @@ def test_undecodable_clips_are_left_out(dataset, monkeypatch):
     assert done["left_out"] == {"bare": 1, "without_region": 0, "damaged": 1} and done["clips"] == 3
     assert [bool(fields) for fields in generated(dataset)] == [True, False, True, False, True]
 
-    read = RecordedClips.record
-    monkeypatch.setattr(RecordedClips, "record", lambda self, index: b"nonsense" if index == 1 else read(self, index))
-    with pytest.warns(UserWarning, match="00000-of-00003.*shard 0 stays as it is"):
+    def unreadable(self, index, _read=RecordedClips.record):
+        if index == 1:
+            raise DecodeError("a hole in the disk")
+        return _read(self, index)
+    monkeypatch.setattr(RecordedClips, "record", unreadable)
+    with pytest.warns(UserWarning, match="a hole in the disk; shard 0 stays as it is"):
         done = expand(dataset, Echo(), overwrite=True, frames=1)
     monkeypatch.undo()
     assert done["shards"] == 3 and done["left_out"]["damaged"] == 2 and done["clips"] == 2
@@ -290,9 +294,9 @@ def test_frames_are_spread_over_the_poses():
     poses = np.zeros((9, 3))
     poses[:, 0] = [0, 1, 2, 30, 2, 1, -30, 0, 1]
     for seed in range(9):
-        chosen = spread_frames(poses, 3, np.random.default_rng(seed))
-        assert {3, 6} <= set(chosen) and len(set(chosen)) == 3 and chosen == sorted(chosen)
-    assert spread_frames(np.zeros((3, 3)), 5, np.random.default_rng(0)) == [0, 1, 2]
+        chosen = spread_poses(poses, 3, first=seed)
+        assert chosen[0] == seed and {3, 6} <= set(chosen) and len(set(chosen)) == 3
+    assert sorted(spread_poses(np.zeros((3, 3)), 5, first=1)) == [0, 1, 2]
 
 
 def test_regions_of_any_size_fit_the_stored_picture():
@@ -325,7 +329,7 @@ def test_numbers_and_folders_are_checked(dataset, tmp_path):
     for wrong in ({"frames": 0}, {"batch": 0}, {"steps": 0}, {"seed": -1}, {"kinds": ()}):
         with pytest.raises(InputError, match="expand: expected"):
             expand(dataset, Echo(), **wrong)
-    with pytest.raises(InputError, match="expected a folder of clip records"):
+    with pytest.raises(InputError, match="expected a dataset, found no such folder"):
         expand(tmp_path / "nothing", Echo())
 
 

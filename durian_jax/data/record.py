@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
-from durian_jax.faces.pose import head_pose
+from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
 
 # Name -> file type, encoder settings. The first two are lossless and meant for drawn frames.
@@ -64,7 +64,7 @@ class Donors:
     """Frames of a clip in poses as different as it has, for expanding the regions of other people.
 
     Attributes:
-        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats some.
+        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats its last.
         masks: (DONORS, DONOR_SIZE, DONOR_SIZE) uint8 bit fields of the whole stored pictures.
         keypoints: (DONORS, K, 3) float32.
     """
@@ -115,12 +115,8 @@ def encoded_outline(clip: "EncodedClip") -> Outline:
 def donors(clip: "EncodedClip") -> Donors:
     """The donors of a record: farthest-point sampling of its head poses, from the most frontal one on."""
     poses = clip.pose[:, :2]
-    chosen = [int((poses ** 2).sum(-1).argmin())]
-    while len(chosen) < DONORS:
-        away = ((poses[:, None] - poses[chosen]) ** 2).sum(-1).min(1)
-        if len(chosen) < len(poses):
-            away[chosen] = -1  # others first, also where all poses are the same
-        chosen.append(int(away.argmax()))
+    chosen = spread_poses(poses, DONORS, first=int((poses ** 2).sum(-1).argmin()))
+    chosen += chosen[-1:] * (DONORS - len(chosen))
     masks = np.stack([cv2.resize(clip.mask(i), (DONOR_SIZE, DONOR_SIZE), interpolation=cv2.INTER_NEAREST_EXACT)
                       for i in chosen])
     return Donors(np.array(chosen, np.int32), masks, clip.keypoints[chosen])

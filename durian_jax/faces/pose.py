@@ -30,3 +30,19 @@ def head_pose(keypoints: np.ndarray) -> np.ndarray:
     pitch = np.arctan2(inwards[..., 1], inwards[..., 2])
     roll = np.arctan2(right[..., 1], right[..., 0])
     return np.degrees(np.stack([yaw, pitch, roll], -1)).astype(np.float32)
+
+
+def spread_poses(poses: np.ndarray, count: int, first: int) -> list[int]:
+    """At most `count` frames with poses as different as there are: `first`, then the farthest from those chosen.
+
+    Args:
+        poses: (T, n) angles in degrees.
+        count: how many frames; fewer where there are no more.
+        first: the frame to begin with.
+    """
+    chosen = [first]
+    while len(chosen) < min(count, len(poses)):
+        away = np.linalg.norm(poses[:, None] - poses[chosen], axis=-1).min(1)
+        away[chosen] = -1
+        chosen.append(int(away.argmax()))
+    return chosen
