@@ -110,6 +110,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     since, waited, logged = time.monotonic(), 0.0, start
 
     with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step") as bar:
+        bar.set_postfix_str("compiling, once")
         for step in range(start + 1, config.total_steps + 1):
             began = time.monotonic()
             batch = next(batches)
