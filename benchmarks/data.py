@@ -5,12 +5,13 @@
 
 Clips of procedural people are drawn at 512 px with a margin (640 px stored), as `durian prepare` stores real ones;
 their content is simpler than a photo's, so noise is added until a JPEG has the size of a real one (about 100 KiB).
-The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else. Its time is CPU
-time of one thread, its rate with several workers that of one times their number (the machine's cores at most).
+The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else, in as many
+processes at once as the loader has workers. Times of single operations are CPU time of one thread.
 """
 
 import argparse
 import gc
+import multiprocessing
 import platform
 import shutil
 import tempfile
@@ -77,17 +78,24 @@ def draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def bare(directory) -> float:
-    """Seconds a frame of decoding nothing but JPEGs, one thread."""
+def bare(directory, workers: int, seconds: float) -> float:
+    """Frames a second of decoding nothing but JPEGs, in so many processes."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pool.map(_decode, [(directory, 0.5)] * workers, chunksize=1)  # everyone is there
+        return sum(pool.map(_decode, [(directory, seconds)] * workers, chunksize=1))
+
+
+def _decode(job: tuple) -> float:
+    directory, seconds = job
+    tune_process()
     source = RecordedClips(directory)
     compressed = [source.open(i).compressed("frames", j) for i in range(min(len(source), 8)) for j in range(8)]
-    times = []
-    for _ in range(4):
-        start = time.thread_time()
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
         for data in compressed:
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        times.append((time.thread_time() - start) / len(compressed))
-    return min(times)
+        done += len(compressed)
+    return done / (time.perf_counter() - start)
 
 
 def encodings(source) -> None:
@@ -116,9 +124,7 @@ def encodings(source) -> None:
 def throughput(source, stage: str, config: DataConfig, workers: list[int], seconds: float) -> None:
     """Samples a second by number of worker processes (0: two threads)."""
     pictures = config.frames + 2
-    peer = bare(source.directory) * pictures
-    print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px; bare decoding of them takes "
-          f"{peer * 1e3:.1f} ms")
+    print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px")
     print("workers        samples/s   bare decoding/s   share of it")
     batch = 8 if stage == "1" else 2
     for count in workers:
@@ -131,10 +137,10 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
             next(loader)
             done += batch
         rate = done / (time.perf_counter() - start)
-        cores = min(count or 2, psutil.cpu_count())
-        print(f"{count or '0 (2 threads)':<13}  {rate:9.1f}   {cores / peer:15.1f}   {rate * peer / cores:11.0%}")
         del loader
         gc.collect()
+        peer = bare(source.directory, count or 2, seconds / 2) / pictures
+        print(f"{count or '0 (2 threads)':<13}  {rate:9.1f}   {peer:15.1f}   {rate / peer:11.0%}", flush=True)
 
 
 def parts(source, stage: str, config: DataConfig) -> None:
