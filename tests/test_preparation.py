@@ -153,6 +153,9 @@ def test_a_finished_dataset_is_not_replaced_unasked(prepared, videos):
     assert prepare([videos], prepared[0], SMALL) == prepared[1], "the same again: nothing to do"
     with pytest.raises(InputError, match="--overwrite"):
         prepare([videos], prepared[0], Settings(size=32, margin=8, segment_frames=12))
+    os.utime(videos / "words.mp4")  # mended, perhaps
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare([videos], prepared[0], SMALL)
     assert shard_bytes(prepared[0]) == before
     with pytest.raises(InputError, match="every input lies in the output folder"):
         prepare([prepared[0] / shard_name(0, 3)], prepared[0], SMALL, overwrite=True)

@@ -108,14 +108,17 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
 
 
 def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> dict | None:
-    """The report of a dataset that was made of the same inputs with the same settings."""
+    """The report of a dataset that was made of the same inputs, unchanged since, with the same settings."""
     try:
-        report = json.loads((out / "report.json").read_text()) if (out / "dataset.json").exists() else {}
+        made = (out / "dataset.json").stat().st_mtime
+        report = json.loads((out / "report.json").read_text())
+        if any(video.path.stat().st_mtime > made for video in videos):
+            return None
     except (OSError, ValueError):
         return None
     seen = [(entry["file"], entry["name"]) for entry in (*report.get("files", ()), *report.get("rejected_files", ()))]
     same = sorted(seen) == sorted((str(video.path), video.name) for video in videos)
-    return report if same and report["settings"] == asdict(settings) else None
+    return report if same and report.get("settings") == asdict(settings) else None
 
 
 def _run(pipeline: beam.Pipeline) -> None:
