@@ -5,13 +5,12 @@
 
 Clips of procedural people are drawn at 512 px with a margin (640 px stored), as `durian prepare` stores real ones;
 their content is simpler than a photo's, so noise is added until a JPEG has the size of a real one (about 100 KiB).
-The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else, in as many
-processes at once as the loader has workers. Times of single operations are CPU time of one thread.
+The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else. Its time is CPU
+time of one thread, its rate with several workers that of one times their number (the machine's cores at most).
 """
 
 import argparse
 import gc
-import multiprocessing
 import platform
 import shutil
 import tempfile
@@ -78,24 +77,17 @@ def draw(folder: Path, count: int) -> Path:
     return folder
 
 
-def bare(directory, workers: int, seconds: float) -> float:
-    """Frames a second of decoding nothing but JPEGs, in so many processes."""
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        pool.map(_decode, [(directory, 0.5)] * workers, chunksize=1)  # everyone is there
-        return sum(pool.map(_decode, [(directory, seconds)] * workers, chunksize=1))
-
-
-def _decode(job: tuple) -> float:
-    directory, seconds = job
-    tune_process()
+def bare(directory) -> float:
+    """Seconds a frame of decoding nothing but JPEGs, one thread."""
     source = RecordedClips(directory)
     compressed = [source.open(i).compressed("frames", j) for i in range(min(len(source), 8)) for j in range(8)]
-    start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    times = []
+    for _ in range(4):
+        start = time.thread_time()
         for data in compressed:
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        done += len(compressed)
-    return done / (time.perf_counter() - start)
+        times.append((time.thread_time() - start) / len(compressed))
+    return min(times)
 
 
 def encodings(source) -> None:
@@ -124,7 +116,9 @@ def encodings(source) -> None:
 def throughput(source, stage: str, config: DataConfig, workers: list[int], seconds: float) -> None:
     """Samples a second by number of worker processes (0: two threads)."""
     pictures = config.frames + 2
-    print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px")
+    peer = bare(source.directory) * pictures
+    print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px; bare decoding of them takes "
+          f"{peer * 1e3:.1f} ms")
     print("workers        samples/s   bare decoding/s   share of it")
     batch = 8 if stage == "1" else 2
     for count in workers:
@@ -137,10 +131,10 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
             next(loader)
             done += batch
         rate = done / (time.perf_counter() - start)
+        cores = min(count or 2, psutil.cpu_count())
+        print(f"{count or '0 (2 threads)':<13}  {rate:9.1f}   {cores / peer:15.1f}   {rate * peer / cores:11.0%}")
         del loader
         gc.collect()
-        peer = bare(source.directory, count or 2, seconds / 2) / pictures
-        print(f"{count or '0 (2 threads)':<13}  {rate:9.1f}   {peer:15.1f}   {rate / peer:11.0%}", flush=True)
 
 
 def parts(source, stage: str, config: DataConfig) -> None:

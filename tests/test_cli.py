@@ -123,7 +123,7 @@ def animate(files, out, *more, source="person.png", driving="talk.mp4"):
     ({"more": ("--size", "256")}, "makes pictures of 128 x 128 pixels"),
     ({"out": "{files}/person.png/out.mp4"}, "cannot write into the folder"),
     ({"out": "{files}/talk.mp4"}, "talk.mp4 would replace the input"),
-    ({"out": "{files}/../files0/talk.mp4"}, "talk.mp4 would replace the input"),
+    ({"out": "{files}/../{name}/talk.mp4"}, "talk.mp4 would replace the input"),
     ({"out": "{files}/take.mp4", "driving": "take_concat.mp4"}, "take_concat.mp4 would replace the input"),
     ({"out": "{files}/busy.mp4"}, "busy.json is a folder"),
     ({"out": "{files}/out.avi"}, "expected a name ending in .mp4"),
@@ -131,7 +131,7 @@ def animate(files, out, *more, source="person.png", driving="talk.mp4"):
 def test_animate_names_the_mistake(files, tmp_path, no_model, change, message):
     before = {path.name: path.stat().st_mtime_ns for path in files.iterdir()}
     change = dict(change)
-    out = change.pop("out", f"{tmp_path}/out.mp4").format(files=files)
+    out = change.pop("out", f"{tmp_path}/out.mp4").format(files=files, name=files.name)
     more = [text.format(files=files) for text in change.pop("more", ())]
     result = animate(files, out, *more, **change)
     assert result.exit_code == 2

@@ -26,9 +26,9 @@ def layer_bit(layer: str) -> int:
     """The bit of `Clip.masks` that stands for one of `MASK_LAYERS`.
 
     Raises:
-        ValueError: there is no such layer.
+        InputError: there is no such layer.
     """
-    return 1 << MASK_LAYERS.index(layer)
+    return 1 << MASK_LAYERS.index(layer) if layer in MASK_LAYERS else attribute_bit(layer)
 
 
 @dataclass(frozen=True)
