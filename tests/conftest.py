@@ -3,9 +3,36 @@
 import os
 from pathlib import Path
 
+import pytest
+
 _CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
 # Set before jax is imported; programs that the tests start inherit it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # The networks of the tests are so small that compiling them is most of the time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
+
+
+@pytest.fixture(scope="session")
+def portraits():
+    """The folder of real clips and photos; tests that need it skip without it."""
+    if not (PORTRAITS / "clips").is_dir():
+        pytest.skip(f"no real portraits in {PORTRAITS}; name their folder in DURIAN_PORTRAITS")
+    return PORTRAITS
+
+
+@pytest.fixture(scope="module")
+def annotator():
+    """A running annotator; tests that need it skip without its environment."""
+    from durian_jax.errors import InputError
+    from durian_jax.prepare.client import Annotator
+    from durian_jax.prepare.environment import find_annotator
+
+    try:
+        find_annotator()
+    except InputError as error:
+        pytest.skip(str(error))
+    with Annotator() as running:
+        yield running

@@ -1,7 +1,6 @@
 """`durian check`: each mistake is named, good files are left in peace, and the measures beneath mean what they say."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,38 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from durian_jax.cli import main
-from durian_jax.errors import InputError
 from durian_jax.faces import quality
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES, POSITION
 from durian_jax.prepare import look as look_module
 from durian_jax.prepare.check import Finding, Report, check_files, describe
-from durian_jax.prepare.client import Annotator
-from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.look import find_cuts, look_at_video
 from durian_jax.synthetic import render, sample_person, still
 from durian_jax.video import VideoInfo, read_image, write_image, write_video
 
-PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
 PERSON = 20  # pigtails, nothing else
 SIZE, FPS = 256, 25.0
-
-
-@pytest.fixture(scope="module")
-def annotator():
-    try:
-        find_annotator()
-    except InputError as error:
-        pytest.skip(str(error))
-    with Annotator() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def portraits():
-    if not (PORTRAITS / "clips").is_dir():
-        pytest.skip(f"no real portraits in {PORTRAITS}; name their folder in DURIAN_PORTRAITS")
-    return PORTRAITS
 
 
 def draw(person=PERSON, size=SIZE, frames=1, **curves):

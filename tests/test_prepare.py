@@ -1,8 +1,6 @@
 """From ordinary files to annotated clips: crop, runs and masks in numbers, then real portraits."""
 
-import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,25 +17,6 @@ from durian_jax.prepare.clips import agreed_masks, split_run
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_image, read_video, write_image, write_video
-
-PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
-
-
-@pytest.fixture(scope="module")
-def portraits():
-    if not (PORTRAITS / "clips").is_dir():
-        pytest.skip(f"no real portraits in {PORTRAITS}; name their folder in DURIAN_PORTRAITS")
-    return PORTRAITS
-
-
-@pytest.fixture(scope="module")
-def annotator():
-    try:
-        find_annotator()
-    except InputError as error:
-        pytest.skip(str(error))
-    with Annotator() as running:
-        yield running
 
 
 def face_mesh(centre=(300.0, 260.0), height=200.0, frames=20):

@@ -12,19 +12,18 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
+from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.record import (
     QUALITIES,
     DecodeError,
-    Donors,
     EncodedClip,
     Outline,
     encoded_outline,
@@ -35,7 +34,7 @@ from durian_jax.data.record import (
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import atomic_file, write_json
+from durian_jax.files import write_json
 
 FORMAT = "portrait_clips-1"
 _OWN_FILES = ("dataset.json", "index.safetensors", "dataset_info.json", "features.json", "report.json",
@@ -148,65 +147,6 @@ def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: di
     }
     write_json(directory / "dataset.json", content)
     return content
-
-
-def save_outlines(path: Path, shards: Sequence[Sequence[Outline]]) -> None:
-    """Writes outlines, grouped by shard, atomically as safetensors; what `Outlines` reads."""
-    outlines = [entry for shard in shards for entry in shard]
-    people, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
-    with atomic_file(path) as temporary:
-        save_file({
-            "ends": np.cumsum([len(entry) for entry in outlines]),
-            "areas": np.concatenate([entry.areas for entry in outlines]).astype(np.float32),
-            "poses": np.concatenate([entry.poses for entry in outlines]).astype(np.float32),
-            "quality": np.stack([entry.quality for entry in outlines]).astype(np.float32),
-            "identities": identities.astype(np.int32),
-            "people": _join(people),
-            "names": _join([entry.name for entry in outlines]),
-            **{f"donor_{key}": np.stack([getattr(entry.donors, key) for entry in outlines])
-               for key in ("frames", "masks", "keypoints")},
-            "shard_sizes": np.array([len(shard) for shard in shards]),
-        }, temporary)
-
-
-class Outlines(Sequence[Outline]):
-    """The outlines in a file of `save_outlines`, kept as a few arrays; donors' masks stay in the file until asked for.
-
-    Attributes:
-        donor_frames: (clips, DONORS) int32.
-        shard_ends: (shards,) number of clips up to the end of each shard.
-
-    Raises:
-        OSError, KeyError, SafetensorError: no such file, or another.
-    """
-
-    def __init__(self, path: Path):
-        self._file = safe_open(path, "numpy")
-        index = {key: self._file.get_tensor(key) for key in (
-            "ends", "areas", "poses", "quality", "identities", "people", "names", "donor_frames", "shard_sizes")}
-        self._ends, self._areas, self._poses, self._quality, self._identities = (
-            index[key] for key in ("ends", "areas", "poses", "quality", "identities"))
-        self._people, self._names = _split(index["people"]), _split(index["names"])
-        self.donor_frames = index["donor_frames"]
-        self.shard_ends = np.cumsum(index["shard_sizes"])
-
-    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of a clip's `number`-th donor frame."""
-        return tuple(self._file.get_slice(f"donor_{key}")[index, number] for key in ("masks", "keypoints"))
-
-    def complete(self, index: int) -> Outline:
-        """The outline with its donors, for `save_outlines`."""
-        masks, keypoints = (self._file.get_slice(f"donor_{key}")[index] for key in ("masks", "keypoints"))
-        return replace(self[index], donors=Donors(self.donor_frames[index], masks, keypoints))
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: int) -> Outline:
-        index = range(len(self))[index]
-        frames = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index]))
-        return Outline(self._areas[frames], self._poses[frames], self._people[self._identities[index]],
-                       self._names[index], self._quality[index])
 
 
 def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
@@ -417,12 +357,3 @@ def _take(first: bytes, rest: Iterator[bytes], count: int) -> Iterator[bytes]:
     yield first
     for _, record in zip(range(count - 1), rest, strict=False):
         yield record
-
-
-def _join(words: Iterable[str]) -> np.ndarray:
-    """Words as one array of bytes, the only thing safetensors keeps."""
-    return np.frombuffer("\n".join(word.replace("\n", " ") for word in words).encode(), np.uint8)
-
-
-def _split(joined: np.ndarray) -> list[str]:
-    return joined.tobytes().decode().split("\n")

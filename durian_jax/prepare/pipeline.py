@@ -20,14 +20,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.records import (
-    Outlines,
     finish_dataset,
     part_name,
     prepare_directory,
     read_shard,
     refuse_to_replace,
-    save_outlines,
     write_shard,
 )
 from durian_jax.errors import InputError
