@@ -57,6 +57,8 @@ def base() -> ConfigDict:
         "batch_size": 32,           # clips
         "data_workers": 0,          # processes that make batches; 0: threads
         # Loss.
+        "frozen_dtype": "float32",  # of parameters that the stage does not train, or "bfloat16"
+        "remat": "none",            # recomputed by the backward pass, to save memory: "none", "dots" or "full"
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
         "codec_noise": 0.1,         # stage codec: disturbance of the latents
         "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,

@@ -13,19 +13,24 @@ def to_uint8(images, xp=np):
     return xp.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(xp.uint8)
 
 
-def model_inputs(batch: dict, xp=np) -> dict:
-    """A batch of the loader as models take it.
+# Fields of a batch that are pictures, and those that are masks or shares of a pixel.
+_PICTURES = ("frames", "portrait", "attributes")
+_MASKS = ("frame_masks", "portrait_mask", "attribute_masks")
 
-    Pictures become float32 in [-1, 1], references 0 (mid grey) where nothing may be seen of them, masks 0 or 1.
+
+def model_inputs(batch: dict, xp=np) -> dict:
+    """A batch of the loader as models take it: float32, pictures in [-1, 1], masks in [0, 1].
 
     Args:
-        batch: fields of `data.pairs.sample_pair`, uint8 pictures and masks.
+        batch: fields of `data.pairs.sample_pair`, uint8 pictures and masks of 0 and 1; or of
+            `data.encoded`, float16 latents and embeddings, and uint8 masks of 0 to 255.
         xp: numpy or jax.numpy.
     """
-    def picture(name):
-        return batch[name].astype(xp.float32) * xp.float32(1 / 127.5) - xp.float32(1)
-
-    masks = {name: batch[name].astype(xp.float32) for name in ("frame_masks", "portrait_mask", "attribute_masks")}
-    return {**batch, **masks, "frames": picture("frames"),
-            "portrait": picture("portrait") * (1 - masks["portrait_mask"]),
-            "attributes": picture("attributes") * masks["attribute_masks"]}
+    share = 1 / 255 if "frame_latents" in batch else 1.0
+    out = {name: value.astype(xp.float32) for name, value in batch.items()}
+    for name in _PICTURES:
+        if name in out:
+            out[name] = out[name] * xp.float32(1 / 127.5) - xp.float32(1)
+    for name in _MASKS:
+        out[name] = out[name] * xp.float32(share)
+    return out

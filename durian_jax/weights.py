@@ -2,21 +2,25 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.files import atomic_file, write_json
+from durian_jax.files import writable_folder, write_json
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
+from durian_jax.tensor_files import TensorFiles, write_tensors
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+
+_DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -36,39 +40,50 @@ class Checkpoint:
     path: Path | None = None
 
 
-def strict_update(params: dict, loaded: dict, origin: str, fresh: str = "") -> dict:
-    """`loaded`, after checking that it has exactly the paths and shapes of `params`.
+def check_paths(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], origin: str,
+                fresh: str = "") -> None:
+    """Refuse parameters that are not exactly those of a model.
 
     Args:
-        fresh: pattern of paths that may be missing and then keep their value in `params`; "": none.
+        expected, found: path -> shape.
+        origin: where they were found, for the error.
+        fresh: pattern of paths that may be missing; "": none.
 
     Raises:
         InputError: with every missing, unexpected or mis-shaped tensor.
     """
-    if fresh:
-        excused = {path: x for path, x in params.items() if path not in loaded and re.search(fresh, path)}
-        loaded = {**loaded, **excused}
-    problems = [f"missing {path}" for path in sorted(set(params) - set(loaded))]
-    problems += [f"unexpected {path}" for path in sorted(set(loaded) - set(params))]
-    problems += [f"{path} has shape {tuple(loaded[path].shape)}, expected {tuple(params[path].shape)}"
-                 for path in sorted(set(params) & set(loaded)) if loaded[path].shape != params[path].shape]
+    missing = [path for path in sorted(set(expected) - set(found)) if not (fresh and re.search(fresh, path))]
+    problems = [f"missing {path}" for path in missing]
+    problems += [f"unexpected {path}" for path in sorted(set(found) - set(expected))]
+    problems += [f"{path} has shape {tuple(found[path])}, expected {tuple(expected[path])}"
+                 for path in sorted(set(expected) & set(found)) if tuple(found[path]) != tuple(expected[path])]
     if problems:
         raise InputError(f"{origin} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
-    return {path: loaded[path] for path in params}
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, dtype: str = "float16") -> Path:
+    """Write a checkpoint that is in memory, see `write_checkpoint`."""
+    tensors = ((path, np.asarray(x)) for path, x in sorted(checkpoint.params.items()))
+    return write_checkpoint(folder, checkpoint.config, checkpoint.objective, tensors, dtype)
+
+
+def write_checkpoint(folder: str | Path, config: DurianConfig, objective: Objective,
+                     tensors: Iterable[tuple[str, np.ndarray]], dtype: str) -> Path:
     """Write a checkpoint; each file appears whole or not at all.
 
     Args:
-        dtype: "float16" (half the size; exact to 3 digits) or "float32".
+        tensors: path and values of every parameter.
+        dtype: of the file: "float16" (half the size; exact to 3 digits), "bfloat16" or "float32".
+
+    Raises:
+        InputError: the folder cannot be written, or is too full.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"model": checkpoint.config.to_dict(), "objective": vars(checkpoint.objective)}
-    with atomic_file(folder / "model.safetensors") as temporary:
-        save_file({path: np.ascontiguousarray(x, dtype) for path, x in checkpoint.params.items()}, temporary)
-    write_json(folder / "config.json", config)
+    folder = writable_folder(folder)
+    try:
+        write_tensors(folder, ((path, x.astype(_DTYPES[dtype])) for path, x in tensors))
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder}: the weights could not be written: {error}; is the disk full?") from error
+    write_json(folder / "config.json", {"model": config.to_dict(), "objective": vars(objective)})
     return folder
 
 
@@ -79,8 +94,8 @@ def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
         InputError: see `load_checkpoint`.
     """
     folder = Path(name) if Path(name).is_dir() else SHIPPED / str(name)
-    config_file, tensors = folder / "config.json", folder / "model.safetensors"
-    if not (config_file.is_file() and tensors.is_file()):
+    config_file = folder / "config.json"
+    if not config_file.is_file() or not any(folder.glob("model*.safetensors")):
         shipped = sorted(p.name for p in SHIPPED.iterdir()) if SHIPPED.is_dir() else []
         hint = f"; did you mean {folder}/export?" if (folder / "export").is_dir() else ""
         raise InputError(f"no checkpoint {str(name)!r}: expected a folder with config.json and model.safetensors, "
@@ -92,19 +107,24 @@ def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
-def load_checkpoint(name: str | Path) -> Checkpoint:
+def load_checkpoint(name: str | Path, dtype: str | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         name: a folder, or the name of a checkpoint that ships with the package ("tiny").
+        dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as they are in the file; None: that of
+            the model's activations, which is all that inference needs.
 
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
     """
     config, objective, folder = read_config(name)
-    try:
-        params = {path: x.astype(np.float32) for path, x in load_file(folder / "model.safetensors").items()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / 'model.safetensors'} is damaged: {error}; copy or export it again") from error
+    files = TensorFiles(folder)
     expected = jax.eval_shape(lambda: init_params(config, 0))
-    return Checkpoint(config, objective, strict_update(expected, params, str(folder)), folder)
+    check_paths({path: x.shape for path, x in expected.items()}, files.shapes, str(folder))
+    cast = None if dtype == "stored" else _DTYPES[dtype or config.dtype]
+    try:
+        params = {path: x if cast is None else x.astype(cast) for path, x in files.items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
+    return Checkpoint(config, objective, params, folder)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from durian_jax.models import CodecConfig, Durian, DurianConfig, UNetConfig, compose, interpolate
+from durian_jax.models import CodecConfig, Durian, DurianConfig, UNetConfig, select_references
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
 from durian_jax.models.layers import depth_to_space, grid_position_code, space_to_depth
 from durian_jax.models.parameters import example_batch, init_params, variables
@@ -40,10 +40,10 @@ def random_batch(clips=2, frames=3, attributes=1):
 @partial(jax.jit, static_argnames="temporal")
 def denoise(params, batch, selection, temporal=False):
     def run(m):
-        features = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
-                                       batch["attribute_masks"])
+        encoded = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                      batch["attribute_masks"])
         return m.denoise(m.encode(batch["frames"]), jnp.full(batch["frames"].shape[:2], 500.0),
-                         m.encode_keypoints(batch["keypoints"]), m.project_references(features), selection,
+                         m.encode_keypoints(batch["keypoints"]), m.project_references(encoded), selection,
                          temporal=temporal)
     return Durian(TINY).apply(variables(params), method=run)
 
@@ -55,7 +55,7 @@ def test_reference_attention_is_attention_over_the_concatenation():
     q, k, v = (jax.random.normal(key, (b, f, n, h, d)) for key in keys[:3])
     rk, rv = (jax.random.normal(key, (b, g, s, h, d)) for key in keys[3:])
     valid = jnp.array([[[True, True, False]], [[True, False, True]]])
-    got = reference_attention(q, k, v, KeyValues(rk, rv), ReferenceSet(valid, jnp.ones((b, 1))))
+    got = reference_attention(q, k, v, KeyValues(rk, rv), ReferenceSet(valid, jnp.ones((b, 1)), valid))
     for i in range(b):
         chosen = [j for j in range(g) if valid[i, 0, j]]
         for frame in range(f):
@@ -69,7 +69,7 @@ def test_without_any_valid_reference_attention_is_self_attention():
     keys = jax.random.split(jax.random.key(0), 5)
     q, k, v = (jax.random.normal(key, (1, 2, 4, 1, 8)) for key in keys[:3])
     rk, rv = (jax.random.normal(key, (1, 2, 4, 1, 8)) for key in keys[3:])
-    none = ReferenceSet(jnp.zeros((1, 1, 2), bool), jnp.ones((1, 1)))
+    none = ReferenceSet(jnp.zeros((1, 1, 2), bool), jnp.ones((1, 1)), jnp.zeros((1, 1, 1), bool))
     got = reference_attention(q, k, v, KeyValues(rk, rv), none)
     np.testing.assert_allclose(got[0], jax.nn.dot_product_attention(q[0], k[0], v[0]), atol=2e-6)
 
@@ -77,9 +77,9 @@ def test_without_any_valid_reference_attention_is_self_attention():
 def test_interpolation_blends_two_attentions():
     batch = random_batch(attributes=2)
     weights = {alpha: jnp.tile(jnp.array([alpha, 1 - alpha]), (2, 1)) for alpha in (0.0, 1.0)}
-    one = {alpha: denoise(random_params(), batch, interpolate(jnp.ones((2, 2)), weights[alpha])) for alpha in weights}
+    one = {alpha: denoise(random_params(), batch, select_references(TINY, jnp.ones((2, 2)), weights[alpha])) for alpha in weights}
     first = {**batch, **{name: batch[name][:, :1] for name in ("attributes", "attribute_masks", "attribute_valid")}}
-    np.testing.assert_allclose(one[1.0], denoise(random_params(), first, compose(first["attribute_valid"])), atol=1e-4)
+    np.testing.assert_allclose(one[1.0], denoise(random_params(), first, select_references(TINY, first["attribute_valid"])), atol=1e-4)
     assert np.abs(one[0.0] - one[1.0]).max() > 1e-2
 
 
@@ -87,15 +87,15 @@ def test_an_invalid_second_attribute_changes_nothing():
     two = random_batch(attributes=2)
     two["attribute_valid"] = np.array([[1, 0], [1, 0]], np.float32)
     one = {**two, **{name: two[name][:, :1] for name in ("attributes", "attribute_masks", "attribute_valid")}}
-    a = denoise(random_params(), one, compose(one["attribute_valid"]))
-    b = denoise(random_params(), two, compose(two["attribute_valid"]))
+    a = denoise(random_params(), one, select_references(TINY, one["attribute_valid"]))
+    b = denoise(random_params(), two, select_references(TINY, two["attribute_valid"]))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_order_of_valid_references_does_not_matter():
     batch = random_batch(attributes=2)
     swapped = {**batch, **{name: batch[name][:, ::-1] for name in ("attributes", "attribute_masks")}}
-    selection = compose(batch["attribute_valid"])
+    selection = select_references(TINY, batch["attribute_valid"])
     a, b = (denoise(random_params(), x, selection) for x in (batch, swapped))
     np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -104,7 +104,7 @@ def test_order_of_valid_references_does_not_matter():
 def test_every_input_reaches_the_prediction(field):
     batch = random_batch()
     changed = {**batch, field: batch[field][::-1] * 0.5 + 0.2}
-    selection = compose(batch["attribute_valid"])
+    selection = select_references(TINY, batch["attribute_valid"])
     a, b = (denoise(random_params(), x, selection) for x in (batch, changed))
     assert np.abs(a - b).max() > 1e-3
 
@@ -114,7 +114,7 @@ def test_fresh_motion_modules_change_nothing():
     fresh = init_params(TINY, 0)
     params = {path: fresh[path] if "motion_module" in path else x for path, x in random_params().items()}
     batch = random_batch()
-    selection = compose(batch["attribute_valid"])
+    selection = select_references(TINY, batch["attribute_valid"])
     still, moving = (denoise(params, batch, selection, temporal) for temporal in (False, True))
     assert np.abs(still).max() > 1e-2
     np.testing.assert_allclose(still, moving, atol=1e-5)  # two compilations round differently

@@ -8,7 +8,8 @@ import pytest
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.models.parameters import init_params
-from durian_jax.weights import Checkpoint, load_checkpoint, read_config, save_checkpoint, strict_update
+from durian_jax.tensor_files import TensorFiles, write_tensors
+from durian_jax.weights import Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
 from tests.test_models import TINY
 
 
@@ -33,20 +34,42 @@ def test_half_precision_keeps_three_digits(checkpoint, tmp_path):
 
 
 def test_every_misfit_is_listed():
-    params = {"a": np.zeros(2), "b": np.zeros(3), "c": np.zeros(1)}
+    expected = {"a": (2,), "b": (3,), "c": (1,)}
     with pytest.raises(InputError) as error:
-        strict_update(params, {"a": np.zeros(3), "c": np.zeros(1), "d": np.zeros(1)}, "file")
+        check_paths(expected, {"a": (3,), "c": (1,), "d": (1,)}, "file")
     for words in ("3 tensors", "missing b", "unexpected d", "a has shape (3,), expected (2,)"):
         assert words in str(error.value)
 
 
 def test_a_named_rule_excuses_missing_tensors_only():
-    params = {"new/kernel": np.ones(2), "old": np.zeros(2)}
-    assert strict_update(params, {"old": np.full(2, 5.0)}, "file", fresh="new/")["new/kernel"] is params["new/kernel"]
+    expected = {"new/kernel": (2,), "old": (2,)}
+    check_paths(expected, {"old": (2,)}, "file", fresh="new/")
     with pytest.raises(InputError, match="missing old"):
-        strict_update(params, {}, "file", fresh="new/")
+        check_paths(expected, {}, "file", fresh="new/")
     with pytest.raises(InputError, match="unexpected other"):
-        strict_update(params, {**params, "other": np.zeros(1)}, "file", fresh="new/|other")
+        check_paths(expected, {**expected, "other": (1,)}, "file", fresh="new/|other")
+
+
+def test_a_large_checkpoint_is_written_in_shards_and_read_alike(checkpoint, tmp_path):
+    tensors = {path: np.asarray(x) for path, x in checkpoint.params.items()}
+    write_tensors(tmp_path, tensors.items(), shard_bytes=50_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    shards = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(shards) > 2 and sorted(set(index["weight_map"].values())) == shards
+    assert all((tmp_path / name).stat().st_size < 120_000 for name in shards)  # the largest tensor is 74 kB
+    files = TensorFiles(tmp_path)
+    assert set(files) == set(tensors) and all(np.array_equal(files[path], x) for path, x in tensors.items())
+    (tmp_path / shards[1]).unlink()
+    with pytest.raises(InputError, match=f"names {shards[1]}, which are missing"):
+        TensorFiles(tmp_path)
+    write_tensors(tmp_path, tensors.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_weights_are_read_in_the_wanted_precision(checkpoint, tmp_path):
+    save_checkpoint(tmp_path, checkpoint, dtype="bfloat16")
+    dtypes = lambda dtype: {str(x.dtype) for x in load_checkpoint(tmp_path, dtype).params.values()}
+    assert dtypes(None) == {"float32"} and dtypes("stored") == {"bfloat16"} and dtypes("float16") == {"float16"}
 
 
 def test_damaged_or_missing_checkpoints_are_refused(checkpoint, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from durian_jax.diffusion.schedule import Schedule, broadcast
+from durian_jax.diffusion.schedule import TIMESTEPS, Schedule, broadcast
 from durian_jax.errors import InputError
 
 PREDICTIONS = ("sample", "epsilon", "velocity")
@@ -23,6 +23,10 @@ class Objective:
         region_weight: extra weight of the loss where the frames show the attributes.
         pixel_weight: weight of the squared error of decoded pixels, beside that of latents. Latents have
             equal variance, pixels do not: three directions of sixteen make up most of what one sees.
+        min_snr: largest signal-to-noise ratio that counts in full; times with less noise weigh less (min-SNR
+            weighting, arXiv 2303.09556). 0 weighs all times alike.
+        noise_offset: standard deviation of a shift of the noise that all places of a frame share, so that
+            brightness is learned too. 0: plain noise.
     """
 
     schedule: str = "flow"
@@ -30,15 +34,20 @@ class Objective:
     time_power: float = 0.6
     region_weight: float = 1.0
     pixel_weight: float = 0.0
+    min_snr: float = 0.0
+    noise_offset: float = 0.0
 
     def __post_init__(self):
         Schedule(self.schedule)
         if self.prediction not in PREDICTIONS:
             raise InputError(f"unknown prediction type {self.prediction!r}; expected one of "
                              f"{', '.join(PREDICTIONS)}")
-        if self.time_power <= 0 or self.region_weight < 0 or self.pixel_weight < 0:
-            raise InputError(f"objective: expected time_power above 0 and weights of at least 0, found time_power="
-                             f"{self.time_power}, region_weight={self.region_weight}, pixel_weight={self.pixel_weight}")
+        if self.time_power <= 0 or min(self.region_weight, self.pixel_weight, self.min_snr, self.noise_offset) < 0:
+            raise InputError(f"objective: expected time_power above 0, and weights, min_snr and noise_offset of at "
+                             f"least 0, found {self}")
+        if self.prediction == "epsilon" and self.schedule == "stable_diffusion_zero_snr":
+            raise InputError("objective: at zero terminal SNR the noise is all there is, and predicting it (epsilon) "
+                             "says nothing; set prediction to velocity, or schedule to stable_diffusion")
         if self.pixel_weight and self.prediction == "epsilon":
             raise InputError("objective: epsilon prediction says nothing about pixels in pure noise; set pixel_weight "
                              "to 0 or prediction to sample or velocity")
@@ -48,8 +57,35 @@ class Objective:
         return Schedule(self.schedule)
 
     def sample_times(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Random training times in (0, 1)."""
-        return jax.random.uniform(key, shape, minval=1e-3) ** self.time_power
+        """Random training times in (0, 1]."""
+        times = jax.random.uniform(key, shape, minval=1e-3) ** self.time_power
+        return jnp.ceil(times * TIMESTEPS) / TIMESTEPS if self.noise_schedule.is_discrete else times
+
+    def sample_noise(self, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:
+        """Training noise (B, F, h, w, c).
+
+        Args:
+            shared_offset: the frames of a clip share the noise offset.
+        """
+        noise = jax.random.normal(key, shape)
+        if not self.noise_offset:
+            return noise
+        b, f, _, _, c = shape
+        offset = jax.random.normal(jax.random.fold_in(key, 1), (b, 1 if shared_offset else f, 1, 1, c))
+        return noise + self.noise_offset * offset
+
+    def time_weight(self, t: jax.Array) -> jax.Array:
+        """Weight of the loss at times t, of t's shape (min-SNR weighting)."""
+        if not self.min_snr:
+            return jnp.ones_like(t)
+        alpha, sigma = self.noise_schedule(t)
+        snr = jnp.square(alpha / jnp.maximum(sigma, 1e-6))
+        if self.prediction == "sample":
+            return jnp.minimum(snr, self.min_snr)
+        # The velocity's error is that of clean latents over SNR + 1. One is added to the limited SNR too, or pure
+        # noise, for the sake of which the schedule is fixed, would weigh nothing.
+        snr += self.prediction == "velocity"
+        return jnp.minimum(snr, self.min_snr) / jnp.maximum(snr, 1e-6)
 
     def target(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
         """What the network should predict, of the shape of `clean` (B, F, ...), at times (B, F)."""
@@ -71,16 +107,24 @@ class Objective:
 
     def loss(self, prediction: jax.Array, clean: jax.Array, noise: jax.Array, t: jax.Array,
              region: jax.Array) -> jax.Array:
-        """Mean squared error of the prediction, see `weighted_error`.
+        """Mean squared error of the prediction, weighted by `time_weight` and as in `weighted_error`.
 
         Args:
             prediction, clean, noise: (B, F, h, w, c).
             t: (B, F).
             region: (B, F, h, w, 1) in [0, 1].
         """
-        return self.weighted_error(prediction, self.target(clean, noise, t), region)
+        return self.weighted_error(prediction, self.target(clean, noise, t), region, self.time_weight(t))
 
-    def weighted_error(self, values: jax.Array, target: jax.Array, region: jax.Array) -> jax.Array:
-        """Mean squared error, weighted by 1 + region_weight * region (one channel, in [0, 1])."""
+    def weighted_error(self, values: jax.Array, target: jax.Array, region: jax.Array,
+                       time_weight: jax.Array | None = None) -> jax.Array:
+        """Mean squared error, weighted by 1 + region_weight * region (one channel, in [0, 1]).
+
+        Args:
+            time_weight: (B, F), by which frames weigh more or less on top of that.
+        """
         weight = 1 + self.region_weight * region
-        return jnp.mean(jnp.square(values - target) * weight) / jnp.mean(weight)
+        error = jnp.square(values - target) * weight
+        if time_weight is not None:
+            error *= broadcast(time_weight, error)
+        return jnp.mean(error) / jnp.mean(weight)

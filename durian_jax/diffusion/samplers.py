@@ -35,7 +35,9 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
         raise InputError(f"a sampler needs at least 1 step, got {steps}")
     times = np.linspace(1, 0, steps + 1)
     alpha, sigma = schedule(times.copy(), np)
-    alpha[0], sigma[-1] = 0.0, 0.0  # exactly, which a cosine of pi / 2 is not
+    sigma[-1] = 0.0
+    if schedule.ends_in_noise:
+        alpha[0] = 0.0  # exactly, which a cosine of pi / 2 is not
     a = sigma[1:] / sigma[:-1]
     b = alpha[1:] - alpha[:-1] * a
     c = np.zeros(steps)

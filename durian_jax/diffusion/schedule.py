@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from durian_jax.errors import InputError
 
-SCHEDULES = ("flow", "cosine")
+SCHEDULES = ("flow", "cosine", "stable_diffusion", "stable_diffusion_zero_snr")
+
+# Steps of Stable Diffusion's schedule, and what t = 1 is to every network.
+TIMESTEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,10 @@ class Schedule:
     """A noise schedule.
 
     Attributes:
-        kind: "flow" (rectified flow: alpha = 1 - t, sigma = t) or "cosine" (variance preserving:
-            alpha = cos(pi t / 2), sigma = sin(pi t / 2)).
+        kind: "flow" (rectified flow: alpha = 1 - t, sigma = t), "cosine" (variance preserving:
+            alpha = cos(pi t / 2), sigma = sin(pi t / 2)), "stable_diffusion" (variance preserving with the
+            1000 discrete steps that Stable Diffusion 1.5 was trained with, t = (step + 1) / 1000) or
+            "stable_diffusion_zero_snr" (the same, rescaled to end in pure noise: arXiv 2305.08891, algorithm 1).
     """
 
     kind: str = "flow"
@@ -29,16 +35,44 @@ class Schedule:
         if self.kind not in SCHEDULES:
             raise InputError(f"unknown noise schedule {self.kind!r}; expected one of {', '.join(SCHEDULES)}")
 
+    @property
+    def is_discrete(self) -> bool:
+        """Whether only multiples of 1 / 1000 are times."""
+        return self.kind.startswith("stable_diffusion")
+
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether nothing of the clean latents is left at t = 1."""
+        return self.kind != "stable_diffusion"
+
     def __call__(self, t, xp=jnp):
         """(alpha, sigma) at times t in [0, 1], each of t's shape; `xp` is jax.numpy or numpy."""
         if self.kind == "flow":
             return 1 - t, t
-        return xp.cos(t * math.pi / 2), xp.sin(t * math.pi / 2)
+        if self.kind == "cosine":
+            return xp.cos(t * math.pi / 2), xp.sin(t * math.pi / 2)
+        alpha, sigma = _stable_diffusion(zero_snr=self.kind == "stable_diffusion_zero_snr")
+        step = xp.clip(xp.round(t * TIMESTEPS), 0, TIMESTEPS).astype(int)
+        return xp.asarray(alpha)[step], xp.asarray(sigma)[step]
+
+    def timesteps(self, t: jax.Array) -> jax.Array:
+        """What the network is told of times t in [0, 1]: a number of the same shape in [0, 1000]."""
+        return jnp.round(t * TIMESTEPS) - 1 if self.is_discrete else t * TIMESTEPS
 
     def add_noise(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
         """z_t for clean latents (B, F, ...), noise of the same shape and times (B, F)."""
         alpha, sigma = (broadcast(x, clean) for x in self(t))
         return alpha * clean + sigma * noise
+
+
+def _stable_diffusion(zero_snr: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(1001,) alpha and sigma, float32: clean latents, then the 1000 steps of Stable Diffusion's training."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, TIMESTEPS) ** 2
+    alpha = np.sqrt(np.cumprod(1 - betas))
+    if zero_snr:
+        alpha = (alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])
+    alpha = np.concatenate([[1.0], alpha])
+    return alpha.astype(np.float32), np.sqrt(1 - alpha**2).astype(np.float32)
 
 
 def broadcast(x: jax.Array, like: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from durian_jax.diffusion import SAMPLERS, Objective, sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
-from durian_jax.models import Durian, DurianConfig, compose, interpolate
+from durian_jax.models import Durian, DurianConfig, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 
@@ -80,27 +80,28 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config
     side = config.latent_size
 
     def run(m: Durian):
-        features = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
-                                       batch["attribute_masks"])
-        references = m.project_references(features)
-        valid = batch["attribute_valid"]
-        selection = compose(valid) if blend is None else interpolate(valid, blend)
+        encoded = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                      batch["attribute_masks"], batch.get("identity"))
+        references = m.project_references(encoded)
+        selection = select_references(config, batch["attribute_valid"], blend)
+        schedule = objective.noise_schedule
         keypoints = m.encode_keypoints(batch["keypoints"])
 
         def predict_clean(z, t):
             times = jnp.full((b, f), t)
-            prediction = m.denoise(z, 1000 * times, keypoints, references, selection, temporal=temporal)
+            timesteps = schedule.timesteps(times)
+            prediction = m.denoise(z, timesteps, keypoints, references, selection, temporal=temporal)
             clean = objective.to_clean(prediction, z, times)
             if guided:
                 # No references, hence no reference attention: the unconditional half is the cheaper one.
-                free = objective.to_clean(m.denoise(z, 1000 * times, keypoints, temporal=temporal), z, times)
+                free = objective.to_clean(m.denoise(z, timesteps, keypoints, temporal=temporal), z, times)
                 clean = free + guidance_scale * (clean - free)
             return clean
 
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        return to_uint8(m.decode(sample(predict_clean, noise, objective.noise_schedule, sampler, steps)), jnp)
+        return to_uint8(m.decode(sample(predict_clean, noise, schedule, sampler, steps)), jnp)
 
     return Durian(config).apply(variables(params), method=run)
 

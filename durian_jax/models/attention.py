@@ -22,10 +22,12 @@ class ReferenceSet:
     Attributes:
         valid: (B, M, G) bool; False removes a group from a selection.
         weight: (B, M) blend weights that sum to 1.
+        attributes: (B, M, A) bool; which attributes' image embeddings take part in cross-attention.
     """
 
     valid: jax.Array
     weight: jax.Array
+    attributes: jax.Array
 
 
 @flax.struct.dataclass
@@ -40,9 +42,46 @@ class KeyValues:
     value: jax.Array
 
 
-def self_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Plain attention within one sequence: (..., N, H, D) each -> (..., N, H, D)."""
-    return jax.nn.dot_product_attention(query, key, value)
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """(..., C) -> (..., H, D)."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+
+
+def merge_heads(x: jax.Array) -> jax.Array:
+    """(..., H, D) -> (..., C)."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Plain attention within one sequence: (M, N, H, D) each -> (M, N, H, D).
+
+    Args:
+        valid: (M, N) bool; False hides a token from all others. None: all are seen.
+    """
+    mask = None if valid is None else valid[:, None, None]
+    return jax.nn.dot_product_attention(query, key, value, mask=mask)
+
+
+def embedding_attention(query: jax.Array, key: jax.Array, value: jax.Array,
+                        selection: ReferenceSet | None) -> jax.Array:
+    """Attention to image embeddings, blended as spatial attention is.
+
+    Args:
+        query: (B, N, H, D).
+        key, value: (B, A, H, D) of the attributes' embeddings.
+        selection: attributes that take part, and blend weights; None: all do. Embeddings of those that do not are
+            expected to be 0, so that where none takes part all may.
+
+    Returns:
+        (B, N, H, D).
+    """
+    if selection is None:
+        return jax.nn.dot_product_attention(query, key, value)
+    seen = selection.attributes | ~selection.attributes.any(-1, keepdims=True)
+    blends = [jax.nn.dot_product_attention(query, key, value, mask=seen[:, m, None, None])
+              * selection.weight[:, m, None, None, None].astype(value.dtype)
+              for m in range(selection.weight.shape[1])]
+    return sum(blends)
 
 
 def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,

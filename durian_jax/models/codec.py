@@ -57,14 +57,9 @@ class Codec(nn.Module):
         self.decoder = Decoder(self.config, self.dtype)
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """(..., H, W, 3) in [-1, 1] -> (..., h, w, c)."""
-        x = self.encoder(images.reshape(-1, *images.shape[-3:]))
-        return x.reshape(*images.shape[:-3], *x.shape[1:])
+        """(M, H, W, 3) in [-1, 1] -> (M, h, w, c)."""
+        return self.encoder(images)
 
     def decode(self, latents: jax.Array) -> jax.Array:
-        """(..., h, w, c) -> (..., H, W, 3), not clipped."""
-        x = self.decoder(latents.reshape(-1, *latents.shape[-3:]))
-        return x.reshape(*latents.shape[:-3], *x.shape[1:])
-
-    def __call__(self, images: jax.Array) -> jax.Array:
-        return self.decode(self.encode(images))
+        """(M, h, w, c) -> (M, H, W, 3), not clipped."""
+        return self.decoder(latents)

@@ -9,7 +9,7 @@ from durian_jax.errors import InputError
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Between pixels and latents.
+    """The small autoencoder that this project trains itself (`models.codec`).
 
     Attributes:
         patch: side of the pixel patch that becomes one token of the outer level (space to depth).
@@ -36,6 +36,85 @@ class CodecConfig:
     def downscale(self) -> int:
         """Pixels a latent, along one side."""
         return self.patch * 2 ** (len(self.encoder_channels) - 1)
+
+
+@dataclass(frozen=True)
+class AutoencoderKLConfig:
+    """diffusers' AutoencoderKL: Stable Diffusion's autoencoder (`models.autoencoder_kl`).
+
+    Attributes:
+        channels: width of each level, outer to inner; every further level halves the resolution.
+        layers: residual blocks a level in the encoder; the decoder has one more.
+        latent_channels: c, channels of a latent.
+        norm_groups: groups of every group normalisation.
+        scaling_factor: latents are multiplied by it, which gives them about unit variance.
+    """
+
+    channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers: int = 2
+    latent_channels: int = 4
+    norm_groups: int = 32
+    scaling_factor: float = 0.18215
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class AutoencoderTinyConfig:
+    """diffusers' AutoencoderTiny: a small stand-in with the same latents (`models.autoencoder_tiny`).
+
+    Attributes:
+        channels: width of every layer.
+        encoder_blocks, decoder_blocks: residual blocks of each resolution, from the pixels to the latents and
+            back; every further resolution is half or twice the one before.
+        latent_channels: c, channels of a latent.
+        scaling_factor: latents are multiplied by it.
+    """
+
+    channels: int = 64
+    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+    latent_channels: int = 4
+    scaling_factor: float = 1.0
+
+    def __post_init__(self):
+        if len(self.encoder_blocks) != len(self.decoder_blocks):
+            raise InputError(f"AutoencoderTinyConfig: encoder_blocks and decoder_blocks need the same number of "
+                             f"resolutions, got {len(self.encoder_blocks)} and {len(self.decoder_blocks)}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, along one side."""
+        return 2 ** (len(self.encoder_blocks) - 1)
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """CLIP's vision transformer with its projection (`models.image_encoder`); the defaults are ViT-L/14's.
+
+    Attributes:
+        channels, layers, heads: of the transformer.
+        mlp_channels: width of its feed-forward layers.
+        image_size: H = W that pictures are resized to.
+        patch: side of a token in pixels.
+        projection: width of the embedding.
+    """
+
+    channels: int = 1024
+    layers: int = 24
+    heads: int = 16
+    mlp_channels: int = 4096
+    image_size: int = 224
+    patch: int = 14
+    projection: int = 768
+
+    def __post_init__(self):
+        if self.image_size % self.patch or self.channels % self.heads:
+            raise InputError(f"ImageEncoderConfig: image_size={self.image_size} must be a multiple of patch="
+                             f"{self.patch}, and channels={self.channels} of heads={self.heads}")
 
 
 @dataclass(frozen=True)
@@ -75,40 +154,75 @@ class UNetConfig:
                                  f"and of norm_groups={self.norm_groups}")
 
 
+# How references reach the denoiser. "dual": ARNet and PRNet, whose features are keys and values of its spatial
+# attention (the paper). "single": one ReferenceNet sees both images on its channels (the paper's ablation).
+# "tokens": no ReferenceNet; the denoiser itself carries the references along, as more tokens of every frame.
+REFERENCE_MODES = ("dual", "single", "tokens")
+
+
 @dataclass(frozen=True)
 class DurianConfig:
-    """The whole model: DNet, ARNet, PRNet (Durian, section 3), keypoint encoder and codec.
+    """The whole model: DNet, ARNet, PRNet (Durian, section 3), keypoint encoder, codec and image encoder.
 
     Attributes:
         image_size: H = W in pixels.
         max_frames: F, longest clip that the temporal layers know.
         unet: size of DNet and of both ReferenceNets.
-        codec: size of the autoencoder.
+        codec: size and kind of the autoencoder.
+        image_encoder: size of CLIP, whose embedding of the attribute image DNet and ARNet attend to; None: there
+            is none, and cross-attention, where there is such, gets zeros.
+        identity_dim: width of the identity embedding (ArcFace: 512) that PRNet attends to, which comes with the
+            batch; None: PRNet attends to the image encoder's embedding of the portrait.
         keypoint_patch: side of the pixel patch that the keypoint encoder starts from (1: single pixels).
         keypoint_channels: widths of the keypoint encoder, one for each halving that remains.
         temporal_heads: heads of the temporal self-attention at every level.
-        dtype: of activations: "float32" or "bfloat16". Parameters, softmax, norms stay float32.
+        reference_mode: one of `REFERENCE_MODES`.
+        mask_channel: whether references are given with their mask on one more channel.
+        masked_references: whether references show only what they are there for; False gives them whole.
+        dtype: of activations: "float32" or "bfloat16". Softmax, norms and losses stay float32.
     """
 
     image_size: int = 128
     max_frames: int = 16
     unet: UNetConfig = UNetConfig()
-    codec: CodecConfig = CodecConfig()
+    codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig = CodecConfig()
+    image_encoder: ImageEncoderConfig | None = None
+    identity_dim: int | None = None
     keypoint_patch: int = 4
     keypoint_channels: tuple[int, ...] = (64,)
     temporal_heads: int = 4
+    reference_mode: str = "dual"
+    mask_channel: bool = True
+    masked_references: bool = True
     dtype: str = "float32"
 
     def __post_init__(self):
-        if self.image_size % (self.codec.downscale * 2 ** (len(self.unet.channels) - 1)):
-            raise InputError(f"image_size={self.image_size} must be a multiple of the codec's downscale "
-                             f"{self.codec.downscale} times 2 for each of the U-Net's halvings")
+        if self.image_size % self.size_multiple:
+            raise InputError(f"image_size={self.image_size} must be a multiple of {self.size_multiple}: the codec's "
+                             f"downscale {self.codec.downscale} times 2 for each of the U-Net's halvings")
         if any(width % self.temporal_heads for width in self.unet.channels):
             raise InputError(f"temporal_heads={self.temporal_heads} must divide every width of {self.unet.channels}")
         if self.keypoint_patch * 2 ** len(self.keypoint_channels) != self.codec.downscale:
             raise InputError(f"keypoint_patch={self.keypoint_patch} and one halving for each of the "
                              f"{len(self.keypoint_channels)} keypoint_channels must reach the latents' "
                              f"downscale {self.codec.downscale}")
+        if self.reference_mode not in REFERENCE_MODES:
+            raise InputError(f"unknown reference_mode {self.reference_mode!r}; expected one of "
+                             f"{', '.join(REFERENCE_MODES)}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
+        width = self.unet.context_dim
+        if self.image_encoder is not None and self.image_encoder.projection != width:
+            raise InputError(f"image_encoder.projection={self.image_encoder.projection} must equal unet.context_dim="
+                             f"{width}; without cross-attention (None) set image_encoder to None")
+        if self.identity_dim is not None and (width is None or self.reference_mode != "dual"):
+            raise InputError("identity_dim is for PRNet's cross-attention: it needs unet.context_dim and "
+                             "reference_mode='dual'; set it to None")
+
+    @property
+    def size_multiple(self) -> int:
+        """Picture sizes must be multiples of so many pixels."""
+        return self.codec.downscale * 2 ** (len(self.unet.channels) - 1)
 
     @property
     def latent_size(self) -> int:
@@ -116,8 +230,9 @@ class DurianConfig:
         return self.image_size // self.codec.downscale
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON; the codec's kind is its class, "codec_kind"."""
+        kind = next(kind for kind, cls in CODECS.items() if isinstance(self.codec, cls))
+        return {**dataclasses.asdict(self), "codec_kind": kind}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DurianConfig":
@@ -126,17 +241,22 @@ class DurianConfig:
         Raises:
             InputError: a field that this version does not know.
         """
-        return _build(cls, values)
+        values = dict(values)
+        kind = values.pop("codec_kind", "small")
+        if kind not in CODECS:
+            raise InputError(f"unknown codec_kind {kind!r}; expected one of {', '.join(CODECS)}")
+        return _build(cls, values, {"unet": UNetConfig, "codec": CODECS[kind], "image_encoder": ImageEncoderConfig})
 
 
-_NESTED = {"unet": UNetConfig, "codec": CodecConfig}
+# codec_kind -> its sizes.
+CODECS = {"small": CodecConfig, "autoencoder_kl": AutoencoderKLConfig, "autoencoder_tiny": AutoencoderTinyConfig}
 
 
-def _build(cls, values):
+def _build(cls, values, nested=None):
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"{cls.__name__}: unknown fields {unknown}; expected some of {sorted(known)}")
-    return cls(**{name: _build(_NESTED[name], value) if name in _NESTED
+    return cls(**{name: _build(nested[name], value) if nested and name in nested and value is not None
                   else tuple(value) if isinstance(value, list | tuple) else value
                   for name, value in values.items()})

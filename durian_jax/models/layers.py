@@ -26,20 +26,28 @@ def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dty
                     bias_init=logical(zeros_init, "out"))
 
 
-def conv(features: int, kernel: int = 3, stride: int = 1, *, kernel_init=default_init, dtype: str = "float32",
+def conv(features: int, kernel: int = 3, stride: int = 1, *, padding: tuple[int, int] | None = None,
+         use_bias: bool = True, kernel_init=default_init, dtype: str = "float32",
          name: str | None = None) -> nn.Conv:
-    """Same-padded convolution: (M, h, w, C) -> (M, h / stride, w / stride, features).
+    """Convolution: (M, h, w, C) -> (M, h / stride, w / stride, features).
 
-    The padding is PyTorch's (kernel // 2 on each side), which for stride 2 is not XLA's "SAME".
+    Args:
+        padding: before and after each axis; None: PyTorch's kernel // 2 on each side, which for stride 2 is not
+            XLA's "SAME".
     """
-    pad = kernel // 2
-    return nn.Conv(features, (kernel, kernel), stride, [(pad, pad)] * 2, dtype=dtype, name=name,
+    return nn.Conv(features, (kernel, kernel), stride, [padding or (kernel // 2, kernel // 2)] * 2,
+                   use_bias=use_bias, dtype=dtype, name=name,
                    kernel_init=logical(kernel_init, "height", "width", "in", "out"),
                    bias_init=logical(zeros_init, "out"))
 
 
+def patch_conv(features: int, patch: int, *, dtype: str = "float32", name: str | None = None) -> nn.Conv:
+    """Every patch to a token, without a bias: (M, H, W, C) -> (M, H / patch, W / patch, features)."""
+    return conv(features, patch, patch, padding=(0, 0), use_bias=False, dtype=dtype, name=name)
+
+
 def group_norm(groups: int, epsilon: float = 1e-5, name: str | None = None) -> nn.GroupNorm:
-    """Group normalisation over one frame at a time, computed and returned in float32."""
+    """Group normalisation over all axes between the first and the last, computed and returned in float32."""
     return nn.GroupNorm(groups, epsilon=epsilon, dtype=jnp.float32, name=name,
                         bias_init=logical(zeros_init, "norm"),
                         scale_init=logical(nn.initializers.ones_init(), "norm"))
@@ -101,6 +109,11 @@ def depth_to_space(x: jax.Array, patch: int) -> jax.Array:
     m, h, w, c = x.shape
     x = x.reshape(m, h, w, patch, patch, c // (patch * patch))
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(m, h * patch, w * patch, c // (patch * patch))
+
+
+def double_size(x: jax.Array) -> jax.Array:
+    """(M, h, w, C) -> (M, 2 h, 2 w, C) by repetition."""
+    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def merge_frames(x: jax.Array) -> jax.Array:

@@ -3,9 +3,9 @@
 import flax.linen as nn
 import jax
 
-from durian_jax.models.attention import self_attention
+from durian_jax.models.attention import merge_heads, self_attention, split_heads
 from durian_jax.models.layers import dense, group_norm, layer_norm, sequence_position_code, zeros_init
-from durian_jax.models.transformer import FeedForward, merge_heads, split_heads
+from durian_jax.models.transformer import FeedForward
 
 
 class TemporalAttention(nn.Module):
@@ -26,6 +26,9 @@ class TemporalAttention(nn.Module):
 class MotionModule(nn.Module):
     """Two temporal attentions and a feed-forward, whose zero-initialised output is added to the frames.
 
+    The first normalisation is over a whole clip, as in diffusers (and not as in AnimateDiff's own code, which
+    normalises each frame): it is diffusers' weights and classes that these meet.
+
     Args of the call: (B * F, h, w, C) and F. Returns the same shape.
     """
 
@@ -38,8 +41,9 @@ class MotionModule(nn.Module):
     def __call__(self, x: jax.Array, frames: int) -> jax.Array:
         m, height, width, c = x.shape
         b = m // frames
-        tokens = group_norm(self.norm_groups, epsilon=1e-6, name="norm")(x)
-        tokens = tokens.reshape(b, frames, height * width, c).swapaxes(1, 2).reshape(-1, frames, c)
+        clips = x.reshape(b, frames, height * width, c)
+        tokens = group_norm(self.norm_groups, epsilon=1e-6, name="norm")(clips)
+        tokens = tokens.swapaxes(1, 2).reshape(-1, frames, c)
         tokens = dense(c, dtype=self.dtype, name="proj_in")(tokens)
         for i in (1, 2):
             attention = TemporalAttention(self.heads, self.dtype, name=f"attn{i}")

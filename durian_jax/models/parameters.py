@@ -24,14 +24,21 @@ def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attribu
         "attributes": (clips, attributes, s, s, 3), "attribute_masks": (clips, attributes, s, s, 1),
         "attribute_valid": (clips, attributes),
     }
+    if config.identity_dim is not None:
+        shapes["identity"] = (clips, config.identity_dim)
     return {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
 
-def init_params(config: DurianConfig, seed: int) -> FlatParams:
-    """Freshly initialised parameters of all networks, in one compiled call."""
+def init_params(config: DurianConfig, seed: int, only: frozenset[str] | None = None) -> FlatParams:
+    """Freshly initialised parameters of all networks, in one compiled call.
+
+    Args:
+        only: paths of those wanted, to spare the memory of the others; None: all.
+    """
     def init():
         variables = Durian(config).init(jax.random.key(seed), **example_batch(config))
-        return flatten_dict(nn.meta.unbox(variables["params"]), sep="/")
+        params = flatten_dict(nn.meta.unbox(variables["params"]), sep="/")
+        return params if only is None else {path: x for path, x in params.items() if path in only}
     return jax.jit(init)()
 
 

@@ -2,9 +2,8 @@
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from durian_jax.models.layers import conv, dense, group_norm
+from durian_jax.models.layers import conv, dense, double_size, group_norm
 
 
 class ResnetBlock(nn.Module):
@@ -13,16 +12,17 @@ class ResnetBlock(nn.Module):
     channels: int
     norm_groups: int
     dtype: str = "float32"
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
         hidden = conv(self.channels, dtype=self.dtype, name="conv1")(
-            nn.silu(group_norm(self.norm_groups, name="norm1")(x)))
+            nn.silu(group_norm(self.norm_groups, self.epsilon, name="norm1")(x)))
         if time is not None:
             bias = dense(self.channels, dtype=self.dtype, name="time_emb_proj")(nn.silu(time))
             hidden += bias[:, None, None]
         hidden = conv(self.channels, dtype=self.dtype, name="conv2")(
-            nn.silu(group_norm(self.norm_groups, name="norm2")(hidden)))
+            nn.silu(group_norm(self.norm_groups, self.epsilon, name="norm2")(hidden)))
         if x.shape[-1] != self.channels:
             x = conv(self.channels, kernel=1, dtype=self.dtype, name="conv_shortcut")(x)
         return x + hidden
@@ -47,5 +47,4 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-        return conv(self.channels, dtype=self.dtype, name="conv")(x)
+        return conv(self.channels, dtype=self.dtype, name="conv")(double_size(x))

@@ -9,7 +9,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention, self_attention
+from durian_jax.models.attention import (
+    KeyValues,
+    ReferenceSet,
+    embedding_attention,
+    merge_heads,
+    reference_attention,
+    self_attention,
+    split_heads,
+)
 from durian_jax.models.layers import default_init, dense, grid_position_code, group_norm, layer_norm, zeros_init
 
 # Scale of the position code beside unit-variance tokens.
@@ -19,16 +27,6 @@ _POSITION_SCALE = 1.5
 def near_identity_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
     """The identity plus a little noise, so that queries and keys meet in the same space at first."""
     return jnp.eye(*shape, dtype=dtype) + 0.3 * default_init(key, shape, dtype)
-
-
-def split_heads(x: jax.Array, heads: int) -> jax.Array:
-    """(..., C) -> (..., H, D)."""
-    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
-
-
-def merge_heads(x: jax.Array) -> jax.Array:
-    """(..., H, D) -> (..., C)."""
-    return x.reshape(*x.shape[:-2], -1)
 
 
 class FeedForward(nn.Module):
@@ -79,32 +77,41 @@ class SpatialAttention(nn.Module):
                          value=split_heads(self._values(x), self.heads))
 
     def __call__(self, x: jax.Array, references: KeyValues | None = None,
-                 selection: ReferenceSet | None = None) -> jax.Array:
-        """(B, F, N, C) tokens -> (B, F, N, C). Without references: plain self-attention."""
+                 selection: ReferenceSet | None = None, companions: jax.Array | None = None) -> jax.Array:
+        """Attend: (B, F, N, C) tokens -> (B, F, N, C).
+
+        Args:
+            references, selection: see `reference_attention`; None: plain self-attention.
+            companions: (B, 1 + G) bool. Frames come in groups of 1 + G, a frame and the references that accompany
+                it, and the valid ones of a group attend to each other (reference_mode "tokens").
+        """
         query = split_heads(self.to_q(self._placed(x)), self.heads)
         own = self.project(x)
         if references is None:
-            mixed = self_attention(*(y.reshape(-1, *y.shape[2:]) for y in (query, own.key, own.value)))
-            mixed = mixed.reshape(query.shape)
+            group = 1 if companions is None else companions.shape[1]
+            b, f, n = x.shape[:3]
+            valid = None if companions is None else jnp.repeat(jnp.repeat(companions, n, 1), f // group, 0)
+            sequences = (y.reshape(b * f // group, group * n, *y.shape[3:]) for y in (query, own.key, own.value))
+            mixed = self_attention(*sequences, valid).reshape(query.shape)
         else:
             mixed = reference_attention(query, own.key, own.value, references, selection)
         return self.to_out(merge_heads(mixed))
 
 
 class CrossAttention(nn.Module):
-    """Attention of tokens (B, F, N, C) to an image embedding (B, L, context_dim)."""
+    """Attention of tokens (B, F, N, C) to the image embeddings (B, A, context_dim) of a selection's attributes."""
 
     channels: int
     heads: int
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, context: jax.Array, selection: ReferenceSet | None = None) -> jax.Array:
         project = lambda name, y: split_heads(
             dense(self.channels, use_bias=False, dtype=self.dtype, name=name)(y), self.heads)
         b, f, n = x.shape[:3]
         query = project("to_q", x).reshape(b, f * n, self.heads, -1)
-        mixed = jax.nn.dot_product_attention(query, project("to_k", context), project("to_v", context))
+        mixed = embedding_attention(query, project("to_k", context), project("to_v", context), selection)
         return dense(self.channels, dtype=self.dtype, name="to_out")(mixed.reshape(b, f, n, self.channels))
 
 
@@ -140,15 +147,16 @@ class SpatialTransformer(nn.Module):
         self.proj_out = dense(self.channels, dtype=self.dtype)
 
     def __call__(self, x: jax.Array, frames: int, references: KeyValues | None = None,
-                 selection: ReferenceSet | None = None, context: jax.Array | None = None
-                 ) -> tuple[jax.Array, jax.Array]:
+                 selection: ReferenceSet | None = None, context: jax.Array | None = None,
+                 companions: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Run the site.
 
         Args:
             x: (B * F, h, w, C).
             frames: F.
             references, selection: see `attention.reference_attention`; None: self-attention only.
-            context: (B, L, context_dim) image embedding, if the site has cross-attention.
+            context: (B, A, context_dim) image embeddings, if the site has cross-attention.
+            companions: see `SpatialAttention`.
 
         Returns:
             (B * F, h, w, C) and the site's features (B, F, N, C), what a ReferenceNet hands over.
@@ -158,8 +166,8 @@ class SpatialTransformer(nn.Module):
         features = self.norm1(tokens).astype(self.dtype)
         if self.features_only:
             return x, features
-        tokens += self.attn1(features, references, selection)
+        tokens += self.attn1(features, references, selection, companions)
         if self.cross_attention:
-            tokens += self.attn2(self.norm2(tokens), context)
+            tokens += self.attn2(self.norm2(tokens), context, selection)
         tokens += self.ff(self.norm3(tokens))
         return x + self.proj_out(tokens).reshape(x.shape), features

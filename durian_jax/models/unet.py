@@ -26,6 +26,15 @@ from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.transformer import SpatialTransformer
 
 
+# What the backward pass recomputes of every block, to save memory: nothing; everything but the results of products
+# with weights; everything.
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
 class UNet(nn.Module):
     """A denoiser, or the reference network that feeds one.
 
@@ -34,15 +43,22 @@ class UNet(nn.Module):
         out_channels: channels of the prediction; None makes a ReferenceNet, which ends at its last
             attention site because nothing after it is ever used.
         temporal_heads: heads of the motion modules; None builds none.
+        remat: one of `REMAT_POLICIES`.
     """
 
     config: UNetConfig
     out_channels: int | None
     temporal_heads: int | None = None
     dtype: str = "float32"
+    remat: str = "none"
 
     def setup(self):
         cfg = self.config
+        policy = REMAT_POLICIES[self.remat]
+        # The last number is the place of `frames` among the arguments of a call, counting self.
+        block = lambda cls, static=(): cls if policy is None else nn.remat(cls, policy=policy, static_argnums=static)
+        resnet_block, transformer = block(ResnetBlock), block(SpatialTransformer, (2,))
+        motion_module = block(MotionModule, (2,))
         levels = list(range(len(cfg.channels)))
         is_reference = self.out_channels is None
         self.conv_in = conv(cfg.channels[0], dtype=self.dtype)
@@ -52,16 +68,16 @@ class UNet(nn.Module):
         self.time_embedding_2 = dense(4 * cfg.channels[0], dtype=self.dtype)
 
         def resnet(level):
-            return ResnetBlock(cfg.channels[level], cfg.norm_groups, self.dtype)
+            return resnet_block(cfg.channels[level], cfg.norm_groups, self.dtype)
 
         def attention(level, last=False):
-            return SpatialTransformer(cfg.channels[level], cfg.heads[level], cfg.norm_groups, cfg.positions,
-                                      cross_attention=cfg.context_dim is not None,
-                                      feedforward_multiplier=cfg.feedforward_multiplier,
-                                      features_only=is_reference and last, dtype=self.dtype)
+            return transformer(cfg.channels[level], cfg.heads[level], cfg.norm_groups, cfg.positions,
+                               cross_attention=cfg.context_dim is not None,
+                               feedforward_multiplier=cfg.feedforward_multiplier,
+                               features_only=is_reference and last, dtype=self.dtype)
 
         def motion():
-            return MotionModule(self.temporal_heads, cfg.norm_groups, cfg.feedforward_multiplier, self.dtype)
+            return motion_module(self.temporal_heads, cfg.norm_groups, cfg.feedforward_multiplier, self.dtype)
 
         temporal = self.temporal_heads is not None
         down = [level for level in levels for _ in range(cfg.layers)]
@@ -99,7 +115,7 @@ class UNet(nn.Module):
 
     def __call__(self, x: jax.Array, timesteps: jax.Array, *, bias: jax.Array | None = None,
                  references: Sequence[KeyValues] | None = None, selection: ReferenceSet | None = None,
-                 context: jax.Array | None = None, temporal: bool = False
+                 context: jax.Array | None = None, companions: jax.Array | None = None, temporal: bool = False
                  ) -> tuple[jax.Array | None, tuple[jax.Array, ...]]:
         """Run the network.
 
@@ -109,7 +125,9 @@ class UNet(nn.Module):
             bias: (B, F, h, w, C_0) added to the first features (keypoints).
             references: of every attention site, from `project_references`; None: self-attention only.
             selection: which references take part; needed with `references`.
-            context: (B, L, context_dim) image embedding for cross-attention.
+            context: (B, A, context_dim) image embeddings for cross-attention.
+            companions: (B, 1 + G) bool: the F frames are groups of a frame and the G references that accompany it,
+                and False hides one of a group from the others. The motion modules see the frames only.
             temporal: run the motion modules.
 
         Returns:
@@ -127,6 +145,7 @@ class UNet(nn.Module):
         if bias is not None:
             x += merge_frames(bias)
 
+        group = 1 if companions is None else companions.shape[1]
         features = []
         pending = iter(references) if references is not None else None
 
@@ -134,10 +153,11 @@ class UNet(nn.Module):
             x = resnet(x, time)
             if site is not None:
                 key_values = next(pending) if pending is not None else None
-                x, site_features = site(x, frames, key_values, selection, context)
+                x, site_features = site(x, frames, key_values, selection, context, companions)
                 features.append(site_features)
             if temporal and motion_module is not None:
-                x = motion_module(x, frames)
+                x = x.at[::group].set(motion_module(x[::group], frames // group)) if group > 1 \
+                    else motion_module(x, frames)
             return x
 
         skips = [x]

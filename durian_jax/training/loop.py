@@ -16,6 +16,7 @@ from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
+from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
 from durian_jax.training.metrics import MetricsWriter
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
@@ -24,7 +25,7 @@ from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state
 from durian_jax.training.step import make_train_step
 from durian_jax.video import write_image
-from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, strict_update
+from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, check_paths
 
 # What must not change when a run goes on.
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
@@ -36,12 +37,15 @@ def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
     A checkpoint must hold every parameter of the model with its shape (one written before a stage holds
     that stage's fresh parameters), but for those that `config.init_fresh` names.
     """
-    params = init_params(model, config.seed)
     if not config.init_from:
-        return params
+        return init_params(model, config.seed)
     path = Path(config.init_from)
-    loaded = load_params(path) if (path / "checkpoints").is_dir() else load_checkpoint(config.init_from).params
-    return strict_update(params, loaded, config.init_from, config.init_fresh)
+    loaded = load_params(path) if (path / "checkpoints").is_dir() else load_checkpoint(config.init_from, "stored").params
+    expected = jax.eval_shape(lambda: init_params(model, config.seed))
+    check_paths({path: x.shape for path, x in expected.items()}, {path: x.shape for path, x in loaded.items()},
+                config.init_from, config.init_fresh)
+    missing = frozenset(set(expected) - set(loaded))
+    return {**loaded, **init_params(model, config.seed, missing)} if missing else loaded
 
 
 def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
@@ -55,6 +59,10 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     for field in ("total_steps", "batch_size", "checkpoint_every", "log_every"):
         if config[field] < 1:
             raise InputError(f"{field} must be at least 1, got {config[field]}")
+    if config.frozen_dtype not in ("float32", "bfloat16"):
+        raise InputError(f"frozen_dtype: expected float32 or bfloat16, found {config.frozen_dtype!r}")
+    if config.remat not in REMAT_POLICIES:
+        raise InputError(f"unknown remat {config.remat!r}; expected one of {', '.join(REMAT_POLICIES)}")
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {config.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
     if not 0 <= config.guidance_dropout <= 1:
@@ -97,11 +105,12 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     checkpoints = RunCheckpoints(workdir)
     start = checkpoints.latest_step or 0
     if start:
-        like = jax.eval_shape(lambda: create_state(init_params(model, config.seed), config.stage, optimizer))
+        like = jax.eval_shape(lambda: create_state(init_params(model, config.seed), config.stage, optimizer,
+                                                   config.frozen_dtype))
         state, data_state = checkpoints.restore(like)
         batches.set_state(data_state)
     else:
-        state = create_state(initial_params(config, model), config.stage, optimizer)
+        state = create_state(initial_params(config, model), config.stage, optimizer, config.frozen_dtype)
     write_json(workdir / "config.json", json.loads(config.to_json()))
     # On the device from the first step on, or the step would be compiled a second time for its own output.
     state = jax.device_put(state, jax.local_devices()[0])

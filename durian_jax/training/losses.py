@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.diffusion import Objective
-from durian_jax.models import Durian, DurianConfig, compose
+from durian_jax.models import Durian, DurianConfig, EncodedReferences, drop_references, select_references
 
 
 def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Array, noise: float
@@ -37,34 +37,34 @@ def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Arra
 
 
 def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, batch: dict, key: jax.Array,
-                   temporal: bool, guidance_dropout: float) -> tuple[jax.Array, dict]:
+                   temporal: bool, guidance_dropout: float, remat: str = "none") -> tuple[jax.Array, dict]:
     """Self-reconstruction of a clip from its two references (Durian, section 3.3).
 
     Args:
+        batch: see `images.model_inputs`: of pictures, or of encoded samples (`durian encode`).
         temporal: stage 2. The frames of a clip then share their diffusion time, as in sampling; in
             stage 1 they are independent images of one person.
         guidance_dropout: probability that a clip sees no reference at all (classifier-free guidance).
+        remat: see `models.unet.REMAT_POLICIES`.
 
     Returns:
         The loss and its parts.
     """
-    model = Durian(config)
-    b, f = batch["frames"].shape[:2]
+    model = Durian(config, remat)
+    b, f = batch["keypoints"].shape[:2]
     noise_key, time_key, drop_key = jax.random.split(key, 3)
     times = objective.sample_times(time_key, (b, 1 if temporal else f))
     times = jnp.broadcast_to(times, (b, f))
+    schedule = objective.noise_schedule
 
     def forward(m: Durian):
-        clean = jax.lax.stop_gradient(m.encode(batch["frames"]))
-        noise = jax.random.normal(noise_key, clean.shape)
-        noisy = objective.noise_schedule.add_noise(clean, noise, times)
-        features = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
-                                       batch["attribute_masks"])
-        selection = compose(batch["attribute_valid"])
-        keep = jax.random.uniform(drop_key, (b, 1, 1)) >= guidance_dropout
-        selection = selection.replace(valid=selection.valid & keep)
-        prediction = m.denoise(noisy, 1000 * times, m.encode_keypoints(batch["keypoints"]),
-                               m.project_references(features), selection, temporal=temporal)
+        clean, encoded = encode_batch(m, batch)
+        noise = objective.sample_noise(noise_key, clean.shape, shared_offset=temporal)
+        noisy = schedule.add_noise(clean, noise, times)
+        keep = jax.random.uniform(drop_key, (b,)) >= guidance_dropout
+        selection = drop_references(select_references(config, batch["attribute_valid"]), keep)
+        prediction = m.denoise(noisy, schedule.timesteps(times), m.encode_keypoints(batch["keypoints"]),
+                               m.project_references(encoded), selection, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
         return prediction, clean, noise, decoded
 
@@ -76,3 +76,14 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
         return latents, {}
     pixels = objective.weighted_error(decoded, batch["frames"], region)
     return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+
+
+def encode_batch(m: Durian, batch: dict) -> tuple[jax.Array, EncodedReferences]:
+    """Clean latents (B, F, h, w, c) of a batch's frames, and its encoded references; nothing here is trained."""
+    if "frame_latents" in batch:
+        return batch["frame_latents"], EncodedReferences(
+            batch["portrait_latents"], batch["portrait_mask"], batch["attribute_latents"], batch["attribute_masks"],
+            batch.get("portrait_embedding"), batch.get("attribute_embeddings"))
+    clean = jax.lax.stop_gradient(m.encode(batch["frames"]))
+    return clean, m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                      batch["attribute_masks"], batch.get("identity"))

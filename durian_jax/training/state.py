@@ -50,8 +50,15 @@ def split(params: FlatParams, stage: str) -> tuple[FlatParams, FlatParams]:
     return trained, {path: x for path, x in params.items() if path not in trained}
 
 
-def create_state(params: FlatParams, stage: str, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step of a stage."""
+def create_state(params: FlatParams, stage: str, optimizer: optax.GradientTransformation,
+                 frozen_dtype: str = "float32") -> TrainState:
+    """The state before the first step of a stage.
+
+    Args:
+        frozen_dtype: precision in which the parameters are kept that this stage does not train.
+    """
     trained, frozen = split(params, stage)
+    trained = {path: jnp.asarray(x, jnp.float32) for path, x in trained.items()}
+    frozen = {path: jnp.asarray(x, frozen_dtype) for path, x in frozen.items()}
     return TrainState(jnp.zeros((), jnp.int32), trained, frozen, jax.tree.map(jnp.copy, trained),
                       optimizer.init(trained))

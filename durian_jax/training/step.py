@@ -22,7 +22,7 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
         if config.stage in ("codec", "decoder"):
             return codec_loss(model, merged, batch, key, config.codec_noise)
         return denoising_loss(model, objective, merged, batch, key, temporal=config.stage == "2",
-                              guidance_dropout=config.guidance_dropout)
+                              guidance_dropout=config.guidance_dropout, remat=config.remat)
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         batch = model_inputs(batch, jnp)

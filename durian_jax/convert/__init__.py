@@ -1,0 +1,1 @@
+"""One bidirectional name map between our parameters and those of diffusers and transformers."""

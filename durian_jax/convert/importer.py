@@ -1,0 +1,192 @@
+"""`durian import`: pretrained parts to an initial Durian checkpoint (paper, "initialised from Stable Diffusion").
+
+DNet and the ReferenceNets start as the same U-Net. What no part brings starts fresh and, but for the projection of
+the identity embedding, without effect: the keypoint encoder, the ReferenceNets' mask channel, and, where they are not
+given, the motion modules.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from durian_jax.convert import sizes
+from durian_jax.convert.files import find_folder, read_json
+from durian_jax.convert.names import Tensor
+from durian_jax.convert.networks import REFERENCE_NETWORKS, network_maps, parameter_shapes
+from durian_jax.convert.tensors import (
+    NO_MIDDLE,
+    POSITION_NUMBERS,
+    POSITION_TABLES,
+    TEXT_HALF,
+    Excuse,
+    check_fit,
+    check_position_tables,
+)
+from durian_jax.diffusion import Objective
+from durian_jax.errors import InputError
+from durian_jax.files import writable_folder
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.parameters import init_params
+from durian_jax.tensor_files import TensorFiles
+from durian_jax.weights import write_checkpoint
+
+# Names of before diffusers renamed the attention of its autoencoders, and today's.
+_OLD_NAMES = (
+    (r"(.*\.attentions\.0)\.query\.(.*)", r"\1.to_q.\2"), (r"(.*\.attentions\.0)\.key\.(.*)", r"\1.to_k.\2"),
+    (r"(.*\.attentions\.0)\.value\.(.*)", r"\1.to_v.\2"), (r"(.*\.attentions\.0)\.proj_attn\.(.*)", r"\1.to_out.0.\2"),
+)
+
+_NOT_BUILT = Excuse("parts of ReferenceNets after the last attention site, which no loss reaches",
+                    r"(conv_norm_out|conv_out|up_blocks)\..*")
+
+# The keypoint encoder of a model that is imported without a config (Animate Anyone's pose guider has these widths).
+_KEYPOINT_CHANNELS = (16, 32, 96, 256)
+
+
+def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | None = None,
+                      image_encoder: str | None = None, config: DurianConfig | None = None,
+                      objective: Objective = Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0),
+                      dtype: str = "float32", seed: int = 0) -> DurianConfig:
+    """Make an initial checkpoint from pretrained parts.
+
+    Args:
+        out: folder of the checkpoint to write.
+        unet, vae, motion, image_encoder: folders, or hub ids (see `files.find_folder`), of a UNet2DConditionModel, an
+            AutoencoderKL or AutoencoderTiny, a MotionAdapter and a CLIP with a vision part. Without a motion adapter
+            the motion modules start fresh; without an image encoder there is none.
+        config: the model to make, which the parts must fit; None: what the parts are, at 512 px.
+        objective: what the checkpoint is said to have been trained with.
+        dtype: of the file: "float32", "float16" or "bfloat16".
+        seed: of fresh parameters.
+
+    Returns:
+        The model's config.
+
+    Raises:
+        InputError: a part that is not there, damaged, or does not fit, with every field or tensor that does not;
+            before anything is written.
+    """
+    writable_folder(out)
+    folders = {"unet": find_folder(unet, "unet"), "vae": find_folder(vae, "vae")}
+    if motion is not None:
+        folders["motion"] = find_folder(motion, "motion_adapter")
+    if image_encoder is not None:
+        folders["image_encoder"] = find_folder(image_encoder, "image_encoder")
+    found = _found_config(folders)
+    config = _checked_config(config, found, motion is not None) if config is not None else found
+
+    shapes = parameter_shapes(config)
+    maps = network_maps(config, shapes)
+    files = {part: TensorFiles(folder, _OLD_NAMES) for part, folder in folders.items()}
+    pretrained = _pretrained(config, maps, shapes, files, folders)
+    fresh_paths = sorted(set(shapes) - set(pretrained))
+    fresh = init_params(config, seed, only=frozenset(fresh_paths)) if fresh_paths else {}
+
+    def tensors() -> Iterator[tuple[str, np.ndarray]]:
+        for path in tqdm(sorted(shapes), desc="importing", unit="tensor"):
+            if path in fresh:
+                yield path, np.asarray(fresh[path])
+            else:
+                tensor, file = pretrained[path]
+                yield path, _widened(tensor.to_ours(file[tensor.name]), shapes[path], config)
+
+    write_checkpoint(out, config, objective, tensors(), dtype)
+    return config
+
+
+def _found_config(folders: Mapping[str, Path]) -> DurianConfig:
+    """The model that the parts make up."""
+    origin = {part: str(folder / "config.json") for part, folder in folders.items()}
+    unet = sizes.unet_config(read_json(folders["unet"]), origin["unet"])
+    codec = sizes.codec_config(read_json(folders["vae"]), origin["vae"])
+    fields = {"unet": unet, "codec": codec}
+    halvings = len(bin(codec.downscale)) - 3
+    fields["keypoint_channels"] = _KEYPOINT_CHANNELS[-halvings:]
+    if "motion" in folders:
+        heads, frames, _ = sizes.motion_config(read_json(folders["motion"]), unet, origin["motion"])
+        fields["temporal_heads"], fields["max_frames"] = heads, frames
+    else:
+        fields["temporal_heads"], fields["max_frames"] = unet.heads[0], 32
+    if "image_encoder" in folders:
+        fields["image_encoder"] = sizes.image_encoder_config(read_json(folders["image_encoder"]),
+                                                             origin["image_encoder"])
+    return DurianConfig(image_size=512, keypoint_patch=1, dtype="bfloat16", **fields)
+
+
+def _checked_config(config: DurianConfig, found: DurianConfig, has_motion: bool) -> DurianConfig:
+    """The wanted config, if the parts have its sizes.
+
+    Raises:
+        InputError: names every difference.
+    """
+    problems = []
+    for part in ("unet", "codec", "image_encoder"):
+        wanted, have = getattr(config, part), getattr(found, part)
+        if type(wanted) is not type(have):
+            problems.append(f"{part} is {type(have).__name__}, the config has {type(wanted).__name__}")
+        elif wanted is not None:
+            problems += [f"{part}.{field.name} is {getattr(have, field.name)}, the config has "
+                         f"{getattr(wanted, field.name)}" for field in dataclasses.fields(wanted)
+                         if getattr(wanted, field.name) != getattr(have, field.name)]
+    if has_motion and config.temporal_heads != found.temporal_heads:
+        problems.append(f"temporal_heads is {found.temporal_heads}, the config has {config.temporal_heads}")
+    if has_motion and config.max_frames > found.max_frames:
+        problems.append(f"the motion adapter knows {found.max_frames} frames, the config has {config.max_frames}")
+    if problems:
+        raise InputError(f"the parts do not fit the config ({len(problems)} fields): {'; '.join(problems)}; name other "
+                         "parts or another config")
+    return config
+
+
+def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: Mapping[str, tuple[int, ...]],
+                files: Mapping[str, TensorFiles], folders: Mapping[str, Path]
+                ) -> dict[str, tuple[Tensor, TensorFiles]]:
+    """Our path -> where its values are, after checking that every part fits.
+
+    Raises:
+        InputError: lists the tensors of the first part that does not fit.
+    """
+    # Files hold input convolutions without the channels that Durian adds.
+    narrow = dict(shapes)
+    for network in ("denoiser", *REFERENCE_NETWORKS):
+        path = f"{network}/conv_in/kernel"
+        if path in narrow:
+            narrow[path] = (*shapes[path][:2], config.codec.latent_channels, shapes[path][3])
+    excuses = {
+        **{network: [_NOT_BUILT] for network in REFERENCE_NETWORKS},
+        "motion": [POSITION_TABLES], "image_encoder": [POSITION_NUMBERS, TEXT_HALF],
+    }
+    parts = {"denoiser": "unet", **{network: "unet" for network in REFERENCE_NETWORKS}, "motion": "motion",
+             "codec": "vae", "image_encoder": "image_encoder"}
+    if "motion" in folders:
+        origin = str(folders["motion"])
+        check_position_tables({name: files["motion"][name] for name in files["motion"]
+                               if re.fullmatch(POSITION_TABLES.pattern, name)}, origin)
+        if not read_json(folders["motion"]).get("use_motion_mid_block", True):
+            excuses["motion"].append(NO_MIDDLE)
+
+    pretrained = {}
+    for network, tensors in maps.items():
+        part = parts[network]
+        if part not in files:
+            continue
+        absent = check_fit(tensors, narrow, files[part].shapes, str(folders[part]), excuses.get(network, ()))
+        pretrained |= {tensor.path: (tensor, files[part]) for tensor in tensors if tensor.name not in absent}
+    return pretrained
+
+
+def _widened(values: np.ndarray, shape: tuple[int, ...], config: DurianConfig) -> np.ndarray:
+    """An input convolution with the channels that Durian adds; everything else as it is.
+
+    A mask's channel starts at 0. Where one ReferenceNet sees two images, each counts for half.
+    """
+    if values.shape == shape:
+        return values
+    extra = np.zeros((*values.shape[:2], int(config.mask_channel), values.shape[3]), values.dtype)
+    if config.reference_mode == "single":
+        return np.concatenate([values / 2, extra] * 2, 2)
+    return np.concatenate([values, extra], 2)

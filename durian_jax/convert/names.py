@@ -1,0 +1,188 @@
+"""Where each of our parameters is found in the files of diffusers and transformers.
+
+A network's map is a list of rules, tried in order: a pattern of our path, and their name for it. Numbers of
+blocks are ours in one row (`down_resnets_3`) and theirs by level (`down_blocks.1.resnets.1`).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from durian_jax.models.config import AutoencoderKLConfig, AutoencoderTinyConfig, ImageEncoderConfig, UNetConfig
+
+Rule = tuple[str, str | Callable[[re.Match], str]]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One parameter on both sides.
+
+    Attributes:
+        path: ours, within its network: "conv_in/kernel".
+        name: theirs: "conv_in.weight".
+        layout: "same", "linear" (ours (in, out), theirs (out, in)), "pointwise" (ours (in, out), theirs
+            (out, in, 1, 1)) or "conv" (ours (h, w, in, out), theirs (out, in, h, w)).
+    """
+
+    path: str
+    name: str
+    layout: str
+
+    def to_theirs(self, x: np.ndarray) -> np.ndarray:
+        """Our array as theirs."""
+        if self.layout == "linear":
+            return x.T
+        if self.layout == "pointwise":
+            return x.T[:, :, None, None]
+        return x.transpose(3, 2, 0, 1) if self.layout == "conv" else x
+
+    def to_ours(self, x: np.ndarray) -> np.ndarray:
+        """Their array as ours; the inverse of `to_theirs`."""
+        if self.layout == "linear":
+            return x.T
+        if self.layout == "pointwise":
+            return x[:, :, 0, 0].T
+        return x.transpose(2, 3, 1, 0) if self.layout == "conv" else x
+
+    def their_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of theirs, from ours."""
+        return self.to_theirs(np.broadcast_to(np.zeros(()), shape)).shape
+
+
+# Last part of a path -> theirs.
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "class_embedding": "class_embedding",
+           "position_embedding": "position_embedding.weight"}
+
+
+def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor]:
+    """The map of a network.
+
+    Args:
+        paths: our paths within the network, with their numbers of axes.
+        rules: of this network.
+
+    Raises:
+        KeyError: a path that no rule knows.
+    """
+    tensors = []
+    for path, axes in paths:
+        module, _, leaf = path.rpartition("/")
+        name = ".".join(part for part in (_translate(module, rules), _LEAVES[leaf]) if part)
+        layout = "same"
+        if leaf == "kernel":
+            # Stable Diffusion 1.5 projects tokens with convolutions of one pixel.
+            pointwise = re.fullmatch(r".*\battentions\.\d+\.proj_(in|out)", name.removesuffix(".weight"))
+            layout = "conv" if axes == 4 else "pointwise" if pointwise else "linear"
+        tensors.append(Tensor(path, name, layout))
+    return tensors
+
+
+def _translate(module: str, rules: list[Rule]) -> str:
+    for pattern, replacement in rules:
+        match = re.fullmatch(pattern, module)
+        if match:
+            return match.expand(replacement) if isinstance(replacement, str) else replacement(match)
+    raise KeyError(module)
+
+
+# --- parts of the networks -----------------------------------------------------------------------------
+
+_RESNET = r"(norm1|norm2|conv1|conv2|conv_shortcut|time_emb_proj)"
+
+
+def _inside_transformer(module: str) -> str:
+    """Within an attention site or a motion module: "attn1/to_out" -> "transformer_blocks.0.attn1.to_out.0"."""
+    if module in ("norm", "proj_in", "proj_out"):
+        return module
+    module = module.replace("/", ".").replace("ff.net_0", "ff.net.0.proj").replace("ff.net_2", "ff.net.2")
+    return "transformer_blocks.0." + module.replace("to_out", "to_out.0")
+
+
+def unet_rules(config: UNetConfig) -> list[Rule]:
+    """UNet2DConditionModel and UNetMotionModel; MotionAdapter has the same names for what it holds."""
+    def block(match: re.Match, blocks: str, layers: int) -> str:
+        """down_attentions_3/REST -> down_blocks.1.attentions.1.REST"""
+        kind, number, rest = match["kind"], int(match["number"]), match["rest"]
+        rest = rest if kind == "resnets" else _inside_transformer(rest)
+        return f"{blocks}.{number // layers}.{kind}.{number % layers}.{rest}"
+
+    def middle(match: re.Match) -> str:
+        return f"mid_block.{match['kind']}s.0.{_inside_transformer(match['rest'])}"
+
+    numbered = r"_(?P<kind>resnets|attentions|motion_modules)_(?P<number>\d+)/(?P<rest>.*)"
+    return [
+        (r"(conv_in|conv_norm_out|conv_out)", r"\1"),
+        (r"time_embedding_([12])", r"time_embedding.linear_\1"),
+        ("down" + numbered, lambda match: block(match, "down_blocks", config.layers)),
+        ("up" + numbered, lambda match: block(match, "up_blocks", config.layers + 1)),
+        (r"mid_resnet_([01])/" + _RESNET, r"mid_block.resnets.\1.\2"),
+        (r"mid_(?P<kind>attention|motion_module)/(?P<rest>.*)", middle),
+        (r"downsamplers_(\d+)/conv", r"down_blocks.\1.downsamplers.0.conv"),
+        (r"upsamplers_(\d+)/conv", r"up_blocks.\1.upsamplers.0.conv"),
+    ]
+
+
+def autoencoder_kl_rules(config: AutoencoderKLConfig) -> list[Rule]:
+    """AutoencoderKL. Its decoder counts levels from the inside."""
+    last = len(config.channels) - 1
+    decoder_level = lambda match: str(last - int(match["level"]))
+    return [
+        (r"(quant_conv|post_quant_conv)", r"\1"),
+        (r"(encoder|decoder)/(conv_in|conv_out)", r"\1.\2"),
+        (r"(encoder|decoder)/norm_out", r"\1.conv_norm_out"),
+        (r"(encoder|decoder)/mid/resnet_([01])/" + _RESNET, r"\1.mid_block.resnets.\2.\3"),
+        (r"(encoder|decoder)/mid/attention/norm", r"\1.mid_block.attentions.0.group_norm"),
+        (r"(encoder|decoder)/mid/attention/to_out", r"\1.mid_block.attentions.0.to_out.0"),
+        (r"(encoder|decoder)/mid/attention/(to_[qkv])", r"\1.mid_block.attentions.0.\2"),
+        (r"encoder/down_(\d+)_resnet_(\d+)/" + _RESNET, r"encoder.down_blocks.\1.resnets.\2.\3"),
+        (r"encoder/downsampler_(\d+)", r"encoder.down_blocks.\1.downsamplers.0.conv"),
+        (r"decoder/up_(?P<level>\d+)_resnet_(?P<i>\d+)/" + _RESNET,
+         lambda match: f"decoder.up_blocks.{decoder_level(match)}.resnets.{match['i']}.{match[3]}"),
+        (r"decoder/upsampler_(?P<level>\d+)/conv",
+         lambda match: f"decoder.up_blocks.{decoder_level(match)}.upsamplers.0.conv"),
+    ]
+
+
+def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
+    """AutoencoderTiny, whose layers are numbered in a row, those without parameters too."""
+    places, number = {"encoder/conv_in": "encoder.layers.0", "decoder/conv_in": "decoder.layers.0"}, 1
+    for level, blocks in enumerate(config.encoder_blocks):
+        steps = [f"down_{level}"] if level else []
+        for step in steps + [f"level_{level}_block_{i}" for i in range(blocks)]:
+            places[f"encoder/{step}"] = f"encoder.layers.{number}"
+            number += 1
+    places["encoder/conv_out"], number = f"encoder.layers.{number}", 2  # a ReLU follows the decoder's first layer
+    for level, blocks in enumerate(config.decoder_blocks):
+        if level:
+            places[f"decoder/up_{level}"] = f"decoder.layers.{number + 1}"  # doubling the size is a layer too
+            number += 2
+        for i in range(blocks):
+            places[f"decoder/level_{level}_block_{i}"] = f"decoder.layers.{number}"
+            number += 1
+    places["decoder/conv_out"] = f"decoder.layers.{number}"
+    return [
+        (r"(?P<block>.*_block_\d+)/conv(?P<i>[123])",
+         lambda match: f"{places[match['block']]}.conv.{2 * (int(match['i']) - 1)}"),
+        (r".*", lambda match: places[match[0]]),
+    ]
+
+
+def image_encoder_rules(config: ImageEncoderConfig) -> list[Rule]:
+    """CLIPVisionModelWithProjection."""
+    layer = r"vision_model.encoder.layers.\1."
+    return [
+        (r"", "vision_model.embeddings"),
+        (r"patch_embedding", "vision_model.embeddings.patch_embedding"),
+        (r"norm_in", "vision_model.pre_layrnorm"),
+        (r"norm_out", "vision_model.post_layernorm"),
+        (r"projection", "visual_projection"),
+        (r"layers_(\d+)/to_out", layer + "self_attn.out_proj"),
+        (r"layers_(\d+)/to_([qkv])", layer + r"self_attn.\2_proj"),
+        (r"layers_(\d+)/norm([12])", layer + r"layer_norm\2"),
+        (r"layers_(\d+)/mlp_([12])", layer + r"mlp.fc\2"),
+    ]
+
+
+CODEC_RULES = {AutoencoderKLConfig: autoencoder_kl_rules, AutoencoderTinyConfig: autoencoder_tiny_rules}

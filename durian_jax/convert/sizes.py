@@ -1,0 +1,199 @@
+"""config.json of diffusers and transformers to our sizes, and back.
+
+What our networks cannot be is refused by field: expected, found.
+"""
+
+from typing import Any
+
+from durian_jax.errors import InputError
+from durian_jax.models.config import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    DurianConfig,
+    ImageEncoderConfig,
+    UNetConfig,
+)
+
+# Fields that have one supported value; one that a file leaves out has it by default.
+_UNET_FIXED = {
+    "act_fn": "silu", "norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1,
+    "mid_block_scale_factor": 1, "center_input_sample": False, "only_cross_attention": False,
+    "dual_cross_attention": False, "use_linear_projection": False, "transformer_layers_per_block": 1,
+    "resnet_time_scale_shift": "default", "time_embedding_type": "positional", "class_embed_type": None,
+    "addition_embed_type": None, "encoder_hid_dim": None, "conv_in_kernel": 3, "conv_out_kernel": 3,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+}
+_MOTION_FIXED = {
+    "motion_transformer_layers_per_block": 1, "motion_mid_block_layers_per_block": 1,
+    "motion_transformer_layers_per_mid_block": 1, "conv_in_channels": None,
+}
+_KL_FIXED = {"act_fn": "silu", "in_channels": 3, "out_channels": 3, "use_quant_conv": True,
+             "use_post_quant_conv": True, "mid_block_add_attention": True, "latents_mean": None}
+_TINY_FIXED = {"act_fn": "relu", "in_channels": 3, "out_channels": 3, "upsample_fn": "nearest",
+               "upsampling_scaling_factor": 2}
+_CLIP_FIXED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
+
+
+def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
+    """Sizes from UNet2DConditionModel's config.json.
+
+    Args:
+        values: the parsed file.
+        origin: its name, for errors.
+
+    Raises:
+        InputError: not a U-Net of Stable Diffusion 1.5's kind; lists every field that does not fit.
+    """
+    down, up = values.get("down_block_types", ()), values.get("up_block_types", ())
+    attention = tuple(kind == "CrossAttnDownBlock2D" for kind in down)
+    expected = {"down_block_types": _down_types(attention), "up_block_types": _up_types(attention)}
+    _check({**values, "down_block_types": tuple(down), "up_block_types": tuple(up)}, {**_UNET_FIXED, **expected}, origin)
+    channels = tuple(_field(values, "block_out_channels", origin))
+    heads = values.get("num_attention_heads") or _field(values, "attention_head_dim", origin)
+    layers = _field(values, "layers_per_block", origin)
+    if not isinstance(heads, int) or not isinstance(layers, int):
+        raise InputError(f"{origin}: expected one number of heads and of layers_per_block for all levels, found "
+                         f"{heads} and {layers}; only U-Nets like Stable Diffusion 1.5's can be imported")
+    return UNetConfig(channels=channels, layers=layers, attention=attention, heads=(heads,) * len(channels),
+                      context_dim=_field(values, "cross_attention_dim", origin), feedforward_multiplier=4,
+                      norm_groups=_field(values, "norm_num_groups", origin), positions=False)
+
+
+def unet_json(config: DurianConfig) -> dict[str, Any]:
+    """UNet2DConditionModel's config.json; the inverse of `unet_config`.
+
+    Raises:
+        InputError: sizes that the class cannot have.
+    """
+    unet = config.unet
+    problems = [name for name, wrong in (
+        ("positions", unet.positions), ("context_dim=None", unet.context_dim is None),
+        ("feedforward_multiplier", unet.feedforward_multiplier != 4), ("heads", len(set(unet.heads)) > 1)) if wrong]
+    if problems:
+        raise InputError(f"UNet2DConditionModel cannot have this model's {', '.join(problems)}; only models of Stable "
+                         "Diffusion 1.5's layout are written for it")
+    return {
+        "_class_name": "UNet2DConditionModel", **_UNET_FIXED, "sample_size": config.latent_size,
+        "in_channels": config.codec.latent_channels, "out_channels": config.codec.latent_channels,
+        "down_block_types": _down_types(unet.attention), "up_block_types": _up_types(unet.attention),
+        "block_out_channels": unet.channels, "layers_per_block": unet.layers, "attention_head_dim": unet.heads[0],
+        "cross_attention_dim": unet.context_dim, "norm_num_groups": unet.norm_groups,
+    }
+
+
+def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tuple[int, int, bool]:
+    """Heads, longest clip, and whether there is a module in the middle, from MotionAdapter's config.json.
+
+    Raises:
+        InputError: it does not fit the U-Net; lists every field that does not.
+    """
+    expected = {"block_out_channels": unet.channels, "motion_layers_per_block": unet.layers,
+                "motion_norm_num_groups": unet.norm_groups}
+    _check({**values, "block_out_channels": tuple(values.get("block_out_channels", ()))},
+           {**_MOTION_FIXED, **expected}, origin)
+    return (_field(values, "motion_num_attention_heads", origin), _field(values, "motion_max_seq_length", origin),
+            values.get("use_motion_mid_block", True))
+
+
+def motion_json(config: DurianConfig) -> dict[str, Any]:
+    """MotionAdapter's config.json; the inverse of `motion_config`."""
+    return {
+        "_class_name": "MotionAdapter", **_MOTION_FIXED, "block_out_channels": config.unet.channels,
+        "motion_layers_per_block": config.unet.layers, "motion_norm_num_groups": config.unet.norm_groups,
+        "motion_num_attention_heads": config.temporal_heads, "motion_max_seq_length": config.max_frames,
+        "use_motion_mid_block": True,
+    }
+
+
+def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | AutoencoderTinyConfig:
+    """Sizes from AutoencoderKL's or AutoencoderTiny's config.json.
+
+    Raises:
+        InputError: another class, or fields that ours cannot have.
+    """
+    kind = values.get("_class_name")
+    if kind == "AutoencoderKL":
+        _check({**values, "shift_factor": values.get("shift_factor") or 0}, {**_KL_FIXED, "shift_factor": 0}, origin)
+        return AutoencoderKLConfig(
+            channels=tuple(_field(values, "block_out_channels", origin)),
+            layers=_field(values, "layers_per_block", origin), latent_channels=_field(values, "latent_channels", origin),
+            norm_groups=_field(values, "norm_num_groups", origin), scaling_factor=values.get("scaling_factor", 0.18215))
+    if kind == "AutoencoderTiny":
+        widths = {*_field(values, "encoder_block_out_channels", origin),
+                  *_field(values, "decoder_block_out_channels", origin)}
+        _check({**values, "widths": len(widths)}, {**_TINY_FIXED, "widths": 1}, origin)
+        return AutoencoderTinyConfig(
+            channels=widths.pop(), encoder_blocks=tuple(_field(values, "num_encoder_blocks", origin)),
+            decoder_blocks=tuple(_field(values, "num_decoder_blocks", origin)),
+            latent_channels=values.get("latent_channels", 4), scaling_factor=values.get("scaling_factor", 1.0))
+    raise InputError(f"{origin}: expected the class AutoencoderKL or AutoencoderTiny, found {kind}; name the folder of "
+                     "the autoencoder")
+
+
+def codec_json(config: DurianConfig) -> dict[str, Any]:
+    """The autoencoder's config.json; the inverse of `codec_config`.
+
+    Raises:
+        InputError: the small autoencoder of our own, which diffusers does not know.
+    """
+    codec = config.codec
+    if isinstance(codec, AutoencoderKLConfig):
+        levels = len(codec.channels)
+        return {"_class_name": "AutoencoderKL", **_KL_FIXED, "block_out_channels": codec.channels,
+                "down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels,
+                "layers_per_block": codec.layers, "latent_channels": codec.latent_channels,
+                "norm_num_groups": codec.norm_groups, "scaling_factor": codec.scaling_factor,
+                "sample_size": config.image_size}
+    if isinstance(codec, AutoencoderTinyConfig):
+        levels = len(codec.encoder_blocks)
+        return {"_class_name": "AutoencoderTiny", **_TINY_FIXED,
+                "encoder_block_out_channels": (codec.channels,) * levels,
+                "decoder_block_out_channels": (codec.channels,) * levels,
+                "num_encoder_blocks": codec.encoder_blocks, "num_decoder_blocks": codec.decoder_blocks,
+                "latent_channels": codec.latent_channels, "scaling_factor": codec.scaling_factor}
+    raise InputError("diffusers has no class for the small autoencoder of this model (codec_kind small)")
+
+
+def image_encoder_config(values: dict[str, Any], origin: str) -> ImageEncoderConfig:
+    """Sizes from the config.json of CLIPVisionModelWithProjection, or of a whole CLIPModel.
+
+    Raises:
+        InputError: fields that ours cannot have.
+    """
+    if "vision_config" in values:  # CLIPModel: the projection's width stands outside
+        values = {**values["vision_config"], "projection_dim": _field(values, "projection_dim", origin)}
+    _check(values, _CLIP_FIXED, origin)
+    return ImageEncoderConfig(**{ours: _field(values, theirs, origin) for ours, theirs in _CLIP_FIELDS.items()})
+
+
+def image_encoder_json(config: ImageEncoderConfig) -> dict[str, Any]:
+    """CLIPVisionModelWithProjection's config.json; the inverse of `image_encoder_config`."""
+    return {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", **_CLIP_FIXED,
+            **{theirs: getattr(config, ours) for ours, theirs in _CLIP_FIELDS.items()}}
+
+
+_CLIP_FIELDS = {"channels": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads",
+                "mlp_channels": "intermediate_size", "image_size": "image_size", "patch": "patch_size",
+                "projection": "projection_dim"}
+
+
+def _down_types(attention: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple("CrossAttnDownBlock2D" if has else "DownBlock2D" for has in attention)
+
+
+def _up_types(attention: tuple[bool, ...]) -> tuple[str, ...]:
+    return tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention))
+
+
+def _field(values: dict[str, Any], name: str, origin: str) -> Any:
+    if values.get(name) is None:
+        raise InputError(f"{origin}: expected the field {name}, found none; is it the config.json of this part?")
+    return values[name]
+
+
+def _check(values: dict[str, Any], expected: dict[str, Any], origin: str) -> None:
+    """Refuses fields with other values than expected; fields that the file leaves out are as expected."""
+    wrong = [f"{name}={values[name]} instead of {value}" for name, value in expected.items()
+             if name in values and values[name] != value]
+    if wrong:
+        raise InputError(f"{origin} describes a network that this project does not build: {'; '.join(wrong)}")

@@ -1,0 +1,80 @@
+"""Tensors across the name map, strictly: what is missing, unexpected or mis-shaped is listed and refused."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from durian_jax.convert.names import Tensor
+from durian_jax.errors import InputError
+from durian_jax.models.layers import sequence_position_code
+
+
+@dataclass(frozen=True)
+class Excuse:
+    """A rule by which one side may have tensors that the other lacks.
+
+    Attributes:
+        name: what the rule is about.
+        pattern: of their names, all of it.
+        missing: the rule is about tensors that they lack; else about ones that we lack.
+    """
+
+    name: str
+    pattern: str
+    missing: bool = False
+
+
+POSITION_TABLES = Excuse("position tables of motion modules, which are computed", r".*\.pos_embed\.pe")
+POSITION_NUMBERS = Excuse("CLIP's numbering of positions", r"vision_model\.embeddings\.position_ids")
+TEXT_HALF = Excuse("the text half of CLIP", r"(text_model\..*|text_projection\.weight|logit_scale)")
+NO_MIDDLE = Excuse("AnimateDiff v3 has no motion module in the middle, ours starts without effect",
+                   r"mid_block\.motion_modules\..*", missing=True)
+
+
+def check_fit(tensors: Iterable[Tensor], shapes: Mapping[str, tuple[int, ...]],
+              found: Mapping[str, tuple[int, ...]], origin: str, excuses: Iterable[Excuse] = ()) -> set[str]:
+    """Compare a network with a file of it.
+
+    Args:
+        tensors: the network's map.
+        shapes: our path -> our shape.
+        found: their name -> their shape.
+        origin: name of the file or folder, for the error.
+        excuses: rules that allow differences.
+
+    Returns:
+        Names of the map that the file may lack and does.
+
+    Raises:
+        InputError: every missing, unexpected and mis-shaped tensor that no rule excuses.
+    """
+    excuses = list(excuses)
+    expected = {tensor.name: tensor.their_shape(shapes[tensor.path]) for tensor in tensors}
+    excused = lambda name, missing: any(rule.missing == missing and re.fullmatch(rule.pattern, name)
+                                        for rule in excuses)
+    absent = sorted(set(expected) - set(found))
+    problems = [f"missing {name} {expected[name]}" for name in absent if not excused(name, True)]
+    problems += [f"unexpected {name} {found[name]}" for name in sorted(set(found) - set(expected))
+                 if not excused(name, False)]
+    problems += [f"{name} has shape {found[name]}, expected {expected[name]}"
+                 for name in sorted(set(expected) & set(found)) if tuple(found[name]) != expected[name]]
+    if problems:
+        raise InputError(f"{origin} does not fit ({len(problems)} tensors): " + "; ".join(problems))
+    return set(absent)
+
+
+def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:
+    """Refuse motion modules whose position code is not the sinusoidal one that ours compute.
+
+    Raises:
+        InputError: names the table.
+    """
+    for name in sorted(found):
+        if re.fullmatch(POSITION_TABLES.pattern, name):
+            table = found[name].astype(np.float32)
+            code = np.asarray(sequence_position_code(*table.shape[-2:]))
+            if table.ndim != 3 or not np.allclose(table[0], code, atol=1e-2):
+                raise InputError(f"{origin}: {name} is not the sinusoidal position code; such motion modules are not "
+                                 "built here")

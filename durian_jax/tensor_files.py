@@ -1,0 +1,130 @@
+"""Tensors in safetensors: one file, or shards with an index; read lazily, written whole or not at all."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from durian_jax.errors import InputError
+from durian_jax.files import write_json
+
+# What diffusers and transformers call their weights; ours have the second name.
+_NAMES = ("diffusion_pytorch_model", "model")
+
+
+class TensorFiles(Mapping[str, np.ndarray]):
+    """The tensors of a folder, each read when it is asked for.
+
+    Args:
+        folder: see `weight_files`.
+        old_names: (pattern, replacement) of names that are read as others.
+
+    Attributes:
+        shapes: name -> shape, known without reading.
+
+    Raises:
+        InputError: no safetensors in the folder, or damaged ones.
+    """
+
+    def __init__(self, folder: Path, old_names: Sequence[tuple[str, str]] = ()):
+        self._places, self.shapes = {}, {}
+        for path in weight_files(folder):
+            try:
+                file = safe_open(path, framework="np")
+            except (OSError, SafetensorError) as error:
+                raise InputError(f"{path} is damaged: {error}; get it again") from error
+            for stored in file.keys():  # noqa: SIM118 - not a dict
+                name = _current_name(stored, old_names)
+                if name in self._places:
+                    raise InputError(f"{path}: {name} is there twice; get the folder again")
+                self._places[name] = file, stored
+                self.shapes[name] = tuple(file.get_slice(stored).get_shape())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        file, stored = self._places[name]
+        return file.get_tensor(stored)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _current_name(name: str, old_names: Sequence[tuple[str, str]]) -> str:
+    for pattern, replacement in old_names:
+        name = re.sub(f"^{pattern}$", replacement, name)
+    return name
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a folder: one, or the shards that an index names.
+
+    Raises:
+        InputError: there are none, or a shard is missing.
+    """
+    for stem in _NAMES:
+        index = folder / f"{stem}.safetensors.index.json"
+        if index.is_file():
+            try:
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+                paths = [folder / Path(shard).name for shard in shards]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{index} is damaged ({error!r}); get it again") from error
+            missing = [path.name for path in paths if not path.is_file()]
+            if missing:
+                raise InputError(f"{folder}: {index.name} names {', '.join(missing)}, which are missing; get them")
+            return paths
+        if (folder / f"{stem}.safetensors").is_file():
+            return [folder / f"{stem}.safetensors"]
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt", ".safetensors"))
+    found = f"found {', '.join(others)}" if others else "found no weights"
+    raise InputError(f"{folder}: expected {_NAMES[0]}.safetensors or {_NAMES[1]}.safetensors, {found}; pickled weights "
+                     "are not read, save them again with safe_serialization=True")
+
+
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30) -> None:
+    """Write model.safetensors, or shards and model.safetensors.index.json where it would be larger than one shard.
+
+    Never more than a shard is held in memory. The files take their names when all are written.
+
+    Args:
+        tensors: names and arrays; names are unique.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
+        shards: list[list[str]] = []
+        pending: dict[str, np.ndarray] = {}
+
+        def flush():
+            save_file(pending, Path(temporary) / str(len(shards)))
+            shards.append(list(pending))
+            pending.clear()
+
+        size = total = 0
+        for name, x in tensors:
+            if pending and size + x.nbytes > shard_bytes:
+                flush()
+                size = 0
+            pending[name] = np.ascontiguousarray(x)
+            size, total = size + x.nbytes, total + x.nbytes
+        flush()
+
+        names = ["model.safetensors"] if len(shards) == 1 else [
+            f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        index = folder / "model.safetensors.index.json"
+        index.unlink(missing_ok=True)  # an older one would name other shards
+        for i, name in enumerate(names):
+            os.chmod(Path(temporary) / str(i), 0o644)
+            os.replace(Path(temporary) / str(i), folder / name)
+        for old in folder.glob("model*.safetensors"):
+            if old.name not in names:
+                old.unlink()
+        if len(names) > 1:
+            weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+            write_json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})

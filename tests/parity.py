@@ -1,0 +1,460 @@
+"""Our networks beside those of diffusers and transformers, on random weights that those libraries made.
+
+    python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
+
+`make parity` runs that; the test suite runs the same cases at small width. The relative error of a case is
+|ours - theirs| / |theirs|, both as Euclidean norms over the whole output, in float32 on a CPU.
+"""
+
+import argparse
+import gc
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from diffusers import AutoencoderKL as TorchAutoencoderKL
+from diffusers import AutoencoderTiny as TorchAutoencoderTiny
+from diffusers import UNet2DConditionModel, UNetMotionModel
+from flax.traverse_util import unflatten_dict
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from durian_jax.convert import sizes
+from durian_jax.convert.names import Tensor
+from durian_jax.convert.networks import network_maps, parameter_shapes
+from durian_jax.files import write_json, write_text
+from durian_jax.models import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    Durian,
+    DurianConfig,
+    EncodedReferences,
+    ImageEncoderConfig,
+    UNetConfig,
+    select_references,
+)
+from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
+from durian_jax.models.autoencoder_kl import AutoencoderKL, PixelAttention
+from durian_jax.models.autoencoder_tiny import AutoencoderTiny, TinyBlock
+from durian_jax.models.image_encoder import EncoderLayer, ImageEncoder
+from durian_jax.models.layers import timestep_embedding
+from durian_jax.models.motion import MotionModule
+from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
+from durian_jax.models.transformer import SpatialTransformer
+from durian_jax.models.unet import UNet
+
+# Largest relative error in float32 of a block and of a network.
+LIMITS = {"block": 2e-5, "network": 1e-4}
+
+_SMALL_KL = AutoencoderKLConfig(channels=(8, 16), layers=1, norm_groups=4)
+_SMALL_TINY = AutoencoderTinyConfig(channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))
+_SMALL_CLIP = ImageEncoderConfig(channels=16, layers=2, heads=2, mlp_channels=32, image_size=28, projection=24)
+_SMALL_UNET = UNetConfig(channels=(16, 32, 32), layers=2, attention=(True, True, False), heads=(2, 2, 2), context_dim=24,
+                         feedforward_multiplier=4, norm_groups=8, positions=False)
+_FULL_UNET = UNetConfig(channels=(320, 640, 1280, 1280), layers=2, attention=(True, True, True, False),
+                        heads=(8, 8, 8, 8), context_dim=768, feedforward_multiplier=4, norm_groups=32, positions=False)
+
+CONFIGS = {
+    "small": DurianConfig(image_size=32, max_frames=8, unet=_SMALL_UNET, codec=_SMALL_KL, image_encoder=_SMALL_CLIP,
+                          keypoint_patch=1, keypoint_channels=(8,), temporal_heads=2),
+    "full": DurianConfig(image_size=256, max_frames=32, unet=_FULL_UNET, codec=AutoencoderKLConfig(),
+                         image_encoder=ImageEncoderConfig(), keypoint_patch=1, keypoint_channels=(32, 96, 256),
+                         temporal_heads=8),
+}
+TINY_CODECS = {"small": _SMALL_TINY, "full": AutoencoderTinyConfig()}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    family: str
+    scope: str
+    max_abs_error: float
+    relative_error: float
+    dtype: str
+    width: str
+
+
+class Parity:
+    """Networks of both sides with the same random weights, at one width, and the cases on them.
+
+    Args:
+        width: "small" or "full".
+    """
+
+    def __init__(self, width: str):
+        self.width, self.config = width, CONFIGS[width]
+        self.rng = np.random.default_rng(0)
+        torch.manual_seed(0)
+        self._shapes = parameter_shapes(self.config)
+        self._maps = network_maps(self.config, self._shapes)
+        # As channels and groups at the outermost level, h = w of latents, frames of a clip.
+        self.side, self.frames = (8, 3) if width == "small" else (16, 2)
+
+    # --- networks of both sides -----------------------------------------------------------------------
+
+    @cached_property
+    def motion_unet(self) -> tuple[UNetMotionModel, dict]:
+        """UNetMotionModel, and our denoiser's parameters."""
+        unet, motion = sizes.unet_json(self.config), sizes.motion_json(self.config)
+        common = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "cross_attention_dim",
+                  "norm_num_groups")
+        model = UNetMotionModel(
+            **{name: unet[name] for name in common}, num_attention_heads=unet["attention_head_dim"],
+            down_block_types=tuple(t.replace("2D", "Motion") for t in unet["down_block_types"]),
+            up_block_types=tuple(t.replace("2D", "Motion") for t in unet["up_block_types"]),
+            motion_num_attention_heads=motion["motion_num_attention_heads"],
+            motion_max_seq_length=motion["motion_max_seq_length"])
+        return _perturbed(model), self._ours(model, [*self._maps["denoiser"], *self._maps["motion"]], "denoiser")
+
+    @cached_property
+    def unet(self) -> tuple[UNet2DConditionModel, dict]:
+        """UNet2DConditionModel, and our denoiser's parameters without motion modules."""
+        model = _perturbed(_make(UNet2DConditionModel, sizes.unet_json(self.config)))
+        return model, self._ours(model, self._maps["denoiser"], "denoiser")
+
+    def reference_unet(self, network: str) -> tuple[UNet2DConditionModel, dict]:
+        """UNet2DConditionModel with a mask's channel, and our ReferenceNet's parameters."""
+        values = {**sizes.unet_json(self.config), "in_channels": self.config.codec.latent_channels + 1}
+        model = _perturbed(_make(UNet2DConditionModel, values))
+        return model, self._ours(model, self._maps[network], network)
+
+    @cached_property
+    def autoencoder_kl(self) -> tuple[TorchAutoencoderKL, dict]:
+        model = _perturbed(_make(TorchAutoencoderKL, sizes.codec_json(self.config)))
+        return model, self._ours(model, self._maps["codec"], "codec")
+
+    @cached_property
+    def autoencoder_tiny(self) -> tuple[TorchAutoencoderTiny, dict]:
+        side = 2 ** len(TINY_CODECS[self.width].encoder_blocks) * self.config.unet.channels[-1]
+        config = DurianConfig(
+            image_size=side, unet=_SMALL_UNET, codec=TINY_CODECS[self.width], keypoint_patch=1, temporal_heads=2,
+            keypoint_channels=(8,) * (len(TINY_CODECS[self.width].encoder_blocks) - 1))
+        model = _perturbed(_make(TorchAutoencoderTiny, sizes.codec_json(config)))
+        return model, self._ours(model, network_maps(config, parameter_shapes(config))["codec"], "codec")
+
+    @cached_property
+    def clip(self) -> tuple[CLIPVisionModelWithProjection, dict]:
+        values = sizes.image_encoder_json(self.config.image_encoder)
+        values = {name: value for name, value in values.items() if name not in ("architectures", "model_type")}
+        # The plain attention, not a fused one: what is compared is the network's definition.
+        model = _perturbed(CLIPVisionModelWithProjection(CLIPVisionConfig(**values, attn_implementation="eager")))
+        return model, self._ours(model, self._maps["image_encoder"], "image_encoder")
+
+    def _ours(self, model: torch.nn.Module, tensors: list[Tensor], network: str) -> dict:
+        state = {name: x.numpy() for name, x in model.state_dict().items()}
+        return {tensor.path.removeprefix(f"{network}/"): jnp.asarray(tensor.to_ours(state[tensor.name]))
+                for tensor in tensors}
+
+    def random(self, *shape: int) -> np.ndarray:
+        return self.rng.normal(size=shape).astype(np.float32)
+
+    # --- cases ----------------------------------------------------------------------------------------
+
+    def rows(self) -> Iterator[Row]:
+        """Every case, measured; a network is forgotten when its cases are done."""
+        for cases, networks in ((self.unet_cases, ("unet",)), (self.motion_cases, ("motion_unet",)),
+                                (self.kl_cases, ("autoencoder_kl",)), (self.tiny_cases, ("autoencoder_tiny",)),
+                                (self.clip_cases, ("clip",)), (self.reference_cases, ("unet",))):
+            for name, family, scope, theirs, ours in cases():
+                yield self._row(name, family, scope, theirs, ours)
+            for network in networks:
+                self.__dict__.pop(network, None)
+            gc.collect()
+
+    def _row(self, name: str, family: str, scope: str, theirs: torch.Tensor, ours: jax.Array) -> Row:
+        theirs, ours = theirs.detach().numpy().astype(np.float64), np.asarray(ours, np.float64)
+        if theirs.shape != ours.shape:
+            raise ValueError(f"{name}: theirs has shape {theirs.shape}, ours {ours.shape}")
+        difference = ours - theirs
+        return Row(name, family, scope, float(abs(difference).max()),
+                   float(np.linalg.norm(difference) / np.linalg.norm(theirs)), "float32", self.width)
+
+    def unet_cases(self) -> Iterator[tuple]:
+        model, params = self.unet
+        cfg, (b, side) = self.config.unet, (2, self.side)
+        time_code = self.random(b, 4 * cfg.channels[0])
+        steps = np.array([0.0, 17.0, 999.0], np.float32)
+        yield ("timestep code and embedding", "unet", "block",
+               model.time_embedding(model.time_proj(torch.tensor(steps))),
+               _apply(lambda m, x: m.time_embedding_2(jax.nn.silu(m.time_embedding_1(
+                   timestep_embedding(x, cfg.channels[0])))), params, steps, module=UNet(cfg, 4)))
+        for level in range(len(cfg.channels)):
+            number, width = level * cfg.layers, cfg.channels[level]
+            x = self.random(b, cfg.channels[max(level - 1, 0)], side, side)
+            resnet = ResnetBlock(width, cfg.norm_groups)
+            yield (f"residual block of level {level}", "unet", "block",
+                   model.down_blocks[level].resnets[0](torch.tensor(x), torch.tensor(time_code)),
+                   _first(_apply(resnet, _inside(params, f"down_resnets_{number}"), _last(x), time_code)))
+            if cfg.attention[level]:
+                x, context = self.random(b, width, side, side), self.random(b, 1, cfg.context_dim)
+                site = SpatialTransformer(width, cfg.heads[level], cfg.norm_groups, False, True, 4)
+                yield (f"attention of level {level}", "unet", "block",
+                       model.down_blocks[level].attentions[0](torch.tensor(x), torch.tensor(context)).sample,
+                       _first(_apply(lambda m, x, c: m(x, 1, context=c)[0], _inside(params, f"down_attentions_{number}"),
+                                     _last(x), context, module=site)))
+        x = self.random(b, cfg.channels[0], side, side)
+        yield ("downsampling", "unet", "block", model.down_blocks[0].downsamplers[0](torch.tensor(x)),
+               _first(_apply(Downsample(cfg.channels[0]), _inside(params, "downsamplers_0"), _last(x))))
+        x = self.random(b, cfg.channels[-1], side, side)
+        yield ("upsampling", "unet", "block", model.up_blocks[0].upsamplers[0](torch.tensor(x)),
+               _first(_apply(Upsample(cfg.channels[-1]), _inside(params, "upsamplers_0"), _last(x))))
+        x, context = self.random(b, 4, side, side), self.random(b, 3, cfg.context_dim)
+        steps = np.array([3.0, 801.0], np.float32)
+        yield ("UNet2DConditionModel", "unet", "network",
+               model(torch.tensor(x), torch.tensor(steps), torch.tensor(context)).sample,
+               _first(_apply(lambda m, x, t, c: m(x[:, None], t[:, None], context=c)[0][:, 0], params, _last(x), steps,
+                             context, module=UNet(cfg, 4))))
+
+    def motion_cases(self) -> Iterator[tuple]:
+        model, params = self.motion_unet
+        cfg, side, f = self.config.unet, self.side, self.frames
+        modules = [(f"motion module of level {level}", model.down_blocks[level].motion_modules[1], width,
+                    f"down_motion_modules_{level * cfg.layers + 1}") for level, width in enumerate(cfg.channels)]
+        modules.append(("motion module in the middle", model.mid_block.motion_modules[0], cfg.channels[-1],
+                        "mid_motion_module"))
+        for name, theirs, width, path in modules:
+            x = self.random(2 * f, width, side, side)
+            ours = MotionModule(self.config.temporal_heads, cfg.norm_groups)
+            yield (name, "motion", "block", theirs(torch.tensor(x), num_frames=f),
+                   _first(_apply(lambda m, x: m(x, f), _inside(params, path), _last(x), module=ours)))
+        x, context = self.random(2, 4, f, side, side), self.random(2, 3, cfg.context_dim)
+        steps = np.array([3.0, 801.0], np.float32)
+        ours = _apply(lambda m, x, t, c: m(x, t, context=c, temporal=True)[0], params, x.transpose(0, 2, 3, 4, 1),
+                      np.repeat(steps[:, None], f, 1), context, module=UNet(cfg, 4, self.config.temporal_heads))
+        yield ("UNetMotionModel", "motion", "network",
+               model(torch.tensor(x), torch.tensor(steps), torch.tensor(context).repeat_interleave(f, 0)
+                     ).sample.permute(0, 2, 3, 4, 1), ours)
+
+    def kl_cases(self) -> Iterator[tuple]:
+        model, params = self.autoencoder_kl
+        cfg = self.config.codec
+        family, side = "autoencoder_kl", self.side * cfg.downscale
+        x = self.random(1, cfg.channels[0], side, side)
+        yield ("residual block", family, "block", model.encoder.down_blocks[0].resnets[0](torch.tensor(x), None),
+               _first(_apply(ResnetBlock(cfg.channels[0], cfg.norm_groups, epsilon=1e-6),
+                             _inside(params, "encoder/down_0_resnet_0"), _last(x))))
+        x = self.random(1, cfg.channels[-1], self.side, self.side)
+        yield ("attention in the middle", family, "block", model.decoder.mid_block.attentions[0](torch.tensor(x)),
+               _first(_apply(PixelAttention(cfg.norm_groups), _inside(params, "decoder/mid/attention"), _last(x))))
+        images = self.rng.uniform(-1, 1, (2, 3, side, side)).astype(np.float32)
+        latents = self.random(2, cfg.latent_channels, self.side, self.side)
+        module = AutoencoderKL(cfg)
+        yield ("AutoencoderKL, encoding", family, "network",
+               model.encode(torch.tensor(images)).latent_dist.mode() * cfg.scaling_factor,
+               _first(_apply(lambda m, x: m.encode(x), params, _last(images), module=module)))
+        yield ("AutoencoderKL, decoding", family, "network",
+               model.decode(torch.tensor(latents) / cfg.scaling_factor).sample,
+               _first(_apply(lambda m, x: m.decode(x), params, _last(latents), module=module)))
+
+    def tiny_cases(self) -> Iterator[tuple]:
+        model, params = self.autoencoder_tiny
+        cfg = TINY_CODECS[self.width]
+        family, side = "autoencoder_tiny", self.side * cfg.downscale
+        x = self.random(1, cfg.channels, side, side)
+        yield ("residual block", family, "block", model.encoder.layers[1](torch.tensor(x)),
+               _first(_apply(TinyBlock(cfg.channels), _inside(params, "encoder/level_0_block_0"), _last(x))))
+        images = self.rng.uniform(-1, 1, (2, 3, side, side)).astype(np.float32)
+        latents = self.random(2, cfg.latent_channels, self.side, self.side)
+        module = AutoencoderTiny(cfg)
+        yield ("AutoencoderTiny, encoding", family, "network", model.encode(torch.tensor(images)).latents,
+               _first(_apply(lambda m, x: m.encode(x), params, _last(images), module=module)))
+        yield ("AutoencoderTiny, decoding", family, "network", model.decode(torch.tensor(latents)).sample,
+               _first(_apply(lambda m, x: m.decode(x), params, _last(latents), module=module)))
+
+    def clip_cases(self) -> Iterator[tuple]:
+        model, params = self.clip
+        cfg = self.config.image_encoder
+        tokens = self.random(2, 1 + (cfg.image_size // cfg.patch) ** 2, cfg.channels)
+        theirs = model.vision_model.encoder.layers[0](torch.tensor(tokens), None)
+        yield ("transformer layer", "clip", "block", theirs[0] if isinstance(theirs, tuple) else theirs,
+               _apply(EncoderLayer(cfg), _inside(params, "layers_0"), tokens))
+        images = self.random(2, 3, cfg.image_size, cfg.image_size)
+        yield ("CLIPVisionModelWithProjection", "clip", "network", model(torch.tensor(images)).image_embeds,
+               _apply(ImageEncoder(cfg), params, _last(images)))
+
+    def reference_cases(self) -> Iterator[tuple]:
+        b, f, g, n, s, h, d = 2, self.frames, 3, self.side**2, self.side**2, 8, 40
+        q, k, v = (self.random(b, f, n, h, d) for _ in range(3))
+        rk, rv = (self.random(b, g, s, h, d) for _ in range(2))
+        valid = np.array([[[True, True, False]], [[True, False, True]]])
+        ours = jax.jit(reference_attention)(q, k, v, KeyValues(rk, rv), ReferenceSet(
+            jnp.asarray(valid), jnp.ones((b, 1)), jnp.asarray(valid[:, :, 1:])))
+        yield ("attention over frame and references", "reference_attention", "block",
+               _plain_reference_attention(q, k, v, rk, rv, valid[:, 0]), ours)
+        yield ("dual-reference denoising", "reference_attention", "network", *self._dual_reference())
+
+    def _dual_reference(self) -> tuple[torch.Tensor, jax.Array]:
+        """DNet, ARNet and PRNet with two attributes; theirs is three U-Nets whose attention is written out plainly."""
+        cfg, side, f, a = self.config, self.side, self.frames, 2
+        latents, keypoints = self.random(1, f, side, side, 4), self.random(1, f, side, side, cfg.unet.channels[0])
+        portrait, attributes = self.random(1, side, side, 4), self.random(1, a, side, side, 4)
+        masks = (self.rng.random((1, 1 + a, side, side, 1)) > 0.5).astype(np.float32)
+        embeddings = self.random(1, 1 + a, cfg.unet.context_dim)
+        steps = np.full((1, f), 500.0, np.float32)
+
+        params, features = {}, []
+        inputs = np.concatenate([np.concatenate([portrait[:, None], attributes], 1), masks], -1)[0]
+        for network, part in (("portrait_reference", slice(0, 1)), ("attribute_reference", slice(1, None))):
+            model, ours = self.reference_unet(network)
+            params |= {f"{network}/{path}": x for path, x in ours.items()}
+            x = torch.tensor(_first(inputs[part]))
+            features.append(_recorded_features(model, x, torch.tensor(embeddings[0, part])[:, None]))
+            del model, ours
+            gc.collect()
+        # One (1, G * N, C) of every attention site: the portrait, then the attributes.
+        sites = {name: torch.cat([x[name].reshape(1, -1, x[name].shape[-1]) for x in features], 1) for name in features[0]}
+        model, ours = self.unet
+        params |= {f"denoiser/{path}": x for path, x in ours.items()}
+        # The keypoints' features are added to those of the first convolution.
+        bias = torch.tensor(_first(keypoints[0]))
+        hook = model.conv_in.register_forward_hook(lambda module, args, output: output + bias)
+        processors = {name: _ReferenceProcessor(sites[name]) if name in sites else processor
+                      for name, processor in model.attn_processors.items()}
+        model.set_attn_processor(processors)
+        context = torch.tensor(embeddings[:, 1:]).expand(f, -1, -1)
+        theirs = model(torch.tensor(_first(latents[0])), torch.tensor(steps[0]), context).sample
+        hook.remove()
+
+        def run(m: Durian):
+            encoded = EncodedReferences(portrait, masks[:, 0], attributes, masks[:, 1:], embeddings[:, 0],
+                                        embeddings[:, 1:])
+            return m.denoise(latents, steps, keypoints, m.project_references(encoded),
+                             select_references(cfg, jnp.ones((1, a))))
+        return theirs.permute(0, 2, 3, 1)[None], _apply(run, params, module=Durian(cfg))
+
+
+# --- plain PyTorch transcriptions ---------------------------------------------------------------------
+
+def _plain_reference_attention(q, k, v, rk, rv, valid) -> torch.Tensor:
+    """SA of the paper for every frame, written out: softmax(Q [K, K_port, K_attr]^T / sqrt(d)) [V, V_port, V_attr]."""
+    q, k, v, rk, rv = map(torch.tensor, (q, k, v, rk, rv))
+    out = torch.zeros_like(q)
+    for i in range(q.shape[0]):
+        chosen = [j for j in range(rk.shape[1]) if valid[i, j]]
+        for t in range(q.shape[1]):
+            for head in range(q.shape[3]):
+                keys = torch.cat([k[i, t, :, head], *(rk[i, j, :, head] for j in chosen)])
+                values = torch.cat([v[i, t, :, head], *(rv[i, j, :, head] for j in chosen)])
+                weights = torch.softmax(q[i, t, :, head] @ keys.T / q.shape[-1] ** 0.5, -1)
+                out[i, t, :, head] = weights @ values
+    return out
+
+
+class _ReferenceProcessor:
+    """diffusers' attention processor of a self-attention that also attends to reference tokens (1, S, C)."""
+
+    def __init__(self, references: torch.Tensor):
+        self.references = references
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **unused):
+        frames, n, c = hidden_states.shape
+        everything = torch.cat([hidden_states, self.references.expand(frames, -1, -1)], 1)
+        heads = lambda x: x.reshape(frames, -1, attn.heads, c // attn.heads).transpose(1, 2)
+        q, k, v = heads(attn.to_q(hidden_states)), heads(attn.to_k(everything)), heads(attn.to_v(everything))
+        weights = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1)
+        return attn.to_out[0]((weights @ v).transpose(1, 2).reshape(frames, n, c))
+
+
+def _recorded_features(model: UNet2DConditionModel, x: torch.Tensor, context: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What enters every self-attention of a U-Net at timestep 0, by the name of its processor."""
+    recorded, hooks = {}, []
+    for name, module in model.named_modules():
+        if re.fullmatch(r".*\.attn1", name):
+            hooks.append(module.register_forward_pre_hook(
+                lambda module, args, kwargs, name=name: recorded.__setitem__(
+                    f"{name}.processor", args[0] if args else kwargs["hidden_states"]), with_kwargs=True))
+    model(x, torch.zeros(x.shape[0]), context)
+    for hook in hooks:
+        hook.remove()
+    return recorded
+
+
+# --- helpers ------------------------------------------------------------------------------------------
+
+def _make(cls, values: dict) -> torch.nn.Module:
+    return cls(**{name: value for name, value in values.items() if not name.startswith("_")})
+
+
+@torch.no_grad()
+def _perturbed(model: torch.nn.Module) -> torch.nn.Module:
+    """The model for inference, with no parameter at a value (0 or 1) that would hide where it is used."""
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model.eval().requires_grad_(False)
+
+
+def _inside(params: dict, prefix: str) -> dict:
+    return {path.removeprefix(f"{prefix}/"): x for path, x in params.items() if path.startswith(f"{prefix}/")}
+
+
+def _apply(call: Callable, params: dict, *inputs, module=None) -> jax.Array:
+    """Compile and run a Flax module, or a function of one, with flat parameters."""
+    module, method = (call, None) if module is None else (module, call)
+    tree = {"params": unflatten_dict(params, sep="/")}
+    return jax.jit(lambda variables, *args: module.apply(variables, *args, method=method))(tree, *inputs)
+
+
+def _last(x: np.ndarray) -> np.ndarray:
+    """(M, C, h, w) -> (M, h, w, C)."""
+    return x.transpose(0, 2, 3, 1)
+
+
+def _first(x):
+    """(M, h, w, C) -> (M, C, h, w)."""
+    return x.transpose(0, 3, 1, 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", choices=sorted(CONFIGS), default="small")
+    parser.add_argument("--markdown", metavar="FILE")
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    head = f"{'case':45s} {'family':20s} {'scope':8s} {'max abs':>9s} {'relative':>9s}"
+    print(head, flush=True)
+    rows = []
+    with torch.no_grad():
+        for row in Parity(arguments.width).rows():
+            rows.append(row)
+            print(f"{row.name:45s} {row.family:20s} {row.scope:8s} {row.max_abs_error:9.1e} {row.relative_error:9.1e}",
+                  flush=True)
+    seconds = time.monotonic() - began
+    versions = {name: version(name) for name in ("jax", "flax", "torch", "diffusers", "transformers")}
+    if arguments.json:
+        write_json(arguments.json, {"rows": [asdict(row) for row in rows], "limits": LIMITS, "versions": versions})
+    if arguments.markdown:
+        write_text(arguments.markdown, markdown(rows, versions, seconds))
+    if any(row.relative_error > LIMITS[row.scope] for row in rows):
+        raise SystemExit("an error is above its limit")
+
+
+def markdown(rows: list[Row], versions: dict[str, str], seconds: float) -> str:
+    """The committed table."""
+    lines = ["# Parity with PyTorch", "",
+             "Ours beside diffusers' and transformers' networks on random weights that those libraries made, at Stable "
+             "Diffusion 1.5's width." if rows[0].width == "full" else "Ours at small width.",
+             "Relative error: |ours - theirs| / |theirs|, Euclidean norms over the whole output. Limits: "
+             f"{LIMITS['block']:.0e} for a block, {LIMITS['network']:.0e} for a network.", "",
+             "Made by `make parity` (`python -m tests.parity --width full --markdown docs/parity.md --json "
+             f"docs/parity.json`) in {seconds / 60:.0f} minutes on {platform.machine()}, CPU, Python "
+             f"{platform.python_version()}, " + ", ".join(f"{name} {v}" for name, v in versions.items()) + ".", "",
+             "| case | family | scope | max abs error | relative error | dtype |", "|---|---|---|---|---|---|"]
+    lines += [f"| {row.name} | {row.family} | {row.scope} | {row.max_abs_error:.1e} | {row.relative_error:.1e} | "
+              f"{row.dtype} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
