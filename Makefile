@@ -10,13 +10,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint bench annotator clean
+.PHONY: help demo test lint bench parity annotator clean
 
 help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
 	@echo "make test       install into $(VENV), run the whole test suite"
 	@echo "make lint       check style"
 	@echo "make bench      measure the speed of the parts"
+	@echo "make parity     compare every network with PyTorch's at full size (16 GB of memory), write docs/parity.*"
 	@echo "make annotator  install the face annotator (an environment of its own)"
 	@echo "make clean      remove what the targets above have written"
 
@@ -50,6 +51,9 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/install.stamp
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+parity: $(VENV)/test.stamp
+	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
 annotator: $(ANNOTATOR)/install.stamp
 

@@ -7,9 +7,15 @@
     durian train --config=configs/durian.py:tiny,stage=2 --workdir=runs/stage2 --config.source.clips=data/drawn \
         --config.init_from=runs/stage1
 
-`tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` has the paper's sizes (512 px), but
-not yet its start: Stable Diffusion's weights, and the image embeddings that its cross-attention is for. Both are the
-same code with other numbers.
+    durian import --base SD15 --motion ANIMATEDIFF --image-encoder CLIP --out data/start    # folders or hub ids
+    durian train --config=configs/durian.py:sd15,stage=1 --workdir=runs/sd1 --config.source.clips=data/mine \
+        --config.init_from=data/start
+    durian train --config=configs/durian.py:sd15,stage=2 --workdir=runs/sd2 --config.source.clips=data/mine \
+        --config.init_from=runs/sd1
+
+`tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` is the paper's: Stable Diffusion 1.5
+at 512 px. Both are the same code with other numbers, and so are the paper's ablations of either:
+`sd15,stage=1,ablation=single_reference`.
 """
 
 from dataclasses import asdict
@@ -17,18 +23,23 @@ from dataclasses import asdict
 from ml_collections import ConfigDict
 
 from durian_jax.data import DataConfig
+from durian_jax.data.config import FROM_MODEL
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
-    """A preset and a stage (see `training.state.STAGES`), such as "tiny,stage=1"."""
+    """A preset, a stage (see `training.state.STAGES`) and perhaps an ablation: "tiny,stage=1,ablation=no_augmentation".
+    """
     preset, *rest = arguments.split(",")
-    options = dict(option.split("=") for option in rest)
-    unknown = set(options) - {"stage"}
-    if preset not in PRESETS or unknown:
-        raise ValueError(f"expected PRESET,stage=STAGE with a preset of {sorted(PRESETS)}, got {arguments!r}")
+    options = dict(option.partition("=")[::2] for option in rest)
+    unknown = set(options) - {"stage", "ablation"}
+    ablation = options.get("ablation", "none")
+    if preset not in PRESETS or unknown or ablation not in ABLATIONS:
+        raise ValueError(f"expected PRESET,stage=STAGE[,ablation=ABLATION] with a preset of {sorted(PRESETS)} and an "
+                         f"ablation of {sorted(ABLATIONS)}, got {arguments!r}")
     config = base()
     config.stage = options.get("stage", "1")
     PRESETS[preset](config)
+    config.update_from_flattened_dict(ABLATIONS[ablation])
     return config
 
 
@@ -62,23 +73,31 @@ def base() -> ConfigDict:
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
         "codec_noise": 0.1,         # stage codec: disturbance of the latents
         "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,
-                      "pixel_weight": 0.0},
-        # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly.
-        "source": {"clips": "synthetic", "weights": (), "synthetic_clips": 20_000, "synthetic_frames": 12,
-                   "synthetic_fps": 6.0},
-        "data": {name: value for name, value in asdict(DataConfig()).items() if name != "image_size"},
+                      "pixel_weight": 0.0, "min_snr": 0.0, "noise_offset": 0.0},
+        "identity_model": "",       # ONNX file of an ArcFace network, where model.identity_dim is its width
+        # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly. Or a
+        # folder of samples that `durian encode` has made of such; clips and data are then as they were there.
+        "source": {"samples": "", "clips": "synthetic", "weights": (), "synthetic_clips": 20_000,
+                   "synthetic_frames": 12, "synthetic_fps": 6.0},
+        "data": {name: value for name, value in asdict(DataConfig()).items() if name not in FROM_MODEL},
         "model": {},
     })
+
+
+# How references reach the denoiser in the paper's method; see `models.config.DurianConfig`.
+VARIANT = {"reference_mode": "dual", "mask_channel": True, "masked_references": True}
 
 
 def tiny(config: ConfigDict) -> None:
     """128 px, about 10 M parameters, trained from nothing on a CPU."""
     config.model = {
-        "image_size": 128, "max_frames": 16, "temporal_heads": 4, "keypoint_patch": 4, "keypoint_channels": (64,),
+        **VARIANT, "image_size": 128, "max_frames": 16, "temporal_heads": 4, "keypoint_patch": 4,
+        "keypoint_channels": (64,),
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
+        "image_encoder": None,
         "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
-                 "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
+                 "context_dim": None, "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
     }
     # Predicting clean latents from much noise, which is where few sampling steps spend their time, suits a small
     # budget best; and counting pixels, of which the latents' error says little.
@@ -107,16 +126,31 @@ def tiny(config: ConfigDict) -> None:
 
 
 def sd15(config: ConfigDict) -> None:
-    """The paper's size: Stable Diffusion 1.5 at 512 px; without its weights and image embeddings so far."""
+    """The paper's: Stable Diffusion 1.5 at 512 px, 60,000 steps a stage, from `durian import`.
+
+    Where the paper is silent the recipe is Animate Anyone's, whose architecture this grew from: velocity prediction on
+    a schedule that ends in pure noise, min-SNR weighting, a noise offset. To predict noise as Stable Diffusion does:
+    --config.objective.prediction=epsilon --config.objective.schedule=stable_diffusion.
+    """
     config.model = {
-        "image_size": 512, "max_frames": 16, "temporal_heads": 8, "keypoint_patch": 1,
+        **VARIANT, "image_size": 512, "max_frames": 32, "temporal_heads": 8, "keypoint_patch": 1,
         "keypoint_channels": (32, 96, 256), "dtype": "bfloat16",
-        "codec": {"patch": 1, "encoder_channels": (64, 128, 256, 256), "decoder_channels": (128, 256, 512, 512),
-                  "layers": 2, "latent_channels": 4, "norm_groups": 32},
+        "codec_kind": "autoencoder_kl",
+        "codec": {"channels": (128, 256, 512, 512), "layers": 2, "latent_channels": 4, "norm_groups": 32,
+                  "scaling_factor": 0.18215},
         "unet": {"channels": (320, 640, 1280, 1280), "layers": 2, "attention": (True, True, True, False),
                  "heads": (8, 8, 8, 8), "context_dim": 768, "feedforward_multiplier": 4, "norm_groups": 32,
                  "positions": False},
+        # CLIP ViT-L/14. The paper's PRNet attends to an ArcFace embedding: --config.identity_model=FILE.onnx and
+        # --config.model.identity_dim=512; without, it attends to CLIP's of the portrait.
+        "image_encoder": {"channels": 1024, "layers": 24, "heads": 16, "mlp_channels": 4096, "image_size": 224,
+                          "patch": 14, "projection": 768},
+        "identity_dim": None,
     }
+    config.objective = {"schedule": "stable_diffusion_zero_snr", "prediction": "velocity", "time_power": 1.0,
+                        "region_weight": 0.0, "pixel_weight": 0.0, "min_snr": 5.0, "noise_offset": 0.05}
+    config.frozen_dtype = "bfloat16"
+    config.remat = "full"
     config.data.frames = 16 if config.stage == "2" else 1
     # Real masks are wrong and real photos are not alike (Durian, reference augmentation). The loss weighs no region.
     config.data.mask_jitter, config.data.blur_probability, config.data.jpeg_probability = 0.3, 0.1, 0.1
@@ -124,3 +158,16 @@ def sd15(config: ConfigDict) -> None:
 
 
 PRESETS = {"tiny": tiny, "sd15": sd15}
+
+# The paper's ablations (its table of them), and one question it leaves open: references as more tokens of the
+# denoiser's own sequence instead of keys and values from networks of their own.
+ABLATIONS = {
+    "none": {},
+    "no_mask_expansion": {"data.expand_probability": 0.0},
+    "no_augmentation": {"data.augment_probability": 0.0, "data.attribute_brightness": 0.0},
+    "single_reference": {"model.reference_mode": "single"},
+    "no_mask_channel": {"model.mask_channel": False},
+    "unmasked_references": {"model.masked_references": False},
+    "no_embedding": {"model.unet.context_dim": None, "model.image_encoder": None},
+    "token_concatenation": {"model.reference_mode": "tokens"},
+}

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, write_video
-from durian_jax.weights import read_config
+from durian_jax.weights import load_checkpoint, read_config
 
 
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
@@ -36,7 +36,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         out: the .mp4 to write.
         checkpoint: name of a shipped one, or a folder.
         frames: at most so many; None takes all.
-        size: side of the pictures; None takes the checkpoint's, which is the only one it can make.
+        size: side of the pictures; None takes the checkpoint's. Models without a position code can make others.
         sampling: steps, guidance and seed.
 
     Returns:
@@ -49,10 +49,12 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     out = writable_file(out, (".mp4",))
     concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
-    model_size = read_config(checkpoint)[0].image_size
-    if size is not None and size != model_size:
-        raise InputError(f"size {size}: the checkpoint {checkpoint} makes pictures of {model_size} x "
-                         f"{model_size} pixels; leave --size out or name another checkpoint")
+    config = read_config(checkpoint)[0]
+    model_size = config.image_size if size is None else size
+    if model_size != config.image_size and config.unet.positions:
+        raise InputError(f"size {size}: the checkpoint {checkpoint} makes pictures of {config.image_size} x "
+                         f"{config.image_size} pixels only; leave --size out or name another checkpoint")
+    config = replace(config, image_size=model_size)
     for photo in (source, *requests.values()):
         read_image(photo)
     probe_video(driving)
@@ -66,7 +68,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    animator = Animator(checkpoint)
+    animator = Animator(replace(load_checkpoint(checkpoint), config=config))
     clock.lap("load")
     result = animator.animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")

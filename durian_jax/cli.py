@@ -82,7 +82,7 @@ def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
 @click.option("-o", "--out", "--output", required=True, metavar="FILE.mp4", help="The video to write.")
 @click.option("--frames", type=click.IntRange(1), default=None, help="At most so many.  [default: all]")
 @click.option("--size", type=click.IntRange(1), default=None,
-              help="Picture size in pixels.  [default: the checkpoint's]")
+              help="Picture size in pixels, where the model can make others.  [default: the checkpoint's]")
 @_sampling
 def animate(source, driving, attributes, out, frames, size, checkpoint, steps, guidance, seed, sampler):
     """Animate a photo by a video.
@@ -155,6 +155,75 @@ def train(ctx, flags):
 
     runtime.configure()
     from durian_jax.training.cli import run
+
+    run(list(flags))
+
+
+@main.command("import", context_settings={"ignore_unknown_options": True})
+@click.option("--base", default=None, metavar="FOLDER|ID", help="Stable Diffusion 1.5, with unet/ and vae/ in it.")
+@click.option("--unet", default=None, metavar="FOLDER|ID", help="A UNet2DConditionModel.  [default: that of --base]")
+@click.option("--vae", default=None, metavar="FOLDER|ID",
+              help="An AutoencoderKL or AutoencoderTiny.  [default: that of --base]")
+@click.option("--motion", default=None, metavar="FOLDER|ID",
+              help="An AnimateDiff MotionAdapter (v2 or v3).  [default: fresh motion modules]")
+@click.option("--image-encoder", default=None, metavar="FOLDER|ID",
+              help="A CLIP, such as ViT-L/14.  [default: no image embedding]")
+@click.option("--identity-model", default=None, metavar="FILE.onnx",
+              help="An ArcFace network whose embedding of the portrait PRNet is to attend to.  [default: CLIP's]")
+@click.option("--out", required=True, metavar="FOLDER", help="The checkpoint to write.")
+@click.option("--size", type=click.IntRange(8), default=None, help="Picture size in pixels.  [default: 512]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+              help="Of the file: 13 GB, or half of that.")
+@click.option("--config", default=None, metavar="FILE.py:PRESET,...",
+              help="Make this config's model, an ablation say, and refuse parts that do not fit it.")
+def import_(base, unet, vae, motion, image_encoder, identity_model, out, size, dtype, config):
+    """Make an initial checkpoint from pretrained parts.
+
+    Parts are folders as diffusers and transformers save them, or hub ids (owner/repository, or
+    owner/repository:folder), which are fetched. Every tensor must fit; what does not is listed.
+
+    \b
+    durian import --base stable-diffusion-v1-5/stable-diffusion-v1-5 \\
+        --motion guoyww/animatediff-motion-adapter-v1-5-2 \\
+        --image-encoder openai/clip-vit-large-patch14 --out data/start
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.pretrained import import_files
+
+    unet, vae = unet or base, vae or base
+    if unet is None or vae is None:
+        raise InputError("import: expected --base, or --unet and --vae; found neither")
+    model = import_files(out, unet=unet, vae=vae, motion=motion, image_encoder=image_encoder,
+                         identity_model=identity_model, size=size, dtype=dtype, config=config)
+    click.echo(f"{out}: a checkpoint for {model.image_size} px and {model.max_frames} frames; train it with "
+               f"--config.init_from={out}")
+
+
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def encode(ctx, flags):
+    """Encode training samples once, not in every step.
+
+    \b
+    durian encode --config=configs/durian.py:sd15,stage=1 --config.init_from=data/start \\
+        --config.source.clips=data/mine --samples=100000 --out=data/encoded
+    durian train --config=configs/durian.py:sd15,stage=1 --config.init_from=data/start \\
+        --config.source.samples=data/encoded --workdir=runs/sd1
+
+    Writes samples with latents and embeddings instead of pictures, augmented as the config says: ask for
+    many. A killed call goes on when it is repeated. --part=0/4 (optional) makes every fourth file, for
+    several machines.
+    """
+    if not flags or "--help" in flags or "-h" in flags:
+        click.echo(ctx.get_help())
+        return
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.encode import run
 
     run(list(flags))
 

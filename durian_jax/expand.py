@@ -29,7 +29,7 @@ from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder
 from durian_jax.inference.generate import Sampling, generate
-from durian_jax.inference.references import make_references, stack
+from durian_jax.inference.references import reference_batch
 from durian_jax.weights import Checkpoint, load_checkpoint
 
 # Share of the view from which an attribute counts as shown, as in training.
@@ -338,7 +338,7 @@ def transfer_regions(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, str, Cl
     for start in range(0, len(cases), batch):
         some = list(cases[start:start + batch])
         full = some + some[:1] * (batch - len(some))
-        references = stack([make_references(portrait, [(kind, donor)]) for portrait, kind, donor in full])
+        references = reference_batch(checkpoint, [(portrait, [(kind, donor)]) for portrait, kind, donor in full])
         references["keypoints"] = np.stack([portrait.keypoints for portrait, _, _ in full])
         light, dark = (
             generate(checkpoint, {**references, "attributes": (0.5 * references["attributes"] + shift)

@@ -1,4 +1,8 @@
-"""Exported weights: a folder with config.json and model.safetensors, for inference and as a start."""
+"""Exported weights, for inference and as a start.
+
+A folder with config.json and model.safetensors (or shards of it); with identity.onnx where the model attends to an
+identity embedding.
+"""
 
 import json
 import re
@@ -13,12 +17,16 @@ from safetensors import SafetensorError
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.faces.identity import IdentityEncoder, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
 from durian_jax.tensor_files import TensorFiles, write_tensors
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+
+# The identity encoder, in the folder of a checkpoint that needs one.
+IDENTITY_FILE = "identity.onnx"
 
 _DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -32,12 +40,14 @@ class Checkpoint:
         objective: schedule and prediction type.
         params: flat parameters, path -> array.
         path: folder that it was read from, if any.
+        identity_encoder: of portraits' faces, where the config has identity_dim.
     """
 
     config: DurianConfig
     objective: Objective
     params: FlatParams
     path: Path | None = None
+    identity_encoder: IdentityEncoder | None = None
 
 
 def check_paths(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], origin: str,
@@ -107,24 +117,27 @@ def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
-def load_checkpoint(name: str | Path, dtype: str | None = None) -> Checkpoint:
+def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",)) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         name: a folder, or the name of a checkpoint that ships with the package ("tiny").
         dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as they are in the file; None: that of
             the model's activations, which is all that inference needs.
+        prefixes: beginnings of the paths to read; the others are only checked.
 
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
     """
     config, objective, folder = read_config(name)
+    identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
     files = TensorFiles(folder)
     expected = jax.eval_shape(lambda: init_params(config, 0))
     check_paths({path: x.shape for path, x in expected.items()}, files.shapes, str(folder))
     cast = None if dtype == "stored" else _DTYPES[dtype or config.dtype]
     try:
-        params = {path: x if cast is None else x.astype(cast) for path, x in files.items()}
+        params = {path: files[path] if cast is None else files[path].astype(cast) for path in files
+                  if path.startswith(prefixes)}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
-    return Checkpoint(config, objective, params, folder)
+    return Checkpoint(config, objective, params, folder, identity_encoder)

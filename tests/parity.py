@@ -37,6 +37,7 @@ from durian_jax.models import (
     DurianConfig,
     EncodedReferences,
     ImageEncoderConfig,
+    References,
     UNetConfig,
     select_references,
 )
@@ -56,8 +57,8 @@ LIMITS = {"block": 2e-5, "network": 1e-4}
 _SMALL_KL = AutoencoderKLConfig(channels=(8, 16), layers=1, norm_groups=4)
 _SMALL_TINY = AutoencoderTinyConfig(channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))
 _SMALL_CLIP = ImageEncoderConfig(channels=16, layers=2, heads=2, mlp_channels=32, image_size=28, projection=24)
-_SMALL_UNET = UNetConfig(channels=(16, 32, 32), layers=2, attention=(True, True, False), heads=(2, 2, 2), context_dim=24,
-                         feedforward_multiplier=4, norm_groups=8, positions=False)
+_SMALL_UNET = UNetConfig(channels=(16, 32, 32), layers=2, attention=(True, True, False), heads=(2, 2, 2),
+                         context_dim=24, feedforward_multiplier=4, norm_groups=8, positions=False)
 _FULL_UNET = UNetConfig(channels=(320, 640, 1280, 1280), layers=2, attention=(True, True, True, False),
                         heads=(8, 8, 8, 8), context_dim=768, feedforward_multiplier=4, norm_groups=32, positions=False)
 
@@ -200,8 +201,8 @@ class Parity:
                 site = SpatialTransformer(width, cfg.heads[level], cfg.norm_groups, False, True, 4)
                 yield (f"attention of level {level}", "unet", "block",
                        model.down_blocks[level].attentions[0](torch.tensor(x), torch.tensor(context)).sample,
-                       _first(_apply(lambda m, x, c: m(x, 1, context=c)[0], _inside(params, f"down_attentions_{number}"),
-                                     _last(x), context, module=site)))
+                       _first(_apply(lambda m, x, c: m(x, 1, context=c)[0],
+                                     _inside(params, f"down_attentions_{number}"), _last(x), context, module=site)))
         x = self.random(b, cfg.channels[0], side, side)
         yield ("downsampling", "unet", "block", model.down_blocks[0].downsamplers[0](torch.tensor(x)),
                _first(_apply(Downsample(cfg.channels[0]), _inside(params, "downsamplers_0"), _last(x))))
@@ -312,9 +313,15 @@ class Parity:
             del model, ours
             gc.collect()
         # One (1, G * N, C) of every attention site: the portrait, then the attributes.
-        sites = {name: torch.cat([x[name].reshape(1, -1, x[name].shape[-1]) for x in features], 1) for name in features[0]}
+        sites = {name: torch.cat([x[name].reshape(1, -1, x[name].shape[-1]) for x in features], 1)
+                 for name in features[0]}
+        # Two calls instead of one, with their parameters in turn: all three networks at once would not fit here.
+        encoded = EncodedReferences(portrait, masks[:, 0], attributes, masks[:, 1:], embeddings[:, 0],
+                                    embeddings[:, 1:])
+        ours_features = _apply(lambda m: m.reference_features(encoded), params, module=Durian(cfg))
+        params.clear()
+
         model, ours = self.unet
-        params |= {f"denoiser/{path}": x for path, x in ours.items()}
         # The keypoints' features are added to those of the first convolution.
         bias = torch.tensor(_first(keypoints[0]))
         hook = model.conv_in.register_forward_hook(lambda module, args, output: output + bias)
@@ -325,12 +332,11 @@ class Parity:
         theirs = model(torch.tensor(_first(latents[0])), torch.tensor(steps[0]), context).sample
         hook.remove()
 
-        def run(m: Durian):
-            encoded = EncodedReferences(portrait, masks[:, 0], attributes, masks[:, 1:], embeddings[:, 0],
-                                        embeddings[:, 1:])
-            return m.denoise(latents, steps, keypoints, m.project_references(encoded),
-                             select_references(cfg, jnp.ones((1, a))))
-        return theirs.permute(0, 2, 3, 1)[None], _apply(run, params, module=Durian(cfg))
+        def run(m: Durian, features):
+            references = References(m.denoiser.project_references(features), None, embeddings[:, 1:])
+            return m.denoise(latents, steps, keypoints, references, select_references(cfg, jnp.ones((1, a))))
+        params = {f"denoiser/{path}": x for path, x in ours.items()}
+        return theirs.permute(0, 2, 3, 1)[None], _apply(run, params, ours_features, module=Durian(cfg))
 
 
 # --- plain PyTorch transcriptions ---------------------------------------------------------------------

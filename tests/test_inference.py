@@ -9,6 +9,7 @@ from unittest.mock import create_autospec
 import numpy as np
 import pytest
 
+from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
@@ -17,10 +18,12 @@ from durian_jax.images import to_float
 from durian_jax.inference import animator as animator_module
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.generate import Sampling, generate
-from durian_jax.inference.references import make_references, region_to_fill, stack, visible_masks
+from durian_jax.inference.references import make_references, reference_batch, region_to_fill, visible_masks
 from durian_jax.inference.windows import cross_fade, window_starts
+from durian_jax.models import DurianConfig
 from durian_jax.prepare import annotate
 from durian_jax.synthetic import render, sample_motion, sample_person, still
+from durian_jax.weights import Checkpoint
 
 SIZE = 64
 
@@ -161,9 +164,17 @@ def test_bad_references_are_named():
         make_references(portrait, [("hair", donor), ("hair", donor)], slots=1)
 
 
-def test_stacking_adds_a_batch_axis():
-    portrait = photo(0)
-    batch = stack([make_references(portrait, [("hair", photo(i, "hair"))], slots=2) for i in (1, 2, 3)])
+def test_a_batch_has_the_references_of_every_case():
+    portrait, checkpoint = photo(0), Checkpoint(DurianConfig(), Objective(), {})
+    cases = [(portrait, [("hair", photo(i, "hair"))]) for i in (1, 2, 3)]
+    batch = reference_batch(checkpoint, cases, slots=2)
+    for i, case in enumerate(cases):
+        for name, value in make_references(*case, slots=2).items():
+            np.testing.assert_array_equal(batch[name][i], value)
+    whole = Checkpoint(DurianConfig(masked_references=False), Objective(), {})
+    pictures = reference_batch(whole, cases[:1])
+    np.testing.assert_array_equal(pictures["portrait"][0], to_float(portrait.frames[0]))
+    np.testing.assert_array_equal(pictures["portrait_mask"][0], batch["portrait_mask"][0])
     assert batch["attributes"].shape == (3, 2, SIZE, SIZE, 3) and batch["attribute_valid"].shape == (3, 2)
 
 

@@ -28,10 +28,12 @@ def random_params():
             for (path, x), key in zip(params.items(), keys, strict=True)}
 
 
-def random_batch(clips=2, frames=3, attributes=1):
+def random_batch(config=TINY, clips=2, frames=3, attributes=1):
     rng = np.random.default_rng(0)
     batch = {name: rng.uniform(-1, 1, x.shape).astype(np.float32)
-             for name, x in example_batch(TINY, clips, frames, attributes).items()}
+             for name, x in example_batch(config, clips, frames, attributes).items()}
+    for name in ("portrait_mask", "attribute_masks"):
+        batch[name] = (batch[name] > 0).astype(np.float32)
     batch["keypoints"] = abs(batch["keypoints"])
     batch["attribute_valid"] = np.ones((clips, attributes), np.float32)
     return batch
@@ -77,9 +79,11 @@ def test_without_any_valid_reference_attention_is_self_attention():
 def test_interpolation_blends_two_attentions():
     batch = random_batch(attributes=2)
     weights = {alpha: jnp.tile(jnp.array([alpha, 1 - alpha]), (2, 1)) for alpha in (0.0, 1.0)}
-    one = {alpha: denoise(random_params(), batch, select_references(TINY, jnp.ones((2, 2)), weights[alpha])) for alpha in weights}
+    one = {alpha: denoise(random_params(), batch, select_references(TINY, jnp.ones((2, 2)), weights[alpha]))
+           for alpha in weights}
     first = {**batch, **{name: batch[name][:, :1] for name in ("attributes", "attribute_masks", "attribute_valid")}}
-    np.testing.assert_allclose(one[1.0], denoise(random_params(), first, select_references(TINY, first["attribute_valid"])), atol=1e-4)
+    alone = denoise(random_params(), first, select_references(TINY, first["attribute_valid"]))
+    np.testing.assert_allclose(one[1.0], alone, atol=1e-4)
     assert np.abs(one[0.0] - one[1.0]).max() > 1e-2
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from durian_jax.errors import InputError
 
+
 def find_folder(name: str, inside: str = "") -> Path:
     """The local folder of a network.
 
@@ -42,7 +43,8 @@ def _fetch(repository: str, subfolder: str) -> Path:
         return Path(snapshot_download(repository, allow_patterns=[f"{prefix}config.json", f"{prefix}*.safetensors",
                                                                   f"{prefix}*.safetensors.index.json"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{repository}: neither a local folder nor a repository that can be fetched: {error}") from error
+        raise InputError(f"{repository}: neither a local folder nor a repository that can be fetched: "
+                         f"{error}") from error
 
 
 def read_json(folder: Path) -> dict[str, Any]:

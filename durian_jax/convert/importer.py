@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -43,14 +44,19 @@ _OLD_NAMES = (
 _NOT_BUILT = Excuse("parts of ReferenceNets after the last attention site, which no loss reaches",
                     r"(conv_norm_out|conv_out|up_blocks)\..*")
 
+_NO_CROSS_ATTENTION = Excuse("cross-attention, in a model without", r".*\.transformer_blocks\.0\.(attn2|norm2)\..*")
+
+# What Stable Diffusion 1.5 was trained with.
+STABLE_DIFFUSION = Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0)
+
 # The keypoint encoder of a model that is imported without a config (Animate Anyone's pose guider has these widths).
 _KEYPOINT_CHANNELS = (16, 32, 96, 256)
 
 
 def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | None = None,
                       image_encoder: str | None = None, config: DurianConfig | None = None,
-                      objective: Objective = Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0),
-                      dtype: str = "float32", seed: int = 0) -> DurianConfig:
+                      objective: Objective = STABLE_DIFFUSION, dtype: str = "float32", seed: int = 0,
+                      changes: Mapping[str, Any] | None = None) -> DurianConfig:
     """Make an initial checkpoint from pretrained parts.
 
     Args:
@@ -62,6 +68,7 @@ def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | Non
         objective: what the checkpoint is said to have been trained with.
         dtype: of the file: "float32", "float16" or "bfloat16".
         seed: of fresh parameters.
+        changes: fields of the model that are to be other than the config or the parts say, such as image_size.
 
     Returns:
         The model's config.
@@ -77,7 +84,8 @@ def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | Non
     if image_encoder is not None:
         folders["image_encoder"] = find_folder(image_encoder, "image_encoder")
     found = _found_config(folders)
-    config = _checked_config(config, found, motion is not None) if config is not None else found
+    config = found if config is None else _checked_config(config, found, motion is not None)
+    config = dataclasses.replace(config, **(changes or {}))
 
     shapes = parameter_shapes(config)
     maps = network_maps(config, shapes)
@@ -124,6 +132,12 @@ def _checked_config(config: DurianConfig, found: DurianConfig, has_motion: bool)
         InputError: names every difference.
     """
     problems = []
+    if config.unet.context_dim is None:  # an ablation; the U-Net's cross-attention is then left out
+        found = dataclasses.replace(found, unet=dataclasses.replace(found.unet, context_dim=None))
+    if (config.image_encoder is None) != (found.image_encoder is None):
+        have = "none is given" if found.image_encoder is None else "one is given"
+        raise InputError(f"image encoder: {have}, the config has {'one' if config.image_encoder else 'none'}; "
+                         f"{'name' if config.image_encoder else 'leave out'} --image-encoder or name another config")
     for part in ("unet", "codec", "image_encoder"):
         wanted, have = getattr(config, part), getattr(found, part)
         if type(wanted) is not type(have):
@@ -156,8 +170,9 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
         path = f"{network}/conv_in/kernel"
         if path in narrow:
             narrow[path] = (*shapes[path][:2], config.codec.latent_channels, shapes[path][3])
+    left_out = [_NO_CROSS_ATTENTION] if config.unet.context_dim is None else []
     excuses = {
-        **{network: [_NOT_BUILT] for network in REFERENCE_NETWORKS},
+        "denoiser": left_out, **{network: [_NOT_BUILT, *left_out] for network in REFERENCE_NETWORKS},
         "motion": [POSITION_TABLES], "image_encoder": [POSITION_NUMBERS, TEXT_HALF],
     }
     parts = {"denoiser": "unet", **{network: "unet" for network in REFERENCE_NETWORKS}, "motion": "motion",

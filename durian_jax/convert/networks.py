@@ -31,8 +31,8 @@ def network_maps(config: DurianConfig, shapes: dict[str, tuple[int, ...]]) -> di
         InputError: a model of another layout than Stable Diffusion 1.5's.
     """
     if config.unet.positions or type(config.codec) not in CODEC_RULES:
-        raise InputError("only models of Stable Diffusion 1.5's layout (unet.positions=False, codec_kind autoencoder_kl "
-                         "or autoencoder_tiny) have a counterpart in diffusers; this one has not")
+        raise InputError("only models of Stable Diffusion 1.5's layout (unet.positions=False, codec_kind "
+                         "autoencoder_kl or autoencoder_tiny) have a counterpart in diffusers; this one has not")
     rules = {"denoiser": unet_rules(config.unet), "codec": CODEC_RULES[type(config.codec)](config.codec),
              **{name: unet_rules(config.unet) for name in REFERENCE_NETWORKS}}
     if config.image_encoder is not None:

@@ -47,7 +47,8 @@ def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
     down, up = values.get("down_block_types", ()), values.get("up_block_types", ())
     attention = tuple(kind == "CrossAttnDownBlock2D" for kind in down)
     expected = {"down_block_types": _down_types(attention), "up_block_types": _up_types(attention)}
-    _check({**values, "down_block_types": tuple(down), "up_block_types": tuple(up)}, {**_UNET_FIXED, **expected}, origin)
+    _check({**values, "down_block_types": tuple(down), "up_block_types": tuple(up)},
+           {**_UNET_FIXED, **expected}, origin)
     channels = tuple(_field(values, "block_out_channels", origin))
     heads = values.get("num_attention_heads") or _field(values, "attention_head_dim", origin)
     layers = _field(values, "layers_per_block", origin)
@@ -116,8 +117,10 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
         _check({**values, "shift_factor": values.get("shift_factor") or 0}, {**_KL_FIXED, "shift_factor": 0}, origin)
         return AutoencoderKLConfig(
             channels=tuple(_field(values, "block_out_channels", origin)),
-            layers=_field(values, "layers_per_block", origin), latent_channels=_field(values, "latent_channels", origin),
-            norm_groups=_field(values, "norm_num_groups", origin), scaling_factor=values.get("scaling_factor", 0.18215))
+            layers=_field(values, "layers_per_block", origin),
+            latent_channels=_field(values, "latent_channels", origin),
+            norm_groups=_field(values, "norm_num_groups", origin),
+            scaling_factor=values.get("scaling_factor", 0.18215))
     if kind == "AutoencoderTiny":
         widths = {*_field(values, "encoder_block_out_channels", origin),
                   *_field(values, "decoder_block_out_channels", origin)}

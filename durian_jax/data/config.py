@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 
+# Fields that follow from the model.
+FROM_MODEL = ("image_size", "mask_references", "face_crops")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -49,6 +52,9 @@ class DataConfig:
     mask_jitter_pixels: float = 1.5  # by up to so much; holes have up to three times this radius
 
     frame_masks: bool = True  # tell the loss where the frames show the attributes; False spares decoding those masks
+
+    mask_references: bool = True  # blank what a reference is not there for; the model's masked_references
+    face_crops: bool = False  # add the portrait's face for an identity embedding; where the model has identity_dim
 
     max_failures: int = 100  # undecodable records (not counting one twice) skipped before the loader gives up
 

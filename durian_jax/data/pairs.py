@@ -17,6 +17,7 @@ from durian_jax.data.config import DataConfig
 from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.faces.clip import attribute_bit, view_keypoints
 from durian_jax.faces.expand import dilate, margin_at, move_mask, portrait_region
+from durian_jax.faces.identity import face_crop
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import transform_keypoints, warp_image, warp_nearest
@@ -35,7 +36,8 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
         portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1), all uint8 with masks of
         0 and 1 and `BLANK` where nothing may be seen; keypoints (F, K, 3) and attribute_valid (A,) float32.
         `images.model_inputs` makes of them what models take. The loss alone sees frame_masks: where the frames
-        show the attributes (all 0 without `config.frame_masks`).
+        show the attributes (all 0 without `config.frame_masks`). With `config.face_crops` also face (112, 112, 3)
+        uint8, the portrait's, see `faces.identity.face_crop`.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
@@ -52,11 +54,12 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     if rng.random() < config.attribute_dropout:
         slots = [empty_slot(size)] * len(slots)
     slots += [empty_slot(size)] * (config.attributes - len(slots))
-    portrait, region = _portrait(source, index, clip, portrait_frame, kinds, worn, rng, config, colours)
+    portrait_view = _View(clip, portrait_frame, size)
+    portrait, region = _portrait(source, index, clip, portrait_view, kinds, worn, rng, config, colours)
 
     views = [_View(clip, i, size) for i in targets]
     images, masks, valid = zip(*slots, strict=True)
-    return {
+    sample = {
         "frames": np.stack([change_colours(view.frame(), colours) for view in views]),
         "frame_masks": np.stack([_shown(view, kinds) for view in views])[..., None] if config.frame_masks
         else np.zeros((config.frames, size, size, 1), np.uint8),
@@ -67,6 +70,9 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
         "attribute_masks": np.stack(masks)[..., None].astype(np.uint8),
         "attribute_valid": np.array(valid, np.float32),
     }
+    if config.face_crops:
+        sample["face"] = face_crop(portrait_view.frame(), portrait_view.keypoints)
+    return sample
 
 
 def target_frames(length: int, count: int, max_stride: int, rng: np.random.Generator) -> np.ndarray:
@@ -252,12 +258,14 @@ def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, c
               colours: np.ndarray | None) -> np.ndarray:
     """(H, W, 3) uint8 in the sample's colours, perhaps degraded, `BLANK` in the (H, W) bool region to hide.
 
-    Blanked before it is degraded too: blur and JPEG would spread what is hidden into what is seen.
+    Blanked before it is degraded too: blur and JPEG would spread what is hidden into what is seen. Without
+    `config.mask_references` nothing is blanked.
     """
     blur = config.blur * config.image_size / 128
-    image = _blanked(change_colours(image, colours), hidden)
+    blank = (lambda picture: _blanked(picture, hidden)) if config.mask_references else (lambda picture: picture)
+    image = blank(change_colours(image, colours))
     degraded = degrade(rng, image, config.blur_probability, blur, config.jpeg_probability)
-    return image if degraded is image else _blanked(degraded, hidden)
+    return image if degraded is image else blank(degraded)
 
 
 def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DataConfig,
@@ -278,12 +286,11 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
     return image, mask, float(mask.any())
 
 
-def _portrait(source: ClipSource, index: int, clip: OpenClip, frame: int, kinds: list[str], worn: bool,
+def _portrait(source: ClipSource, index: int, clip: OpenClip, view: _View, kinds: list[str], worn: bool,
               rng: np.random.Generator, config: DataConfig, colours: np.ndarray | None
               ) -> tuple[np.ndarray, np.ndarray]:
     """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool."""
     size = config.image_size
-    view = _View(clip, frame, size)
     move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
     bits = sum(attribute_bit(kind) for kind in kinds)
     image, share = view.moved(bits, move)

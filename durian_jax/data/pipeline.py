@@ -104,12 +104,23 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
     if batch_size < 1 or (num_epochs is not None and len(source) * num_epochs < batch_size * shard_count):
         raise InputError(f"loader: expected at least one batch, found {batch_size} x {shard_count} "
                          f"hosts for {len(source)} clips and {num_epochs} epochs; lower batch_size")
-    # The transform comes before the slice, so that its random numbers belong to the global position.
-    samples = (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
-               .random_map(PairSampler(source, config)))
+    samples = make_samples(source, config, seed, num_epochs)
     if num_epochs is not None:  # no host may have a batch more than the others: they would wait for ever
         whole = batch_size * shard_count
         samples = samples[:len(samples) // whole * whole]
+    return batch_samples(samples, batch_size, shard_index, shard_count, worker_count, threads, prefetch)
+
+
+def make_samples(source: ClipSource, config: DataConfig, seed: int, num_epochs: int | None = None) -> grain.MapDataset:
+    """The samples of a run by their number: shuffled clips, each with the random numbers of its place."""
+    return (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
+            .random_map(PairSampler(source, config)))
+
+
+def batch_samples(samples: grain.MapDataset, batch_size: int, shard_index: int = 0, shard_count: int = 1,
+                  worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
+    """One host's batches of samples; arguments as in `make_loader`."""
+    # The samples' transform comes before the slice, so that its random numbers belong to the global position.
     batches = samples[shard_index::shard_count].batch(batch_size, drop_remainder=True)
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch))
     if worker_count:

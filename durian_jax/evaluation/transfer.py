@@ -20,7 +20,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.inference.generate import Sampling, generate
-from durian_jax.inference.references import make_references, stack
+from durian_jax.inference.references import reference_batch
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 from durian_jax.weights import Checkpoint
 
@@ -125,7 +125,7 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
         slots: A of the batch; one more than needed does not change the answers.
         blend: weights of each case's attributes, to interpolate instead of composing.
     """
-    batch = stack([make_references(case.portrait, case.attributes, slots=slots) for case in cases])
+    batch = reference_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
     batch["keypoints"] = np.stack([case.truth.keypoints for case in cases])
     return generate(checkpoint, batch, sampling, blend=None if blend is None else np.asarray(blend, np.float32))
 

@@ -14,7 +14,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
 from durian_jax.inference.generate import Sampling, generate
-from durian_jax.inference.references import make_references, stack
+from durian_jax.inference.references import reference_batch
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.weights import Checkpoint, load_checkpoint
 
@@ -49,7 +49,7 @@ class Animator:
             sampling: steps, guidance and seed.
             interpolate: blend attributes instead of composing them: alpha in [0, 1] from the first to
                 the second of two (paper, "attribute interpolation"), or one weight an attribute.
-            align_attributes: see `make_references`.
+            align_attributes: see `references.make_references`.
 
         Returns:
             (T, H, W, 3) uint8.
@@ -68,7 +68,7 @@ class Animator:
         if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
             raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
         weights = _blend_weights(interpolate, len(attributes))
-        references = stack([make_references(portrait, attributes, align_attributes=align_attributes)])
+        references = reference_batch(self.checkpoint, [(portrait, attributes)], align_attributes=align_attributes)
         window = min(self.checkpoint.config.max_frames, len(keypoints))
         starts = window_starts(len(keypoints), window)
         clips = []

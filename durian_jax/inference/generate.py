@@ -14,8 +14,10 @@ from durian_jax.models import Durian, DurianConfig, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 
-# What a batch needs for sampling: the training batch without what is to be found.
-FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid")
+# What a batch needs for sampling: the training batch without what is to be found. Of encoded samples, latents stand
+# for pictures; identity and embeddings are there where the model has them.
+FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid", "identity",
+          "portrait_latents", "attribute_latents", "portrait_embedding", "attribute_embeddings")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
 
     Args:
         checkpoint: the model.
-        batch: `FIELDS`, float32, shapes as in training; `keypoints` (B, F, K, 3) gives F.
+        batch: of `FIELDS`, float32, shapes as in training; `keypoints` (B, F, K, 3) gives F.
         sampling: how.
         blend: (B, A) weights summing to 1: interpolate between the attributes instead of composing them.
         temporal: run the motion modules. None: if there is more than one frame, as in training.
@@ -60,7 +62,7 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
     Raises:
         InputError: more frames than the model's temporal layers know.
     """
-    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS}
+    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS if name in batch}
     frames = batch["keypoints"].shape[1]
     temporal = frames > 1 if temporal is None else temporal
     if temporal and frames > checkpoint.config.max_frames:
@@ -80,9 +82,7 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config
     side = config.latent_size
 
     def run(m: Durian):
-        encoded = m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
-                                      batch["attribute_masks"], batch.get("identity"))
-        references = m.project_references(encoded)
+        references = m.project_references(m.references_of(batch))
         selection = select_references(config, batch["attribute_valid"], blend)
         schedule = objective.noise_schedule
         keypoints = m.encode_keypoints(batch["keypoints"])
@@ -104,6 +104,16 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config
         return to_uint8(m.decode(sample(predict_clean, noise, schedule, sampler, steps)), jnp)
 
     return Durian(config).apply(variables(params), method=run)
+
+
+def decode(checkpoint: Checkpoint, latents: np.ndarray) -> np.ndarray:
+    """Latents (..., h, w, c) -> pictures (..., H, W, 3) uint8."""
+    return np.asarray(_decode(checkpoint.params, jnp.asarray(latents), config=checkpoint.config))
+
+
+@partial(jax.jit, static_argnames="config")
+def _decode(params, latents, *, config: DurianConfig):
+    return to_uint8(Durian(config).apply(variables(params), latents, method="decode"), jnp)
 
 
 def reconstruct(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:

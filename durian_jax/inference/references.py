@@ -10,9 +10,11 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.expand import LAYERS, dilate, margin_at, move_mask, portrait_region
+from durian_jax.faces.identity import face_crop
 from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
+from durian_jax.weights import Checkpoint
 
 # Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. Where the
 # portrait wears nothing of a kind, only the donor's mask tells it, moved by a similarity that is a few pixels off.
@@ -20,7 +22,7 @@ MARGIN, ABSENT_MARGIN = 2, 4
 
 
 def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slots: int | None = None,
-                    align_attributes: bool = False) -> dict[str, np.ndarray]:
+                    align_attributes: bool = False, masked: bool = True) -> dict[str, np.ndarray]:
     """The reference fields of one sample (see the design, section 3), without a batch axis.
 
     M_port is the union of what the portrait wears of the given kinds and of every attribute's mask
@@ -33,6 +35,7 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
         slots: A of the result; unused slots are invalid. None: as many as attributes, at least 1.
         align_attributes: also warp the attribute's picture to the portrait's pose; the model was
             trained on references in any pose, so that this is not needed.
+        masked: the model's `masked_references`; False leaves pictures whole.
 
     Returns:
         portrait (H, W, 3) with the region at 0, portrait_mask (H, W, 1), attributes (A, H, W, 3) with
@@ -57,7 +60,7 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
 
     region = region_to_fill(portrait, attributes)
     out = {
-        "portrait": to_float(portrait.frames[0]) * ~region[..., None],
+        "portrait": to_float(portrait.frames[0]) * (~region[..., None] if masked else 1),
         "portrait_mask": region[..., None].astype(np.float32),
         "attributes": np.zeros((slots, *shape, 3), np.float32),
         "attribute_masks": np.zeros((slots, *shape, 1), np.float32),
@@ -68,7 +71,7 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
         image = photo.frames[0]
         if align_attributes:
             image, mask = align(image, mask, photo.keypoints[0], portrait.keypoints[0])
-        out["attributes"][slot] = to_float(image) * mask[..., None]
+        out["attributes"][slot] = to_float(image) * (mask[..., None] if masked else 1)
         out["attribute_masks"][slot] = mask[..., None]
         # Outer attributes may hide all of it: then there is nothing to attend to, as in training.
         out["attribute_valid"][slot] = float(mask.any())
@@ -130,6 +133,20 @@ def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
     return masks
 
 
-def stack(samples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Samples with equal shapes -> a batch with a leading B axis."""
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+def reference_batch(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+                    slots: int | None = None, align_attributes: bool = False) -> dict[str, np.ndarray]:
+    """The reference fields of a batch: `make_references` of every case, and identity embeddings if the model has such.
+
+    Args:
+        checkpoint: the model they are for.
+        cases: portrait and attributes of each sample, all with as many attributes, or with `slots`.
+        slots, align_attributes: see `make_references`.
+    """
+    config = checkpoint.config
+    samples = [make_references(portrait, attributes, slots, align_attributes, config.masked_references)
+               for portrait, attributes in cases]
+    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    if config.identity_dim is not None:
+        faces = np.stack([face_crop(portrait.frames[0], portrait.keypoints[0]) for portrait, _ in cases])
+        batch["identity"] = checkpoint.identity_encoder(faces)
+    return batch

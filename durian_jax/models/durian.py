@@ -162,8 +162,7 @@ class Durian(nn.Module):
             seen = jnp.concatenate([1 - masks[:, :1], masks[:, 1:]], 1)
             images *= seen
         latents = jax.lax.stop_gradient(self.encode(images))
-        small = jax.image.resize(merge_frames(masks), (masks.shape[0] * masks.shape[1], *latents.shape[2:4], 1), "linear")
-        small = split_frames(small, masks.shape[1])
+        small = jax.image.resize(masks, (*latents.shape[:-1], 1), "linear")
         embeddings = None
         if cfg.image_encoder is not None:
             embeddings = jax.lax.stop_gradient(self.embed(images))
@@ -172,6 +171,15 @@ class Durian(nn.Module):
             portrait_embedding=identity if cfg.identity_dim is not None
             else None if embeddings is None else embeddings[:, 0],
             attribute_embeddings=None if embeddings is None else embeddings[:, 1:])
+
+    def references_of(self, batch: dict[str, jax.Array]) -> EncodedReferences:
+        """The encoded references of a batch of pictures, or those that a batch of encoded samples brings."""
+        if "portrait_latents" in batch:
+            return EncodedReferences(
+                batch["portrait_latents"], batch["portrait_mask"], batch["attribute_latents"],
+                batch["attribute_masks"], batch.get("portrait_embedding"), batch.get("attribute_embeddings"))
+        return self.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
+                                      batch["attribute_masks"], batch.get("identity"))
 
     def reference_features(self, encoded: EncodedReferences) -> tuple[jax.Array, ...]:
         """F_port and F_attr of every attention site (paper, "Dual ReferenceNet").

@@ -25,7 +25,6 @@ from durian_jax.models.motion import MotionModule
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.transformer import SpatialTransformer
 
-
 # What the backward pass recomputes of every block, to save memory: nothing; everything but the results of products
 # with weights; everything.
 REMAT_POLICIES = {

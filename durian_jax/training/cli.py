@@ -1,9 +1,11 @@
-"""`durian train`: command line to config to loop."""
+"""Command line to config, for the verbs that take one: `durian train` and `durian encode`."""
 
 from absl import flags
 from ml_collections import config_flags
 
 from durian_jax.errors import InputError
+
+_CONFIG = "--config=configs/durian.py:PRESET,stage=STAGE"
 
 
 def run(argv: list[str]) -> None:
@@ -15,27 +17,47 @@ def run(argv: list[str]) -> None:
     Raises:
         InputError: a missing or unknown flag or field.
     """
+    settings, workdir = parse(argv, "train", ("workdir",))
+    from durian_jax.training.loop import train
+    train(settings, workdir)
+    print(f"{workdir}/export holds the averaged weights: pass it to --checkpoint, or go on from it with "
+          "--config.init_from")
+
+
+def parse(argv: list[str], verb: str, names: tuple[str, ...]) -> tuple:
+    """A config and other flags, all of which must be given.
+
+    Args:
+        argv: `--config=FILE.py:PRESET,stage=STAGE [--config.FIELD=VALUE ...] --NAME=VALUE ...`.
+        verb: for errors.
+        names: of the other flags.
+
+    Returns:
+        The config, then a string for each of `names`.
+
+    Raises:
+        InputError: a missing or unknown flag or field.
+    """
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", None, "FILE.py:PRESET,stage=STAGE", flag_values=values)
-    flags.DEFINE_string("workdir", None, "Folder of the run.", flag_values=values)
+    for name in names:
+        flags.DEFINE_string(name, None, f"See durian {verb} --help.", flag_values=values)
+    example = " ".join([f"durian {verb} {_CONFIG}", *(f"--{name}=..." for name in names)])
     try:
-        rest = values(["durian train", *argv])[1:]
+        rest = values([f"durian {verb}", *argv])[1:]
     except (flags.Error, FileNotFoundError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"durian train: {error}. Example: durian train --config=configs/durian.py:tiny,stage=1 "
-                         f"--workdir=runs/tiny1 --config.total_steps=1000") from error
+        raise InputError(f"durian {verb}: {error}. Example: {example} --config.seed=1") from error
     if rest:
-        raise InputError(f"durian train: unexpected {' '.join(rest)}; options begin with two dashes, as in "
-                         f"--config.total_steps=8")
+        raise InputError(f"durian {verb}: unexpected {' '.join(rest)}; options begin with two dashes, as in "
+                         f"--config.seed=8")
     try:
         settings = config.value
         getattr(settings, "stage", None)  # one that could not be loaded says so only when it is used
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"durian train: the config cannot be read: {reason}. Paths are relative to this folder; the "
+        raise InputError(f"durian {verb}: the config cannot be read: {reason}. Paths are relative to this folder; the "
                          "project's configs lie in its repository") from error
-    if values.workdir is None or settings is None:
-        raise InputError("durian train needs --config=configs/durian.py:PRESET,stage=STAGE and --workdir=DIR")
-    from durian_jax.training.loop import train
-    train(settings, values.workdir)
-    print(f"{values.workdir}/export holds the averaged weights: pass it to --checkpoint, or go on from it with "
-          "--config.init_from")
+    given = [values[name].value for name in names]
+    if settings is None or None in given:
+        raise InputError(f"durian {verb} needs " + " and ".join([_CONFIG, *(f"--{name}=..." for name in names)]))
+    return settings, *given

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from durian_jax.data import DataConfig, make_loader
+from durian_jax.data.encoded import EncodedSamples, make_encoded_loader
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.faces.identity import embed_faces, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
-from durian_jax.models import DurianConfig
+from durian_jax.models import CodecConfig, DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
+from durian_jax.training.encoders import check_samples
 from durian_jax.training.metrics import MetricsWriter
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
 from durian_jax.training.samples import sample_sheet
@@ -25,27 +29,34 @@ from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state
 from durian_jax.training.step import make_train_step
 from durian_jax.video import write_image
-from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint, check_paths
+from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, save_checkpoint
 
 # What must not change when a run goes on.
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
 
 
-def initial_params(config: ConfigDict, model: DurianConfig) -> FlatParams:
-    """Fresh parameters, overwritten by those of `config.init_from` where it names a run or checkpoint.
+def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str, ...] = ("",)) -> FlatParams:
+    """Fresh parameters, or those of `config.init_from` where it names a run or checkpoint.
 
     A checkpoint must hold every parameter of the model with its shape (one written before a stage holds
-    that stage's fresh parameters), but for those that `config.init_fresh` names.
+    that stage's fresh parameters), but for those that `config.init_fresh` names, which are fresh.
+
+    Args:
+        prefixes: beginnings of the paths that are wanted.
     """
     if not config.init_from:
         return init_params(model, config.seed)
-    path = Path(config.init_from)
-    loaded = load_params(path) if (path / "checkpoints").is_dir() else load_checkpoint(config.init_from, "stored").params
-    expected = jax.eval_shape(lambda: init_params(model, config.seed))
-    check_paths({path: x.shape for path, x in expected.items()}, {path: x.shape for path, x in loaded.items()},
-                config.init_from, config.init_fresh)
+    folder = Path(config.init_from)
+    if (folder / "checkpoints").is_dir():
+        loaded = load_params(folder)
+    else:
+        loaded = load_checkpoint(config.init_from, "stored", prefixes).params
+    wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
+    expected, loaded_shapes = wanted(jax.eval_shape(lambda: init_params(model, config.seed))), wanted(loaded)
+    check_paths(expected, loaded_shapes, config.init_from, config.init_fresh)
     missing = frozenset(set(expected) - set(loaded))
-    return {**loaded, **init_params(model, config.seed, missing)} if missing else loaded
+    fresh = init_params(model, config.seed, missing) if missing else {}
+    return {**{path: loaded[path] for path in loaded_shapes}, **fresh}
 
 
 def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
@@ -72,13 +83,23 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     except re.error as error:
         raise InputError(f"init_fresh: {config.init_fresh!r} is no regular expression ({error})") from error
     model = DurianConfig.from_dict(config.model.to_dict())
-    data = DataConfig(**{**config.data.to_dict(), "image_size": model.image_size})
+    data = DataConfig(**config.data.to_dict(), image_size=model.image_size, mask_references=model.masked_references,
+                      face_crops=model.identity_dim is not None)
     if config.stage == "joint" and not config.objective.pixel_weight:
         raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
                          "be 0")
     if config.objective.region_weight and not data.frame_masks:
         raise InputError("objective.region_weight needs to know where frames show attributes: data.frame_masks must "
                          "be true")
+    if config.stage == "codec" and not isinstance(model.codec, CodecConfig):
+        raise InputError("stage codec trains the small autoencoder (codec_kind small) from nothing; a pretrained one "
+                         "comes with `durian import`")
+    if config.source.samples and (config.stage not in ("1", "2") or config.objective.pixel_weight):
+        raise InputError("encoded samples hold no pixels: source.samples is for stages 1 and 2 with "
+                         "objective.pixel_weight=0")
+    if config.identity_model and model.identity_dim is None:
+        raise InputError(f"identity_model={config.identity_model}: this model attends to no identity embedding; set "
+                         "model.identity_dim to its width (ArcFace: 512), or leave identity_model out")
     if config.stage == "2" and data.frames > model.max_frames:
         raise InputError(f"data.frames={data.frames} exceeds model.max_frames={model.max_frames}")
     return model, data, Objective(**config.objective.to_dict())
@@ -96,9 +117,16 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     model, data, objective = validate(config)
     workdir = writable_folder(workdir)
     check_same_run(workdir, config)
-    source = make_source(config.source, data)
-    loader = make_loader(source, data, seed=config.seed, batch_size=config.batch_size,
-                         worker_count=config.data_workers)
+    identity_encoder = None
+    if config.source.samples:
+        source = EncodedSamples(config.source.samples)
+        loader = make_encoded_loader(source, seed=config.seed, batch_size=config.batch_size,
+                                     max_failures=data.max_failures, worker_count=config.data_workers)
+    else:
+        identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
+        source = make_source(config.source, data)
+        loader = make_loader(source, data, seed=config.seed, batch_size=config.batch_size,
+                             worker_count=config.data_workers)
     batches = iter(loader)
 
     optimizer = make_optimizer(config)
@@ -111,6 +139,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         batches.set_state(data_state)
     else:
         state = create_state(initial_params(config, model), config.stage, optimizer, config.frozen_dtype)
+    if config.source.samples:
+        check_samples(source, model, data, {**state.frozen, **state.params})
     write_json(workdir / "config.json", json.loads(config.to_json()))
     # On the device from the first step on, or the step would be compiled a second time for its own output.
     state = jax.device_put(state, jax.local_devices()[0])
@@ -122,7 +152,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         bar.set_postfix_str("compiling, once")
         for step in range(start + 1, config.total_steps + 1):
             began = time.monotonic()
-            batch = next(batches)
+            batch = embed_faces(next(batches), identity_encoder)
             waited += time.monotonic() - began
             state, values = step_function(state, batch)
             if step % config.log_every == 0 or step == config.total_steps:
@@ -146,6 +176,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     checkpoints.close()
     metrics.close()
     save_checkpoint(workdir / "export", current_checkpoint(objective, model, state))
+    if config.identity_model:
+        shutil.copyfile(config.identity_model, workdir / "export" / IDENTITY_FILE)
 
 
 def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:

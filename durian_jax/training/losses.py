@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.diffusion import Objective
-from durian_jax.models import Durian, DurianConfig, EncodedReferences, drop_references, select_references
+from durian_jax.models import Durian, DurianConfig, drop_references, select_references
 
 
 def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Array, noise: float
@@ -58,13 +58,14 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
     schedule = objective.noise_schedule
 
     def forward(m: Durian):
-        clean, encoded = encode_batch(m, batch)
+        # Nothing that encodes is trained.
+        clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
         noise = objective.sample_noise(noise_key, clean.shape, shared_offset=temporal)
         noisy = schedule.add_noise(clean, noise, times)
         keep = jax.random.uniform(drop_key, (b,)) >= guidance_dropout
         selection = drop_references(select_references(config, batch["attribute_valid"]), keep)
         prediction = m.denoise(noisy, schedule.timesteps(times), m.encode_keypoints(batch["keypoints"]),
-                               m.project_references(encoded), selection, temporal=temporal)
+                               m.project_references(m.references_of(batch)), selection, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
         return prediction, clean, noise, decoded
 
@@ -76,14 +77,3 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
         return latents, {}
     pixels = objective.weighted_error(decoded, batch["frames"], region)
     return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
-
-
-def encode_batch(m: Durian, batch: dict) -> tuple[jax.Array, EncodedReferences]:
-    """Clean latents (B, F, h, w, c) of a batch's frames, and its encoded references; nothing here is trained."""
-    if "frame_latents" in batch:
-        return batch["frame_latents"], EncodedReferences(
-            batch["portrait_latents"], batch["portrait_mask"], batch["attribute_latents"], batch["attribute_masks"],
-            batch.get("portrait_embedding"), batch.get("attribute_embeddings"))
-    clean = jax.lax.stop_gradient(m.encode(batch["frames"]))
-    return clean, m.encode_references(batch["portrait"], batch["portrait_mask"], batch["attributes"],
-                                      batch["attribute_masks"], batch.get("identity"))

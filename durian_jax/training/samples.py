@@ -4,25 +4,30 @@ import numpy as np
 
 from durian_jax.faces.draw import keypoint_image
 from durian_jax.images import model_inputs, to_uint8
-from durian_jax.inference.generate import generate, reconstruct
+from durian_jax.inference.generate import decode, generate, reconstruct
 from durian_jax.weights import Checkpoint
 
 
 def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8) -> np.ndarray:
     """A picture of (portrait | attribute | keypoints | result | truth) for the first clips of a batch.
 
-    For the stages of the codec: (truth | reconstruction).
+    For the stages of the codec: (truth | reconstruction). Encoded samples are decoded first.
 
     Returns:
         (height, width, 3) uint8.
     """
     batch = model_inputs({name: np.asarray(value[:rows]) for name, value in batch.items()})
-    truth = batch["frames"][:, 0]
     if stage in ("codec", "decoder"):
+        truth = batch["frames"][:, 0]
         columns = [to_uint8(truth), reconstruct(checkpoint, truth)]
     else:
+        if "frame_latents" in batch:
+            pictures = [decode(checkpoint, x) for x in (
+                batch["portrait_latents"], batch["attribute_latents"][:, 0], batch["frame_latents"][:, 0])]
+        else:
+            pictures = [to_uint8(x) for x in (batch["portrait"], batch["attributes"][:, 0], batch["frames"][:, 0])]
+        portrait, attribute, truth = pictures
         keypoints = keypoint_image(batch["keypoints"][:, 0], *truth.shape[1:3])
         result = generate(checkpoint, batch, temporal=stage == "2")[:, 0]
-        columns = [to_uint8(batch["portrait"]), to_uint8(batch["attributes"][:, 0]),
-                   (keypoints * 255).astype(np.uint8), result, to_uint8(truth)]
+        columns = [portrait, attribute, (keypoints * 255).astype(np.uint8), result, truth]
     return np.concatenate([np.concatenate(row, 1) for row in zip(*columns, strict=True)])

@@ -19,8 +19,8 @@ from durian_jax.models.parameters import FlatParams
 STAGES = {
     "codec": r"codec/",
     "decoder": r"codec/decoder/",
-    "1": r"(?!codec/)(?!.*motion_module)",
-    "joint": r"(?!codec/encoder/)(?!.*motion_module)",
+    "1": r"(?!codec/|image_encoder/)(?!.*motion_module)",
+    "joint": r"(?!codec/encoder/|image_encoder/)(?!.*motion_module)",
     "2": r".*motion_module",
 }
 
