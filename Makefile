@@ -33,7 +33,7 @@ $(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/install.stamp
-	$(PIP) -e '.[test,prepare,torch]'
+	$(PIP) -e '.[test,prepare,torch,identity]'
 	@touch $@
 
 $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-requirements.txt
@@ -50,7 +50,7 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 
 bench: $(VENV)/install.stamp
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in benchmarks/synthetic.py benchmarks/data.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 parity: $(VENV)/test.stamp
 	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json

@@ -33,7 +33,7 @@ class TensorFiles(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, folder: Path, old_names: Sequence[tuple[str, str]] = ()):
-        self._places, self.shapes = {}, {}
+        self._places, self.shapes, self._open = {}, {}, None
         for path in weight_files(folder):
             try:
                 file = safe_open(path, framework="np")
@@ -43,12 +43,15 @@ class TensorFiles(Mapping[str, np.ndarray]):
                 name = _current_name(stored, old_names)
                 if name in self._places:
                     raise InputError(f"{path}: {name} is there twice; get the folder again")
-                self._places[name] = file, stored
+                self._places[name] = path, stored
                 self.shapes[name] = tuple(file.get_slice(stored).get_shape())
 
     def __getitem__(self, name: str) -> np.ndarray:
-        file, stored = self._places[name]
-        return file.get_tensor(stored)
+        path, stored = self._places[name]
+        # One file at a time: what has been read of an open one counts as this process's memory.
+        if self._open is None or self._open[0] != path:
+            self._open = path, safe_open(path, framework="np")
+        return self._open[1].get_tensor(stored)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

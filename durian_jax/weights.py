@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.identity import IdentityEncoder, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models import DurianConfig
-from durian_jax.models.parameters import FlatParams, init_params
+from durian_jax.models.parameters import FlatParams, param_shapes
 from durian_jax.tensor_files import TensorFiles, write_tensors
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -132,12 +132,11 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
     config, objective, folder = read_config(name)
     identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
     files = TensorFiles(folder)
-    expected = jax.eval_shape(lambda: init_params(config, 0))
-    check_paths({path: x.shape for path, x in expected.items()}, files.shapes, str(folder))
+    check_paths({path: x.shape for path, x in param_shapes(config).items()}, files.shapes, str(folder))
     cast = None if dtype == "stored" else _DTYPES[dtype or config.dtype]
     try:
-        params = {path: files[path] if cast is None else files[path].astype(cast) for path in files
-                  if path.startswith(prefixes)}
+        # On the device one by one, so that no second copy of all of them is ever held.
+        params = {path: jnp.asarray(files[path], cast) for path in files if path.startswith(prefixes)}
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
     return Checkpoint(config, objective, params, folder, identity_encoder)

@@ -11,7 +11,7 @@ import pytest
 from durian_jax.models import CodecConfig, Durian, DurianConfig, UNetConfig, select_references
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
 from durian_jax.models.layers import depth_to_space, grid_position_code, space_to_depth
-from durian_jax.models.parameters import example_batch, init_params, variables
+from durian_jax.models.parameters import example_batch, init_params, param_shapes, variables
 
 TINY = DurianConfig(
     image_size=32, max_frames=8, temporal_heads=2, keypoint_patch=4, keypoint_channels=(8,),
@@ -156,7 +156,7 @@ def test_the_papers_size_builds():
     """Stable Diffusion 1.5's U-Net has 859.5 M parameters; ours has as many."""
     from configs.durian import get_config
     config = DurianConfig.from_dict(get_config("sd15,stage=1").model.to_dict())
-    shapes = jax.eval_shape(lambda: init_params(config, 0))
+    shapes = param_shapes(config)
     sizes = {path: np.prod(x.shape) for path, x in shapes.items()}
     denoiser = sum(size for path, size in sizes.items()
                    if path.startswith("denoiser/") and "motion_module" not in path)

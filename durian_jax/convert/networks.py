@@ -1,11 +1,9 @@
 """Which of our parameters belong to which network of theirs."""
 
-import jax
-
 from durian_jax.convert.names import CODEC_RULES, Tensor, image_encoder_rules, name_map, unet_rules
 from durian_jax.errors import InputError
 from durian_jax.models.config import DurianConfig
-from durian_jax.models.parameters import init_params
+from durian_jax.models.parameters import param_shapes
 
 # Our networks that have a U-Net's parameters.
 REFERENCE_NETWORKS = ("attribute_reference", "portrait_reference", "reference")
@@ -13,7 +11,7 @@ REFERENCE_NETWORKS = ("attribute_reference", "portrait_reference", "reference")
 
 def parameter_shapes(config: DurianConfig) -> dict[str, tuple[int, ...]]:
     """Path -> shape of every parameter of a model, without making any."""
-    return {path: x.shape for path, x in jax.eval_shape(lambda: init_params(config, 0)).items()}
+    return {path: x.shape for path, x in param_shapes(config).items()}
 
 
 def network_maps(config: DurianConfig, shapes: dict[str, tuple[int, ...]]) -> dict[str, list[Tensor]]:

@@ -5,8 +5,10 @@ Every parameter carries logical axis names, which a sharding table can map to me
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -14,9 +16,15 @@ default_init = nn.initializers.lecun_normal()
 zeros_init = nn.initializers.zeros_init()
 
 
+class Parameter(nn.LogicallyPartitioned):
+    """A parameter with its logical axis names and its initialiser."""
+
+    init: Callable | None = flax.struct.field(default=None, pytree_node=False)
+
+
 def logical(init, *axes: str):
-    """An initialiser whose parameter carries logical axis names."""
-    return nn.with_logical_partitioning(init, axes)
+    """An initialiser whose parameter carries logical axis names, and the initialiser itself."""
+    return lambda *args: Parameter(init(*args), axes, init=init)
 
 
 def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dtype: str = "float32",

@@ -3,7 +3,9 @@
 Flat, so that a training stage is a set of paths and a file of tensors needs no conversion.
 """
 
-import flax.linen as nn
+from functools import lru_cache, partial
+from zlib import crc32
+
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -11,6 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from durian_jax.faces.topology import K
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.durian import Durian
+from durian_jax.models.layers import Parameter
 
 FlatParams = dict[str, jax.Array]
 
@@ -29,17 +32,32 @@ def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attribu
     return {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
 
+@lru_cache
+def _described(config: DurianConfig) -> dict[str, Parameter]:
+    """Path -> description of every parameter; nothing is computed."""
+    tree = jax.eval_shape(lambda: Durian(config).init(jax.random.key(0), **example_batch(config)))["params"]
+    return flatten_dict(tree, sep="/")
+
+
+def param_shapes(config: DurianConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Path -> shape and type of every parameter, without making any."""
+    return {path: parameter.value for path, parameter in _described(config).items()}
+
+
 def init_params(config: DurianConfig, seed: int, only: frozenset[str] | None = None) -> FlatParams:
-    """Freshly initialised parameters of all networks, in one compiled call.
+    """Freshly initialised parameters of all networks, one by one: a value follows from the seed and its path.
 
     Args:
-        only: paths of those wanted, to spare the memory of the others; None: all.
+        only: paths of those wanted; None: all.
     """
-    def init():
-        variables = Durian(config).init(jax.random.key(seed), **example_batch(config))
-        params = flatten_dict(nn.meta.unbox(variables["params"]), sep="/")
-        return params if only is None else {path: x for path, x in params.items() if path in only}
-    return jax.jit(init)()
+    key = jax.random.key(seed)
+    return {path: _init(parameter.init, parameter.value.shape, jax.random.fold_in(key, crc32(path.encode())))
+            for path, parameter in _described(config).items() if only is None or path in only}
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _init(init, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+    return init(key, shape, jnp.float32)
 
 
 def variables(params: FlatParams) -> dict:

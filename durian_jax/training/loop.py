@@ -18,7 +18,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.identity import embed_faces, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models import CodecConfig, DurianConfig
-from durian_jax.models.parameters import FlatParams, init_params
+from durian_jax.models.parameters import FlatParams, init_params, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
 from durian_jax.training.encoders import check_samples
@@ -52,7 +52,7 @@ def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str,
     else:
         loaded = load_checkpoint(config.init_from, "stored", prefixes).params
     wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
-    expected, loaded_shapes = wanted(jax.eval_shape(lambda: init_params(model, config.seed))), wanted(loaded)
+    expected, loaded_shapes = wanted(param_shapes(model)), wanted(loaded)
     check_paths(expected, loaded_shapes, config.init_from, config.init_fresh)
     missing = frozenset(set(expected) - set(loaded))
     fresh = init_params(model, config.seed, missing) if missing else {}
@@ -133,8 +133,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     checkpoints = RunCheckpoints(workdir)
     start = checkpoints.latest_step or 0
     if start:
-        like = jax.eval_shape(lambda: create_state(init_params(model, config.seed), config.stage, optimizer,
-                                                   config.frozen_dtype))
+        like = jax.eval_shape(lambda params: create_state(params, config.stage, optimizer, config.frozen_dtype),
+                              param_shapes(model))
         state, data_state = checkpoints.restore(like)
         batches.set_state(data_state)
     else:

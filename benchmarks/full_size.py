@@ -1,0 +1,199 @@
+"""Time and memory of the paper's size on this machine, beside diffusers' UNetMotionModel in the same run.
+
+    python benchmarks/full_size.py                 all rows; about 20 minutes on two cores, 20 GB of disk, 24 of memory
+    python benchmarks/full_size.py --rows animate diffusers-bfloat16 --folder /data/bench
+
+Pretrained parts are made by diffusers and transformers with random weights, and imported by `durian import`: time and
+memory do not depend on the values. Every row is a process of its own; its memory is the largest resident set that the
+system counted. A row's seconds are those of a second call, with everything compiled; those of the first stand beside.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+SIZE, FRAMES = 256, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--folder", help="for the weights, which are kept there; else they are temporary")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(ROWS[options.row][1](Path(options.folder))))
+        return
+    folder = Path(options.folder or tempfile.mkdtemp(prefix="durian-bench-"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "torch", "diffusers"))
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {versions}; {SIZE} px, "
+          f"{FRAMES} frames")
+    print(f"{'':58s} {'first s':>8s} {'then s':>8s} {'GiB':>6s}")
+    try:
+        if not (folder / "image_encoder").is_dir():
+            make_parts(folder)
+        for row in options.rows:
+            seconds, gibibytes = run_alone(row, folder)
+            then = f"{seconds[1]:8.1f}" if len(seconds) > 1 else " " * 8
+            print(f"{ROWS[row][0]:58s} {seconds[0]:8.1f} {then} {gibibytes:6.1f}", flush=True)
+    finally:
+        if not options.folder:
+            shutil.rmtree(folder)
+
+
+def run_alone(row: str, folder: Path) -> tuple[list[float], float]:
+    """Seconds of a row's calls, and its process's peak memory in GiB."""
+    process = subprocess.Popen([sys.executable, __file__, "--row", row, "--folder", str(folder)],
+                               stdout=subprocess.PIPE, text=True)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"the row {row} ended with status {status}; too little memory?")
+    return json.loads(output.strip().splitlines()[-1]), usage.ru_maxrss / 2**20
+
+
+def timed(call, repeats: int = 2) -> list[float]:
+    """Seconds of each call."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def make_parts(folder: Path) -> None:
+    """Random weights of Stable Diffusion 1.5's U-Net and autoencoder, AnimateDiff v2 and CLIP ViT-L/14."""
+    from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    UNet2DConditionModel(cross_attention_dim=768).save_pretrained(folder / "unet")
+    MotionAdapter().save_pretrained(folder / "motion_adapter")
+    AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2,
+                  down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4
+                  ).save_pretrained(folder / "vae")
+    CLIPVisionModelWithProjection(CLIPVisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14,
+        projection_dim=768)).save_pretrained(folder / "image_encoder")
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+def import_row(folder: Path) -> list[float]:
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.pretrained import import_files
+
+    parts = {name: str(folder) for name in ("unet", "vae", "motion", "image_encoder")}
+    return timed(lambda: import_files(folder / "start", **parts, size=SIZE, dtype="bfloat16"), repeats=1)
+
+
+def animate_row(folder: Path) -> list[float]:
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.inference.animator import Animator
+    from durian_jax.synthetic import render, sample_motion, sample_person, still
+
+    photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), SIZE)
+    driving = render(sample_person("benchmark", 3), sample_motion("benchmark", 3, FRAMES), SIZE)
+    animator = Animator(folder / "start")
+    return timed(lambda: animator.animate(photo(0), [("hair", photo(1))], driving))
+
+
+def diffusers_row(dtype: str):
+    def row(folder: Path) -> list[float]:
+        import torch
+        from diffusers import MotionAdapter, UNet2DConditionModel, UNetMotionModel
+
+        kind = getattr(torch, dtype)
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=kind)
+        model = UNetMotionModel.from_unet2d(unet, MotionAdapter.from_pretrained(folder / "motion_adapter",
+                                                                                torch_dtype=kind)).to(kind)
+        del unet
+        side = SIZE // 8
+        latents, context = torch.randn(1, 4, FRAMES, side, side, dtype=kind), torch.randn(FRAMES, 1, 768, dtype=kind)
+        with torch.inference_mode():
+            return timed(lambda: model(latents, 500, context))
+    return row
+
+
+def train_row(stage: str, halved: bool = False, encoded: bool = False):
+    def row(folder: Path) -> list[float]:
+        from durian_jax import runtime
+
+        runtime.configure()
+        import jax
+        import numpy as np
+
+        from configs.durian import get_config
+        from durian_jax.models.parameters import example_batch
+        from durian_jax.training.loop import initial_params, validate
+        from durian_jax.training.optimizer import make_optimizer
+        from durian_jax.training.state import create_state
+        from durian_jax.training.step import make_train_step
+
+        config = get_config(f"sd15,stage={stage}")
+        config.model.image_size, config.data.frames = SIZE, FRAMES if stage == "2" else 1
+        if halved:
+            config.model.unet.channels = tuple(width // 2 for width in config.model.unet.channels)
+        else:
+            config.init_from = str(folder / "start")
+        model, data, objective = validate(config)
+        optimizer = make_optimizer(config)
+        state = create_state(initial_params(config, model), stage, optimizer, config.frozen_dtype)
+        batch = {name: np.array(x) for name, x in example_batch(model, 1, data.frames).items()}
+        batch["frame_masks"] = np.zeros((1, data.frames, SIZE, SIZE, 1), np.uint8)
+        batch["attribute_valid"][:] = 1
+        if encoded:
+            batch = encoded_batch(model, batch)
+        step = make_train_step(config, model, objective, optimizer)
+
+        def call():
+            nonlocal state
+            state, metrics = step(state, batch)
+            if not np.isfinite(jax.device_get(metrics["loss"])):
+                raise SystemExit("the loss is not finite")
+        return timed(call)
+    return row
+
+
+def encoded_batch(model, batch: dict) -> dict:
+    """A batch of the same shape as `durian encode` would have made of this one; all zeros."""
+    import numpy as np
+
+    side, channels = model.latent_size, model.codec.latent_channels
+    frames, attributes = batch["frames"].shape[1], batch["attributes"].shape[1]
+    half = {"frame_latents": (1, frames, side, side, channels), "portrait_latents": (1, side, side, channels),
+            "attribute_latents": (1, attributes, side, side, channels), "portrait_embedding": (1, 768),
+            "attribute_embeddings": (1, attributes, 768)}
+    masks = {"frame_masks": (1, frames, side, side, 1), "portrait_mask": (1, side, side, 1),
+             "attribute_masks": (1, attributes, side, side, 1)}
+    return {**{name: np.zeros(shape, np.float16) for name, shape in half.items()},
+            **{name: np.zeros(shape, np.uint8) for name, shape in masks.items()},
+            "keypoints": batch["keypoints"], "attribute_valid": batch["attribute_valid"]}
+
+
+ROWS = {
+    "import": ("durian import, to bfloat16", import_row),
+    "animate": ("durian: encode, one step, decode, bfloat16", animate_row),
+    "diffusers-bfloat16": ("diffusers UNetMotionModel: one forward, bfloat16", diffusers_row("bfloat16")),
+    "diffusers-float32": ("diffusers UNetMotionModel: one forward, float32", diffusers_row("float32")),
+    "stage2": ("durian: a training step of stage 2, remat full", train_row("2")),
+    "stage2-encoded": ("durian: the same from encoded samples", train_row("2", encoded=True)),
+    "stage1-half": ("durian: a training step of stage 1, half the channels", train_row("1", halved=True)),
+    "stage1-half-encoded": ("durian: the same from encoded samples", train_row("1", halved=True, encoded=True)),
+}
+
+
+if __name__ == "__main__":
+    main()
