@@ -1,7 +1,7 @@
 """Time and memory of the paper's size on this machine, beside diffusers' UNetMotionModel in the same run.
 
-    python benchmarks/full_size.py                 all rows; about 20 minutes on two cores, 20 GB of disk, 24 of memory
-    python benchmarks/full_size.py --rows animate diffusers-bfloat16 --folder /data/bench
+    python -m benchmarks.full_size                 all rows; about 20 minutes on two cores, 20 GB of disk, 24 of memory
+    python -m benchmarks.full_size --rows animate diffusers-bfloat16 --folder /data/bench
 
 Pretrained parts are made by diffusers and transformers with random weights, and imported by `durian import`: time and
 memory do not depend on the values. Every row is a process of its own; its memory is the largest resident set that the
@@ -40,7 +40,10 @@ def main() -> None:
     try:
         if not (folder / "image_encoder").is_dir():
             make_parts(folder)
-        for row in options.rows:
+        rows = options.rows
+        if "import" not in rows and not (folder / "start" / "config.json").is_file():
+            rows = ["import", *rows]
+        for row in rows:
             seconds, gibibytes = run_alone(row, folder)
             then = f"{seconds[1]:8.1f}" if len(seconds) > 1 else " " * 8
             print(f"{ROWS[row][0]:58s} {seconds[0]:8.1f} {then} {gibibytes:6.1f}", flush=True)
@@ -51,7 +54,7 @@ def main() -> None:
 
 def run_alone(row: str, folder: Path) -> tuple[list[float], float]:
     """Seconds of a row's calls, and its process's peak memory in GiB."""
-    process = subprocess.Popen([sys.executable, __file__, "--row", row, "--folder", str(folder)],
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.full_size", "--row", row, "--folder", str(folder)],
                                stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -94,7 +97,8 @@ def import_row(folder: Path) -> list[float]:
     from durian_jax.pretrained import import_files
 
     parts = {name: str(folder) for name in ("unet", "vae", "motion", "image_encoder")}
-    return timed(lambda: import_files(folder / "start", **parts, size=SIZE, dtype="bfloat16"), repeats=1)
+    return timed(lambda: import_files(folder / "start", **parts, size=SIZE, dtype="bfloat16",
+                                      overwrite=True), repeats=1)
 
 
 def animate_row(folder: Path) -> list[float]:

@@ -21,25 +21,31 @@ at 512 px. Both are the same code with other numbers, and so are the paper's abl
 from dataclasses import asdict
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from durian_jax.data import DataConfig
 from durian_jax.data.config import FROM_MODEL
+from durian_jax.models import AutoencoderTinyConfig
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
     """A preset, a stage (see `training.state.STAGES`) and perhaps an ablation: "tiny,stage=1,ablation=no_augmentation".
+
+    `codec=autoencoder_tiny` takes diffusers' small autoencoder with Stable Diffusion's latents.
     """
     preset, *rest = arguments.split(",")
     options = dict(option.partition("=")[::2] for option in rest)
-    unknown = set(options) - {"stage", "ablation"}
-    ablation = options.get("ablation", "none")
-    if preset not in PRESETS or unknown or ablation not in ABLATIONS:
-        raise ValueError(f"expected PRESET,stage=STAGE[,ablation=ABLATION] with a preset of {sorted(PRESETS)} and an "
-                         f"ablation of {sorted(ABLATIONS)}, got {arguments!r}")
+    unknown = set(options) - {"stage", "ablation", "codec"}
+    ablation, codec = options.get("ablation", "none"), options.get("codec")
+    if preset not in PRESETS or unknown or ablation not in ABLATIONS or codec not in (None, "autoencoder_tiny"):
+        raise ValueError(f"expected PRESET,stage=STAGE[,ablation=ABLATION][,codec=autoencoder_tiny] with a preset of "
+                         f"{sorted(PRESETS)} and an ablation of {sorted(ABLATIONS)}, got {arguments!r}")
     config = base()
     config.stage = options.get("stage", "1")
     PRESETS[preset](config)
     config.update_from_flattened_dict(ABLATIONS[ablation])
+    if codec is not None:
+        config.model.codec_kind, config.model.codec = codec, asdict(AutoencoderTinyConfig())
     return config
 
 
@@ -95,7 +101,7 @@ def tiny(config: ConfigDict) -> None:
         "keypoint_channels": (64,),
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
-        "image_encoder": None,
+        "image_encoder": None, "identity_dim": placeholder(int),
         "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
                  "context_dim": None, "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
     }
@@ -145,7 +151,7 @@ def sd15(config: ConfigDict) -> None:
         # --config.model.identity_dim=512; without, it attends to CLIP's of the portrait.
         "image_encoder": {"channels": 1024, "layers": 24, "heads": 16, "mlp_channels": 4096, "image_size": 224,
                           "patch": 14, "projection": 768},
-        "identity_dim": None,
+        "identity_dim": placeholder(int),
     }
     config.objective = {"schedule": "stable_diffusion_zero_snr", "prediction": "velocity", "time_power": 1.0,
                         "region_weight": 0.0, "pixel_weight": 0.0, "min_snr": 5.0, "noise_offset": 0.05}
@@ -164,7 +170,8 @@ PRESETS = {"tiny": tiny, "sd15": sd15}
 ABLATIONS = {
     "none": {},
     "no_mask_expansion": {"data.expand_probability": 0.0},
-    "no_augmentation": {"data.augment_probability": 0.0, "data.attribute_brightness": 0.0},
+    "no_augmentation": {"data.augment_probability": 0.0, "data.attribute_brightness": 0.0, "data.clip_colour": 0.0,
+                        "data.mask_jitter": 0.0, "data.blur_probability": 0.0, "data.jpeg_probability": 0.0},
     "single_reference": {"model.reference_mode": "single"},
     "no_mask_channel": {"model.mask_channel": False},
     "unmasked_references": {"model.masked_references": False},

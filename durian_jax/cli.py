@@ -176,7 +176,8 @@ def train(ctx, flags):
               help="Of the file: 13 GB, or half of that.")
 @click.option("--config", default=None, metavar="FILE.py:PRESET,...",
               help="Make this config's model, an ablation say, and refuse parts that do not fit it.")
-def import_(base, unet, vae, motion, image_encoder, identity_model, out, size, dtype, config):
+@click.option("--overwrite", is_flag=True, help="Replace a checkpoint in FOLDER.")
+def import_(base, unet, vae, motion, image_encoder, identity_model, out, size, dtype, config, overwrite):
     """Make an initial checkpoint from pretrained parts.
 
     Parts are folders as diffusers and transformers save them, or hub ids (owner/repository, or
@@ -193,10 +194,11 @@ def import_(base, unet, vae, motion, image_encoder, identity_model, out, size, d
     from durian_jax.pretrained import import_files
 
     unet, vae = unet or base, vae or base
-    if unet is None or vae is None:
-        raise InputError("import: expected --base, or --unet and --vae; found neither")
+    for name, value in (("unet", unet), ("vae", vae)):
+        if value is None:
+            raise InputError(f"import: expected --{name}, or --base that has one; found neither")
     model = import_files(out, unet=unet, vae=vae, motion=motion, image_encoder=image_encoder,
-                         identity_model=identity_model, size=size, dtype=dtype, config=config)
+                         identity_model=identity_model, size=size, dtype=dtype, config=config, overwrite=overwrite)
     click.echo(f"{out}: a checkpoint for {model.image_size} px and {model.max_frames} frames; train it with "
                f"--config.init_from={out}")
 

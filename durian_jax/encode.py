@@ -9,7 +9,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import grain
@@ -17,19 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from durian_jax.data.encoded import FORMAT, shard_name, write_samples
 from durian_jax.data.pipeline import batch_samples, make_samples
 from durian_jax.errors import InputError
-from durian_jax.faces.identity import IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.files import atomic_file, writable_folder, write_json
+from durian_jax.identity import IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.images import model_inputs
 from durian_jax.models import Durian, DurianConfig
 from durian_jax.models.parameters import FlatParams, variables
 from durian_jax.training.cli import parse
-from durian_jax.training.encoders import ENCODERS, encoder_fields, probe
+from durian_jax.training.encoders import ENCODERS, data_fields, differences, encoder_fields, probe
 from durian_jax.training.loop import initial_params, validate
 from durian_jax.training.sources import make_source
 
@@ -82,15 +82,14 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
         raise InputError("encode: source.samples is what is made here; leave it out and name source.clips")
     out = writable_folder(out)
     plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": config.seed,
-            "source": json.loads(config.source.to_json()), "data": asdict(data), "model": encoder_fields(model)}
-    _check_plan(out, plan)
+            "source": json.loads(config.source.to_json()), "data": data_fields(data), "model": encoder_fields(model)}
     source = make_source(config.source, data)
     identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
     params = {path: jnp.asarray(x) for path, x in initial_params(config, model, ENCODERS).items()}
+    # Last of all that may fail: a plan, once written, must be kept to.
+    _check_plan(out, plan)
+    _check_probe(out / "probe.safetensors", probe(model, params, identity_encoder))
     encode = _encoder(model, params)
-    if not (out / "probe.safetensors").is_file():
-        with atomic_file(out / "probe.safetensors") as temporary:
-            save_file(probe(model, params), temporary)
 
     count = -(-samples // samples_per_shard)
     mine = [i for i in range(part[0], count, part[1]) if not (out / shard_name(i, count)).is_file()]
@@ -112,7 +111,7 @@ def _check_plan(out: Path, plan: dict) -> None:
     """Write plan.json, or refuse to go on with another one."""
     path = out / "plan.json"
     if not path.is_file():
-        others = [entry.name for entry in out.iterdir()]
+        others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
         if others:
             raise InputError(f"{out}: expected an empty or new folder, found {', '.join(sorted(others)[:3])}; name "
                              "another")
@@ -127,6 +126,21 @@ def _check_plan(out: Path, plan: dict) -> None:
     if changed:
         raise InputError(f"{out} holds samples that were made with another {', '.join(changed)}; name another folder, "
                          "or repeat the arguments they were begun with")
+
+
+def _check_probe(path: Path, made: dict[str, np.ndarray]) -> None:
+    """Write probe.safetensors, or refuse to go on with other encoders than those it is of."""
+    if not path.is_file():
+        with atomic_file(path) as temporary:
+            save_file(made, temporary)
+        return
+    try:
+        problems = differences(load_file(path), made)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise InputError(f"{path} is damaged ({error!r}); delete the folder and encode again") from error
+    if problems:
+        raise InputError(f"{path.parent} was begun with other weights: {'; '.join(problems)}; name another folder, or "
+                         "the init_from and identity_model it was begun with")
 
 
 def _shard_length(number: int, plan: dict) -> int:

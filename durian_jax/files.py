@@ -63,18 +63,18 @@ def atomic_file(path: str | Path) -> Iterator[str]:
         raise InputError(f"{path}: cannot write there ({error.strerror}); choose another folder") from error
     try:
         yield temporary
-        # mkstemp's files are private; a result should be as readable as any other new file.
-        os.chmod(temporary, 0o666 & ~_umask())
+        make_readable(temporary)
         os.replace(temporary, path)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def _umask() -> int:
+def make_readable(path: str | Path) -> None:
+    """Gives a temporary file, which is private, the permissions of any other new file."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    os.chmod(path, 0o666 & ~mask)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 from durian_jax.convert.importer import STABLE_DIFFUSION, import_checkpoint
-from durian_jax.faces.identity import IdentityEncoder
+from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder
+from durian_jax.identity import IdentityEncoder
 from durian_jax.models import DurianConfig
 from durian_jax.training.cli import parse
 from durian_jax.training.loop import validate
@@ -14,17 +15,20 @@ from durian_jax.weights import IDENTITY_FILE
 
 def import_files(out: str | Path, *, unet: str, vae: str, motion: str | None = None, image_encoder: str | None = None,
                  identity_model: str | None = None, size: int | None = None, dtype: str = "float32",
-                 config: str | None = None) -> DurianConfig:
+                 config: str | None = None, overwrite: bool = False) -> DurianConfig:
     """`durian import`: see `import_checkpoint`.
 
     Args:
         identity_model: ONNX file of an ArcFace network, which is copied into the checkpoint.
         size: side of the pictures; None: the config's, or 512.
         config: "FILE.py:PRESET,..." of a training config whose model is to be made; None: what the parts are.
+        overwrite: replace a checkpoint in `out`.
 
     Raises:
         InputError: see `import_checkpoint`; also a config that cannot be read.
     """
+    if (Path(out) / "config.json").exists() and not overwrite:
+        raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
     writable_folder(out)
     identity_dim = IdentityEncoder(identity_model).width if identity_model else None
     changes = {"identity_dim": identity_dim} if identity_dim is not None else {}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from durian_jax.errors import InputError
-from durian_jax.files import write_json
+from durian_jax.files import make_readable, write_json
 
 # What diffusers and transformers call their weights; ours have the second name.
-_NAMES = ("diffusion_pytorch_model", "model")
+WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
 
 
 class TensorFiles(Mapping[str, np.ndarray]):
@@ -72,7 +73,7 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: there are none, or a shard is missing.
     """
-    for stem in _NAMES:
+    for stem in WEIGHT_NAMES:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
             try:
@@ -88,8 +89,13 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / f"{stem}.safetensors"]
     others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt", ".safetensors"))
     found = f"found {', '.join(others)}" if others else "found no weights"
-    raise InputError(f"{folder}: expected {_NAMES[0]}.safetensors or {_NAMES[1]}.safetensors, {found}; pickled weights "
-                     "are not read, save them again with safe_serialization=True")
+    advice = "name another folder"
+    if any(name.endswith(".safetensors") for name in others):
+        advice = "give the file one of these names (`variant` has given it another)"
+    elif others:
+        advice = "pickled weights are not read, save them again with safe_serialization=True"
+    raise InputError(f"{folder}: expected {WEIGHT_NAMES[0]}.safetensors or {WEIGHT_NAMES[1]}.safetensors, {found}; "
+                     f"{advice}")
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30) -> None:
@@ -100,6 +106,8 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
     Args:
         tensors: names and arrays; names are unique.
     """
+    for left in folder.glob(".writing.*"):  # by a call that was killed
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
         shards: list[list[str]] = []
         pending: dict[str, np.ndarray] = {}
@@ -123,7 +131,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         index = folder / "model.safetensors.index.json"
         index.unlink(missing_ok=True)  # an older one would name other shards
         for i, name in enumerate(names):
-            os.chmod(Path(temporary) / str(i), 0o644)
+            make_readable(Path(temporary) / str(i))
             os.replace(Path(temporary) / str(i), folder / name)
         for old in folder.glob("model*.safetensors"):
             if old.name not in names:

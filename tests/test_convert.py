@@ -16,11 +16,13 @@ from configs.durian import get_config
 from durian_jax.cli import main
 from durian_jax.convert import sizes
 from durian_jax.convert.exporter import export_folders
+from durian_jax.convert.files import find_folder
 from durian_jax.convert.importer import import_checkpoint
 from durian_jax.errors import InputError
 from durian_jax.models import Durian, DurianConfig, select_references
 from durian_jax.models.parameters import param_shapes, variables
 from durian_jax.weights import load_checkpoint
+from tests.test_identity import WIDTH, write_network
 from tests.test_models import random_batch
 
 WIDTHS = (16, 32)
@@ -142,9 +144,11 @@ def test_every_tensor_that_does_not_fit_is_listed(pretrained, copy, tmp_path):
         tensors["extra.weight"] = np.zeros(3, np.float32)                                      # extra
         return tensors
     change_tensors(copy / "unet", damage)
+    change_tensors(copy / "vae", lambda tensors: {**tensors, "more": np.zeros(1, np.float32)})
     with pytest.raises(InputError) as error:
         import_checkpoint(tmp_path / "out", **parts(copy))
-    for words in ("5 tensors", "unexpected conv_in.weigth (16, 4, 3, 3)", "missing conv_in.weight (16, 4, 3, 3)",
+    for words in ("5 tensors", "1 tensors", "unexpected more (1,)",
+                  "unexpected conv_in.weigth (16, 4, 3, 3)", "missing conv_in.weight (16, 4, 3, 3)",
                   "missing mid_block.resnets.0.conv1.bias (32,)", "unexpected extra.weight (3,)",
                   "attn2.to_k.weight has shape (24, 16), expected (16, 24)", str(copy / "unet")):
         assert words in str(error.value)
@@ -219,7 +223,32 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
         import_checkpoint(tmp_path / "out", **parts(copy))
 
 
-def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
+def test_hub_ids_are_fetched_whole_or_by_folder(pretrained, tmp_path, monkeypatch):
+    """A repository that is the network itself, and one that has it in a folder; without a network: one line."""
+    asked = []
+
+    def snapshot(repository, allow_patterns):
+        asked.append((repository, allow_patterns))
+        folder = tmp_path / f"{len(asked)}"
+        shutil.copytree(pretrained if repository == "some/pipeline" else pretrained / "image_encoder", folder)
+        return str(folder)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert (find_folder("some/pipeline", "unet") / "config.json").read_text() == (
+        pretrained / "unet" / "config.json").read_text()
+    assert [patterns[0] for _, patterns in asked] == ["unet/config.json"]
+    assert find_folder("some/clip", "image_encoder").name == "3"
+    assert [patterns[0] for _, patterns in asked[1:]] == ["image_encoder/config.json", "config.json"]
+    assert find_folder("some/pipeline:vae", "vae").name == "vae"
+    assert "diffusion_pytorch_model.safetensors" in asked[2][1] and "*.safetensors" not in asked[2][1]
+
+    def offline(repository, allow_patterns):
+        raise OSError("no network")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(InputError, match="neither a local folder nor a repository that can be fetched: no network"):
+        find_folder("some/pipeline", "unet")
+
+
+def test_files_that_cannot_be_read_are_refused(pretrained, copy, tmp_path):
     def refused(match, **changes):
         with pytest.raises(InputError, match=match):
             import_checkpoint(tmp_path / "out", **{**parts(copy), **changes})
@@ -228,6 +257,12 @@ def test_files_that_cannot_be_read_are_refused(copy, tmp_path):
     change_tensors(copy / "motion_adapter", lambda tensors: {
         name: 0 * x if name.endswith(".pe") else x for name, x in tensors.items()})
     refused("pos_embed.pe is not the sinusoidal position code")
+    change_tensors(copy / "motion_adapter", lambda tensors: load_file(tensor_file(pretrained / "motion_adapter")))
+    change_tensors(copy / "vae", lambda tensors: {**tensors, "quant_conv.bias": np.full(8, np.nan, np.float32)})
+    refused("quant_conv.bias holds values that are not finite")
+    path = tensor_file(copy / "vae")
+    path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    refused("give the file one of these names")
     path = tensor_file(copy / "unet")
     path.write_bytes(path.read_bytes()[:500])
     refused(f"{path.name} is damaged")
@@ -283,10 +318,18 @@ def test_the_command_imports(pretrained, tmp_path):
     assert checkpoint.config.image_size == 64 and checkpoint.objective.prediction == "epsilon"
     assert {str(x.dtype) for x in checkpoint.params.values()} == {"bfloat16"}
     preset = "configs/durian.py:sd15,stage=1,ablation=no_mask_channel"
-    result = CliRunner().invoke(main, [*arguments, "--config", preset])
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--config", preset])
     assert result.exit_code == 2 and "unet.channels is (16, 32), the config has (320, 640, 1280, 1280)" in result.output
+    network = write_network(tmp_path / "means.onnx")
+    result = CliRunner().invoke(main, [*arguments, "--identity-model", network])
+    assert result.exit_code == 2 and "holds a checkpoint already" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--identity-model", network, "--overwrite"])
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(out).identity_encoder.width == load_checkpoint(out).config.identity_dim == WIDTH
     result = CliRunner().invoke(main, ["import", "--unet", str(pretrained), "--out", str(out)])
-    assert result.exit_code == 2 and "expected --base, or --unet and --vae" in result.output
+    assert result.exit_code == 2 and "expected --vae, or --base that has one" in result.output
+    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--config", "configs/durian.py:sd15,ablation=foo"])
+    assert result.exit_code == 2 and "an ablation of" in result.output and "Traceback" not in result.output
 
 
 def test_the_papers_config_is_what_stable_diffusions_parts_make():

@@ -16,13 +16,14 @@ from durian_jax.data.pipeline import DamagedRecord, make_samples
 from durian_jax.encode import encode_samples
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import K
+from durian_jax.identity import IdentityEncoder
 from durian_jax.images import model_inputs
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.training.encoders import check_samples
 from durian_jax.training.loop import train, validate
 from durian_jax.training.losses import denoising_loss
 from durian_jax.training.sources import make_source
-from durian_jax.weights import Checkpoint, save_checkpoint
+from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
 from tests.test_ablations import records, small  # noqa: F401 - a fixture
 from tests.test_identity import WIDTH, write_network
 from tests.test_training import losses
@@ -97,30 +98,56 @@ def test_a_killed_call_goes_on_and_parts_make_the_same(config, encoded, tmp_path
 
 def test_training_reads_them(config, encoded, tmp_path):
     settings = config.copy_and_resolve_references()
-    settings.source.samples, settings.identity_model, settings.sample_every = str(encoded), "", 2
-    settings.init_from = ""
+    settings.source.samples, settings.sample_every, settings.init_from = str(encoded), 2, ""
     with pytest.raises(InputError, match="latents of a known picture differ.*encode the samples again"):
         train(settings, tmp_path / "fresh")  # other weights encode otherwise
-    settings.init_from, settings.identity_model = config.init_from, config.identity_model
+    settings.init_from, settings.identity_model = config.init_from, ""
+    with pytest.raises(InputError, match="expected the ONNX file"):
+        train(settings, tmp_path / "without")
+    settings.identity_model = config.identity_model
     train(settings, tmp_path / "run")
     assert np.isfinite(list(losses(tmp_path / "run").values())).all()
     assert (tmp_path / "run" / "samples" / "0000002.png").is_file()
-    assert (tmp_path / "run" / "export" / "identity.onnx").is_file()
+    assert load_checkpoint(tmp_path / "run" / "export").identity_encoder.width == WIDTH
+
+
+def test_training_from_clips_embeds_their_faces(config, tmp_path):
+    settings = config.copy_and_resolve_references()
+    settings.total_steps = 1
+    train(settings, tmp_path)
+    assert load_checkpoint(tmp_path / "export").identity_encoder.width == WIDTH
+
+
+def test_other_weights_do_not_go_on_with_a_set(config, encoded, tmp_path):
+    """And a call that fails before it makes anything leaves the folder free."""
+    model, _, objective = validate(config)
+    save_checkpoint(tmp_path / "other", Checkpoint(model, objective, init_params(model, 4)), dtype="float32")
+    settings = config.copy_and_resolve_references()
+    settings.init_from, settings.identity_model = str(tmp_path / "other"), config.identity_model
+    shutil.copyfile(config.identity_model, tmp_path / "other" / "identity.onnx")
+    with pytest.raises(InputError, match="begun with other weights: .*latents of a known picture"):
+        encode_samples(settings, encoded, SAMPLES, samples_per_shard=SHARD)
+    settings.source.clips = str(tmp_path / "mistyped")
+    with pytest.raises(InputError, match="mistyped"):
+        encode_samples(settings, tmp_path / "new", SAMPLES)
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_samples_of_another_model_are_refused(config, encoded):
     model, data, _ = validate(config)
     params = init_params(model, 3)
-    source = EncodedSamples(encoded)
-    check_samples(source, model, data, params)
+    source, encoder = EncodedSamples(encoded), IdentityEncoder(config.identity_model)
+    check_samples(source, model, data, params, encoder)
     for changed, settings, words in (
             (replace(model, masked_references=False), data, "masked_references is True, the run has False"),
-            (model, replace(data, frames=4), "frames is 1, the run has 4")):
+            (model, replace(data, frames=4, frame_masks=True), "frames is 1, the run has 4.*frame_masks is False")):
         with pytest.raises(InputError, match=words):
-            check_samples(source, changed, settings, params)
+            check_samples(source, changed, settings, params, encoder)
     other = {path: 0.5 * x if path.startswith("image_encoder/") else x for path, x in params.items()}
     with pytest.raises(InputError, match="embeddings of a known picture differ"):
-        check_samples(source, model, data, other)
+        check_samples(source, model, data, other, encoder)
+    with pytest.raises(InputError, match="identity embeddings of a known picture differ"):
+        check_samples(source, model, data, params, lambda faces: -encoder(faces))
 
 
 def test_damaged_samples_are_skipped_and_counted(encoded, tmp_path):
@@ -164,6 +191,9 @@ def test_what_does_not_fit_is_refused(config, encoded, tmp_path):
     (tmp_path / "old" / "dataset.json").write_text(json.dumps({**about, "format": "encoded_samples-0"}))
     with pytest.raises(InputError, match="format encoded_samples-1, found encoded_samples-0"):
         EncodedSamples(tmp_path / "old")
+    with pytest.raises(InputError) as error:
+        EncodedSamples(tmp_path / "old")
+    assert "damaged" not in str(error.value)
 
 
 def test_the_command(monkeypatch, tmp_path):

@@ -7,8 +7,9 @@ from onnx import TensorProto, helper
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.faces.identity import FACE_SIZE, IdentityEncoder, face_crop, open_identity_encoder
+from durian_jax.faces.identity import FACE_SIZE, face_crop
 from durian_jax.faces.topology import POSITION
+from durian_jax.identity import IdentityEncoder, open_identity_encoder
 from durian_jax.inference.references import reference_batch
 from durian_jax.models import Durian, DurianConfig, EncodedReferences, UNetConfig
 from durian_jax.models.parameters import init_params, variables

@@ -190,12 +190,14 @@ def calls(monkeypatch):
         b, frames, size = *batch["keypoints"].shape[:2], batch["portrait"].shape[1]
         return np.full((b, frames, size, size, 3), 100, np.uint8)
     monkeypatch.setattr(animator_module, "generate", create_autospec(generate, side_effect=grey))
+    monkeypatch.setattr(animator_module, "project_references", lambda checkpoint, batch: "projected once")
     return asked
 
 
 @pytest.fixture
 def animator():
-    return Animator(SimpleNamespace(config=SimpleNamespace(image_size=SIZE, max_frames=8)))
+    return Animator(SimpleNamespace(config=SimpleNamespace(
+        image_size=SIZE, max_frames=8, masked_references=True, identity_dim=None)))
 
 
 def test_long_videos_go_in_windows_of_equal_length(animator, calls):
@@ -207,7 +209,8 @@ def test_long_videos_go_in_windows_of_equal_length(animator, calls):
     expected = retarget(driving.keypoints, portrait.keypoints[0])
     for (batch, options), start in zip(calls, (0, 6, 12, 13), strict=True):
         np.testing.assert_array_equal(batch["keypoints"][0], expected[start:start + 8])
-        assert options == {"sampling": Sampling(steps=3, seed=5), "blend": None, "first_frame": start}
+        assert options == {"sampling": Sampling(steps=3, seed=5), "blend": None, "first_frame": start,
+                           "references": "projected once"}
 
 
 def test_keypoints_drive_as_they_are(animator, calls):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from durian_jax.errors import InputError
+from durian_jax.tensor_files import WEIGHT_NAMES
 
 
 def find_folder(name: str, inside: str = "") -> Path:
@@ -24,8 +25,12 @@ def find_folder(name: str, inside: str = "") -> Path:
         if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
             raise InputError(f"{name}: expected a folder, or a hub id such as owner/repository or "
                              f"owner/repository:folder; found neither")
-        folder = _fetch(repository, subfolder or inside) / subfolder
-    if inside and (folder / inside).is_dir():
+        # A repository holds the network itself, or a folder of it, as a pipeline's does.
+        for place in (subfolder,) if subfolder or not inside else (inside, ""):
+            folder = _fetch(repository, place)
+            if (folder / "config.json").is_file():
+                return folder
+    elif inside and (folder / inside).is_dir():
         folder /= inside
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: expected config.json in it, found none; name the folder of the "
@@ -33,18 +38,22 @@ def find_folder(name: str, inside: str = "") -> Path:
     return folder
 
 
-def _fetch(repository: str, subfolder: str) -> Path:
-    """Download configs and safetensors of a repository, or of a folder in it; the library keeps what it has."""
+def _fetch(repository: str, place: str) -> Path:
+    """Download config and safetensors of a repository's folder `place`; the library keeps what it has."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    prefix = f"{subfolder}/" if subfolder else ""
+    prefix = f"{place}/" if place else ""
+    wanted = [f"{prefix}config.json"]
+    for stem in WEIGHT_NAMES:  # whole names: a pattern for all safetensors would bring other precisions too
+        wanted += [f"{prefix}{stem}.safetensors", f"{prefix}{stem}.safetensors.index.json",
+                   f"{prefix}{stem}-?????-of-?????.safetensors"]
     try:
-        return Path(snapshot_download(repository, allow_patterns=[f"{prefix}config.json", f"{prefix}*.safetensors",
-                                                                  f"{prefix}*.safetensors.index.json"]))
+        return Path(snapshot_download(repository, allow_patterns=wanted)) / place
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(f"{repository}: neither a local folder nor a repository that can be fetched: "
-                         f"{error}") from error
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{repository}: neither a local folder nor a repository that can be fetched: {reason}; name a "
+                         "folder, or connect to the network") from error
 
 
 def read_json(folder: Path) -> dict[str, Any]:

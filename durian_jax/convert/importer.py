@@ -74,8 +74,8 @@ def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | Non
         The model's config.
 
     Raises:
-        InputError: a part that is not there, damaged, or does not fit, with every field or tensor that does not;
-            before anything is written.
+        InputError: a part that is not there or damaged; one whose config.json describes another network, with every
+            field that does; parts that do not fit, with every tensor that does not. Before anything is written.
     """
     writable_folder(out)
     folders = {"unet": find_folder(unet, "unet"), "vae": find_folder(vae, "vae")}
@@ -100,7 +100,10 @@ def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | Non
                 yield path, np.asarray(fresh[path])
             else:
                 tensor, file = pretrained[path]
-                yield path, _widened(tensor.to_ours(file[tensor.name]), shapes[path], config)
+                values = file[tensor.name]
+                if not np.isfinite(values.astype(np.float32, copy=False)).all():
+                    raise InputError(f"{tensor.name} holds values that are not finite; get the file again")
+                yield path, _widened(tensor.to_ours(values), shapes[path], config)
 
     write_checkpoint(out, config, objective, tensors(), dtype)
     return config
@@ -162,7 +165,7 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
     """Our path -> where its values are, after checking that every part fits.
 
     Raises:
-        InputError: lists the tensors of the first part that does not fit.
+        InputError: lists the tensors of every part that does not fit.
     """
     # Files hold input convolutions without the channels that Durian adds.
     narrow = dict(shapes)
@@ -184,13 +187,19 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
         if not read_json(folders["motion"]).get("use_motion_mid_block", True):
             excuses["motion"].append(NO_MIDDLE)
 
-    pretrained = {}
+    pretrained, problems = {}, {}
     for network, tensors in maps.items():
         part = parts[network]
-        if part not in files:
+        if part not in files or part in problems:  # the ReferenceNets would repeat what the denoiser has said
             continue
-        absent = check_fit(tensors, narrow, files[part].shapes, str(folders[part]), excuses.get(network, ()))
+        try:
+            absent = check_fit(tensors, narrow, files[part].shapes, str(folders[part]), excuses.get(network, ()))
+        except InputError as error:
+            problems[part] = str(error)
+            continue
         pretrained |= {tensor.path: (tensor, files[part]) for tensor in tensors if tensor.name not in absent}
+    if problems:
+        raise InputError(". ".join(problems.values()))
     return pretrained
 
 

@@ -75,7 +75,8 @@ def unet_json(config: DurianConfig) -> dict[str, Any]:
                          "Diffusion 1.5's layout are written for it")
     return {
         "_class_name": "UNet2DConditionModel", **_UNET_FIXED, "sample_size": config.latent_size,
-        "in_channels": config.codec.latent_channels, "out_channels": config.codec.latent_channels,
+        "in_channels": config.codec.latent_channels + (config.reference_mode == "tokens" and config.mask_channel),
+        "out_channels": config.codec.latent_channels,
         "down_block_types": _down_types(unet.attention), "up_block_types": _up_types(unet.attention),
         "block_out_channels": unet.channels, "layers_per_block": unet.layers, "attention_head_dim": unet.heads[0],
         "cross_attention_dim": unet.context_dim, "norm_num_groups": unet.norm_groups,

@@ -77,12 +77,13 @@ class EncodedSamples:
         try:
             self.about = json.loads(path.read_text())
             self.probe = load_file(self.directory / "probe.safetensors")
-            if self.about["format"] != FORMAT:
-                raise InputError(f"{directory}: expected samples of the format {FORMAT}, found {self.about['format']}; "
-                                 "write them again with `durian encode`")
+            found = self.about["format"]
             self._length, self._per_shard = self.about["samples"], self.about["samples_per_shard"]
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(f"{directory} is damaged: {error!r}; write it again with `durian encode`") from error
+        if found != FORMAT:
+            raise InputError(f"{directory}: expected samples of the format {FORMAT}, found {found}; write them "
+                             "again with `durian encode`")
         count = -(-self._length // self._per_shard)
         self._paths = [self.directory / shard_name(i, count) for i in range(count)]
         missing = [path.name for path in self._paths if not path.is_file()]

@@ -45,9 +45,9 @@ class Objective:
         if self.time_power <= 0 or min(self.region_weight, self.pixel_weight, self.min_snr, self.noise_offset) < 0:
             raise InputError(f"objective: expected time_power above 0, and weights, min_snr and noise_offset of at "
                              f"least 0, found {self}")
-        if self.prediction == "epsilon" and self.schedule == "stable_diffusion_zero_snr":
-            raise InputError("objective: at zero terminal SNR the noise is all there is, and predicting it (epsilon) "
-                             "says nothing; set prediction to velocity, or schedule to stable_diffusion")
+        if self.prediction == "epsilon" and self.noise_schedule.ends_in_noise:
+            raise InputError(f"objective: the schedule {self.schedule} ends in pure noise, where predicting the noise "
+                             "(epsilon) says nothing; set prediction to velocity, or schedule to stable_diffusion")
         if self.pixel_weight and self.prediction == "epsilon":
             raise InputError("objective: epsilon prediction says nothing about pixels in pure noise; set pixel_weight "
                              "to 0 or prediction to sample or velocity")
@@ -58,8 +58,10 @@ class Objective:
 
     def sample_times(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Random training times in (0, 1]."""
-        times = jax.random.uniform(key, shape, minval=1e-3) ** self.time_power
-        return jnp.ceil(times * TIMESTEPS) / TIMESTEPS if self.noise_schedule.is_discrete else times
+        if self.noise_schedule.is_discrete:
+            steps = jnp.ceil(jax.random.uniform(key, shape) ** self.time_power * TIMESTEPS)
+            return jnp.maximum(steps, 1) / TIMESTEPS
+        return jax.random.uniform(key, shape, minval=1e-3) ** self.time_power
 
     def sample_noise(self, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:
         """Training noise (B, F, h, w, c).

@@ -13,7 +13,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.inference.generate import Sampling, generate
+from durian_jax.inference.generate import Sampling, generate, project_references
 from durian_jax.inference.references import reference_batch
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.weights import Checkpoint, load_checkpoint
@@ -71,11 +71,13 @@ class Animator:
         references = reference_batch(self.checkpoint, [(portrait, attributes)], align_attributes=align_attributes)
         window = min(self.checkpoint.config.max_frames, len(keypoints))
         starts = window_starts(len(keypoints), window)
+        # One window makes its own in the same compiled function; several share them.
+        shared = project_references(self.checkpoint, references) if len(starts) > 1 else None
         clips = []
         for start in tqdm(starts, desc="animating", unit="window"):
             motion = keypoints[None, start:start + window].astype(np.float32)
             clips.append(generate(self.checkpoint, {**references, "keypoints": motion}, sampling,
-                                  blend=weights, first_frame=start)[0])
+                                  blend=weights, first_frame=start, references=shared)[0])
         return cross_fade(clips, starts)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from durian_jax.diffusion import SAMPLERS, Objective, sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
-from durian_jax.models import Durian, DurianConfig, select_references
+from durian_jax.models import Durian, DurianConfig, References, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 
@@ -45,7 +45,8 @@ class Sampling:
 
 
 def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
-             blend: np.ndarray | None = None, temporal: bool | None = None, first_frame: int = 0) -> np.ndarray:
+             blend: np.ndarray | None = None, temporal: bool | None = None, first_frame: int = 0,
+             references: References | None = None) -> np.ndarray:
     """Animate B portraits.
 
     Args:
@@ -55,6 +56,7 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
         blend: (B, A) weights summing to 1: interpolate between the attributes instead of composing them.
         temporal: run the motion modules. None: if there is more than one frame, as in training.
         first_frame: number of the batch's first frame in the video.
+        references: from `project_references`; of the batch, keypoints and attribute_valid are then enough.
 
     Returns:
         (B, F, H, W, 3) uint8.
@@ -62,27 +64,43 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
     Raises:
         InputError: more frames than the model's temporal layers know.
     """
-    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS if name in batch}
+    needed = FIELDS if references is None else ("keypoints", "attribute_valid")
+    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in needed if name in batch}
     frames = batch["keypoints"].shape[1]
     temporal = frames > 1 if temporal is None else temporal
     if temporal and frames > checkpoint.config.max_frames:
         raise InputError(f"{frames} frames at once exceed the {checkpoint.config.max_frames} that the model's temporal "
                          f"layers know; generate windows (inference.animator does)")
     images = _generate(checkpoint.params, batch, jnp.float32(sampling.guidance_scale), jnp.uint32(sampling.seed),
-                       jnp.uint32(first_frame), None if blend is None else jnp.asarray(blend, jnp.float32),
+                       jnp.uint32(first_frame), None if blend is None else jnp.asarray(blend, jnp.float32), references,
                        config=checkpoint.config, objective=checkpoint.objective, steps=sampling.steps,
                        sampler=sampling.sampler, guided=sampling.guidance_scale != 1.0, temporal=temporal)
     return np.asarray(images)
 
 
+def project_references(checkpoint: Checkpoint, batch: dict[str, np.ndarray]) -> References:
+    """What the denoiser attends to, for a batch whose references serve several calls of `generate`.
+
+    Args:
+        batch: the reference fields of `FIELDS`.
+    """
+    batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS if name in batch and name != "keypoints"}
+    return _project_references(checkpoint.params, batch, config=checkpoint.config)
+
+
+@partial(jax.jit, static_argnames="config")
+def _project_references(params, batch, *, config: DurianConfig):
+    return Durian(config).apply(variables(params), method=lambda m: m.project_references(m.references_of(batch)))
+
+
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal"))
-def _generate(params, batch, guidance_scale, seed, first_frame, blend, *, config: DurianConfig,
+def _generate(params, batch, guidance_scale, seed, first_frame, blend, given_references, *, config: DurianConfig,
               objective: Objective, steps: int, sampler: str, guided: bool, temporal: bool):
     b, f = batch["keypoints"].shape[:2]
     side = config.latent_size
 
     def run(m: Durian):
-        references = m.project_references(m.references_of(batch))
+        references = given_references or m.project_references(m.references_of(batch))
         selection = select_references(config, batch["attribute_valid"], blend)
         schedule = objective.noise_schedule
         keypoints = m.encode_keypoints(batch["keypoints"])

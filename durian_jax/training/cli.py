@@ -46,7 +46,8 @@ def parse(argv: list[str], verb: str, names: tuple[str, ...]) -> tuple:
     try:
         rest = values([f"durian {verb}", *argv])[1:]
     except (flags.Error, FileNotFoundError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"durian {verb}: {error}. Example: {example} --config.seed=1") from error
+        reason = str(error).strip().splitlines()[-1].removesuffix(".")  # what a config raises comes with a traceback
+        raise InputError(f"durian {verb}: {reason}. Example: {example}") from error
     if rest:
         raise InputError(f"durian {verb}: unexpected {' '.join(rest)}; options begin with two dashes, as in "
                          f"--config.seed=8")
@@ -58,6 +59,8 @@ def parse(argv: list[str], verb: str, names: tuple[str, ...]) -> tuple:
         raise InputError(f"durian {verb}: the config cannot be read: {reason}. Paths are relative to this folder; the "
                          "project's configs lie in its repository") from error
     given = [values[name].value for name in names]
-    if settings is None or None in given:
-        raise InputError(f"durian {verb} needs " + " and ".join([_CONFIG, *(f"--{name}=..." for name in names)]))
+    missing = [] if settings is not None else [_CONFIG]
+    missing += [f"--{name}=..." for name, value in zip(names, given, strict=True) if value is None]
+    if missing:
+        raise InputError(f"durian {verb} needs {' and '.join(missing)}")
     return settings, *given

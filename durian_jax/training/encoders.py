@@ -1,7 +1,9 @@
 """Whether encoded samples are what a run would have encoded itself."""
 
 import json
+from dataclasses import asdict
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,9 @@ import numpy as np
 from durian_jax.data import DataConfig
 from durian_jax.data.encoded import EncodedSamples
 from durian_jax.errors import InputError
+from durian_jax.faces.identity import FACE_SIZE
+from durian_jax.identity import IdentityEncoder
+from durian_jax.images import to_uint8
 from durian_jax.models import Durian, DurianConfig
 from durian_jax.models.parameters import FlatParams, variables
 
@@ -28,32 +33,48 @@ def encoder_fields(model: DurianConfig) -> dict:
         "image_size", "codec_kind", "codec", "image_encoder", "identity_dim", "masked_references")}))
 
 
-def check_samples(source: EncodedSamples, model: DurianConfig, data: DataConfig, params: FlatParams) -> None:
+def check_samples(source: EncodedSamples, model: DurianConfig, data: DataConfig, params: FlatParams,
+                  identity_encoder: IdentityEncoder | None) -> None:
     """Refuse encoded samples that are not what a run would have made itself.
 
     Args:
         params: at least the encoders of the run.
 
     Raises:
-        InputError: other sizes, another number of frames or attributes, or other encoders; says which.
+        InputError: other sizes, other settings of the data, or other encoders; says which.
     """
-    wanted = {**encoder_fields(model), "frames": data.frames, "attributes": data.attributes}
-    found = {**source.about["model"], "frames": source.about["data"]["frames"],
-             "attributes": source.about["data"]["attributes"]}
-    problems = [f"{name} is {found.get(name)}, the run has {value}" for name, value in wanted.items()
-                if found.get(name) != value]
+    about = source.about
+    problems = [f"{name} is {found.get(name)}, the run has {value}" for found, wanted in (
+        (about["model"], encoder_fields(model)), (about["data"], data_fields(data)))
+        for name, value in wanted.items() if found.get(name) != value]
     if not problems:
-        mine = probe(model, {path: jnp.asarray(x) for path, x in params.items() if path.startswith(ENCODERS)})
-        for name, values in source.probe.items():
-            error = np.linalg.norm(mine[name] - values) / max(np.linalg.norm(values), 1e-6)
-            if not error < _SAME:
-                problems.append(f"{name} of a known picture differ by {error:.0%}: the run's encoder is another")
+        problems = differences(source.probe, probe(model, params, identity_encoder))
     if problems:
         raise InputError(f"{source.directory} does not fit this run: {'; '.join(problems)}; encode the samples again")
 
 
-def probe(model: DurianConfig, params: FlatParams) -> dict[str, np.ndarray]:
-    """What the encoders make of a known picture: latents, and the embedding if there is an image encoder."""
+def data_fields(data: DataConfig) -> dict:
+    """What of the data's settings decides the samples, as in JSON."""
+    return json.loads(json.dumps({name: x for name, x in asdict(data).items() if name != "max_failures"}))
+
+
+def differences(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> list[str]:
+    """In which parts two probes are of different encoders."""
+    problems = []
+    for name, values in before.items():
+        error = np.linalg.norm(now[name] - values) / max(np.linalg.norm(values), 1e-6)
+        if not error < _SAME:
+            problems.append(f"{name} of a known picture differ by {error:.0%}: that was another encoder")
+    return problems
+
+
+def probe(model: DurianConfig, params: FlatParams, identity_encoder: IdentityEncoder | None) -> dict[str, np.ndarray]:
+    """What the encoders make of a known picture: latents, and embeddings where the model has such.
+
+    Args:
+        params: at least the encoders.
+    """
+    params = {path: jnp.asarray(x) for path, x in params.items() if path.startswith(ENCODERS)}
     side = 8 * model.codec.downscale
     line = np.linspace(-1, 1, side, dtype=np.float32)
     picture = np.stack([np.broadcast_to(line, (side, side)), np.broadcast_to(line[:, None], (side, side)),
@@ -63,4 +84,8 @@ def probe(model: DurianConfig, params: FlatParams) -> dict[str, np.ndarray]:
         parts = {"latents": m.encode(picture)}
         return {**parts, "embeddings": m.embed(picture)} if model.image_encoder is not None else parts
     made = jax.jit(lambda p: Durian(model).apply(variables(p), method=run))(params)
-    return {name: np.asarray(x, np.float32) for name, x in made.items()}
+    parts = {name: np.asarray(x, np.float32) for name, x in made.items()}
+    if identity_encoder is not None:
+        face = cv2.resize(to_uint8(picture[0]), (FACE_SIZE, FACE_SIZE))
+        parts["identity embeddings"] = identity_encoder(face[None])
+    return parts

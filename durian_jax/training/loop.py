@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -15,8 +16,8 @@ from durian_jax.data import DataConfig, make_loader
 from durian_jax.data.encoded import EncodedSamples, make_encoded_loader
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.faces.identity import embed_faces, open_identity_encoder
-from durian_jax.files import writable_folder, write_json
+from durian_jax.files import atomic_file, writable_folder, write_json
+from durian_jax.identity import embed_faces, open_identity_encoder
 from durian_jax.models import CodecConfig, DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
@@ -29,7 +30,7 @@ from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state
 from durian_jax.training.step import make_train_step
 from durian_jax.video import write_image
-from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, save_checkpoint
+from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
 
 # What must not change when a run goes on.
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
@@ -53,10 +54,26 @@ def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str,
         loaded = load_checkpoint(config.init_from, "stored", prefixes).params
     wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
     expected, loaded_shapes = wanted(param_shapes(model)), wanted(loaded)
-    check_paths(expected, loaded_shapes, config.init_from, config.init_fresh)
+    try:
+        check_paths(expected, loaded_shapes, config.init_from, config.init_fresh)
+    except InputError as error:
+        fields = _other_fields(folder, model)
+        if not fields:
+            raise
+        raise InputError(f"{config.init_from} is of another model than the config: {'; '.join(fields)}. Import or "
+                         "train one of this config, or change the config") from error
     missing = frozenset(set(expected) - set(loaded))
     fresh = init_params(model, config.seed, missing) if missing else {}
     return {**{path: loaded[path] for path in loaded_shapes}, **fresh}
+
+
+def _other_fields(folder: Path, model: DurianConfig) -> list[str]:
+    """Fields in which the model of a checkpoint differs from another; none where the folder is no checkpoint."""
+    if not (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
+        return []
+    found, wanted = (flatten_dict(x.to_dict(), sep=".") for x in (read_config(folder)[0], model))
+    names = sorted(name for name in {**found, **wanted} if found.get(name) != wanted.get(name))
+    return [f"{name} is {found.get(name)}, the config has {wanted.get(name)}" for name in names]
 
 
 def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
@@ -117,15 +134,13 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     model, data, objective = validate(config)
     workdir = writable_folder(workdir)
     check_same_run(workdir, config)
-    identity_encoder = None
-    if config.source.samples:
-        source = EncodedSamples(config.source.samples)
-        loader = make_encoded_loader(source, seed=config.seed, batch_size=config.batch_size,
+    identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
+    samples = EncodedSamples(config.source.samples) if config.source.samples else None
+    if samples is not None:
+        loader = make_encoded_loader(samples, seed=config.seed, batch_size=config.batch_size,
                                      max_failures=data.max_failures, worker_count=config.data_workers)
     else:
-        identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
-        source = make_source(config.source, data)
-        loader = make_loader(source, data, seed=config.seed, batch_size=config.batch_size,
+        loader = make_loader(make_source(config.source, data), data, seed=config.seed, batch_size=config.batch_size,
                              worker_count=config.data_workers)
     batches = iter(loader)
 
@@ -139,8 +154,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         batches.set_state(data_state)
     else:
         state = create_state(initial_params(config, model), config.stage, optimizer, config.frozen_dtype)
-    if config.source.samples:
-        check_samples(source, model, data, {**state.frozen, **state.params})
+    if samples is not None:
+        check_samples(samples, model, data, {**state.frozen, **state.params}, identity_encoder)
     write_json(workdir / "config.json", json.loads(config.to_json()))
     # On the device from the first step on, or the step would be compiled a second time for its own output.
     state = jax.device_put(state, jax.local_devices()[0])
@@ -152,7 +167,9 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
         bar.set_postfix_str("compiling, once")
         for step in range(start + 1, config.total_steps + 1):
             began = time.monotonic()
-            batch = embed_faces(next(batches), identity_encoder)
+            batch = next(batches)
+            if samples is None:
+                batch = embed_faces(batch, identity_encoder)
             waited += time.monotonic() - began
             state, values = step_function(state, batch)
             if step % config.log_every == 0 or step == config.total_steps:
@@ -176,8 +193,9 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     checkpoints.close()
     metrics.close()
     save_checkpoint(workdir / "export", current_checkpoint(objective, model, state))
-    if config.identity_model:
-        shutil.copyfile(config.identity_model, workdir / "export" / IDENTITY_FILE)
+    if identity_encoder is not None:
+        with atomic_file(workdir / "export" / IDENTITY_FILE) as temporary:
+            shutil.copyfile(config.identity_model, temporary)
 
 
 def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:
