@@ -6,7 +6,6 @@ import sys
 import wave
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,15 +13,17 @@ from click.testing import CliRunner
 
 from durian_jax import animate as animate_module
 from durian_jax.cli import main
-from durian_jax.diffusion import SAMPLERS
+from durian_jax.diffusion import SAMPLERS, Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_file, write_json
 from durian_jax.images import to_uint8
 from durian_jax.inference import animator as animator_module
 from durian_jax.inference.generate import Sampling
+from durian_jax.models import DurianConfig
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import probe_video, read_video, write_image, write_video
+from durian_jax.weights import Checkpoint
 
 SIZE = 128
 
@@ -77,9 +78,9 @@ def no_model(monkeypatch):
     """A checkpoint of which only the sizes exist: whoever builds the model fails the test."""
     def load_checkpoint(_):
         pytest.fail("the model was built")
-    config = SimpleNamespace(image_size=SIZE, max_frames=8)
+    config = DurianConfig(image_size=SIZE, max_frames=8)
     monkeypatch.setattr(animate_module, "read_config", lambda _: (config, None, Path()))
-    monkeypatch.setattr(animator_module, "load_checkpoint", load_checkpoint)
+    monkeypatch.setattr(animate_module, "load_checkpoint", load_checkpoint)
     return config
 
 
@@ -162,7 +163,8 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
     def generate(checkpoint, batch, sampling, **options):
         return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
     monkeypatch.setattr(animator_module, "generate", generate)
-    monkeypatch.setattr(animator_module, "load_checkpoint", lambda _: SimpleNamespace(config=no_model))
+    monkeypatch.setattr(animator_module, "project_references", lambda checkpoint, batch: None)
+    monkeypatch.setattr(animate_module, "load_checkpoint", lambda _: Checkpoint(no_model, Objective(), {}))
     for name in ("a", "b"):
         result = animate(files, tmp_path / f"{name}.mp4", "-a", f"hair={files}/person.png", "--seed", 3,
                          "--frames", 10)

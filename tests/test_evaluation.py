@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
-from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -14,6 +13,7 @@ from scipy import stats
 
 from durian_jax.data import RecordedClips
 from durian_jax.data.synthesize import synthesize
+from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.evaluation import demo, metrics, report, transfer
 from durian_jax.evaluation.reconstruction import reconstruction_cases
@@ -22,9 +22,10 @@ from durian_jax.evaluation.transfer import score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_uint8
 from durian_jax.inference.generate import Sampling, generate
+from durian_jax.models import DurianConfig
 from durian_jax.synthetic import sample_person
 from durian_jax.video import read_video
-from durian_jax.weights import SHIPPED
+from durian_jax.weights import SHIPPED, Checkpoint
 
 SIZE = 64
 
@@ -244,7 +245,7 @@ def blank_model(monkeypatch):
     def blank(checkpoint, batch, sampling, *, blend=None):
         batches.append(({name: value.shape for name, value in batch.items()}, blend))
         return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
-    checkpoint = SimpleNamespace(config=SimpleNamespace(image_size=SIZE, max_frames=6))
+    checkpoint = Checkpoint(DurianConfig(image_size=SIZE, max_frames=6), Objective(), {})
     monkeypatch.setattr(transfer, "generate", create_autospec(generate, side_effect=blank))
     for module in (report, demo):
         monkeypatch.setattr(module, "load_checkpoint", lambda _: checkpoint)

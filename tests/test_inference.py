@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -196,8 +195,7 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def animator():
-    return Animator(SimpleNamespace(config=SimpleNamespace(
-        image_size=SIZE, max_frames=8, masked_references=True, identity_dim=None)))
+    return Animator(Checkpoint(DurianConfig(image_size=SIZE, max_frames=8), Objective(), {}))
 
 
 def test_long_videos_go_in_windows_of_equal_length(animator, calls):
@@ -249,7 +247,7 @@ def test_the_example_of_the_readme_runs(calls, monkeypatch):
     monkeypatch.setattr(annotate, "annotate_image", annotate_image)
     monkeypatch.setattr(annotate, "annotate_video", create_autospec(annotate.annotate_video,
                                                                     return_value=(person, [])))
-    checkpoint = SimpleNamespace(config=SimpleNamespace(image_size=128, max_frames=8))
+    checkpoint = Checkpoint(DurianConfig(max_frames=8), Objective(), {})
     monkeypatch.setattr(animator_module, "load_checkpoint", lambda name: {"tiny": checkpoint}[name])
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
