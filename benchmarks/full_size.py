@@ -9,7 +9,6 @@ system counted. A row's seconds are those of a second call, with everything comp
 """
 
 import argparse
-import ctypes
 import gc
 import json
 import os
@@ -168,8 +167,6 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
         step = step.lower(jax.eval_shape(make_state, param_shapes(model)), batch).compile()
         compiling = time.perf_counter() - start
         gc.collect()
-        if platform.libc_ver()[0] == "glibc":  # what compiling has freed goes back to the system
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
         state = make_state(initial_params(config, model))
 
         def call():

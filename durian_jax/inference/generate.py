@@ -100,7 +100,9 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, given_ref
     side = config.latent_size
 
     def run(m: Durian):
-        references = given_references or m.project_references(m.references_of(batch))
+        references = given_references
+        if references is None:
+            references = m.project_references(m.references_of(batch))
         selection = select_references(config, batch["attribute_valid"], blend)
         schedule = objective.noise_schedule
         keypoints = m.encode_keypoints(batch["keypoints"])
