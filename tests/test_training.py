@@ -1,5 +1,6 @@
 """Training: stages train what they should, and a killed run goes on as if nothing had happened."""
 
+import functools
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +21,7 @@ from durian_jax.models.parameters import param_shapes
 from durian_jax.training.loop import check_finite, initial_params, train, validate
 from durian_jax.training.optimizer import make_learning_rate
 from durian_jax.training.state import STAGES, split
+from durian_jax.training.step import compiler_options
 from durian_jax.weights import load_checkpoint
 
 STEPS = 30
@@ -109,6 +113,19 @@ def stage_two(records, stage_one, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("stage2")
     subprocess.run(command(records, workdir, 2, f"--config.init_from={stage_one}"), check=True)
     return workdir
+
+
+def test_recomputation_saves_memory():
+    """XLA's CPU backend, left alone, merges what is recomputed with what was computed before."""
+    block = jax.checkpoint(lambda x, w: x + jnp.tanh(jax.nn.softmax(x @ x.T) @ x @ w))
+    loss = lambda weights, x: jnp.mean(functools.reduce(block, weights, x) ** 2)
+    arguments = [jnp.ones((16, 16))] * 8, jnp.ones((512, 16))
+
+    def temporary_bytes(remat):
+        compiled = jax.jit(jax.grad(loss), compiler_options=compiler_options(remat)).lower(*arguments).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes("full") < temporary_bytes("none") / 2
 
 
 @pytest.mark.parametrize("stage", ["1", "2"])

@@ -38,4 +38,15 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
         metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **parts}
         return TrainState(state.step + 1, params, state.frozen, average, optimizer_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, compiler_options=compiler_options(config.remat))
+
+
+def compiler_options(remat: str) -> dict[str, str] | None:
+    """What XLA must be told, so that `remat` saves memory on a CPU too.
+
+    Its CPU backend drops the barriers of rematerialisation early, and then merges what is computed again with what was
+    computed before, which so stays in memory: 6.6 instead of 2.4 GiB in a step of stage 2 at Stable Diffusion's size.
+    """
+    if remat == "none" or jax.default_backend() != "cpu":
+        return None
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"}
