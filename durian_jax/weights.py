@@ -6,10 +6,11 @@ identity embedding.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -117,7 +118,8 @@ def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
-def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",)) -> Checkpoint:
+def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",),
+                    place: Callable[[str, np.ndarray], jax.Array] | None = None) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
@@ -125,6 +127,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as they are in the file; None: that of
             the model's activations, which is all that inference needs.
         prefixes: beginnings of the paths to read; the others are only checked.
+        place: path and value to an array on the devices; None: the first device.
 
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
@@ -136,7 +139,11 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
     cast = None if dtype == "stored" else _DTYPES[dtype or config.dtype]
     try:
         # On the device one by one, so that no second copy of all of them is ever held.
-        params = {path: jnp.asarray(files[path], cast) for path in files if path.startswith(prefixes)}
+        params = {}
+        for path in files:
+            if path.startswith(prefixes):
+                x = files[path] if cast is None else files[path].astype(cast)
+                params[path] = jnp.asarray(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
     return Checkpoint(config, objective, params, folder, identity_encoder)

@@ -36,3 +36,13 @@ def annotator():
         pytest.skip(str(error))
     with Annotator() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """A few procedural clips of 32 px."""
+    from durian_jax.data import synthesize
+
+    folder = tmp_path_factory.mktemp("records")
+    synthesize(folder, "train", 12, 4, 32, workers=0)
+    return folder

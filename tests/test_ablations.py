@@ -16,8 +16,8 @@ from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.training.checkpoints import load_params
 from durian_jax.training.loop import train, validate
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
+from tests.runs import losses
 from tests.test_models import random_batch
-from tests.test_training import losses
 
 # The paper's preset with tiny numbers, cross-attention to CLIP's embedding among them; the codec is the small one.
 SMALL = {

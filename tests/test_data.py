@@ -532,7 +532,7 @@ def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
         batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
     assert len(batches) == 9 and len(said) == 3, "a record is named once, however often it is met"
     strict = dataclasses.replace(CONFIG, max_failures=2)
-    with pytest.raises(InputError, match="undecodable"), pytest.warns(DamagedRecord):
+    with pytest.raises(InputError, match="cannot be decoded"), pytest.warns(DamagedRecord):
         list(make_loader(Damaged(tmp_path), strict, seed=0, batch_size=4, num_epochs=3))
     with pytest.raises(record.DecodeError, match="frames 0: expected a picture"):
         Damaged(tmp_path).read(1)

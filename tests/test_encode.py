@@ -24,9 +24,9 @@ from durian_jax.training.loop import train, validate
 from durian_jax.training.losses import denoising_loss
 from durian_jax.training.sources import make_source
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
+from tests.runs import losses
 from tests.test_ablations import records, small  # noqa: F401 - a fixture
 from tests.test_identity import WIDTH, write_network
-from tests.test_training import losses
 
 SAMPLES, SHARD = 7, 3
 
@@ -160,7 +160,7 @@ def test_damaged_samples_are_skipped_and_counted(encoded, tmp_path):
     with pytest.warns(DamagedRecord, match="damaged record is skipped"):
         batch = next(iter(loader))
     assert batch["frame_latents"].shape[0] == SAMPLES
-    with pytest.raises(InputError, match="undecodable records, the last"):
+    with pytest.raises(InputError, match="cannot be decoded, the last"):
         list(zip(range(5), make_encoded_loader(EncodedSamples(tmp_path / "bad"), seed=0, batch_size=SAMPLES,
                                                max_failures=0), strict=False))
     path.unlink()

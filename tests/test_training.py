@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from configs.durian import get_config
-from durian_jax.data import synthesize
 from durian_jax.errors import InputError
 from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import param_shapes
@@ -23,50 +22,7 @@ from durian_jax.training.optimizer import make_learning_rate
 from durian_jax.training.state import STAGES, split
 from durian_jax.training.step import compiler_options
 from durian_jax.weights import load_checkpoint
-
-STEPS = 30
-SMALL = [
-    "--config.model.image_size=32", "--config.model.unet.channels=(16,32)",
-    "--config.model.unet.attention=(False,True)", "--config.model.codec.encoder_channels=(8,8)",
-    "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
-    "--config.model.codec.norm_groups=2",
-    "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
-    "--config.data.frames=2", "--config.log_every=1", "--config.checkpoint_every=4", "--config.sample_every=0",
-    f"--config.total_steps={STEPS}", "--config.decay_steps=5", "--config.warmup_steps=5",
-]
-
-
-@pytest.fixture(scope="session")
-def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    synthesize(folder, "train", 12, 4, 32, workers=0)
-    return folder
-
-
-def command(records, workdir, stage, *more):
-    return [sys.executable, "-m", "durian_jax.cli", "train", f"--config=configs/durian.py:tiny,stage={stage}",
-            f"--workdir={workdir}", f"--config.source.clips={records}", *SMALL, *more]
-
-
-def small_config(records, stage="1"):
-    config = get_config(f"tiny,stage={stage}")
-    for option in SMALL:
-        name, value = option.removeprefix("--config.").split("=")
-        *path, last = name.split(".")
-        target = config
-        for part in path:
-            target = target[part]
-        target[last] = json.loads(value.replace("(", "[").replace(",)", "]").replace(")", "]")
-                                  .replace("False", "false").replace("True", "true"))
-        if isinstance(target[last], list):
-            target[last] = tuple(target[last])
-    config.source.clips = str(records)
-    return config
-
-
-def losses(workdir):
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines}
+from tests.runs import STEPS, command, losses, small_config
 
 
 def kill_after(process, workdir, lines, timeout=300):
@@ -122,7 +78,7 @@ def test_recomputation_saves_memory():
     arguments = [jnp.ones((16, 16))] * 8, jnp.ones((512, 16))
 
     def temporary_bytes(remat):
-        compiled = jax.jit(jax.grad(loss), compiler_options=compiler_options(remat)).lower(*arguments).compile()
+        compiled = jax.jit(jax.grad(loss), compiler_options=compiler_options(remat, "cpu")).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary_bytes("full") < temporary_bytes("none") / 2
@@ -148,6 +104,67 @@ def test_stage_two_trains_the_motion_modules_only(stage_one, stage_two):
     before, after = (load_checkpoint(folder / "export").params for folder in (stage_one, stage_two))
     changed = {path for path in before if not np.array_equal(before[path], after[path])}
     assert changed and all("motion_module" in path for path in changed)
+
+
+def stop_short(records, codec, workdir, steps, *more):
+    """A run of so many steps that saves every fourth."""
+    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}", f"--config.total_steps={steps}", *more),
+                   check=True, capture_output=True)
+
+
+def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(records, codec, stage_one, tmp_path):
+    """One was cut while it was written, another lost a part of its data: the run goes on from step 4."""
+    stop_short(records, codec, tmp_path, 8)
+    folder = tmp_path / "checkpoints"
+    (folder / "12.orbax-checkpoint-tmp-1").mkdir()
+    for path in (folder / "8" / "state").rglob("*"):
+        if path.is_file() and path.parent.name == "d":
+            path.write_bytes(path.read_bytes()[:100])
+    done = subprocess.run(command(records, tmp_path, 1, f"--config.init_from={codec}"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "12.orbax-checkpoint-tmp-1 was cut while it was written and is ignored" in done.stderr
+    assert "the checkpoint of step 8 cannot be read and is ignored" in done.stderr
+    assert losses(tmp_path) == losses(stage_one)
+    assert sorted(path.name for path in folder.iterdir()) == ["28", "30"]
+
+
+def test_checkpoints_of_multiples_stay(records, codec, tmp_path):
+    stop_short(records, codec, tmp_path, 16, "--config.keep_last=1", "--config.keep_every=8")
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [8, 16]
+
+
+def test_sigterm_saves_once_and_ends_well(records, codec, tmp_path):
+    process = subprocess.Popen(command(records, tmp_path, 1, f"--config.init_from={codec}", "--config.total_steps=9000",
+                                       "--config.checkpoint_every=8000"), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    metrics = tmp_path / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 6) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "asked to stop (SIGTERM): saved" in output
+    assert [int(path.name) for path in (tmp_path / "checkpoints").iterdir()] == [max(losses(tmp_path))]
+    assert not (tmp_path / "export").exists()
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+from durian_jax.cli import main
+main(sys.argv[2:])
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(records, codec, stage_one, tmp_path):
+    """Files may not grow beyond a limit that checkpoints exceed."""
+    stop_short(records, codec, tmp_path, 4)
+    size = max(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*") if path.is_file())
+    again = command(records, tmp_path, 1, f"--config.init_from={codec}")
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(size // 2), *again[3:]], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "the checkpoint of step 8 could not be written" in done.stderr and "that of step 4 is whole" in done.stderr
+    subprocess.run(again, check=True)
+    assert losses(tmp_path) == losses(stage_one)
 
 
 def test_a_larger_total_goes_on(records, codec, tmp_path):

@@ -11,18 +11,19 @@ N samples, F frames, A attributes, h x w latents, c latent channels, D width of 
 import json
 import os
 import threading
-import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import grain
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
-from durian_jax.data.pipeline import DamagedRecord, batch_samples
+from durian_jax.data.pipeline import SkippingSampler, batch_samples
 from durian_jax.data.record import DecodeError
+from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError
 
 FORMAT = "encoded_samples-1"
@@ -42,17 +43,9 @@ def write_samples(path: Path, samples: Iterable[Mapping[str, np.ndarray]]) -> No
             frame_masks (F, h, w, 1), portrait_mask (h, w, 1), attribute_masks (A, h, w, 1), uint8 shares of a latent
             from 0 to 255; keypoints (F, K, 3) and attribute_valid (A,), float32.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    try:
+    with shard_writer(path) as write:
         for sample in samples:
-            writer.write(save({name: np.ascontiguousarray(x) for name, x in sample.items()}))
-        writer.close()
-        os.replace(temporary, path)
-    finally:
-        if writer.is_open():
-            writer.close()
-        temporary.unlink(missing_ok=True)
+            write(save({name: np.ascontiguousarray(x) for name, x in sample.items()}))
 
 
 class EncodedSamples:
@@ -106,36 +99,19 @@ class EncodedSamples:
             DecodeError: a damaged record.
         """
         shard, row = divmod(int(index), self._per_shard)
+        path = self._paths[shard]
+        with self._lock:
+            if shard not in self._readers:
+                self._readers[shard] = open_shard(path)
+            data = read_row(self._readers[shard], path, row)
         try:
-            with self._lock:
-                if shard not in self._readers:
-                    self._readers[shard] = ArrayRecordReader(str(self._paths[shard]),
-                                                             "readahead_buffer_size:0,max_parallelism:0")
-                data = self._readers[shard].read([row])[0]
             return load(data)
-        except (RuntimeError, ValueError, IndexError, SafetensorError) as error:
-            raise DecodeError(f"{self._paths[shard]}, record {row}: {error}") from error
+        except SafetensorError as error:
+            raise DecodeError(f"{path}, record {row}: {error}") from error
 
 
-class _Reader:
-    """Index to sample; the next one takes the place of a damaged one."""
-
-    def __init__(self, source: EncodedSamples, max_failures: int):
-        self._source, self._max_failures, self._damaged = source, max_failures, set()
-
-    def __call__(self, index: int) -> dict[str, np.ndarray]:
-        while True:
-            try:
-                return self._source[index]
-            except DecodeError as error:
-                if index not in self._damaged:
-                    self._damaged.add(index)
-                    warnings.warn(f"a damaged record is skipped, the {len(self._damaged)}. one: {error}",
-                                  DamagedRecord, stacklevel=2)
-                if len(self._damaged) > min(self._max_failures, len(self._source) - 1):
-                    raise InputError(f"{len(self._damaged)} undecodable records, the last: {error}; write the samples "
-                                     "again") from error
-                index = (index + 1) % len(self._source)
+def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return source[index]
 
 
 def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
@@ -145,5 +121,6 @@ def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, m
     Raises:
         InputError: while iterating, too many undecodable records.
     """
-    samples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().map(_Reader(source, max_failures))
+    reader = SkippingSampler(partial(_stored, source), len(source), max_failures)
+    samples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(reader)
     return batch_samples(samples, batch_size, shard_index, shard_count, worker_count)

@@ -4,6 +4,8 @@ import ctypes
 import platform
 import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 import grain
@@ -38,38 +40,44 @@ class DamagedRecord(UserWarning):
     """A record was skipped, another took its place."""
 
 
-class PairSampler:
-    """Clip index and random numbers to a sample; replaces undecodable records and counts them.
+class SkippingSampler:
+    """Index and random numbers to a sample; replaces undecodable records and counts them.
 
     A replacement is drawn from the sample's own random numbers, so that batches keep their size and
     every host agrees on them, whatever is damaged.
+
+    Args:
+        make: index and random numbers to a sample, or DecodeError.
+        count: number of records.
+        max_failures: more undecodable records than so many, or all there are, end the run with an InputError.
     """
 
-    def __init__(self, source: ClipSource, config: DataConfig):
+    def __init__(self, make: Callable[[int, np.random.Generator], dict], count: int, max_failures: int):
         tune_process()  # here, because worker processes come by here too
-        self._source, self._config = source, config
-        self.damaged: set[int] = set()  # records that this process has met
+        self._make, self._count, self._max_failures = make, count, max_failures
+        self._damaged: set[int] = set()  # records that this process has met
         self._lock = threading.Lock()
 
     def __reduce__(self):  # worker processes get a lock and a count of their own
-        return PairSampler, (self._source, self._config)
+        return SkippingSampler, (self._make, self._count, self._max_failures)
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict:
         index = int(index)
         while True:
             try:
-                return sample_pair(self._source, index, rng, self._config)
+                return self._make(index, rng)
             except DecodeError as error:
                 with self._lock:
-                    known = index in self.damaged
-                    self.damaged.add(index)
+                    known = index in self._damaged
+                    self._damaged.add(index)
                 if not known:
-                    warnings.warn(f"a damaged record is skipped, the {len(self.damaged)}. one: {error}",
+                    warnings.warn(f"a damaged record is skipped, the {len(self._damaged)}. one: {error}",
                                   DamagedRecord, stacklevel=2)
-                if len(self.damaged) > self._config.max_failures:
-                    raise InputError(f"more than {self._config.max_failures} undecodable records, the last: "
-                                     f"{error}; write the dataset again or raise max_failures") from error
-                index = int(rng.integers(len(self._source)))
+                if len(self._damaged) > min(self._max_failures, self._count - 1):
+                    raise InputError(f"{len(self._damaged)} of {self._count} records cannot be decoded, the last: "
+                                     f"{error}; write the dataset again or raise max_failures "
+                                     f"({self._max_failures})") from error
+                index = int(rng.integers(self._count))
 
 
 def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size: int,
@@ -77,8 +85,8 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
                 worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
     """The batches of a run; `iter()` of it has `get_state` / `set_state` to go on bit for bit.
 
-    One seed gives the same stream of samples for any number of hosts, threads and processes: host h
-    of H takes samples h, h + H, ... of it, so all hosts' batch i together is the one host's batch i.
+    One seed gives the same stream of samples for any number of hosts, threads and processes: host h of H takes the
+    h-th part of every batch, so that all hosts' batch i, one after the other, is the one host's batch i.
 
     Args:
         source: where clips come from.
@@ -114,14 +122,15 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
 def make_samples(source: ClipSource, config: DataConfig, seed: int, num_epochs: int | None = None) -> grain.MapDataset:
     """The samples of a run by their number: shuffled clips, each with the random numbers of its place."""
     return (grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(num_epochs)
-            .random_map(PairSampler(source, config)))
+            .random_map(SkippingSampler(partial(sample_pair, source, config=config), len(source),
+                                        config.max_failures)))
 
 
 def batch_samples(samples: grain.MapDataset, batch_size: int, shard_index: int = 0, shard_count: int = 1,
                   worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
     """One host's batches of samples; arguments as in `make_loader`."""
     # The samples' transform comes before the slice, so that its random numbers belong to the global position.
-    batches = samples[shard_index::shard_count].batch(batch_size, drop_remainder=True)
+    batches = samples.batch(batch_size, drop_remainder=True)[shard_index::shard_count]
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch))
     if worker_count:
         if not flags.FLAGS.is_parsed():  # Grain reads flags of its own; a program without absl parses none

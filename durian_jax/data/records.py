@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.record import (
     QUALITIES,
-    DecodeError,
     EncodedClip,
     Outline,
     encoded_outline,
@@ -31,6 +30,7 @@ from durian_jax.data.record import (
     read_record,
     write_record,
 )
+from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -65,21 +65,11 @@ def write_shard(path: Path, records: Iterable[bytes | tuple[bytes, Outline]]) ->
         DecodeError: a record without an outline is none.
     """
     outlines = []
-    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
-    # Pictures are compressed already. A group of one makes every record readable by itself.
-    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    try:
+    with shard_writer(path) as write:
         for entry in records:
             record, known = entry if isinstance(entry, tuple) else (entry, None)
             outlines.append(known or encoded_outline(read_record(record, str(path))))
-            writer.write(record)
-        writer.close()
-        os.replace(temporary, path)
-    except BaseException:
-        if writer.is_open():
-            writer.close()
-        temporary.unlink(missing_ok=True)
-        raise
+            write(record)
     return outlines
 
 
@@ -89,22 +79,7 @@ def read_shard(path: Path, row: int) -> bytes:
     Raises:
         DecodeError: damaged.
     """
-    return _read(_open_shard(path), path, row)
-
-
-def _open_shard(path: Path) -> ArrayRecordReader:
-    try:
-        return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0",
-                                 file_reader_buffer_size=32768)
-    except (RuntimeError, ValueError) as error:
-        raise DecodeError(f"{path}: {error}") from error
-
-
-def _read(reader: ArrayRecordReader, path: Path, row: int) -> bytes:
-    try:
-        return reader.read([row])[0]
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise DecodeError(f"{path}, record {row}: {error}") from error
+    return read_row(open_shard(path), path, row)
 
 
 def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int], margin: int,
@@ -320,8 +295,8 @@ class RecordedClips:
         """
         shard, row = self._find(index)
         if shard not in self._readers:
-            self._readers[shard] = _open_shard(self._shard(shard))
-        return _read(self._readers[shard], self._shard(shard), row)
+            self._readers[shard] = open_shard(self._shard(shard))
+        return read_row(self._readers[shard], self._shard(shard), row)
 
     def open(self, index: int) -> EncodedClip:
         """The clip with its pictures still compressed.

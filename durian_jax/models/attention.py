@@ -6,9 +6,12 @@ Axis letters: B clips, F frames, G reference groups (the portrait first, then th
 N tokens of a frame, S tokens of a reference, H heads, D channels of a head.
 """
 
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
 
 @flax.struct.dataclass
@@ -52,14 +55,26 @@ def merge_heads(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
-def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None,
+                   implementation: str = "xla") -> jax.Array:
     """Plain attention within one sequence: (M, N, H, D) each -> (M, N, H, D).
 
     Args:
         valid: (M, N) bool; False hides a token from all others. None: all are seen.
+        implementation: one of `IMPLEMENTATIONS`.
     """
-    mask = None if valid is None else valid[:, None, None]
-    return jax.nn.dot_product_attention(query, key, value, mask=mask)
+    if implementation == "xla":
+        return _product(query, key, value, valid)
+    seen = jnp.ones(key.shape[:2], bool) if valid is None else valid
+    if implementation == "chunked":
+        return _in_chunks(lambda part: _product(part, key, value, seen), query, 1)
+    attend = {"splash": _splash, "cudnn": _cudnn}[implementation]
+    return attend(query[:, None], key[:, None], value[:, None], seen)[:, 0]
+
+
+def _product(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """(M, N, H, D) with (M, S, H, D), of which (M, S) are seen."""
+    return jax.nn.dot_product_attention(query, key, value, mask=None if seen is None else seen[:, None, None])
 
 
 def embedding_attention(query: jax.Array, key: jax.Array, value: jax.Array,
@@ -84,20 +99,29 @@ def embedding_attention(query: jax.Array, key: jax.Array, value: jax.Array,
     return sum(blends)
 
 
-def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,
-                        references: KeyValues, selection: ReferenceSet) -> jax.Array:
+def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValues,
+                        selection: ReferenceSet, implementation: str = "xla") -> jax.Array:
     """Every frame attends to itself and to the references that all frames of its clip share.
-
-    Logits against the references are one product for all frames of a clip: keys are neither repeated
-    over frames nor concatenated with the frame's own.
 
     Args:
         query, key, value: (B, F, N, H, D) of the frames.
         references: keys and values of the references.
         selection: groups that take part, and blend weights.
+        implementation: one of `IMPLEMENTATIONS`.
 
     Returns:
         (B, F, N, H, D).
+    """
+    attend = IMPLEMENTATIONS[implementation]
+    return attend(query, key, value, references, selection)
+
+
+def _xla(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValues, selection: ReferenceSet
+         ) -> jax.Array:
+    """All logits at once.
+
+    Logits against the references are one product for all frames of a clip: keys are neither repeated over frames nor
+    concatenated with the frame's own.
     """
     b, f, n, h, d = query.shape
     scaled = query * d ** -0.5
@@ -129,3 +153,111 @@ def reference_attention(query: jax.Array, key: jax.Array, value: jax.Array,
     blends = [attend(selection.valid[:, m]) * selection.weight[:, m, None, None, None, None]
               for m in range(selection.valid.shape[1])]
     return sum(blends)
+
+
+# Queries whose logits are held at a time.
+_CHUNK = 256
+# Whether Pallas kernels are interpreted, which tests do on a CPU.
+_INTERPRET = False
+
+
+def _in_chunks(attend: Callable[[jax.Array], jax.Array], query: jax.Array, axis: int) -> jax.Array:
+    """A part of the queries after the other, each computed again for its gradient.
+
+    Args:
+        axis: of the query tokens.
+    """
+    n = query.shape[axis]
+    size = next(size for size in range(min(n, _CHUNK), 0, -1) if n % size == 0)
+    parts = jnp.moveaxis(query.reshape(*query.shape[:axis], n // size, size, *query.shape[axis + 1:]), axis, 0)
+    return jnp.moveaxis(jax.lax.map(jax.checkpoint(attend), parts), 0, axis).reshape(query.shape)
+
+
+def _chunked(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValues, selection: ReferenceSet
+             ) -> jax.Array:
+    """As `_xla` with bounded memory, forwards and backwards."""
+    return _in_chunks(lambda part: _xla(part, key, value, references, selection), query, 2)
+
+
+def _one_sequence(key: jax.Array, value: jax.Array, references: KeyValues, valid: jax.Array
+                  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Keys and values (B, F, N + G * S, H, D) of every frame with its references, and which are seen (B, N + G * S)."""
+    b, f, n, h, d = key.shape
+    groups, tokens = references.key.shape[1:3]
+    repeated = lambda x: jnp.broadcast_to(x.reshape(b, 1, groups * tokens, h, d), (b, f, groups * tokens, h, d))
+    seen = jnp.concatenate([jnp.ones((b, n), bool), jnp.repeat(valid, tokens, -1)], -1)
+    return (jnp.concatenate([key, repeated(references.key).astype(key.dtype)], 2),
+            jnp.concatenate([value, repeated(references.value).astype(value.dtype)], 2), seen)
+
+
+def _blended(attend):
+    """An attention of one sequence to one, (B, F, N, H, D) with (B, F, S, H, D) and (B, S) seen, for a selection."""
+    def run(query, key, value, references, selection):
+        blends = []
+        for m in range(selection.valid.shape[1]):
+            keys, values, seen = _one_sequence(key, value, references, selection.valid[:, m])
+            weight = selection.weight[:, m, None, None, None, None].astype(query.dtype)
+            blends.append(attend(query, keys, values, seen) * weight)
+        return sum(blends)
+    return run
+
+
+def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+    """cuDNN's fused attention: NVIDIA GPUs, half precision."""
+    f, s = key.shape[1:3]
+    merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
+    mask = jnp.broadcast_to(jnp.repeat(seen, f, 0)[:, None, None], (len(seen) * f, 1, query.shape[2], s))
+    return jax.nn.dot_product_attention(*merged, mask=mask, implementation="cudnn").reshape(query.shape)
+
+
+def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+    """Splash attention (Pallas): TPUs.
+
+    Heads of any width are taken as they are: padding them by hand costs memory and gains nothing. Where the sequences
+    are no multiples of a block of 128, XLA's attention is used.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    n, s = query.shape[2], key.shape[2]
+    if n % 128 or s % 128:
+        merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
+        return _product(*merged, jnp.repeat(seen, query.shape[1], 0)).reshape(query.shape)
+
+    def local(query, key, value, seen):
+        heads, width = query.shape[3:]
+        block = lambda length: next(size for size in (512, 256, 128) if length % size == 0)
+        q, kv = block(n), block(s)
+        sizes = kernels.BlockSizes(block_q=q, block_kv=kv, block_kv_compute=kv, block_q_dkv=q, block_kv_dkv=kv,
+                                   block_kv_dkv_compute=kv, block_q_dq=q, block_kv_dq=kv)
+        kernel = kernels.make_splash_mha(
+            masks.MultiHeadMask([masks.FullMask((n, s))] * heads), block_sizes=sizes, head_shards=1, q_seq_shards=1,
+            interpret=_INTERPRET)
+        # Heads before tokens, as the kernel wants them: (B, F, H, N, D).
+        query, key, value = (x.swapaxes(2, 3) for x in (query * width ** -0.5, key, value))
+        segments = jax.vmap(lambda row: kernels.SegmentIds(q=jnp.ones(n, jnp.int32), kv=row.astype(jnp.int32)))(seen)
+        frames = jax.vmap(kernel, in_axes=(0, 0, 0, None))
+        return jax.vmap(frames)(query, key, value, segments).swapaxes(2, 3)
+
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return local(query, key, value, seen)
+    clips = ("data", "fsdp")
+    tokens = P(clips, "frames", None, "tensor" if query.shape[3] % mesh.shape["tensor"] == 0 else None)
+    return jax.shard_map(local, in_specs=(tokens, tokens, tokens, P(clips)), out_specs=tokens, check_vma=False)(
+        query, key, value, seen)
+
+
+IMPLEMENTATIONS = {"xla": _xla, "chunked": _chunked, "splash": _blended(_splash), "cudnn": _blended(_cudnn)}
+
+
+def choose_implementation(name: str, platform: str, dtype: str) -> str:
+    """What "auto" stands for: splash on TPUs, cuDNN on GPUs in half precision, else XLA's.
+
+    Args:
+        name: "auto" or one of `IMPLEMENTATIONS`.
+        platform: where it is to run, "cpu", "gpu" or "tpu".
+    """
+    if name != "auto":
+        return name
+    return {"tpu": "splash", "gpu": "cudnn" if dtype != "float32" else "xla"}.get(platform, "xla")

@@ -99,16 +99,19 @@ class Durian(nn.Module):
     Attributes:
         config: sizes.
         remat: what the backward pass recomputes, see `unet.REMAT_POLICIES`.
+        attention: how attention in space is computed, see `attention.IMPLEMENTATIONS`.
     """
 
     config: DurianConfig
     remat: str = "none"
+    attention: str = "xla"
 
     def setup(self):
         cfg = self.config
         self.codec = CODEC_CLASSES[type(cfg.codec)](cfg.codec, cfg.dtype)
-        self.denoiser = UNet(cfg.unet, cfg.codec.latent_channels, cfg.temporal_heads, cfg.dtype, self.remat)
-        reference = lambda: UNet(cfg.unet, None, dtype=cfg.dtype, remat=self.remat)
+        self.denoiser = UNet(cfg.unet, cfg.codec.latent_channels, cfg.temporal_heads, cfg.dtype, self.remat,
+                             self.attention)
+        reference = lambda: UNet(cfg.unet, None, dtype=cfg.dtype, remat=self.remat, attention=self.attention)
         if cfg.reference_mode == "dual":
             self.attribute_reference, self.portrait_reference = reference(), reference()
         elif cfg.reference_mode == "single":

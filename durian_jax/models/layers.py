@@ -28,10 +28,18 @@ def logical(init, *axes: str):
 
 
 def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dtype: str = "float32",
-          name: str | None = None) -> nn.Dense:
-    """Linear layer on the last axis: (..., C) -> (..., features)."""
-    return nn.Dense(features, use_bias, dtype, name=name, kernel_init=logical(kernel_init, "in", "out"),
-                    bias_init=logical(zeros_init, "out"))
+          axes: tuple[str, str] = ("in", "out"), name: str | None = None) -> nn.Dense:
+    """Linear layer on the last axis: (..., C) -> (..., features).
+
+    Args:
+        axes: logical names of both: "in" and "out", or "heads" and "mlp" for what may be divided for computing.
+    """
+    return nn.Dense(features, use_bias, dtype, name=name, kernel_init=logical(kernel_init, *axes),
+                    bias_init=logical(zeros_init, axes[1]))
+
+
+# Projections into attention heads and out of them, into a feed-forward layer and out of it.
+TO_HEADS, FROM_HEADS, TO_HIDDEN, FROM_HIDDEN = ("in", "heads"), ("heads", "out"), ("in", "mlp"), ("mlp", "out")
 
 
 def conv(features: int, kernel: int = 3, stride: int = 1, *, padding: tuple[int, int] | None = None,

@@ -4,7 +4,15 @@ import flax.linen as nn
 import jax
 
 from durian_jax.models.attention import merge_heads, self_attention, split_heads
-from durian_jax.models.layers import dense, group_norm, layer_norm, sequence_position_code, zeros_init
+from durian_jax.models.layers import (
+    FROM_HEADS,
+    TO_HEADS,
+    dense,
+    group_norm,
+    layer_norm,
+    sequence_position_code,
+    zeros_init,
+)
 from durian_jax.models.transformer import FeedForward
 
 
@@ -18,9 +26,9 @@ class TemporalAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         x = x + sequence_position_code(*x.shape[1:]).astype(x.dtype)
         project = lambda name: split_heads(
-            dense(x.shape[-1], use_bias=False, dtype=self.dtype, name=name)(x), self.heads)
+            dense(x.shape[-1], use_bias=False, dtype=self.dtype, axes=TO_HEADS, name=name)(x), self.heads)
         mixed = self_attention(project("to_q"), project("to_k"), project("to_v"))
-        return dense(x.shape[-1], dtype=self.dtype, name="to_out")(merge_heads(mixed))
+        return dense(x.shape[-1], dtype=self.dtype, axes=FROM_HEADS, name="to_out")(merge_heads(mixed))
 
 
 class MotionModule(nn.Module):

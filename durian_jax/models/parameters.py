@@ -3,11 +3,13 @@
 Flat, so that a training stage is a set of paths and a file of tensors needs no conversion.
 """
 
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import cache, lru_cache
 from zlib import crc32
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from durian_jax.faces.topology import K
@@ -44,20 +46,33 @@ def param_shapes(config: DurianConfig) -> dict[str, jax.ShapeDtypeStruct]:
     return {path: parameter.value for path, parameter in _described(config).items()}
 
 
-def init_params(config: DurianConfig, seed: int, only: frozenset[str] | None = None) -> FlatParams:
+def param_axes(config: DurianConfig) -> dict[str, tuple[str, ...]]:
+    """Path -> logical axis names of every parameter."""
+    return {path: parameter.names for path, parameter in _described(config).items()}
+
+
+def init_params(config: DurianConfig, seed: int, only: frozenset[str] | None = None,
+                place: Callable[[str, tuple[int, ...]], jax.sharding.Sharding] | None = None) -> FlatParams:
     """Freshly initialised parameters of all networks, one by one: a value follows from the seed and its path.
 
     Args:
         only: paths of those wanted; None: all.
+        place: path and shape to where the parameter is to lie; None: on one device.
     """
-    key = jax.random.key(seed)
-    return {path: _init(parameter.init, parameter.value.shape, jax.random.fold_in(key, crc32(path.encode())))
-            for path, parameter in _described(config).items() if only is None or path in only}
+    params = {}
+    for path, parameter in _described(config).items():
+        if only is None or path in only:
+            shape = parameter.value.shape
+            init = _init(parameter.init, shape, None if place is None else place(path, shape))
+            params[path] = init(seed, np.uint32(crc32(path.encode())))
+    return params
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _init(init, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    return init(key, shape, jnp.float32)
+@cache
+def _init(init: Callable, shape: tuple[int, ...], place: jax.sharding.Sharding | None) -> Callable:
+    def make(seed, number):
+        return init(jax.random.fold_in(jax.random.key(seed), number), shape, jnp.float32)
+    return jax.jit(make, out_shardings=place)
 
 
 def variables(params: FlatParams) -> dict:

@@ -4,6 +4,7 @@ Axis letters: B clips, F frames, G reference groups, N = h * w tokens, C channel
 """
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,18 @@ from durian_jax.models.attention import (
     self_attention,
     split_heads,
 )
-from durian_jax.models.layers import default_init, dense, grid_position_code, group_norm, layer_norm, zeros_init
+from durian_jax.models.layers import (
+    FROM_HEADS,
+    FROM_HIDDEN,
+    TO_HEADS,
+    TO_HIDDEN,
+    default_init,
+    dense,
+    grid_position_code,
+    group_norm,
+    layer_norm,
+    zeros_init,
+)
 
 # Scale of the position code beside unit-variance tokens.
 _POSITION_SCALE = 1.5
@@ -38,8 +50,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        hidden, gate = jnp.split(dense(2 * self.multiplier * width, dtype=self.dtype, name="net_0")(x), 2, -1)
-        return dense(width, dtype=self.dtype, name="net_2")(hidden * nn.gelu(gate, approximate=False))
+        hidden, gate = jnp.split(
+            dense(2 * self.multiplier * width, dtype=self.dtype, axes=TO_HIDDEN, name="net_0")(x), 2, -1)
+        return dense(width, dtype=self.dtype, axes=FROM_HIDDEN, name="net_2")(hidden * nn.gelu(gate, approximate=False))
 
 
 class SpatialAttention(nn.Module):
@@ -49,15 +62,17 @@ class SpatialAttention(nn.Module):
     heads: int
     positions: bool
     dtype: str = "float32"
+    implementation: str = "xla"
 
     def setup(self):
         init = near_identity_init if self.positions else default_init
-        self.to_q = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
-        self.to_k = dense(self.channels, use_bias=False, kernel_init=init, dtype=self.dtype)
-        self.to_v = dense(self.channels, use_bias=False, dtype=self.dtype)
+        to_heads = partial(dense, self.channels, use_bias=False, dtype=self.dtype, axes=TO_HEADS)
+        self.to_q = to_heads(kernel_init=init)
+        self.to_k = to_heads(kernel_init=init)
+        self.to_v = to_heads()
         if self.positions:
-            self.to_v_position = dense(self.channels, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
-        self.to_out = dense(self.channels, dtype=self.dtype)
+            self.to_v_position = to_heads(kernel_init=zeros_init)
+        self.to_out = dense(self.channels, dtype=self.dtype, axes=FROM_HEADS)
 
     def _code(self, tokens: int) -> jax.Array:
         """(N, C): every head gets the whole code."""
@@ -92,9 +107,9 @@ class SpatialAttention(nn.Module):
             b, f, n = x.shape[:3]
             valid = None if companions is None else jnp.repeat(jnp.repeat(companions, n, 1), f // group, 0)
             sequences = (y.reshape(b * f // group, group * n, *y.shape[3:]) for y in (query, own.key, own.value))
-            mixed = self_attention(*sequences, valid).reshape(query.shape)
+            mixed = self_attention(*sequences, valid, self.implementation).reshape(query.shape)
         else:
-            mixed = reference_attention(query, own.key, own.value, references, selection)
+            mixed = reference_attention(query, own.key, own.value, references, selection, self.implementation)
         return self.to_out(merge_heads(mixed))
 
 
@@ -108,11 +123,12 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array, selection: ReferenceSet | None = None) -> jax.Array:
         project = lambda name, y: split_heads(
-            dense(self.channels, use_bias=False, dtype=self.dtype, name=name)(y), self.heads)
+            dense(self.channels, use_bias=False, dtype=self.dtype, axes=TO_HEADS, name=name)(y), self.heads)
         b, f, n = x.shape[:3]
         query = project("to_q", x).reshape(b, f * n, self.heads, -1)
         mixed = embedding_attention(query, project("to_k", context), project("to_v", context), selection)
-        return dense(self.channels, dtype=self.dtype, name="to_out")(mixed.reshape(b, f, n, self.channels))
+        return dense(self.channels, dtype=self.dtype, axes=FROM_HEADS, name="to_out")(
+            mixed.reshape(b, f, n, self.channels))
 
 
 class SpatialTransformer(nn.Module):
@@ -121,6 +137,7 @@ class SpatialTransformer(nn.Module):
     Attributes:
         features_only: build and run only up to the features that a ReferenceNet hands over here; its
             last site needs no more, and nothing after it would receive a gradient.
+        attention: one of `attention.IMPLEMENTATIONS`.
     """
 
     channels: int
@@ -131,6 +148,7 @@ class SpatialTransformer(nn.Module):
     feedforward_multiplier: int = 4
     features_only: bool = False
     dtype: str = "float32"
+    attention: str = "xla"
 
     def setup(self):
         self.norm = group_norm(self.norm_groups, epsilon=1e-6)
@@ -138,7 +156,7 @@ class SpatialTransformer(nn.Module):
         self.norm1 = layer_norm()
         if self.features_only:
             return
-        self.attn1 = SpatialAttention(self.channels, self.heads, self.positions, self.dtype)
+        self.attn1 = SpatialAttention(self.channels, self.heads, self.positions, self.dtype, self.attention)
         if self.cross_attention:
             self.norm2 = layer_norm()
             self.attn2 = CrossAttention(self.channels, self.heads, self.dtype)

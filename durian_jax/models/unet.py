@@ -43,6 +43,7 @@ class UNet(nn.Module):
             attention site because nothing after it is ever used.
         temporal_heads: heads of the motion modules; None builds none.
         remat: one of `REMAT_POLICIES`.
+        attention: of tokens in space, one of `attention.IMPLEMENTATIONS`.
     """
 
     config: UNetConfig
@@ -50,6 +51,7 @@ class UNet(nn.Module):
     temporal_heads: int | None = None
     dtype: str = "float32"
     remat: str = "none"
+    attention: str = "xla"
 
     def setup(self):
         cfg = self.config
@@ -73,7 +75,7 @@ class UNet(nn.Module):
             return transformer(cfg.channels[level], cfg.heads[level], cfg.norm_groups, cfg.positions,
                                cross_attention=cfg.context_dim is not None,
                                feedforward_multiplier=cfg.feedforward_multiplier,
-                               features_only=is_reference and last, dtype=self.dtype)
+                               features_only=is_reference and last, dtype=self.dtype, attention=self.attention)
 
         def motion():
             return motion_module(self.temporal_heads, cfg.norm_groups, cfg.feedforward_multiplier, self.dtype)

@@ -1,6 +1,9 @@
-"""Run checkpoints: everything a killed run needs to go on with the same losses."""
+"""Run checkpoints: everything a killed run needs to go on with the same losses, on any mesh."""
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -8,22 +11,49 @@ from orbax.checkpoint import v1 as ocp
 
 from durian_jax.errors import InputError
 from durian_jax.models.parameters import FlatParams
+from durian_jax.training.sharding import Layout
 from durian_jax.training.state import TrainState
+
+_UNFINISHED = "*.orbax-checkpoint-tmp*"  # what Orbax calls a checkpoint until it is whole
+
+
+class DamagedCheckpoint(UserWarning):
+    """A checkpoint was ignored, the one before takes its place."""
 
 
 class RunCheckpoints:
-    """The checkpoints of one run, in `workdir/checkpoints`, the newest `keep` of them.
+    """The checkpoints of one run, in `workdir/checkpoints`.
 
-    Orbax writes each to a temporary name and renames it when it is whole, so that a run killed while
-    saving finds the one before.
+    Each is written beside the run, to a temporary name that is changed when all of it is there.
+
+    Args:
+        workdir: folder of the run.
+        keep_last: how many of the newest stay.
+        keep_every: those of every so many steps stay too; 0: none.
     """
 
-    def __init__(self, workdir: Path, keep: int = 2):
-        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every file otherwise
+    def __init__(self, workdir: Path, keep_last: int = 2, keep_every: int = 0):
+        _quieten()
+        folder = (workdir / "checkpoints").absolute()
+        if jax.process_index() == 0:
+            for path in sorted(folder.glob(_UNFINISHED)):
+                warnings.warn(f"{path.name} was cut while it was written and is ignored", DamagedCheckpoint,
+                              stacklevel=2)
+        policies = ocp.training.preservation_policies
+        keep = [policies.LatestN(keep_last)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
         self._checkpointer = ocp.training.Checkpointer(
-            (workdir / "checkpoints").absolute(), cleanup_tmp_directories=True,
+            folder, cleanup_tmp_directories=True,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep))
+            preservation_policy=policies.AnyPreservationPolicy(keep))
+        self._folder = folder
+        self._pending = None  # the save that goes on beside the run
+        self._damaged: set[int] = set()
+
+    @property
+    def last_saved(self) -> int | None:
+        """Step of the newest checkpoint that is whole by now, or None."""
+        steps = {int(path.name) for path in self._folder.glob("*") if path.name.isdigit()} - self._damaged
+        return max(steps, default=None)
 
     @property
     def latest_step(self) -> int | None:
@@ -32,37 +62,100 @@ class RunCheckpoints:
         return None if latest is None else latest.step
 
     def save(self, state: TrainState, data_state: dict) -> None:
-        """Save the state after `state.step` updates, and the data iterator's state at that moment."""
-        self._checkpointer.save_checkpointables(int(state.step), {"state": state, "data": data_state}, force=True)
+        """Begin to save the state after `state.step` updates, and the data iterator's state at that moment.
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict]:
-        """The newest checkpoint's state and data state.
+        Raises:
+            InputError: this save, or the one before, could not be written.
+        """
+        self.wait()
+        step = int(state.step)
+        parts = {"state": state, "data": data_state}
+        with self._explained(step):
+            self._pending = step, self._checkpointer.save_checkpointables_async(step, parts, force=True, overwrite=True)
+        self._damaged.discard(step)
+
+    def wait(self) -> None:
+        """Until the last save is whole.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        if self._pending is not None:
+            step, response = self._pending
+            self._pending = None
+            with self._explained(step):
+                response.result()
+
+    @contextmanager
+    def _explained(self, step: int) -> Iterator[None]:
+        """Turns what goes wrong while saving into advice."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            kept = "there is none before it" if self.last_saved is None \
+                else f"that of step {self.last_saved} is whole, the same command goes on from it"
+            raise InputError(f"the checkpoint of step {step} could not be written: {_first_line(error)}. Is the disk "
+                             f"full? Of the checkpoints, {kept}") from error
+
+    def restore(self, like: TrainState, layout: Layout) -> tuple[TrainState, dict]:
+        """The newest checkpoint that can be read: its state and data state.
 
         Args:
             like: the shapes and types of a state.
-        """
-        loaded = self._checkpointer.load_checkpointables(None, {"state": _placed(like), "data": None})
-        return loaded["state"], loaded["data"]
+            layout: where it is to lie, whatever mesh it was saved from.
 
-    def close(self) -> None:
+        Raises:
+            InputError: none can be read.
+        """
+        parts = {"state": placed(like, layout), "data": None}
+        problems = []
+        for checkpoint in sorted(self._checkpointer.checkpoints, key=lambda found: -found.step):
+            try:
+                loaded = self._checkpointer.load_checkpointables(checkpoint.step, parts)
+                return loaded["state"], loaded["data"]
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                self._damaged.add(checkpoint.step)
+                problems.append(f"step {checkpoint.step}: {_first_line(error)}")
+                warnings.warn(f"the checkpoint of step {checkpoint.step} cannot be read and is ignored "
+                              f"({_first_line(error)})", DamagedCheckpoint, stacklevel=2)
+        raise InputError(f"no checkpoint of the run can be read: {'; '.join(problems)}; begin again in another "
+                         "--workdir")
+
+    def __enter__(self) -> "RunCheckpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
         self._checkpointer.close()
 
 
-def _placed(shapes):
-    """Shapes with the place where the arrays are to go: this process's first device."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def load_params(workdir: Path) -> FlatParams:
+def _quieten() -> None:
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every file otherwise
+
+
+def placed(shapes, layout: Layout | None):
+    """Shapes with the places where the arrays are to go; without a layout, this process's first device."""
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = jax.tree.map(lambda _: one, shapes) if layout is None else layout.state(shapes)
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
+
+
+def load_params(workdir: Path, layout: Layout | None = None) -> FlatParams:
     """All parameters of a run's newest checkpoint, with the moving average of those it trained.
+
+    Args:
+        layout: where they are to lie; None: on this process's first device.
 
     Raises:
         InputError: the run has no checkpoint yet.
     """
+    _quieten()
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
         if checkpointer.latest is None:
             raise InputError(f"{workdir}: no whole checkpoint yet; let the run reach its first (checkpoint_every)")
         shapes = checkpointer.checkpointables_metadata(None).metadata["state"]
-        state = checkpointer.load_checkpointables(None, {"state": _placed(shapes)})["state"]
+        state = checkpointer.load_checkpointables(None, {"state": placed(shapes, layout)})["state"]
     return {**state["frozen"], **state["average"]}

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 
 import jax
@@ -19,16 +18,19 @@ from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder, write_json
 from durian_jax.identity import embed_faces, open_identity_encoder
 from durian_jax.models import CodecConfig, DurianConfig
-from durian_jax.models.parameters import FlatParams, init_params, param_shapes
+from durian_jax.models.attention import IMPLEMENTATIONS
+from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params
-from durian_jax.training.encoders import check_samples
-from durian_jax.training.metrics import MetricsWriter
+from durian_jax.training.cluster import Preemption, Watch, is_first
+from durian_jax.training.encoders import ENCODERS, check_samples
+from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
 from durian_jax.training.samples import sample_sheet
+from durian_jax.training.sharding import Layout, make_mesh, to_host
 from durian_jax.training.sources import make_source
-from durian_jax.training.state import STAGES, TrainState, create_state
-from durian_jax.training.step import make_train_step
+from durian_jax.training.state import STAGES, TrainState, create_state, state_shapes
+from durian_jax.training.step import make_train_step, step_flops
 from durian_jax.video import write_image
 from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
 
@@ -36,7 +38,8 @@ from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_chec
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
 
 
-def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str, ...] = ("",)) -> FlatParams:
+def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str, ...] = ("",),
+                   layout: Layout | None = None) -> FlatParams:
     """Fresh parameters, or those of `config.init_from` where it names a run or checkpoint.
 
     A checkpoint must hold every parameter of the model with its shape (one written before a stage holds
@@ -44,14 +47,16 @@ def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str,
 
     Args:
         prefixes: beginnings of the paths that are wanted.
+        layout: where they are to lie; None: on the first device.
     """
+    place = None if layout is None else layout.param
     if not config.init_from:
-        return init_params(model, config.seed)
+        return init_params(model, config.seed, place=place)
     folder = Path(config.init_from)
     if (folder / "checkpoints").is_dir():
-        loaded = load_params(folder)
+        loaded = load_params(folder, layout)
     else:
-        loaded = load_checkpoint(config.init_from, "stored", prefixes).params
+        loaded = load_checkpoint(config.init_from, "stored", prefixes, layout and layout.place).params
     wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
     expected, loaded_shapes = wanted(param_shapes(model)), wanted(loaded)
     try:
@@ -63,7 +68,7 @@ def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str,
         raise InputError(f"{config.init_from} is of another model than the config: {'; '.join(fields)}. Import or "
                          "train one of this config, or change the config") from error
     missing = frozenset(set(expected) - set(loaded))
-    fresh = init_params(model, config.seed, missing) if missing else {}
+    fresh = init_params(model, config.seed, missing, place) if missing else {}
     return {**{path: loaded[path] for path in loaded_shapes}, **fresh}
 
 
@@ -84,13 +89,16 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     """
     if config.stage not in STAGES:
         raise InputError(f"unknown stage {config.stage!r}; expected one of {', '.join(STAGES)}")
-    for field in ("total_steps", "batch_size", "checkpoint_every", "log_every"):
+    for field in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
         if config[field] < 1:
             raise InputError(f"{field} must be at least 1, got {config[field]}")
     if config.frozen_dtype not in ("float32", "bfloat16"):
         raise InputError(f"frozen_dtype: expected float32 or bfloat16, found {config.frozen_dtype!r}")
     if config.remat not in REMAT_POLICIES:
         raise InputError(f"unknown remat {config.remat!r}; expected one of {', '.join(REMAT_POLICIES)}")
+    if config.attention not in ("auto", *IMPLEMENTATIONS):
+        raise InputError(f"unknown attention {config.attention!r}; expected auto or one of "
+                         f"{', '.join(IMPLEMENTATIONS)}")
     if config.optimizer not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {config.optimizer!r}; expected one of {', '.join(OPTIMIZERS)}")
     if not 0 <= config.guidance_dropout <= 1:
@@ -122,85 +130,131 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     return model, data, Objective(**config.objective.to_dict())
 
 
-def train(config: ConfigDict, workdir: str | Path) -> None:
+def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | None = None) -> bool:
     """Train one stage, or go on with it: the same command resumes from the newest checkpoint.
 
     Writes to `workdir`: checkpoints/, metrics.jsonl, tensorboard/, samples/, config.json and, at the
-    end, export/ (safetensors of the averaged weights, what `--checkpoint` takes).
+    end, export/ (safetensors of the averaged weights, what `--checkpoint` takes). Every process of a cluster calls it;
+    all see the same `workdir`.
+
+    Args:
+        profile: write a trace of these steps, first and last, to workdir/profile.
+
+    Returns:
+        Whether the run has reached its end; False: it was asked to stop (SIGTERM) and has saved.
 
     Raises:
-        InputError: see `validate`; also a run of another model in `workdir`, and a loss that is not finite.
+        InputError: see `validate`; also a run of another model in `workdir`, a loss that is not finite, a checkpoint
+            that cannot be written, and a process that has gone.
     """
     model, data, objective = validate(config)
+    layout = Layout(make_mesh(config.mesh), param_axes(model))
+    share = layout.host_share(config.batch_size, data.frames)
     workdir = writable_folder(workdir)
     check_same_run(workdir, config)
     identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
     samples = EncodedSamples(config.source.samples) if config.source.samples else None
-    if samples is not None:
-        loader = make_encoded_loader(samples, seed=config.seed, batch_size=config.batch_size,
-                                     max_failures=data.max_failures, worker_count=config.data_workers)
-    else:
-        loader = make_loader(make_source(config.source, data), data, seed=config.seed, batch_size=config.batch_size,
-                             worker_count=config.data_workers)
-    batches = iter(loader)
-
+    batches = iter(_loader(config, data, samples, share))
     optimizer = make_optimizer(config)
-    checkpoints = RunCheckpoints(workdir)
-    start = checkpoints.latest_step or 0
-    if start:
-        like = jax.eval_shape(lambda params: create_state(params, config.stage, optimizer, config.frozen_dtype),
-                              param_shapes(model))
-        state, data_state = checkpoints.restore(like)
-        batches.set_state(data_state)
-    else:
-        state = create_state(initial_params(config, model), config.stage, optimizer, config.frozen_dtype)
-    if samples is not None:
-        check_samples(samples, model, data, {**state.frozen, **state.params}, identity_encoder)
-    write_json(workdir / "config.json", json.loads(config.to_json()))
-    # On the device from the first step on, or the step would be compiled a second time for its own output.
-    state = jax.device_put(state, jax.local_devices()[0])
-    step_function = make_train_step(config, model, objective, optimizer)
-    metrics = MetricsWriter(workdir, start)
-    since, waited, logged = time.monotonic(), 0.0, start
+    with RunCheckpoints(workdir, config.keep_last, config.keep_every) as checkpoints, Preemption() as preemption, \
+            Watch(lambda: checkpoints.last_saved, config.silence_seconds):
+        state = _first_state(config, model, optimizer, layout, checkpoints, batches)
+        if samples is not None:
+            encoders = {path: x for path, x in {**state.frozen, **state.params}.items() if path.startswith(ENCODERS)}
+            check_samples(samples, model, data, to_host(encoders), identity_encoder)
+        if is_first():
+            write_json(workdir / "config.json", json.loads(config.to_json()))
+        start = logged = int(state.step)
+        step_function = make_train_step(config, model, objective, optimizer, layout)
+        metrics = MetricsWriter(workdir, start, active=is_first())
+        clock, last = Clock(jax.devices()), False
+        with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step",
+                  disable=not is_first()) as bar, Tracing(workdir / "profile", profile) as tracing:
+            bar.set_postfix_str("compiling, once")
+            for step in range(start + 1, config.total_steps + 1):
+                with clock.waiting():
+                    batch = next(batches)
+                    if samples is None:
+                        batch = embed_faces(batch, identity_encoder)
+                    inputs = layout.assemble(batch, config.batch_size)
+                if step == start + 1:
+                    clock.flops = step_flops(config, model, objective, state, inputs)
+                with tracing.step(step):
+                    state, values = step_function(state, inputs)
+                last = step == config.total_steps or preemption.stops_after(step)
+                if step % config.log_every == 0 or last:
+                    values = _finite(values, logged, step, checkpoints.last_saved)
+                    metrics.scalars(step, {**values, **clock.read(step - logged)})
+                    bar.set_postfix(loss=f"{values['loss']:.4f}")
+                    logged = step
+                with clock.away():
+                    if step % config.checkpoint_every == 0 or last:
+                        _finite(values, logged, step, checkpoints.last_saved)
+                        checkpoints.save(state, batches.get_state())
+                    if config.sample_every and step % config.sample_every == 0:
+                        _draw_samples(workdir, step, current_checkpoint(objective, model, state), batch, config.stage,
+                                      metrics)
+                bar.update()
+                if last:
+                    break
+        metrics.close()
+        checkpoints.wait()
+        if int(state.step) < config.total_steps:
+            return False
+        _export(workdir, config, current_checkpoint(objective, model, state))
+        return True
 
-    with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step") as bar:
-        bar.set_postfix_str("compiling, once")
-        for step in range(start + 1, config.total_steps + 1):
-            began = time.monotonic()
-            batch = next(batches)
-            if samples is None:
-                batch = embed_faces(batch, identity_encoder)
-            waited += time.monotonic() - began
-            state, values = step_function(state, batch)
-            if step % config.log_every == 0 or step == config.total_steps:
-                values = {name: float(value) for name, value in values.items()}
-                for name in ("loss", "gradient_norm"):
-                    check_finite(name, values[name], logged, step, checkpoints.latest_step)
-                now = time.monotonic()
-                timing = {"seconds_per_step": (now - since) / (step - logged),
-                          "data_seconds_per_step": waited / (step - logged)}
-                metrics.scalars(step, {**values, **timing})
-                since, waited, logged = now, 0.0, step
-                bar.set_postfix(loss=f"{values['loss']:.4f}")
-            if step % config.checkpoint_every == 0 or step == config.total_steps:
-                check_finite("loss", float(values["loss"]), logged, step, checkpoints.latest_step)
-                checkpoints.save(state, batches.get_state())
-            if config.sample_every and step % config.sample_every == 0:
-                sheet = sample_sheet(current_checkpoint(objective, model, state), batch, stage=config.stage)
-                write_image(workdir / "samples" / f"{step:07d}.png", sheet)
-                metrics.image(step, "samples", sheet)
-            bar.update()
-    checkpoints.close()
-    metrics.close()
-    save_checkpoint(workdir / "export", current_checkpoint(objective, model, state))
-    if identity_encoder is not None:
+
+def _finite(values: dict[str, jax.Array], logged: int, step: int, last_saved: int | None) -> dict[str, float]:
+    values = {name: float(value) for name, value in values.items()}
+    for name in ("loss", "gradient_norm"):
+        check_finite(name, values[name], logged, step, last_saved)
+    return values
+
+
+def _draw_samples(workdir: Path, step: int, checkpoint: Checkpoint, batch: dict, stage: str, metrics: MetricsWriter
+                  ) -> None:
+    if is_first():
+        sheet = sample_sheet(checkpoint, batch, stage=stage)
+        write_image(workdir / "samples" / f"{step:07d}.png", sheet)
+        metrics.image(step, "samples", sheet)
+
+
+def _loader(config: ConfigDict, data: DataConfig, samples: EncodedSamples | None, share: tuple[int, int]):
+    """This process's part of the batches."""
+    options = {"seed": config.seed, "batch_size": config.batch_size // share[1], "shard_index": share[0],
+               "shard_count": share[1], "worker_count": config.data_workers}
+    if samples is not None:
+        return make_encoded_loader(samples, max_failures=data.max_failures, **options)
+    return make_loader(make_source(config.source, data), data, **options)
+
+
+def _first_state(config: ConfigDict, model: DurianConfig, optimizer, layout: Layout, checkpoints: RunCheckpoints,
+                 batches) -> TrainState:
+    """A new state, or that of the newest checkpoint, to which `batches` is wound on."""
+    if not checkpoints.latest_step:
+        params = initial_params(config, model, layout=layout)
+        return create_state(params, config.stage, optimizer, config.frozen_dtype, layout)
+    shapes = state_shapes(model, config.stage, optimizer, config.frozen_dtype)
+    state, data_state = checkpoints.restore(shapes, layout)
+    batches.set_state(data_state)
+    return state
+
+
+def _export(workdir: Path, config: ConfigDict, checkpoint: Checkpoint) -> None:
+    if not is_first():
+        return
+    save_checkpoint(workdir / "export", checkpoint)
+    if config.identity_model:
         with atomic_file(workdir / "export" / IDENTITY_FILE) as temporary:
             shutil.copyfile(config.identity_model, temporary)
 
 
 def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:
-    """The averaged weights of a state, as inference takes them."""
-    return Checkpoint(model, objective, {**state.frozen, **state.average})
+    """The averaged weights of a state, as inference takes them: on one device, or in the memory of every process."""
+    params = {**state.frozen, **state.average}
+    alone = all(len(x.sharding.device_set) == 1 for x in params.values())
+    return Checkpoint(model, objective, params if alone else to_host(params))
 
 
 def check_finite(name: str, value: float, logged: int, step: int, last_saved: int | None) -> None:

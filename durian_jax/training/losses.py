@@ -37,7 +37,8 @@ def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Arra
 
 
 def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, batch: dict, key: jax.Array,
-                   temporal: bool, guidance_dropout: float, remat: str = "none") -> tuple[jax.Array, dict]:
+                   temporal: bool, guidance_dropout: float, remat: str = "none", attention: str = "xla"
+                   ) -> tuple[jax.Array, dict]:
     """Self-reconstruction of a clip from its two references (Durian, section 3.3).
 
     Args:
@@ -46,11 +47,12 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
             stage 1 they are independent images of one person.
         guidance_dropout: probability that a clip sees no reference at all (classifier-free guidance).
         remat: see `models.unet.REMAT_POLICIES`.
+        attention: see `models.attention.IMPLEMENTATIONS`.
 
     Returns:
         The loss and its parts.
     """
-    model = Durian(config, remat)
+    model = Durian(config, remat, attention)
     b, f = batch["keypoints"].shape[:2]
     noise_key, time_key, drop_key = jax.random.split(key, 3)
     times = objective.sample_times(time_key, (b, 1 if temporal else f))

@@ -1,12 +1,77 @@
 """Metrics of a run: metrics.jsonl for programs, TensorBoard for people."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from durian_jax.files import write_text
+
+# Matrix products per second of a chip, in bfloat16, by JAX's name of it (the makers' figures).
+PEAK_FLOPS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12,
+              "TPU v6 lite": 918e12, "TPU v6e": 918e12, "NVIDIA A100": 312e12, "NVIDIA H100": 989e12,
+              "NVIDIA H200": 989e12}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak of a chip, or None where it is not known (a CPU)."""
+    known = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
+    return PEAK_FLOPS[max(known, key=len)] if known else None
+
+
+class Clock:
+    """How a run spends its time.
+
+    Attributes:
+        flops: of the model in one step, on all chips together.
+    """
+
+    def __init__(self, devices: list):
+        self.flops, self._devices = 0, devices
+        self._began = self._since = time.monotonic()
+        self._waited = self._steps = 0
+        self._productive = self._away = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A block that waits for data."""
+        before = time.monotonic()
+        yield
+        self._waited += time.monotonic() - before
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """A block that is no training: a sample sheet, a checkpoint."""
+        before = time.monotonic()
+        yield
+        self._away += time.monotonic() - before
+
+    def read(self, steps: int) -> dict[str, float]:
+        """Figures of the steps since the last reading.
+
+        Returns:
+            seconds_per_step; data_seconds_per_step, of waiting for batches; tflops_per_second, by all chips; mfu, their
+            share of the chips' peak, where that is known; goodput, the share of the time since the start in which steps
+            were made and not compiled, restored, saved or waited for.
+        """
+        now = time.monotonic()
+        seconds = now - self._since - self._away
+        per_second = self.flops * steps / seconds
+        if self._steps:  # the first reading's time has compiling in it
+            self._productive += seconds - self._waited
+        values = {"seconds_per_step": seconds / steps, "data_seconds_per_step": self._waited / steps,
+                  "tflops_per_second": per_second / 1e12, "goodput": self._productive / (now - self._began)}
+        peak = peak_flops(self._devices[0].device_kind)
+        if peak is not None:
+            values["mfu"] = per_second / (peak * len(self._devices))
+        self._since, self._waited, self._away = now, 0.0, 0.0
+        self._steps += steps
+        return values
 
 
 class MetricsWriter:
@@ -16,9 +81,13 @@ class MetricsWriter:
         workdir: folder of the run.
         step: steps that the run starts from; later lines, left by a killed run, will be written again
             and are removed.
+        active: False writes nothing: of several processes, one does.
     """
 
-    def __init__(self, workdir: Path, step: int):
+    def __init__(self, workdir: Path, step: int, active: bool = True):
+        self._file = None
+        if not active:
+            return
         self._path = workdir / "metrics.jsonl"
         self._truncate(step)
         self._file = self._path.open("a", buffering=1)
@@ -38,14 +107,53 @@ class MetricsWriter:
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Log numbers after `step` updates."""
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Log a picture (H, W, 3) uint8."""
-        self._board.add_image(name, image, step, dataformats="HWC")
+        if self._file is not None:
+            self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        if self._file is not None:
+            self._file.close()
+            self._board.close()
+
+
+class Tracing:
+    """Writes a trace of some steps, for TensorBoard's profiler or Perfetto.
+
+    Args:
+        folder: for the trace.
+        steps: first and last step; None: no trace.
+    """
+
+    def __init__(self, folder: Path, steps: tuple[int, int] | None):
+        self._folder, self._steps, self._running = folder, steps, False
+
+    def __enter__(self) -> "Tracing":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+
+    @contextmanager
+    def step(self, step: int) -> Iterator[None]:
+        """The block that is the step."""
+        if self._steps is None:
+            yield
+            return
+        if step == self._steps[0]:
+            jax.profiler.start_trace(str(self._folder))
+            self._running = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            yield
+        if self._running and step == self._steps[1]:
+            jax.effects_barrier()
+            jax.profiler.stop_trace()
+            self._running = False

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from durian_jax.models.parameters import FlatParams
+from durian_jax.models import DurianConfig
+from durian_jax.models.parameters import FlatParams, param_shapes
+from durian_jax.training.sharding import Layout
 
 # Stage -> pattern of the parameter paths that it trains; the others stay as they are and have no
 # optimiser state (Durian, section 3.3: stage 2 trains the temporal layers only). "decoder" sharpens the codec
@@ -51,14 +53,27 @@ def split(params: FlatParams, stage: str) -> tuple[FlatParams, FlatParams]:
 
 
 def create_state(params: FlatParams, stage: str, optimizer: optax.GradientTransformation,
-                 frozen_dtype: str = "float32") -> TrainState:
+                 frozen_dtype: str = "float32", layout: Layout | None = None) -> TrainState:
     """The state before the first step of a stage.
 
     Args:
+        params: of the whole model, placed as `layout` says.
         frozen_dtype: precision in which the parameters are kept that this stage does not train.
+        layout: where the state lies, from the moment it is made; None: on one device.
     """
     trained, frozen = split(params, stage)
     trained = {path: jnp.asarray(x, jnp.float32) for path, x in trained.items()}
     frozen = {path: jnp.asarray(x, frozen_dtype) for path, x in frozen.items()}
-    return TrainState(jnp.zeros((), jnp.int32), trained, frozen, jax.tree.map(jnp.copy, trained),
-                      optimizer.init(trained))
+
+    def rest(trained):
+        return jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, trained), optimizer.init(trained)
+
+    places = None if layout is None else layout.state(jax.eval_shape(rest, trained))
+    step, average, optimizer_state = jax.jit(rest, out_shardings=places)(trained)
+    return TrainState(step, trained, frozen, average, optimizer_state)
+
+
+def state_shapes(model: DurianConfig, stage: str, optimizer: optax.GradientTransformation, frozen_dtype: str
+                 ) -> TrainState:
+    """Shapes and types of a state, without making one."""
+    return jax.eval_shape(lambda params: create_state(params, stage, optimizer, frozen_dtype), param_shapes(model))

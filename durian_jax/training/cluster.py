@@ -1,0 +1,190 @@
+"""Several processes that train together: joining, agreeing to stop, and saying who is missing."""
+
+import contextlib
+import itertools
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import jax
+from jax._src import distributed
+
+from durian_jax.errors import InputError
+
+# Variables by which a launcher says that this process is one of several; the first set are ours, for machines that
+# nothing else describes (launch/local.sh), the others those of TPU VMs, GKE and Slurm, which JAX reads itself.
+_OWN = ("DURIAN_COORDINATOR", "DURIAN_PROCESSES", "DURIAN_PROCESS")
+_SLURM, _GKE = "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES"
+
+# Where processes tell the coordinator that they live.
+_ALIVE = "durian/alive/"
+
+# JAX's own limit of silence, after which it aborts without saying who; ours comes first.
+_JAX_SILENCE_SECONDS = 600
+
+
+def join(timeout: int = 300) -> None:
+    """Find the other processes, if the environment says that there are any; before anything else is done with JAX.
+
+    Reads DURIAN_COORDINATOR (host:port of process 0), DURIAN_PROCESSES and DURIAN_PROCESS; else what TPU VMs, GKE
+    and Slurm set.
+
+    Args:
+        timeout: seconds to wait for them.
+
+    Raises:
+        InputError: variables that contradict each other, or a coordinator that cannot be reached.
+    """
+    given = {name: os.environ[name] for name in _OWN if os.environ.get(name)}
+    arguments = {}
+    if given:
+        try:
+            count, number = int(given["DURIAN_PROCESSES"]), int(given["DURIAN_PROCESS"])
+            address = given["DURIAN_COORDINATOR"]
+        except (KeyError, ValueError) as error:
+            raise InputError(f"expected {', '.join(_OWN)} (host:port, number of processes, this one's number), found "
+                             f"{given}") from error
+        if not 0 <= number < count or ":" not in address:
+            raise InputError(f"DURIAN_PROCESS={number}: expected a number below DURIAN_PROCESSES={count}, and "
+                             f"DURIAN_COORDINATOR={address} to be host:port")
+        if count == 1:
+            return
+        arguments = {"coordinator_address": address, "num_processes": count, "process_id": number}
+    elif not _launched_by_others():
+        return
+    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX aborts the process when its time is over, without a word of advice; so this comes a moment before.
+    address = arguments.get("coordinator_address", "the first of them")
+    advice = threading.Timer(timeout, print, (
+        f"durian: error: not all processes came within {timeout} s; look at the logs of the others, and that they can "
+        f"reach {address}",), {"file": sys.stderr, "flush": True})
+    advice.daemon = True
+    advice.start()
+    try:
+        jax.distributed.initialize(**arguments, initialization_timeout=timeout + 2,
+                                   heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the processes did not find each other: {str(error).splitlines()[0][:300]}") from error
+    finally:
+        advice.cancel()
+
+
+def _launched_by_others() -> bool:
+    hosts = os.environ.get(_GKE, "")
+    if int(os.environ.get(_SLURM) or 1) > 1 and "SLURM_STEP_ID" in os.environ or "," in hosts:
+        return True
+    # A TPU VM asks its metadata server, which JAX does; other machines have none.
+    return os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0") and bool(os.environ.get("TPU_NAME"))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes logs, metrics and exports."""
+    return jax.process_index() == 0
+
+
+class Watch:
+    """Ends this process, saying why, when another one of the run has gone: a collective operation would wait for ever.
+
+    Every process tells the coordinator that it lives, and looks when the others last did.
+
+    Args:
+        last_saved: gives the step of the last whole checkpoint.
+        silence: seconds after which a process that has said nothing has gone.
+    """
+
+    def __init__(self, last_saved: Callable[[], int | None], silence: float):
+        self._last_saved, self._silence = last_saved, silence
+        self._over = threading.Event()
+
+    def __enter__(self) -> "Watch":
+        if jax.process_count() > 1:
+            threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._over.set()
+        if jax.process_count() > 1:
+            with contextlib.suppress(RuntimeError):
+                self._tell("done")
+
+    def _tell(self, text: str) -> None:
+        client = distributed.global_state.client
+        client.key_value_set(f"{_ALIVE}{jax.process_index()}", text, allow_overwrite=True)
+
+    def _run(self) -> None:
+        heard: dict[int, tuple[str, float]] = {}
+        beats = itertools.count()
+        while not self._over.wait(self._silence / 6):
+            now = time.monotonic()
+            try:
+                self._tell(str(next(beats)))
+                said = {int(key.removeprefix(_ALIVE)): text
+                        for key, text in distributed.global_state.client.key_value_dir_get(_ALIVE)}
+            except RuntimeError:
+                said = {}  # the coordinator has gone, and with it what the others say
+                heard.setdefault(0, ("", now))
+            for process, text in said.items():
+                if process not in heard or heard[process][0] != text:
+                    heard[process] = text, now
+            gone = [process for process, (text, when) in sorted(heard.items())
+                    if text != "done" and now - when > self._silence]
+            if gone and not self._over.is_set():
+                self._leave(gone)
+
+    def _leave(self, gone: list[int]) -> None:
+        names = ", ".join(map(str, gone))
+        print(f"durian: error: process {names} of {jax.process_count()} has gone: nothing was heard of it for "
+              f"{self._silence:.0f} s. Look at its log, then start all of them again: the run goes on from step "
+              f"{self._last_saved() or 0}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """A block after whose error this process ends without waiting for the others, which cannot go on either."""
+    try:
+        yield
+    except BaseException as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, InputError):
+            print(f"durian: error: {error}", file=sys.stderr, flush=True)
+        else:
+            traceback.print_exc()
+        os._exit(2 if isinstance(error, InputError) else 1)
+
+
+class Preemption:
+    """Notices SIGTERM, by which machines that are about to be taken away say so.
+
+    Several processes agree on the step after which they stop.
+    """
+
+    def __init__(self):
+        self._asked = False
+        self._before = None
+
+    def __enter__(self) -> "Preemption":
+        if jax.process_count() == 1:  # else JAX's own service listens
+            self._before = signal.signal(signal.SIGTERM, self._notice)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _notice(self, *_) -> None:
+        self._asked = True
+
+    def stops_after(self, step: int) -> bool:
+        """Whether this step is to be the last; every process asks after every step."""
+        if jax.process_count() == 1:
+            return self._asked
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)

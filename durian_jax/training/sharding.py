@@ -1,0 +1,163 @@
+"""Where the arrays of a run lie: one mesh of devices, one table from logical axes to its axes.
+
+Everything is written as if for one device; XLA's partitioner divides the step by what is said here (GSPMD), so that
+results do not depend on the mesh.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from durian_jax.errors import InputError
+from durian_jax.models.parameters import FlatParams
+
+# data: clips. fsdp: clips too, and parts of parameters and optimiser state. frames: the frames of a clip. tensor:
+# attention heads and the feed-forward layers' hidden channels.
+MESH_AXES = ("data", "fsdp", "frames", "tensor")
+
+# Logical axis of a parameter -> the mesh axis that divides it. A mesh axis takes the first that it divides evenly.
+RULES = (("heads", "tensor"), ("mlp", "tensor"), ("in", "fsdp"), ("out", "fsdp"), ("heads", "fsdp"), ("mlp", "fsdp"))
+
+# Parameters with fewer values lie on every device whole: to gather them would cost more than it saves.
+_SMALL = 16_384
+
+_CLIPS = ("data", "fsdp")
+# Fields of a batch with a frame axis after the clips'.
+_FRAME_FIELDS = ("frames", "frame_masks", "frame_latents", "keypoints")
+
+
+def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
+    """The mesh of a config.
+
+    Args:
+        sizes: devices along each of `MESH_AXES`; one may be -1 and takes what the others leave.
+        devices: None: all of the cluster.
+
+    Raises:
+        InputError: sizes that do not make up the devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    shape = [sizes[name] for name in MESH_AXES]
+    text = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, shape, strict=True))
+    if any(size < 1 and size != -1 for size in shape) or shape.count(-1) > 1:
+        raise InputError(f"mesh: expected sizes of at least 1, one of them may be -1 (the rest), found {text}")
+    if -1 in shape:
+        others = -int(np.prod(shape))
+        shape[shape.index(-1)] = max(len(devices) // others, 1)
+    if int(np.prod(shape)) != len(devices):
+        raise InputError(f"mesh: {text} does not make up the {len(devices)} devices there are; change mesh.data, "
+                         "mesh.fsdp, mesh.frames or mesh.tensor")
+    return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape), devices=devices)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where parameters, optimiser state and batches lie.
+
+    Attributes:
+        mesh: with the axes `MESH_AXES`.
+        axes: path of a parameter -> its logical axes (`models.parameters.param_axes`).
+    """
+
+    mesh: Mesh
+    axes: Mapping[str, tuple[str, ...]]
+
+    @property
+    def clip_groups(self) -> int:
+        """How many parts the clips of a batch are divided into."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+    def _spec(self, path: str, shape: tuple[int, ...], mesh_axes: tuple[str, ...]) -> P:
+        parts: list[str | None] = [None] * len(shape)
+        if np.prod(shape) >= _SMALL:
+            for logical, axis in RULES:
+                for i, name in enumerate(self.axes[path]):
+                    free = parts[i] is None and axis in mesh_axes and axis not in parts
+                    if free and name == logical and shape[i] % self.mesh.shape[axis] == 0:
+                        parts[i] = axis
+        return P(*parts)
+
+    def param(self, path: str, shape: tuple[int, ...]) -> NamedSharding:
+        """Where a parameter is kept between steps, and what the optimiser keeps of it."""
+        return NamedSharding(self.mesh, self._spec(path, shape, ("fsdp", "tensor")))
+
+    def state(self, shapes):
+        """The tree of shardings of a train state: what has a parameter's path and shape lies as that does."""
+        def of(keys, leaf):
+            for key in keys:
+                path = getattr(key, "key", None)
+                if path in self.axes and len(self.axes[path]) == len(leaf.shape):
+                    return self.param(path, leaf.shape)
+            return NamedSharding(self.mesh, P())
+        return jax.tree_util.tree_map_with_path(of, shapes)
+
+    def batch(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NamedSharding]:
+        """The shardings of a batch: clips over data and fsdp, frames over frames."""
+        frames = {name: ("frames",) if name in _FRAME_FIELDS else () for name in shapes}
+        return {name: NamedSharding(self.mesh, P(_CLIPS, *frames[name])) for name in shapes}
+
+    def place(self, path: str, value: np.ndarray) -> jax.Array:
+        """A parameter's value to where it is kept; no device ever holds more than its part."""
+        return jax.make_array_from_callback(value.shape, self.param(path, value.shape), lambda index: value[index])
+
+    def gather(self, params: FlatParams, dtype: str) -> FlatParams:
+        """Parameters for computing, inside a compiled step: whole but for the tensor axis.
+
+        They are gathered once a step, in the precision of the activations; the recomputation of the backward pass uses
+        them again. Norms stay in float32.
+        """
+        if self.mesh.shape["fsdp"] == 1:
+            return params
+
+        def of(path: str, x: jax.Array) -> jax.Array:
+            if "norm" not in self.axes[path]:
+                x = x.astype(dtype)
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(path, x.shape, ("tensor",))))
+        return {path: of(path, x) for path, x in params.items()}
+
+    def for_kernels(self):
+        """A block in which kernels that XLA cannot divide find the mesh."""
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
+
+    def host_share(self, batch_size: int, frames: int) -> tuple[int, int]:
+        """(which part of every batch this process makes, of how many equal parts); clips of one are neighbours.
+
+        Raises:
+            InputError: clips or frames that cannot be shared out equally.
+        """
+        if frames % self.mesh.shape["frames"]:
+            raise InputError(f"data.frames={frames} cannot be divided among mesh.frames={self.mesh.shape['frames']}; "
+                             "take a multiple")
+        if batch_size % self.clip_groups:
+            raise InputError(f"batch_size={batch_size} cannot be divided among data x fsdp = {self.clip_groups} groups "
+                             "of devices; take a multiple")
+        sharding = NamedSharding(self.mesh, P(_CLIPS))
+        rows = lambda indices: tuple(sorted({index[0].indices(batch_size)[:2] for index in indices}))
+        by_process: dict[int, list] = {}
+        for device, index in sharding.devices_indices_map((batch_size,)).items():
+            by_process.setdefault(device.process_index, []).append(index)
+        parts = sorted({rows(indices) for indices in by_process.values()})
+        mine = rows(by_process[jax.process_index()])
+        first, last = mine[0][0], mine[-1][1]
+        if sum(b - a for a, b in mine) != last - first or len(parts) * (last - first) != batch_size:
+            raise InputError("mesh: the clips of a process must be neighbours in the batch; put the devices of a host "
+                             "on the last axes of the mesh")
+        return parts.index(mine), len(parts)
+
+    def assemble(self, batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+        """One batch of all processes from what each has made of it (see `host_share`)."""
+        shardings = self.batch({name: x.shape for name, x in batch.items()})
+        return {name: jax.make_array_from_process_local_data(shardings[name], x, (batch_size, *x.shape[1:]))
+                for name, x in batch.items()}
+
+
+def to_host(params: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Whole parameters in this process's memory, one by one; every process must call it."""
+    from jax.experimental import multihost_utils
+
+    whole = lambda x: np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
+    return {path: whole(x) for path, x in params.items()}

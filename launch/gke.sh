@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Trains on TPU slices of a GKE cluster: fills in launch/gke.yaml, applies it and follows the first host's output.
+#
+#   launch/gke.sh --name durian-1 --image REGION-docker.pkg.dev/PROJECT/REPOSITORY/durian --claim durian-data \
+#       --accelerator tpu-v5-lite-podslice --topology 16x16 -- FLAGS OF durian train
+#
+#   --image IMAGE       made of launch/Dockerfile
+#   --claim CLAIM       a volume that many pods may write (Filestore), mounted at /mnt/durian
+#   --accelerator KIND  tpu-v5-lite-podslice, tpu-v5p-slice or tpu-v6e-slice
+#   --topology T        of a slice, such as 16x16
+#   --slices N          [default: 1]
+#   --chips N           of a host                             [default: 4]
+#   --dry-run           print the manifest, apply nothing
+#
+# With XPK instead, which makes the cluster too:
+#   xpk workload create --cluster CLUSTER --workload durian-1 --tpu-type v5litepod-256 --num-slices 1 \
+#       --docker-image IMAGE --command "durian train FLAGS"
+set -euo pipefail
+
+usage() { sed -n '2,17s/^# \{0,1\}//p' "$0"; }
+fail() { echo "gke.sh: error: $1" >&2; exit 2; }
+
+name="" image="" claim="" accelerator="" topology="" slices=1 chips=4 dry_run=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --name) name="${2:?}"; shift 2 ;;
+    --image) image="${2:?}"; shift 2 ;;
+    --claim) claim="${2:?}"; shift 2 ;;
+    --accelerator) accelerator="${2:?}"; shift 2 ;;
+    --topology) topology="${2:?}"; shift 2 ;;
+    --slices) slices="${2:?}"; shift 2 ;;
+    --chips) chips="${2:?}"; shift 2 ;;
+    --dry-run) dry_run=1; shift ;;
+    -h|--help) usage; exit 0 ;;
+    --) shift; break ;;
+    *) fail "unknown option $1; the flags of durian train come after --" ;;
+  esac
+done
+for option in name image claim accelerator topology; do
+  [ -n "${!option}" ] || fail "--$option is missing; see --help"
+done
+[[ "$topology" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology: expected such as 16x16 or 4x4x4, found $topology"
+for number in "$slices" "$chips"; do
+  [[ "$number" =~ ^[1-9][0-9]*$ ]] || fail "expected a positive number, found $number"
+done
+[ $# -gt 0 ] || fail "nothing to run; name --config and --workdir after --"
+total=$((${topology//x/*}))
+[ $((total % chips)) -eq 0 ] || fail "a slice of $total chips has no whole number of hosts of $chips chips"
+
+printf -v flags '%q ' "$@"
+template="$(< "$(dirname "$0")/gke.yaml")"
+manifest="${template//NAME/$name}"
+manifest="${manifest//IMAGE/$image}"
+manifest="${manifest//CLAIM/$claim}"
+manifest="${manifest//ACCELERATOR/$accelerator}"
+manifest="${manifest//TOPOLOGY/$topology}"
+manifest="${manifest//SLICES/$slices}"
+manifest="${manifest//HOSTS/$((total / chips))}"
+manifest="${manifest//CHIPS/$chips}"
+manifest="${manifest//FLAGS/$flags}"
+
+if [ -n "$dry_run" ]; then
+  echo "$manifest"
+  exit 0
+fi
+command -v kubectl > /dev/null || fail "kubectl not found; install it and choose the cluster"
+kubectl apply -f - <<< "$manifest"
+selector="jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0"
+kubectl wait --for=condition=Ready pod -l "$selector" --timeout=24h
+kubectl logs -f -l "$selector" --tail=-1

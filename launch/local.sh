@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Trains with several processes on this machine, as a cluster in small: to try a mesh before paying for one.
+#
+#   launch/local.sh [--processes 2] [--devices 2] [--port 12355] [--dry-run] -- FLAGS OF durian train
+#   launch/local.sh --processes 4 -- --config=configs/durian.py:tiny,stage=1 --workdir=runs/local --config.mesh.fsdp=2
+#
+# Each process has so many CPU devices; their output is marked with their number. When one fails the others are
+# stopped, and the command given again goes on from the last checkpoint. SIGTERM saves and stops all.
+set -euo pipefail
+
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+fail() { echo "local.sh: error: $1" >&2; exit 2; }
+
+processes=2 devices=2 port=12355 dry_run=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --processes) processes="${2:?}"; shift 2 ;;
+    --devices) devices="${2:?}"; shift 2 ;;
+    --port) port="${2:?}"; shift 2 ;;
+    --dry-run) dry_run=1; shift ;;
+    -h|--help) usage; exit 0 ;;
+    --) shift; break ;;
+    *) fail "unknown option $1; the flags of durian train come after --" ;;
+  esac
+done
+for number in "$processes" "$devices" "$port"; do
+  [[ "$number" =~ ^[1-9][0-9]*$ ]] || fail "expected a positive number, found $number"
+done
+[ $# -gt 0 ] || fail "nothing to run; name --config and --workdir after --"
+
+durian="${DURIAN:-durian}"
+if [ -z "${DURIAN:-}" ] && [ -x .venv/bin/durian ]; then durian=.venv/bin/durian; fi
+if [ -n "$dry_run" ]; then
+  for ((i = 0; i < processes; i++)); do
+    echo "DURIAN_COORDINATOR=127.0.0.1:$port DURIAN_PROCESSES=$processes DURIAN_PROCESS=$i JAX_PLATFORMS=cpu" \
+      "JAX_NUM_CPU_DEVICES=$devices $durian train $*"
+  done
+  exit 0
+fi
+command -v "$durian" > /dev/null || fail "$durian not found; install the package, or name the program in DURIAN"
+
+pids=()
+# shellcheck disable=SC2329  # a trap calls it
+stop() { for pid in "${pids[@]}"; do kill -TERM "$pid" 2> /dev/null || true; done; }
+trap stop TERM INT
+export DURIAN_COORDINATOR="127.0.0.1:$port" DURIAN_PROCESSES="$processes" JAX_PLATFORMS=cpu
+export JAX_NUM_CPU_DEVICES="$devices"
+for ((i = 0; i < processes; i++)); do
+  # Through a process substitution, so that the number is the program's own and signals reach it.
+  DURIAN_PROCESS="$i" "$durian" train "$@" > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+  pids+=($!)
+done
+
+status=0 left=("${pids[@]}")
+while [ "${#left[@]}" -gt 0 ]; do
+  code=0
+  wait -n -p ended "${left[@]}" || code=$?
+  if [ -z "${ended:-}" ]; then continue; fi  # a signal ended the wait, not a process
+  rest=()
+  for pid in "${left[@]}"; do [ "$pid" = "$ended" ] || rest+=("$pid"); done
+  left=("${rest[@]}")
+  if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+    status=$code
+    echo "local.sh: a process ended with status $code; stopping the others" >&2
+    stop
+    (sleep 20; for pid in "${left[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done) > /dev/null 2>&1 &
+    killer=$!
+  fi
+done
+[ -z "${killer:-}" ] || kill "$killer" 2> /dev/null || true
+exit "$status"

@@ -1,0 +1,135 @@
+"""Several processes on this machine train together: the same losses, one that is lost stops all, and all go on."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs import command, losses
+from tests.test_sharding import ON_MESHES, mesh_flags, train_on
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(records, workdir, mesh, processes, *more):
+    """So many processes with two virtual devices each; their output is in workdir/log-N."""
+    port, running = free_port(), []
+    workdir.mkdir(exist_ok=True)
+    for number in range(processes):
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2",
+                       "DURIAN_COORDINATOR": f"127.0.0.1:{port}", "DURIAN_PROCESSES": str(processes),
+                       "DURIAN_PROCESS": str(number)}
+        with (workdir / f"log-{number}").open("w") as log:
+            running.append(subprocess.Popen(
+                command(records, workdir, "1", *ON_MESHES, *mesh_flags(mesh), "--config.checkpoint_every=4",
+                        "--config.total_steps=12", "--config.silence_seconds=12", *more),
+                env=environment, stdout=log, stderr=subprocess.STDOUT))
+    return running
+
+
+def logs(workdir):
+    return "\n".join(path.read_text() for path in sorted(workdir.glob("log-*")))
+
+
+def wait_for_steps(workdir, steps, running, timeout=400):
+    """Until so many steps are logged, and the checkpoint of the fourth is whole."""
+    deadline = time.monotonic() + timeout
+    metrics = workdir / "metrics.jsonl"
+    saved = workdir / "checkpoints" / "4"
+    while not (metrics.exists() and metrics.read_text().count("\n") >= steps and (steps < 4 or saved.is_dir())):
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running), logs(workdir)
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def alone(records, tmp_path_factory):
+    """A run in one process on one device, with a trace of two steps."""
+    workdir = tmp_path_factory.mktemp("alone")
+    train_on("1x1x1x1", records, workdir, "1", "--profile=18:19")
+    return workdir
+
+
+@pytest.fixture
+def on_one(alone):
+    return list(losses(alone).values())
+
+
+@pytest.mark.parametrize(("processes", "mesh", "then"), [(2, "2x2x1x1", (2, "2x2x1x1")),
+                                                         (4, "2x2x2x1", (2, "1x2x1x2"))])
+def test_a_lost_process_stops_all_and_the_run_goes_on(processes, mesh, then, records, on_one, tmp_path):
+    """With as many processes, and with fewer on another mesh."""
+    running = start(records, tmp_path, mesh, processes)
+    wait_for_steps(tmp_path, 6, running)
+    os.kill(running[-1].pid, signal.SIGKILL)
+    for process in running[:-1]:
+        assert process.wait(timeout=120) != 0
+    assert f"process {processes - 1} of {processes} has gone" in (tmp_path / "log-0").read_text(), logs(tmp_path)
+    assert "goes on from step 4" in logs(tmp_path)
+    before = losses(tmp_path)
+    running = start(records, tmp_path, then[1], then[0])
+    assert [process.wait(timeout=400) for process in running] == [0] * then[0], logs(tmp_path)
+    found = losses(tmp_path)
+    assert sorted(found) == list(range(1, 13))
+    np.testing.assert_allclose(list(found.values()), on_one[:12], rtol=2e-4)
+    assert all(found[step] == before[step] for step in range(1, 5)), "it began again"
+    assert (tmp_path / "export" / "model.safetensors").is_file()
+
+
+def test_sigterm_to_one_saves_and_ends_all(records, tmp_path):
+    running = start(records, tmp_path, "2x2x1x1", 2, "--config.total_steps=5000", "--config.checkpoint_every=4000")
+    wait_for_steps(tmp_path, 2, running)
+    running[1].terminate()
+    assert [process.wait(timeout=120) for process in running] == [0, 0], logs(tmp_path)
+    last = max(losses(tmp_path))
+    assert (tmp_path / "checkpoints" / str(last)).is_dir(), "saved after the last step"
+    assert "asked to stop" in (tmp_path / "log-0").read_text() and not (tmp_path / "export").exists()
+
+
+JOIN = """
+from durian_jax.training import cluster
+from durian_jax.errors import InputError
+try:
+    cluster.join(timeout=5)
+except InputError as error:
+    print(error)
+"""
+
+
+def join_with(**environment):
+    return subprocess.run([sys.executable, "-c", JOIN], env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+                          capture_output=True, text=True, timeout=120)
+
+
+def test_processes_that_do_not_come_are_not_waited_for():
+    port = free_port()
+    done = join_with(DURIAN_COORDINATOR=f"127.0.0.1:{port}", DURIAN_PROCESSES="2", DURIAN_PROCESS="0")
+    assert done.returncode != 0
+    assert f"not all processes came within 5 s; look at the logs of the others, and that they can reach 127.0.0.1:" \
+        f"{port}" in done.stderr
+
+
+@pytest.mark.parametrize("environment", [
+    {"DURIAN_PROCESSES": "2"}, {"DURIAN_COORDINATOR": "host:1", "DURIAN_PROCESSES": "two", "DURIAN_PROCESS": "0"},
+    {"DURIAN_COORDINATOR": "host:1", "DURIAN_PROCESSES": "2", "DURIAN_PROCESS": "2"},
+    {"DURIAN_COORDINATOR": "host", "DURIAN_PROCESSES": "2", "DURIAN_PROCESS": "0"}])
+def test_contradictory_variables_are_refused(environment):
+    assert "DURIAN_PROCESSES" in join_with(**environment).stdout
+
+
+def test_the_metrics_say_how_time_is_spent(alone):
+    lines = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["tflops_per_second"] > 0 and 0 <= line["goodput"] <= 1
+        assert line["data_seconds_per_step"] <= line["seconds_per_step"]
+    assert lines[-1]["goodput"] > lines[0]["goodput"] == 0
+    assert list((alone / "profile").rglob("*.xplane.pb"))

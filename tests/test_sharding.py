@@ -1,0 +1,91 @@
+"""Training on meshes: what is divided, and that the result does not depend on it."""
+
+import os
+import shutil
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import PartitionSpec as P
+
+from configs.durian import get_config
+from durian_jax.errors import InputError
+from durian_jax.models import DurianConfig
+from durian_jax.models.parameters import param_axes, param_shapes
+from durian_jax.training.optimizer import make_optimizer
+from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
+from durian_jax.training.state import state_shapes
+from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
+
+
+def layout_of(sizes, model):
+    mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    return Layout(mesh, param_axes(model))
+
+
+@pytest.fixture(scope="module")
+def on_one(records, tmp_path_factory):
+    """Runs of both stages on one device."""
+    folder = tmp_path_factory.mktemp("one")
+    for stage in ("1", "2"):
+        train_on("1x1x1x1", records, folder / stage, stage, "--config.checkpoint_every=10")
+    return folder
+
+
+@pytest.mark.parametrize(("stage", "mesh"), [("1", "8x1x1x1"), ("1", "1x8x1x1"), ("1", "2x2x2x1"), ("1", "1x2x2x2"),
+                                             ("2", "1x2x2x2")])
+def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path):
+    found = train_on(mesh, records, tmp_path, stage)
+    np.testing.assert_allclose(found, list(losses(on_one / stage).values()), rtol=2e-4)
+
+
+def test_a_run_goes_on_on_another_mesh(records, on_one, tmp_path):
+    shutil.copytree(on_one / "1", tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "20")
+    found = train_on("1x2x1x2", records, tmp_path, "1")
+    expected = losses(on_one / "1")
+    np.testing.assert_allclose(found, list(expected.values()), rtol=2e-4)
+    assert list(found[:10]) == [expected[step] for step in range(1, 11)], "it began again"
+
+
+def test_parameters_and_optimiser_state_are_divided():
+    """At the paper's size a chip of 16 holds little more than a 16th; heads and hidden channels go over tensor."""
+    config = get_config("sd15,stage=1")
+    model = DurianConfig.from_dict(config.model.to_dict())
+    shapes = state_shapes(model, "1", make_optimizer(config), "bfloat16")
+    size = lambda shape: np.prod(shape, dtype=np.int64)
+    whole = sum(size(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+
+    def on_chip(layout):
+        places = layout.state(shapes)
+        return sum(size(place.shard_shape(x.shape)) * x.dtype.itemsize
+                   for x, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(places), strict=True))
+    assert on_chip(layout_of((1, 16, 1, 1), model)) < 1.02 * whole / 16
+    assert on_chip(layout_of((4, 4, 1, 1), model)) < 1.02 * whole / 4
+    layout = layout_of((1, 2, 1, 4), model)
+    spec = lambda path: layout.param(path, param_shapes(model)[path].shape).spec
+    attention = "denoiser/down_attentions_0/attn1"
+    assert spec(f"{attention}/to_q/kernel") == P("fsdp", "tensor")
+    assert spec(f"{attention}/to_out/kernel") == P("tensor", "fsdp")
+    assert spec("denoiser/conv_in/kernel") == P(None, None, None, None), "too small to be worth a gather"
+
+
+def test_meshes_that_do_not_fit_are_refused():
+    devices = jax.devices()[:1]
+    sizes = dict.fromkeys(MESH_AXES, 1)
+    assert make_mesh({**sizes, "data": -1}, devices).size == 1
+    with pytest.raises(InputError, match="data=1 x fsdp=3 x frames=1 x tensor=1 does not make up the 1 devices"):
+        make_mesh({**sizes, "fsdp": 3}, devices)
+    for bad in ({"data": 0}, {"data": -1, "fsdp": -1}):
+        with pytest.raises(InputError, match="expected sizes of at least 1"):
+            make_mesh({**sizes, **bad}, devices)
+
+
+def test_batches_that_cannot_be_shared_out_are_refused(records, tmp_path):
+    done = subprocess.run(command(records, tmp_path, "1", *ON_MESHES, *mesh_flags("4x1x1x1"), "--config.batch_size=6"),
+                          env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "batch_size=6 cannot be divided among data x fsdp = 4 groups" in done.stderr
+    assert not (tmp_path / "config.json").exists()
