@@ -75,7 +75,7 @@ def base() -> ConfigDict:
         # Devices along each axis of the mesh, -1: those that are left. Clips are shared out over data and fsdp,
         # parameters and optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
         "mesh": {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1},
-        "silence_seconds": 120.0,   # after which a process of several that says nothing has gone, and the others stop
+        "silence_seconds": 60.0,     # after which a process of several that says nothing has gone, and the others stop
         # Batch.
         "batch_size": 32,           # clips, on all devices together
         "data_workers": 0,          # processes that make batches; 0: threads

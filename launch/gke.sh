@@ -48,6 +48,7 @@ total=$((${topology//x/*}))
 [ $((total % chips)) -eq 0 ] || fail "a slice of $total chips has no whole number of hosts of $chips chips"
 
 printf -v flags '%q ' "$@"
+shopt -u patsub_replacement 2> /dev/null || true  # else & in a flag would stand for what it takes the place of
 template="$(< "$(dirname "$0")/gke.yaml")"
 manifest="${template//NAME/$name}"
 manifest="${manifest//IMAGE/$image}"
@@ -66,5 +67,7 @@ fi
 command -v kubectl > /dev/null || fail "kubectl not found; install it and choose the cluster"
 kubectl apply -f - <<< "$manifest"
 selector="jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0"
+until [ -n "$(kubectl get pod -l "$selector" -o name)" ]; do sleep "${DURIAN_POLL_SECONDS:-10}"; done
 kubectl wait --for=condition=Ready pod -l "$selector" --timeout=24h
 kubectl logs -f -l "$selector" --tail=-1
+echo "gke.sh: the first host's output has ended; see kubectl get jobset $name, which starts a lost run again" >&2

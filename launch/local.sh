@@ -63,7 +63,8 @@ while [ "${#left[@]}" -gt 0 ]; do
     status=$code
     echo "local.sh: a process ended with status $code; stopping the others" >&2
     stop
-    (sleep 20; for pid in "${left[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done) > /dev/null 2>&1 &
+    # A process whose neighbour has gone finds that out within a minute, and says which it was.
+    (sleep 90; for pid in "${left[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done) > /dev/null 2>&1 &
     killer=$!
   fi
 done

@@ -32,6 +32,7 @@ fi
 [ -n "${SLURM_JOB_ID:-}" ] || fail "not inside a job; hand it to sbatch: sbatch launch/slurm.sh ..."
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
+export DURIAN_CLUSTER=auto
 "${command[@]}" 2>&1 | tee "$log"
 if grep -q "asked to stop (SIGTERM)" "$log"; then
   echo "slurm.sh: queueing the job again" >&2

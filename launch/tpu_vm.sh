@@ -72,14 +72,23 @@ run() {
   if [ -n "$dry_run" ]; then printf '%q ' "$@"; echo; else "$@"; fi
 }
 queued() { gcloud compute tpus queued-resources "$@"; }
-state() { queued describe "$name" "${where[@]}" --format='value(state.state)' 2> /dev/null || true; }
+# The state of the request; nothing where there is none, UNKNOWN where gcloud fails.
+state() {
+  local answer
+  if answer="$(queued describe "$name" "${where[@]}" --format='value(state.state)' 2>&1)"; then
+    echo "$answer"
+  elif [[ "$answer" != *NOT_FOUND* ]]; then
+    say "gcloud: $answer"
+    echo UNKNOWN
+  fi
+}
 on_all() { run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"; }
 
 delete() { run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet || true; }
 # shellcheck disable=SC2329  # a trap calls it
 leave() {
   local status=$?
-  rm -f "${archive:-}" "${log:-}"
+  rm -f "$archive" "$log"
   if [ -n "$keep" ]; then say "the slice $name is kept; it costs until you delete it"; else delete; fi
   exit "$status"
 }
@@ -93,42 +102,46 @@ create() {
 # Until the slice is there; fails where the request has come to an end.
 wait_for_slice() {
   [ -z "$dry_run" ] || { echo "# wait until: gcloud compute tpus queued-resources describe $name says ACTIVE"; return 0; }
-  local before="" now
+  local before="" now failures=0
   while true; do
     now="$(state)"
-    [ "$now" = "$before" ] || say "the request is ${now:-unknown}"
+    [ "$now" = "$before" ] || say "the request is ${now:-gone}"
     before="$now"
     case "$now" in
       ACTIVE) return 0 ;;
-      FAILED|SUSPENDED|SUSPENDING) return 1 ;;
+      FAILED|SUSPENDED|SUSPENDING|"") return 1 ;;
+      UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud does not answer" ;;
     esac
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
 }
 
 install() {
-  archive="$(mktemp --suffix=.tar.gz)"
-  if [ -z "$dry_run" ]; then git archive --format=tar.gz --output="$archive" HEAD; fi
-  run gcloud compute tpus tpu-vm scp "$archive" "$name:durian.tar.gz" "${where[@]}" --worker=all
+  if [ -z "$dry_run" ]; then git archive --format=tar.gz --output="$archive" HEAD || return 1; fi
+  run gcloud compute tpus tpu-vm scp "$archive" "$name:durian.tar.gz" "${where[@]}" --worker=all || return 1
   on_all "set -e
-mkdir -p durian && tar xzf durian.tar.gz -C durian && cd durian
+mkdir -p durian && cd durian
+find . -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+tar xzf ../durian.tar.gz
 dpkg -s nfs-common python3.11-venv > /dev/null 2>&1 || {
   sudo apt-get update -qq && sudo apt-get install -qq -y nfs-common python3.11-venv; }
 sudo mkdir -p /mnt/durian
 mountpoint -q /mnt/durian || sudo mount -t nfs $(printf '%q' "$share") /mnt/durian
-[ -x .venv/bin/durian ] || { python3.11 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[tpu]'; }"
+cat setup.py constraints.txt | cmp -s - .venv/installed || {
+  python3.11 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e '.[tpu]'
+  cat setup.py constraints.txt > .venv/installed; }"
 }
 
 # Fails unless the run has reached its end: a slice that is taken away makes it save and stop, which is no error.
 train() {
   local flags
   printf -v flags '%q ' "$@"
-  on_all "cd durian && .venv/bin/durian train $flags" 2>&1 | tee "$log"
+  on_all "cd durian && DURIAN_CLUSTER=auto .venv/bin/durian train $flags" 2>&1 | tee "$log" || return 1
   [ -n "$dry_run" ] || grep -q "holds the averaged weights" "$log"
 }
 
-log="$(mktemp)"
-if [ -n "$dry_run" ]; then trap 'rm -f "$log" "${archive:-}"' EXIT; else trap leave EXIT; fi
+log="$(mktemp)" archive="$(mktemp --suffix=.tar.gz)"
+if [ -n "$dry_run" ]; then trap 'rm -f "$log" "$archive"' EXIT; else trap leave EXIT; fi
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   if [ -n "$dry_run" ] || [ -z "$(state)" ]; then create; fi
   if wait_for_slice && install && train "$@"; then
@@ -136,9 +149,19 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     if [ -n "$dry_run" ]; then [ -n "$keep" ] || delete; fi
     exit 0
   fi
-  # A run that ends early on a slice that is still there has failed by itself.
-  if [ "$(state)" = ACTIVE ]; then fail "durian train failed on a slice that is there; see its output above"; fi
-  say "the slice was taken away (attempt $attempt of $attempts); asking again, the run goes on from its last checkpoint"
-  delete
+  if grep -qE "durian: error|^Traceback" "$log"; then fail "the run has failed; see its output above"; fi
+  # A slice is told to go some time before its request says so, and a connection may break: wait for what becomes of it.
+  for ((wait = 0; wait < 20; wait++)); do
+    [ "$(state)" = ACTIVE ] || break
+    sleep "${DURIAN_POLL_SECONDS:-30}"
+  done
+  if [ "$(state)" = ACTIVE ]; then
+    say "the slice is still there (attempt $attempt of $attempts); starting the run on it again"
+  else
+    say "the slice was taken away (attempt $attempt of $attempts); asking for another, the run goes on from its last" \
+      "checkpoint"
+    delete
+  fi
+  : > "$log"
 done
 fail "no slice after $attempts attempts"

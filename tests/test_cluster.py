@@ -11,8 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.runs import command, losses
-from tests.test_sharding import ON_MESHES, mesh_flags, train_on
+from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
 
 def free_port():

@@ -496,6 +496,23 @@ def test_hosts_share_the_batches_of_one(clips):
             np.testing.assert_array_equal(batch[name], np.concatenate([part[name] for part in parts]), err_msg=name)
 
 
+@pytest.mark.parametrize("worker_count", [0, 1])
+def test_a_host_makes_parts_that_do_not_lie_side_by_side(clips, worker_count):
+    """On a torus of chips its devices do not; and its stream goes on where its state was taken."""
+    source = ClipList(clips)
+    whole = iter(make_loader(source, CONFIG, seed=5, batch_size=8))
+    loader = make_loader(source, CONFIG, seed=5, batch_size=4, shard_index=(0, 2), shard_count=4,
+                         worker_count=worker_count)
+    host, rows = iter(loader), [0, 1, 4, 5]
+    for _ in range(2):
+        found, batch = next(host), next(whole)
+        for name in batch:
+            np.testing.assert_array_equal(found[name], batch[name][rows], err_msg=name)
+    again = iter(loader)
+    again.set_state(host.get_state())
+    np.testing.assert_array_equal(next(again)["frames"], next(whole)["frames"][rows])
+
+
 @pytest.mark.parametrize("hosts", [2, 3, 4, 5])
 def test_hosts_share_an_epoch_without_overlap(clips, hosts):
     """What all hosts see is what one sees, no sample twice, none missing; no host has a batch more."""

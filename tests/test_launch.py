@@ -1,6 +1,7 @@
 """The launch scripts: their commands, recorded by stand-ins for gcloud, kubectl, srun and scontrol."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,14 +46,17 @@ def machine(tmp_path):
 GCLOUD = """
 case "$*" in
   *"queued-resources create"*) echo WAITING > "$STATE" ;;
-  *"queued-resources describe"*) cat "$STATE" 2> /dev/null || exit 1; echo ACTIVE > "$STATE" ;;
+  *"queued-resources describe"*) cat "$STATE" 2> /dev/null || {{ echo NOT_FOUND >&2; exit 1; }}
+    [ "$(cat "$STATE")" = SUSPENDED ] || echo ACTIVE > "$STATE" ;;
   *"queued-resources delete"*) rm -f "$STATE" ;;
   *"durian train"*) {train} ;;
 esac
 """
 FINISHED = 'echo "/mnt/durian/runs/1/export holds the averaged weights: pass it to --checkpoint"'
-TAKEN_AWAY = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; echo SUSPENDED > "$STATE"; ' \
-             'echo "asked to stop (SIGTERM): saved"; fi'
+# The run is asked to stop some time before the request says that the slice goes.
+TAKEN_AWAY = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
+             '(sleep 1; echo SUSPENDED > "$STATE") > /dev/null 2>&1 & echo "asked to stop (SIGTERM): saved"; fi'
+BROKEN_LINE = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; exit 255; fi'
 
 
 def verbs(calls):
@@ -74,15 +78,22 @@ def test_a_slice_is_asked_for_installed_used_and_deleted(machine):
 
 
 def test_a_slice_that_is_taken_away_is_asked_for_again(machine):
-    done, calls = machine([*TPU, "--keep", *RUN], {"gcloud": GCLOUD.format(train=TAKEN_AWAY)})
+    done, calls = machine([*TPU, "--keep", *RUN], {"gcloud": GCLOUD.format(train=TAKEN_AWAY)},
+                          DURIAN_POLL_SECONDS="0.2")
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"] + ["create", "scp", "install", "train"]
     assert "was taken away (attempt 1 of 20)" in done.stderr and "is kept" in done.stderr
 
 
+def test_a_broken_connection_starts_the_run_again_on_the_same_slice(machine):
+    done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train=BROKEN_LINE)})
+    assert done.returncode == 0, done.stderr
+    assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
+
+
 def test_a_run_that_fails_by_itself_is_not_repeated(machine):
-    done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train="exit 1")})
-    assert done.returncode == 2 and "failed on a slice that is there" in done.stderr
+    done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train='echo "durian: error: no clips"; exit 2')})
+    assert done.returncode == 2 and "the run has failed" in done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
 
 
@@ -98,9 +109,11 @@ def test_dry_runs_call_nothing(machine):
 
 
 def test_the_manifest_is_filled_in_and_applied(machine, tmp_path):
-    done, calls = machine([*GKE, "--slices", "2", *RUN], {"kubectl": ""})
+    pods = 'if [ "$1" = get ]; then [ -e "$STATE" ] && echo pod/durian; touch "$STATE"; true; fi'
+    odd = "--config.init_from=/mnt/durian/a b&c\\d"
+    done, calls = machine([*GKE, "--slices", "2", *RUN, odd], {"kubectl": pods})
     assert done.returncode == 0, done.stderr
-    assert [call.split()[1] for call in calls] == ["apply", "wait", "logs"]
+    assert [call.split()[1] for call in calls] == ["apply", "get", "get", "wait", "logs"]
     manifest = yaml.safe_load((tmp_path / "calls.stdin").read_text())
     assert manifest["kind"] == "JobSet" and manifest["metadata"]["name"] == "d1"
     job = manifest["spec"]["replicatedJobs"][0]
@@ -109,7 +122,8 @@ def test_the_manifest_is_filled_in_and_applied(machine, tmp_path):
     assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4x8"
     container = pod["containers"][0]
     assert container["image"] == "registry/durian" and container["resources"]["limits"]["google.com/tpu"] == 4
-    assert "--workdir=/mnt/durian/runs/1" in container["args"][0]
+    train = next(line for line in container["args"][0].splitlines() if line.startswith("durian train"))
+    assert shlex.split(train.removesuffix("&"))[2:] == [*RUN[1:], odd]
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "data"
 
 

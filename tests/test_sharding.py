@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -89,3 +91,40 @@ def test_batches_that_cannot_be_shared_out_are_refused(records, tmp_path):
     assert done.returncode == 2
     assert "batch_size=6 cannot be divided among data x fsdp = 4 groups" in done.stderr
     assert not (tmp_path / "config.json").exists()
+
+
+def test_a_host_makes_the_clips_of_its_chips():
+    """Where a host's chips are a square of the torus, its parts of a batch are no neighbours."""
+    hosts = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
+    mesh = SimpleNamespace(shape=dict(zip(MESH_AXES, (4, 2, 1, 2), strict=True)),
+                           devices=np.vectorize(lambda host: SimpleNamespace(process_index=host))(hosts))
+    assert Layout(mesh, {}).host_parts(16, 2) == (0, 2)
+    with pytest.raises(InputError, match="data.frames=3 cannot be divided among mesh.frames=2"):
+        Layout(SimpleNamespace(shape={**mesh.shape, "frames": 2}, devices=mesh.devices), {}).host_parts(16, 3)
+
+
+DIVIDED = """
+import jax, jax.numpy as jnp, numpy as np
+from durian_jax.models import attention
+from durian_jax.training.sharding import MESH_AXES, make_mesh
+from tests.test_attention import inputs
+attention._INTERPRET = True
+frames, references, selection = inputs(b=4)
+expected = attention.reference_attention(*frames, references, selection)
+alone = attention.self_attention(*(x[:, 0] for x in frames))
+for sizes in ((2, 1, 2, 2), (1, 2, 2, 2), (2, 2, 2, 1)):
+    mesh = make_mesh(dict(zip(MESH_AXES, sizes)))
+    spread = jax.device_put(frames, jax.NamedSharding(mesh, jax.P(("data", "fsdp"), "frames", None, "tensor")))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        run = jax.jit(lambda *x: attention.reference_attention(*x, references, selection, "splash"))
+        np.testing.assert_allclose(run(*spread), expected, atol=1e-5)
+        assert "all-gather" not in run.lower(*spread).compile().as_text()
+        run = jax.jit(lambda *x: attention.self_attention(*(y[:, 0] for y in x), None, "splash"))
+        np.testing.assert_allclose(run(*spread), alone, atol=1e-5)
+"""
+
+
+def test_splash_attention_gathers_nothing_on_a_mesh():
+    done = subprocess.run([sys.executable, "-c", DIVIDED], env={**os.environ, "JAX_NUM_CPU_DEVICES": "8"},
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

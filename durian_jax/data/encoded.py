@@ -11,7 +11,7 @@ N samples, F frames, A attributes, h x w latents, c latent channels, D width of 
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -115,7 +115,8 @@ def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dic
 
 
 def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
-                        shard_index: int = 0, shard_count: int = 1, worker_count: int = 0) -> grain.IterDataset:
+                        shard_index: int | Sequence[int] = 0, shard_count: int = 1, worker_count: int = 0
+                        ) -> grain.IterDataset:
     """The batches of a run from encoded samples, for ever; see `pipeline.make_loader`, whose promises it shares.
 
     Raises:

@@ -4,7 +4,7 @@ import ctypes
 import platform
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import cv2
@@ -81,7 +81,7 @@ class SkippingSampler:
 
 
 def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size: int,
-                num_epochs: int | None = None, shard_index: int = 0, shard_count: int = 1,
+                num_epochs: int | None = None, shard_index: int | Sequence[int] = 0, shard_count: int = 1,
                 worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
     """The batches of a run; `iter()` of it has `get_state` / `set_state` to go on bit for bit.
 
@@ -94,8 +94,9 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
         seed: of order and of all random choices.
         batch_size: of this host.
         num_epochs: passes over the source, differently shuffled and sampled; None = for ever.
-        shard_index: this host, `jax.process_index()`.
-        shard_count: number of hosts, `jax.process_count()`.
+        shard_index: which part of every batch this host makes; several where its devices do not lie side by side
+            in the mesh (`training.sharding.Layout.host_parts`).
+        shard_count: number of parts of a batch.
         worker_count: processes that make batches; 0 makes them in threads of this one.
         threads: threads that make batches (in each process).
         prefetch: batches made ahead (by each process).
@@ -106,15 +107,16 @@ def make_loader(source: ClipSource, config: DataConfig, *, seed: int, batch_size
     Raises:
         InputError: numbers that do not fit together; while iterating, too many undecodable records.
     """
-    if not 0 <= shard_index < shard_count:
+    parts = _parts(shard_index)
+    if not parts or not all(0 <= part < shard_count for part in parts):
         raise InputError(f"loader: expected 0 <= shard_index < shard_count, found {shard_index} and "
                          f"{shard_count}; pass jax.process_index() and jax.process_count()")
-    if batch_size < 1 or (num_epochs is not None and len(source) * num_epochs < batch_size * shard_count):
+    whole = batch_size // len(parts) * shard_count
+    if batch_size < 1 or batch_size % len(parts) or (num_epochs is not None and len(source) * num_epochs < whole):
         raise InputError(f"loader: expected at least one batch, found {batch_size} x {shard_count} "
                          f"hosts for {len(source)} clips and {num_epochs} epochs; lower batch_size")
     samples = make_samples(source, config, seed, num_epochs)
     if num_epochs is not None:  # no host may have a batch more than the others: they would wait for ever
-        whole = batch_size * shard_count
         samples = samples[:len(samples) // whole * whole]
     return batch_samples(samples, batch_size, shard_index, shard_count, worker_count, threads, prefetch)
 
@@ -126,11 +128,37 @@ def make_samples(source: ClipSource, config: DataConfig, seed: int, num_epochs: 
                                         config.max_failures)))
 
 
-def batch_samples(samples: grain.MapDataset, batch_size: int, shard_index: int = 0, shard_count: int = 1,
-                  worker_count: int = 0, threads: int = 2, prefetch: int = 4) -> grain.IterDataset:
+def _parts(shard_index: int | Sequence[int]) -> tuple[int, ...]:
+    return (shard_index,) if isinstance(shard_index, int) else tuple(shard_index)
+
+
+class _HostBatches:
+    """A host's parts of every batch, one after the other (a Grain data source)."""
+
+    def __init__(self, batches: grain.MapDataset, parts: tuple[int, ...], count: int):
+        self._batches, self._parts, self._count = batches, parts, count
+
+    def __len__(self) -> int:
+        return len(self._batches) // self._count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        made = [self._batches[index * self._count + part] for part in self._parts]
+        return {name: np.concatenate([part[name] for part in made]) for name in made[0]}
+
+
+def batch_samples(samples: grain.MapDataset, batch_size: int, shard_index: int | Sequence[int] = 0,
+                  shard_count: int = 1, worker_count: int = 0, threads: int = 2, prefetch: int = 4
+                  ) -> grain.IterDataset:
     """One host's batches of samples; arguments as in `make_loader`."""
-    # The samples' transform comes before the slice, so that its random numbers belong to the global position.
-    batches = samples.batch(batch_size, drop_remainder=True)[shard_index::shard_count]
+    parts = _parts(shard_index)
+    # Samples keep their global numbers, so that their random numbers do not depend on who makes them.
+    batches = samples.batch(batch_size // len(parts), drop_remainder=True)
+    if len(parts) == 1:
+        batches = batches[parts[0]::shard_count]
+    elif len(parts) < shard_count or parts != tuple(range(shard_count)):
+        batches = grain.MapDataset.source(_HostBatches(batches, parts, shard_count))
+    else:
+        batches = samples.batch(batch_size, drop_remainder=True)
     loader = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch))
     if worker_count:
         if not flags.FLAGS.is_parsed():  # Grain reads flags of its own; a program without absl parses none

@@ -6,6 +6,7 @@ Axis letters: B clips, F frames, G reference groups (the portrait first, then th
 N tokens of a frame, S tokens of a reference, H heads, D channels of a head.
 """
 
+import math
 from collections.abc import Callable
 
 import flax.struct
@@ -65,11 +66,10 @@ def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: ja
     """
     if implementation == "xla":
         return _product(query, key, value, valid)
-    seen = jnp.ones(key.shape[:2], bool) if valid is None else valid
     if implementation == "chunked":
-        return _in_chunks(lambda part: _product(part, key, value, seen), query, 1)
+        return _in_chunks(lambda part: _product(part, key, value, valid), query, 1)
     attend = {"splash": _splash, "cudnn": _cudnn}[implementation]
-    return attend(query[:, None], key[:, None], value[:, None], seen)[:, 0]
+    return attend(query[:, None], key[:, None], value[:, None], valid)[:, 0]
 
 
 def _product(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
@@ -202,15 +202,17 @@ def _blended(attend):
     return run
 
 
-def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
     """cuDNN's fused attention: NVIDIA GPUs, half precision."""
     f, s = key.shape[1:3]
     merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
-    mask = jnp.broadcast_to(jnp.repeat(seen, f, 0)[:, None, None], (len(seen) * f, 1, query.shape[2], s))
+    mask = None
+    if seen is not None:
+        mask = jnp.broadcast_to(jnp.repeat(seen, f, 0)[:, None, None], (len(seen) * f, 1, query.shape[2], s))
     return jax.nn.dot_product_attention(*merged, mask=mask, implementation="cudnn").reshape(query.shape)
 
 
-def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array) -> jax.Array:
+def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
     """Splash attention (Pallas): TPUs.
 
     Heads of any width are taken as they are: padding them by hand costs memory and gains nothing. Where the sequences
@@ -220,6 +222,7 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array)
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
     n, s = query.shape[2], key.shape[2]
+    seen = jnp.ones((len(key), s), bool) if seen is None else seen
     if n % 128 or s % 128:
         merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
         return _product(*merged, jnp.repeat(seen, query.shape[1], 0)).reshape(query.shape)
@@ -242,8 +245,9 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return local(query, key, value, seen)
-    clips = ("data", "fsdp")
-    tokens = P(clips, "frames", None, "tensor" if query.shape[3] % mesh.shape["tensor"] == 0 else None)
+    split = lambda size, *axes: axes if size % math.prod(mesh.shape[axis] for axis in axes) == 0 else None
+    clips = split(len(query), "data", "fsdp")
+    tokens = P(clips, split(query.shape[1], "frames"), None, split(query.shape[3], "tensor"))
     return jax.shard_map(local, in_specs=(tokens, tokens, tokens, P(clips)), out_specs=tokens, check_vma=False)(
         query, key, value, seen)
 

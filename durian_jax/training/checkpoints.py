@@ -3,10 +3,11 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from durian_jax.errors import InputError
@@ -52,8 +53,7 @@ class RunCheckpoints:
     @property
     def last_saved(self) -> int | None:
         """Step of the newest checkpoint that is whole by now, or None."""
-        steps = {int(path.name) for path in self._folder.glob("*") if path.name.isdigit()} - self._damaged
-        return max(steps, default=None)
+        return max(whole_steps(self._folder) - self._damaged, default=None)
 
     @property
     def latest_step(self) -> int | None:
@@ -110,22 +110,43 @@ class RunCheckpoints:
         parts = {"state": placed(like, layout), "data": None}
         problems = []
         for checkpoint in sorted(self._checkpointer.checkpoints, key=lambda found: -found.step):
+            loaded, problem = None, "another process cannot read its part"
             try:
                 loaded = self._checkpointer.load_checkpointables(checkpoint.step, parts)
-                return loaded["state"], loaded["data"]
             except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-                self._damaged.add(checkpoint.step)
-                problems.append(f"step {checkpoint.step}: {_first_line(error)}")
-                warnings.warn(f"the checkpoint of step {checkpoint.step} cannot be read and is ignored "
-                              f"({_first_line(error)})", DamagedCheckpoint, stacklevel=2)
+                problem = _first_line(error)
+            if _all_agree(loaded is not None):
+                return loaded["state"], loaded["data"]
+            self._damaged.add(checkpoint.step)
+            problems.append(f"step {checkpoint.step}: {problem}")
+            warnings.warn(f"the checkpoint of step {checkpoint.step} cannot be read and is ignored ({problem})",
+                          DamagedCheckpoint, stacklevel=2)
         raise InputError(f"no checkpoint of the run can be read: {'; '.join(problems)}; begin again in another "
                          "--workdir")
 
     def __enter__(self) -> "RunCheckpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind, *_) -> None:
+        if kind is None:
+            self._checkpointer.close()
+        elif jax.process_count() == 1:  # closing would wait for other processes, which may have gone
+            with suppress(Exception):  # a save that failed says so again
+                self._checkpointer.close()
+
+
+def whole_steps(folder: Path) -> set[int]:
+    """Steps of the checkpoints in a folder that were written to their end."""
+    return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
+
+
+def _all_agree(mine: bool) -> bool:
+    """Whether it is so in every process."""
+    if jax.process_count() == 1:
+        return mine
+    from jax.experimental import multihost_utils
+
+    return bool(np.all(multihost_utils.process_allgather(np.array(mine))))
 
 
 def _first_line(error: Exception) -> str:

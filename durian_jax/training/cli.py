@@ -22,6 +22,7 @@ def run(argv: list[str]) -> None:
     from durian_jax.training import cluster
     cluster.join()
     from durian_jax.training.loop import train
+    cluster.check_joined()
     with cluster.leaving_at_once():
         finished = train(settings, workdir, steps)
     if not cluster.is_first():

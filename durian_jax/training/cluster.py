@@ -15,13 +15,14 @@ from jax._src import distributed
 
 from durian_jax.errors import InputError
 
-# Variables by which a launcher says that this process is one of several; the first set are ours, for machines that
-# nothing else describes (launch/local.sh), the others those of TPU VMs, GKE and Slurm, which JAX reads itself.
+# Variables by which a launcher says that this process is one of several: those of machines that nothing else describes
+# (launch/local.sh), and the one that says that JAX is to look for what TPU VMs, GKE and Slurm set.
 _OWN = ("DURIAN_COORDINATOR", "DURIAN_PROCESSES", "DURIAN_PROCESS")
-_SLURM, _GKE = "SLURM_NTASKS", "TPU_WORKER_HOSTNAMES"
+_CLUSTER = "DURIAN_CLUSTER"
 
 # Where processes tell the coordinator that they live.
 _ALIVE = "durian/alive/"
+_DONE, _FAILED = "done", "failed"  # its last words
 
 # JAX's own limit of silence, after which it aborts without saying who; ours comes first.
 _JAX_SILENCE_SECONDS = 600
@@ -30,8 +31,8 @@ _JAX_SILENCE_SECONDS = 600
 def join(timeout: int = 300) -> None:
     """Find the other processes, if the environment says that there are any; before anything else is done with JAX.
 
-    Reads DURIAN_COORDINATOR (host:port of process 0), DURIAN_PROCESSES and DURIAN_PROCESS; else what TPU VMs, GKE
-    and Slurm set.
+    Reads DURIAN_COORDINATOR (host:port of process 0), DURIAN_PROCESSES and DURIAN_PROCESS; or, with DURIAN_CLUSTER=auto
+    and in a Slurm job of several tasks, what TPU VMs, GKE and Slurm set.
 
     Args:
         timeout: seconds to wait for them.
@@ -75,11 +76,19 @@ def join(timeout: int = 300) -> None:
 
 
 def _launched_by_others() -> bool:
-    hosts = os.environ.get(_GKE, "")
-    if int(os.environ.get(_SLURM) or 1) > 1 and "SLURM_STEP_ID" in os.environ or "," in hosts:
-        return True
-    # A TPU VM asks its metadata server, which JAX does; other machines have none.
-    return os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0") and bool(os.environ.get("TPU_NAME"))
+    in_slurm = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_NTASKS", "1") != "1"
+    return in_slurm or os.environ.get(_CLUSTER) == "auto"
+
+
+def check_joined() -> None:
+    """Refuse to train where the chips of other hosts are seen, but their processes were not found.
+
+    Raises:
+        InputError: see above.
+    """
+    if jax.process_count() > 1 and distributed.global_state.client is None:
+        raise InputError(f"this is one of {jax.process_count()} hosts, which must find each other: set {_CLUSTER}=auto "
+                         "on all of them")
 
 
 def is_first() -> bool:
@@ -106,18 +115,19 @@ class Watch:
             threading.Thread(target=self._run, daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
         self._over.set()
         if jax.process_count() > 1:
             with contextlib.suppress(RuntimeError):
-                self._tell("done")
+                self._tell(_DONE if kind is None else _FAILED)
 
     def _tell(self, text: str) -> None:
         client = distributed.global_state.client
         client.key_value_set(f"{_ALIVE}{jax.process_index()}", text, allow_overwrite=True)
 
     def _run(self) -> None:
-        heard: dict[int, tuple[str, float]] = {}
+        others = [process for process in range(jax.process_count()) if process != jax.process_index()]
+        heard = dict.fromkeys(others, ("", time.monotonic()))
         beats = itertools.count()
         while not self._over.wait(self._silence / 6):
             now = time.monotonic()
@@ -125,22 +135,21 @@ class Watch:
                 self._tell(str(next(beats)))
                 said = {int(key.removeprefix(_ALIVE)): text
                         for key, text in distributed.global_state.client.key_value_dir_get(_ALIVE)}
-            except RuntimeError:
-                said = {}  # the coordinator has gone, and with it what the others say
-                heard.setdefault(0, ("", now))
-            for process, text in said.items():
-                if process not in heard or heard[process][0] != text:
-                    heard[process] = text, now
-            gone = [process for process, (text, when) in sorted(heard.items())
-                    if text != "done" and now - when > self._silence]
+            except RuntimeError:  # process 0, which keeps what they say, has gone: of the others nothing is known
+                said = {process: str(now) for process in others if process != 0}
+            for process in others:
+                if said.get(process, heard[process][0]) != heard[process][0]:
+                    heard[process] = said[process], now
+            gone = [process for process, (text, when) in heard.items()
+                    if text == _FAILED or text != _DONE and now - when > self._silence]
             if gone and not self._over.is_set():
                 self._leave(gone)
 
     def _leave(self, gone: list[int]) -> None:
         names = ", ".join(map(str, gone))
-        print(f"durian: error: process {names} of {jax.process_count()} has gone: nothing was heard of it for "
-              f"{self._silence:.0f} s. Look at its log, then start all of them again: the run goes on from step "
-              f"{self._last_saved() or 0}", file=sys.stderr, flush=True)
+        print(f"durian: error: process {names} of {jax.process_count()} has gone: it has failed, or nothing was "
+              f"heard of it for {self._silence:.0f} s. Look at its log, then start all of them again: the run goes on "
+              f"from step {self._last_saved() or 0}", file=sys.stderr, flush=True)
         os._exit(1)
 
 

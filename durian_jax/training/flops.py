@@ -19,24 +19,29 @@ def count_flops(function: Callable, *arguments) -> int:
     """
     closed = jax.make_jaxpr(function)(*arguments)
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return sum(flops for _, flops, _ in products(jaxpr))
+    return _flops(jaxpr)
 
 
-def products(jaxpr: Jaxpr, times: int = 1) -> Iterator[tuple]:
-    """(equation, its FLOPs, how often it runs) of every product, those of inner functions and loops too.
+# Whose insides are not counted here: a kernel's, or those of a loop of unknown length.
+_OPAQUE = ("pallas_call", "while", "shard_map")
 
-    The FLOPs are of all runs together.
-    """
+
+def _flops(jaxpr: Jaxpr) -> int:
+    total = 0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
+        inner = [_flops(part) for part in _inner(equation.params)]
         if name == "dot_general":
-            yield equation, times * _dot_flops(equation), times
+            total += _dot_flops(equation)
         elif name == "conv_general_dilated":
-            yield equation, times * _conv_flops(equation), times
+            total += _conv_flops(equation)
+        elif name in _OPAQUE and sum(inner):
+            raise ValueError(f"the FLOPs of {name} cannot be counted")
+        elif name == "cond":
+            total += max(inner)
         else:
-            repeats = times * (equation.params["length"] if name == "scan" else 1)
-            for inner in _inner(equation.params):
-                yield from products(inner, repeats)
+            total += sum(inner) * (equation.params["length"] if name == "scan" else 1)
+    return total
 
 
 def _inner(params: dict) -> Iterator[Jaxpr]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -21,7 +22,7 @@ from durian_jax.models import CodecConfig, DurianConfig
 from durian_jax.models.attention import IMPLEMENTATIONS
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
-from durian_jax.training.checkpoints import RunCheckpoints, load_params
+from durian_jax.training.checkpoints import RunCheckpoints, load_params, whole_steps
 from durian_jax.training.cluster import Preemption, Watch, is_first
 from durian_jax.training.encoders import ENCODERS, check_samples
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
@@ -92,6 +93,9 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     for field in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
         if config[field] < 1:
             raise InputError(f"{field} must be at least 1, got {config[field]}")
+    if config.keep_every < 0 or config.silence_seconds <= 0:
+        raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {config.keep_every} "
+                         f"and {config.silence_seconds}")
     if config.frozen_dtype not in ("float32", "bfloat16"):
         raise InputError(f"frozen_dtype: expected float32 or bfloat16, found {config.frozen_dtype!r}")
     if config.remat not in REMAT_POLICIES:
@@ -147,17 +151,19 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         InputError: see `validate`; also a run of another model in `workdir`, a loss that is not finite, a checkpoint
             that cannot be written, and a process that has gone.
     """
+    clock = Clock(jax.devices())
     model, data, objective = validate(config)
     layout = Layout(make_mesh(config.mesh), param_axes(model))
-    share = layout.host_share(config.batch_size, data.frames)
+    parts = layout.host_parts(config.batch_size, data.frames)
     workdir = writable_folder(workdir)
     check_same_run(workdir, config)
     identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
     samples = EncodedSamples(config.source.samples) if config.source.samples else None
-    batches = iter(_loader(config, data, samples, share))
+    batches = iter(_loader(config, data, samples, parts, layout.clip_groups))
     optimizer = make_optimizer(config)
-    with RunCheckpoints(workdir, config.keep_last, config.keep_every) as checkpoints, Preemption() as preemption, \
-            Watch(lambda: checkpoints.last_saved, config.silence_seconds):
+    last_saved = lambda: max(whole_steps(workdir / "checkpoints"), default=None)
+    with Watch(last_saved, config.silence_seconds), Preemption() as preemption, \
+            RunCheckpoints(workdir, config.keep_last, config.keep_every) as checkpoints:
         state = _first_state(config, model, optimizer, layout, checkpoints, batches)
         if samples is not None:
             encoders = {path: x for path, x in {**state.frozen, **state.params}.items() if path.startswith(ENCODERS)}
@@ -167,7 +173,6 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         start = logged = int(state.step)
         step_function = make_train_step(config, model, objective, optimizer, layout)
         metrics = MetricsWriter(workdir, start, active=is_first())
-        clock, last = Clock(jax.devices()), False
         with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step",
                   disable=not is_first()) as bar, Tracing(workdir / "profile", profile) as tracing:
             bar.set_postfix_str("compiling, once")
@@ -176,22 +181,27 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                     batch = next(batches)
                     if samples is None:
                         batch = embed_faces(batch, identity_encoder)
-                    inputs = layout.assemble(batch, config.batch_size)
+                    inputs = layout.assemble(batch, parts)
                 if step == start + 1:
                     clock.flops = step_flops(config, model, objective, state, inputs)
                 with tracing.step(step):
                     state, values = step_function(state, inputs)
+                tracing.end(step, values)
                 last = step == config.total_steps or preemption.stops_after(step)
                 if step % config.log_every == 0 or last:
                     values = _finite(values, logged, step, checkpoints.last_saved)
                     metrics.scalars(step, {**values, **clock.read(step - logged)})
                     bar.set_postfix(loss=f"{values['loss']:.4f}")
                     logged = step
+                saves = last or step % config.checkpoint_every == 0
+                draws = bool(config.sample_every) and step % config.sample_every == 0
+                if saves or draws:
+                    jax.block_until_ready(values)  # what is still being computed is training
                 with clock.away():
-                    if step % config.checkpoint_every == 0 or last:
+                    if saves:
                         _finite(values, logged, step, checkpoints.last_saved)
                         checkpoints.save(state, batches.get_state())
-                    if config.sample_every and step % config.sample_every == 0:
+                    if draws:
                         _draw_samples(workdir, step, current_checkpoint(objective, model, state), batch, config.stage,
                                       metrics)
                 bar.update()
@@ -215,15 +225,16 @@ def _finite(values: dict[str, jax.Array], logged: int, step: int, last_saved: in
 def _draw_samples(workdir: Path, step: int, checkpoint: Checkpoint, batch: dict, stage: str, metrics: MetricsWriter
                   ) -> None:
     if is_first():
-        sheet = sample_sheet(checkpoint, batch, stage=stage)
+        params = {path: x.astype(checkpoint.config.dtype) for path, x in checkpoint.params.items()}
+        sheet = sample_sheet(replace(checkpoint, params=params), batch, stage=stage)
         write_image(workdir / "samples" / f"{step:07d}.png", sheet)
         metrics.image(step, "samples", sheet)
 
 
-def _loader(config: ConfigDict, data: DataConfig, samples: EncodedSamples | None, share: tuple[int, int]):
-    """This process's part of the batches."""
-    options = {"seed": config.seed, "batch_size": config.batch_size // share[1], "shard_index": share[0],
-               "shard_count": share[1], "worker_count": config.data_workers}
+def _loader(config: ConfigDict, data: DataConfig, samples: EncodedSamples | None, parts: tuple[int, ...], count: int):
+    """This process's parts of the batches, which have so many."""
+    options = {"seed": config.seed, "batch_size": config.batch_size // count * len(parts), "shard_index": parts,
+               "shard_count": count, "worker_count": config.data_workers}
     if samples is not None:
         return make_encoded_loader(samples, max_failures=data.max_failures, **options)
     return make_loader(make_source(config.source, data), data, **options)

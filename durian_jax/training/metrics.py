@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import jax
@@ -142,18 +142,18 @@ class Tracing:
         if self._running:
             jax.profiler.stop_trace()
 
-    @contextmanager
-    def step(self, step: int) -> Iterator[None]:
+    def step(self, step: int) -> AbstractContextManager:
         """The block that is the step."""
-        if self._steps is None:
-            yield
-            return
-        if step == self._steps[0]:
+        if self._steps is None or not self._steps[0] <= step <= self._steps[1]:
+            return nullcontext()
+        if not self._running:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
-        with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            yield
+        return jax.profiler.StepTraceAnnotation("train", step_num=step)
+
+    def end(self, step: int, values: dict[str, jax.Array]) -> None:
+        """After a step: the trace of the last one waits for what it has computed."""
         if self._running and step == self._steps[1]:
-            jax.effects_barrier()
+            jax.block_until_ready(values)
             jax.profiler.stop_trace()
             self._running = False

@@ -123,8 +123,10 @@ class Layout:
         """A block in which kernels that XLA cannot divide find the mesh."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
-    def host_share(self, batch_size: int, frames: int) -> tuple[int, int]:
-        """(which part of every batch this process makes, of how many equal parts); clips of one are neighbours.
+    def host_parts(self, batch_size: int, frames: int) -> tuple[int, ...]:
+        """Which of the `clip_groups` parts of every batch this process makes.
+
+        On a torus of chips they need not be neighbours: a host's chips are a square of it.
 
         Raises:
             InputError: clips or frames that cannot be shared out equally.
@@ -135,24 +137,28 @@ class Layout:
         if batch_size % self.clip_groups:
             raise InputError(f"batch_size={batch_size} cannot be divided among data x fsdp = {self.clip_groups} groups "
                              "of devices; take a multiple")
-        sharding = NamedSharding(self.mesh, P(_CLIPS))
-        rows = lambda indices: tuple(sorted({index[0].indices(batch_size)[:2] for index in indices}))
-        by_process: dict[int, list] = {}
-        for device, index in sharding.devices_indices_map((batch_size,)).items():
-            by_process.setdefault(device.process_index, []).append(index)
-        parts = sorted({rows(indices) for indices in by_process.values()})
-        mine = rows(by_process[jax.process_index()])
-        first, last = mine[0][0], mine[-1][1]
-        if sum(b - a for a, b in mine) != last - first or len(parts) * (last - first) != batch_size:
-            raise InputError("mesh: the clips of a process must be neighbours in the batch; put the devices of a host "
-                             "on the last axes of the mesh")
-        return parts.index(mine), len(parts)
+        devices = self.mesh.devices.reshape(self.clip_groups, -1)
+        return tuple(number for number, group in enumerate(devices)
+                     if any(device.process_index == jax.process_index() for device in group))
 
-    def assemble(self, batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
-        """One batch of all processes from what each has made of it (see `host_share`)."""
+    def assemble(self, batch: Mapping[str, np.ndarray], parts: tuple[int, ...]) -> dict[str, jax.Array]:
+        """One batch of all processes from what each has made of it.
+
+        Args:
+            batch: this process's `parts` (see `host_parts`), one after the other.
+        """
         shardings = self.batch({name: x.shape for name, x in batch.items()})
-        return {name: jax.make_array_from_process_local_data(shardings[name], x, (batch_size, *x.shape[1:]))
-                for name, x in batch.items()}
+
+        def whole(name: str, x: np.ndarray) -> jax.Array:
+            size = len(x) // len(parts)
+            # Rows of the whole batch to rows of ours; not `make_array_from_process_local_data`, which takes them to be
+            # neighbours.
+            def part(index):
+                first = index[0].start or 0
+                mine = parts.index(first // size) * size + first % size
+                return x[(slice(mine, mine + (index[0].stop or len(x)) - first), *index[1:])]
+            return jax.make_array_from_callback((size * self.clip_groups, *x.shape[1:]), shardings[name], part)
+        return {name: whole(name, x) for name, x in batch.items()}
 
 
 def to_host(params: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
