@@ -54,7 +54,7 @@ def wait_for_steps(workdir, steps, running, timeout=400):
 def alone(records, tmp_path_factory):
     """A run in one process on one device, with a trace of two steps."""
     workdir = tmp_path_factory.mktemp("alone")
-    train_on("1x1x1x1", records, workdir, "1", "--profile=18:19")
+    train_on("1x1x1x1", records, workdir, "1", "--profile=18:19", "--config.checkpoint_every=20")
     return workdir
 
 

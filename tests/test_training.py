@@ -108,8 +108,8 @@ def test_stage_two_trains_the_motion_modules_only(stage_one, stage_two):
 
 def stop_short(records, codec, workdir, steps, *more):
     """A run of so many steps that saves every fourth."""
-    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}", f"--config.total_steps={steps}", *more),
-                   check=True, capture_output=True)
+    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}", f"--config.total_steps={steps}",
+                           "--config.decay_steps=0", *more), check=True, capture_output=True)
 
 
 def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(records, codec, stage_one, tmp_path):

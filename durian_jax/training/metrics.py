@@ -147,7 +147,10 @@ class Tracing:
         if self._steps is None or not self._steps[0] <= step <= self._steps[1]:
             return nullcontext()
         if not self._running:
-            jax.profiler.start_trace(str(self._folder))
+            # Without Python's own calls: tracing them in all threads has crashed runs that load data in threads.
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0
+            jax.profiler.start_trace(str(self._folder), profiler_options=options)
             self._running = True
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
