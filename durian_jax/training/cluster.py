@@ -96,6 +96,12 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def meet(name: str, minutes: int = 120) -> None:
+    """Wait until every process has come here."""
+    if jax.process_count() > 1:
+        distributed.global_state.client.wait_at_barrier(f"durian/{name}", minutes * 60_000)
+
+
 class Watch:
     """Ends this process, saying why, when another one of the run has gone: a collective operation would wait for ever.
 

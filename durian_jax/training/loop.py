@@ -23,7 +23,7 @@ from durian_jax.models.attention import IMPLEMENTATIONS
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params, whole_steps
-from durian_jax.training.cluster import Preemption, Watch, is_first
+from durian_jax.training.cluster import Preemption, Watch, is_first, meet
 from durian_jax.training.encoders import ENCODERS, check_samples
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
@@ -184,6 +184,8 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                     inputs = layout.assemble(batch, parts)
                 if step == start + 1:
                     clock.flops = step_flops(config, model, objective, state, inputs)
+                    step_function = step_function.lower(state, inputs).compile()
+                    meet("compiled")  # the first exchange waits for half a minute only
                 with tracing.step(step):
                     state, values = step_function(state, inputs)
                 tracing.end(step, values)
