@@ -97,8 +97,10 @@ def base() -> ConfigDict:
     })
 
 
-# How references reach the denoiser in the paper's method; see `models.config.DurianConfig`.
-VARIANT = {"reference_mode": "dual", "mask_channel": True, "masked_references": True}
+# How references reach the denoiser in the paper's method; see `models.config.DurianConfig`. Capacities below 1 leave
+# out tokens of references that show nothing.
+VARIANT = {"reference_mode": "dual", "mask_channel": True, "masked_references": True, "portrait_capacity": 1.0,
+           "attribute_capacity": 1.0}
 
 
 def tiny(config: ConfigDict) -> None:

@@ -286,7 +286,8 @@ class Parity:
         q, k, v = (self.random(b, f, n, h, d) for _ in range(3))
         rk, rv = (self.random(b, g, s, h, d) for _ in range(2))
         valid = np.array([[[True, True, False]], [[True, False, True]]])
-        ours = jax.jit(reference_attention)(q, k, v, KeyValues(rk, rv), ReferenceSet(
+        references = KeyValues(rk.reshape(b, g * s, h, d), rv.reshape(b, g * s, h, d), (s,) * g)
+        ours = jax.jit(reference_attention)(q, k, v, references, ReferenceSet(
             jnp.asarray(valid), jnp.ones((b, 1)), jnp.asarray(valid[:, :, 1:])))
         yield ("attention over frame and references", "reference_attention", "block",
                _plain_reference_attention(q, k, v, rk, rv, valid[:, 0]), ours)

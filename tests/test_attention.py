@@ -16,12 +16,12 @@ from durian_jax.models.attention import (
 )
 
 
-def inputs(b=2, f=2, n=128, groups=2, h=2, d=8):
-    """Frames, references and a selection of two blends, in which a group is hidden."""
+def inputs(b=2, f=2, n=128, sizes=(128, 128), h=2, d=8):
+    """Frames, references of two groups and a selection of two blends, in which a group is hidden."""
     keys = iter(jax.random.split(jax.random.key(0), 5))
     make = lambda *shape: jax.random.normal(next(keys), shape)
     frames = [make(b, f, n, h, d) for _ in range(3)]
-    references = KeyValues(make(b, groups, n, h, d), make(b, groups, n, h, d))
+    references = KeyValues(make(b, sum(sizes), h, d), make(b, sum(sizes), h, d), sizes)
     valid = jnp.array([[[True, True], [True, False]], [[True, False], [False, False]]])
     weight = jnp.array([[0.3, 0.7], [1.0, 0.0]])
     valid, weight = jnp.tile(valid, (b // 2, 1, 1)), jnp.tile(weight, (b // 2, 1))
@@ -83,7 +83,7 @@ def test_self_attention_gives_the_same(implementation, valid, interpreted):
 
 def test_few_tokens_are_left_to_xla():
     """Sequences that are no multiples of 128 would not fit splash's blocks."""
-    frames, references, selection = inputs(n=64, groups=2)
+    frames, references, selection = inputs(n=64, sizes=(64, 64))
     expected = reference_attention(*frames, references, selection)
     np.testing.assert_allclose(reference_attention(*frames, references, selection, "splash"), expected, atol=1e-5)
 

@@ -3,7 +3,7 @@
     SA = Attention(Q = W_Q F_t,  K = W_K F_ref,  V = W_V F_ref),  F_ref = concat(F_t, F_port, F_attr)
 
 Axis letters: B clips, F frames, G reference groups (the portrait first, then the attributes), M blends,
-N tokens of a frame, S tokens of a reference, H heads, D channels of a head.
+N tokens of a frame, S tokens of all references, H heads, D channels of a head.
 """
 
 import math
@@ -39,11 +39,18 @@ class KeyValues:
     """Reference features of one attention site, projected once a clip.
 
     Attributes:
-        key, value: (B, G, S, H, D).
+        key, value: (B, S, H, D), one group after the other.
+        sizes: tokens of each group; they add up to S.
     """
 
     key: jax.Array
     value: jax.Array
+    sizes: tuple[int, ...] = flax.struct.field(pytree_node=False)
+
+    def seen(self, valid: jax.Array) -> jax.Array:
+        """Groups (B, G) -> their tokens (B, S)."""
+        return jnp.concatenate([jnp.broadcast_to(valid[:, group, None], (len(valid), size))
+                                for group, size in enumerate(self.sizes)], -1)
 
 
 def split_heads(x: jax.Array, heads: int) -> jax.Array:
@@ -129,14 +136,11 @@ def _xla(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValu
     frame_query = scaled.transpose(0, 1, 3, 2, 4)                                   # B F H N D
     clip_query = scaled.transpose(0, 3, 1, 2, 4).reshape(b, h, f * n, d)            # B H FN D
     own = jnp.einsum("bfhnd,bfshd->bfhns", frame_query, key, preferred_element_type=jnp.float32)
-    groups, tokens = references.key.shape[1:3]
-    shape = (b, groups * tokens, h, d)
-    reference = jnp.einsum("bhqd,bshd->bhqs", clip_query, references.key.reshape(shape),
-                           preferred_element_type=jnp.float32)
+    reference = jnp.einsum("bhqd,bshd->bhqs", clip_query, references.key, preferred_element_type=jnp.float32)
     own_max = own.max(-1)                                                           # B F H N
 
     def attend(valid: jax.Array) -> jax.Array:
-        bias = jnp.where(jnp.repeat(valid, tokens, -1), 0.0, -jnp.inf)[:, None, None]  # B 1 1 GS
+        bias = jnp.where(references.seen(valid), 0.0, -jnp.inf)[:, None, None]      # B 1 1 S
         logits = reference + bias
         to_frames = lambda x: x.reshape(b, h, f, n, *x.shape[3:]).swapaxes(1, 2)    # B F H N ...
         to_clip = lambda x: x.swapaxes(1, 2).reshape(b, h, f * n)
@@ -146,8 +150,8 @@ def _xla(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValu
         total = own_weights.sum(-1) + to_frames(weights.sum(-1))
         mixed = jnp.einsum("bfhns,bfshd->bfhnd", own_weights.astype(value.dtype), value,
                            preferred_element_type=jnp.float32)
-        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype),
-                                      references.value.reshape(shape), preferred_element_type=jnp.float32))
+        mixed += to_frames(jnp.einsum("bhqs,bshd->bhqd", weights.astype(value.dtype), references.value,
+                                      preferred_element_type=jnp.float32))
         return (mixed / total[..., None]).transpose(0, 1, 3, 2, 4).astype(value.dtype)
 
     blends = [attend(selection.valid[:, m]) * selection.weight[:, m, None, None, None, None]
@@ -181,11 +185,10 @@ def _chunked(query: jax.Array, key: jax.Array, value: jax.Array, references: Key
 
 def _one_sequence(key: jax.Array, value: jax.Array, references: KeyValues, valid: jax.Array
                   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Keys and values (B, F, N + G * S, H, D) of every frame with its references, and which are seen (B, N + G * S)."""
-    b, f, n, h, d = key.shape
-    groups, tokens = references.key.shape[1:3]
-    repeated = lambda x: jnp.broadcast_to(x.reshape(b, 1, groups * tokens, h, d), (b, f, groups * tokens, h, d))
-    seen = jnp.concatenate([jnp.ones((b, n), bool), jnp.repeat(valid, tokens, -1)], -1)
+    """Keys and values (B, F, N + S, H, D) of every frame with its references, and which are seen (B, N + S)."""
+    b, f, n = key.shape[:3]
+    repeated = lambda x: jnp.broadcast_to(x[:, None], (b, f, *x.shape[1:]))
+    seen = jnp.concatenate([jnp.ones((b, n), bool), references.seen(valid)], -1)
     return (jnp.concatenate([key, repeated(references.key).astype(key.dtype)], 2),
             jnp.concatenate([value, repeated(references.value).astype(value.dtype)], 2), seen)
 

@@ -179,6 +179,8 @@ class DurianConfig:
         reference_mode: one of `REFERENCE_MODES`.
         mask_channel: whether references are given with their mask on one more channel.
         masked_references: whether references show only what they are there for; False gives them whole.
+        portrait_capacity, attribute_capacity: share of a reference's tokens that the denoiser attends to, see
+            `models.pruning`: a multiple of 1/8; 1 keeps all. For reference_mode "dual".
         dtype: of activations: "float32" or "bfloat16". Softmax, norms and losses stay float32.
     """
 
@@ -194,6 +196,8 @@ class DurianConfig:
     reference_mode: str = "dual"
     mask_channel: bool = True
     masked_references: bool = True
+    portrait_capacity: float = 1.0
+    attribute_capacity: float = 1.0
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -209,6 +213,13 @@ class DurianConfig:
         if self.reference_mode not in REFERENCE_MODES:
             raise InputError(f"unknown reference_mode {self.reference_mode!r}; expected one of "
                              f"{', '.join(REFERENCE_MODES)}")
+        for name in ("portrait_capacity", "attribute_capacity"):
+            capacity = getattr(self, name)
+            if not 0 < capacity <= 1 or capacity * 8 % 1:
+                raise InputError(f"{name}: expected a multiple of 1/8, from 0.125 to 1, found {capacity}")
+            if capacity != 1 and self.reference_mode != "dual":
+                raise InputError(f"{name}={capacity} is for reference_mode='dual', found {self.reference_mode!r}; set "
+                                 f"{name} to 1")
         if self.dtype not in ("float32", "bfloat16"):
             raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
         width = self.unet.context_dim

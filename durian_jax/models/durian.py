@@ -4,6 +4,8 @@ Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), H x W
 N = h * w tokens, C channels, D width of an embedding, K keypoints, M blends.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -19,6 +21,7 @@ from durian_jax.models.config import AutoencoderKLConfig, AutoencoderTinyConfig,
 from durian_jax.models.image_encoder import ImageEncoder
 from durian_jax.models.keypoint_encoder import KeypointEncoder
 from durian_jax.models.layers import dense, merge_frames, split_frames
+from durian_jax.models.pruning import KeptTokens, keep_tokens
 from durian_jax.models.unet import UNet
 
 CODEC_CLASSES = {CodecConfig: Codec, AutoencoderKLConfig: AutoencoderKL, AutoencoderTinyConfig: AutoencoderTiny}
@@ -224,7 +227,22 @@ class Durian(nn.Module):
         features = self.reference_features(encoded)
         if self.config.reference_mode == "tokens":
             return References(None, features[0], encoded.attribute_embeddings)
-        return References(self.denoiser.project_references(features), None, encoded.attribute_embeddings)
+        kept = self.kept_tokens(encoded, [x.shape[2] for x in features])
+        return References(self.denoiser.project_references(features, kept), None, encoded.attribute_embeddings)
+
+    def kept_tokens(self, encoded: EncodedReferences, tokens: Sequence[int]) -> tuple[KeptTokens, ...] | None:
+        """Which tokens of the references are attended to; None: all.
+
+        Args:
+            tokens: N of every attention site.
+        """
+        cfg = self.config
+        if cfg.portrait_capacity == cfg.attribute_capacity == 1:
+            return None
+        relevance = jnp.concatenate([1 - encoded.portrait_mask[:, None], encoded.attribute_masks], 1)[..., 0]
+        capacities = (cfg.portrait_capacity, *[cfg.attribute_capacity] * (relevance.shape[1] - 1))
+        kept = {n: keep_tokens(relevance, n, capacities) for n in dict.fromkeys(tokens)}
+        return tuple(kept[n] for n in tokens)
 
     def encode_keypoints(self, keypoints: jax.Array) -> jax.Array:
         """Driving keypoints (B, F, K, 3) -> (B, F, h, w, C_0), to be added to DNet's first features."""

@@ -1,6 +1,7 @@
 """Spatial transformer: reference attention, optional cross-attention, gated feed-forward.
 
-Axis letters: B clips, F frames, G reference groups, N = h * w tokens, C channels.
+Axis letters: B clips, F frames, G reference groups, N = h * w tokens, S tokens of all references, C channels,
+H heads, D channels of a head.
 """
 
 import math
@@ -31,6 +32,7 @@ from durian_jax.models.layers import (
     layer_norm,
     zeros_init,
 )
+from durian_jax.models.pruning import KeptTokens
 
 # Scale of the position code beside unit-variance tokens.
 _POSITION_SCALE = 1.5
@@ -79,17 +81,25 @@ class SpatialAttention(nn.Module):
         code = grid_position_code(math.isqrt(tokens), self.channels // self.heads)
         return jnp.tile(code, (1, self.heads)).astype(self.dtype)
 
-    def _placed(self, x: jax.Array) -> jax.Array:
-        return x + _POSITION_SCALE * self._code(x.shape[-2]) if self.positions else x
+    def _placed(self, x: jax.Array, tokens: int, places: jax.Array | slice = slice(None)) -> jax.Array:
+        return x + _POSITION_SCALE * self._code(tokens)[places] if self.positions else x
 
-    def _values(self, x: jax.Array) -> jax.Array:
+    def _key_value(self, x: jax.Array, tokens: int, places: jax.Array | slice = slice(None)
+                   ) -> tuple[jax.Array, jax.Array]:
+        """Keys and values (..., S, H, D) of tokens (..., S, C) that are at `places` (..., S) of N."""
         # With its place in the value, a frame can tell how far what it attends to must be moved.
-        return self.to_v(x) + (self.to_v_position(self._code(x.shape[-2])) if self.positions else 0)
+        moved = self.to_v_position(self._code(tokens))[places] if self.positions else 0
+        return (split_heads(self.to_k(self._placed(x, tokens, places)), self.heads),
+                split_heads(self.to_v(x) + moved, self.heads))
 
-    def project(self, x: jax.Array) -> KeyValues:
-        """(..., N, C) tokens -> their keys and values (..., N, H, D)."""
-        return KeyValues(key=split_heads(self.to_k(self._placed(x)), self.heads),
-                         value=split_heads(self._values(x), self.heads))
+    def project(self, x: jax.Array, kept: KeptTokens | None = None) -> KeyValues:
+        """Reference features (B, G, N, C) -> keys and values of the tokens that are kept; None: of all."""
+        b, groups, n, c = x.shape
+        if kept is None:
+            key, value = (y.reshape(b, groups * n, *y.shape[3:]) for y in self._key_value(x, n))
+            return KeyValues(key, value, (n,) * groups)
+        x = jnp.take_along_axis(x.reshape(b, groups * n, c), kept.index[..., None], 1, mode="promise_in_bounds")
+        return KeyValues(*self._key_value(x, n, kept.index % n), kept.sizes)
 
     def __call__(self, x: jax.Array, references: KeyValues | None = None,
                  selection: ReferenceSet | None = None, companions: jax.Array | None = None) -> jax.Array:
@@ -100,16 +110,16 @@ class SpatialAttention(nn.Module):
             companions: (B, 1 + G) bool. Frames come in groups of 1 + G, a frame and the references that accompany
                 it, and the valid ones of a group attend to each other (reference_mode "tokens").
         """
-        query = split_heads(self.to_q(self._placed(x)), self.heads)
-        own = self.project(x)
+        b, f, n = x.shape[:3]
+        query = split_heads(self.to_q(self._placed(x, n)), self.heads)
+        key, value = self._key_value(x, n)
         if references is None:
             group = 1 if companions is None else companions.shape[1]
-            b, f, n = x.shape[:3]
             valid = None if companions is None else jnp.repeat(jnp.repeat(companions, n, 1), f // group, 0)
-            sequences = (y.reshape(b * f // group, group * n, *y.shape[3:]) for y in (query, own.key, own.value))
+            sequences = (y.reshape(b * f // group, group * n, *y.shape[3:]) for y in (query, key, value))
             mixed = self_attention(*sequences, valid, self.implementation).reshape(query.shape)
         else:
-            mixed = reference_attention(query, own.key, own.value, references, selection, self.implementation)
+            mixed = reference_attention(query, key, value, references, selection, self.implementation)
         return self.to_out(merge_heads(mixed))
 
 

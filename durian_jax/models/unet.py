@@ -22,6 +22,7 @@ from durian_jax.models.layers import (
     zeros_init,
 )
 from durian_jax.models.motion import MotionModule
+from durian_jax.models.pruning import KeptTokens
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.transformer import SpatialTransformer
 
@@ -110,9 +111,16 @@ class UNet(nn.Module):
         sites = [*self.down_attentions, self.mid_attention, *self.up_attentions]
         return [site for site in sites if site is not None]
 
-    def project_references(self, features: Sequence[jax.Array]) -> tuple[KeyValues, ...]:
-        """Reference features (B, G, N, C) of every attention site -> this network's keys and values of them."""
-        return tuple(site.attn1.project(x) for site, x in zip(self._sites(), features, strict=True))
+    def project_references(self, features: Sequence[jax.Array], kept: Sequence[KeptTokens] | None = None
+                           ) -> tuple[KeyValues, ...]:
+        """Reference features of every attention site -> this network's keys and values of them.
+
+        Args:
+            features: (B, G, N, C) of every site.
+            kept: which of their tokens, of every site; None: all.
+        """
+        kept = kept or (None,) * len(features)
+        return tuple(site.attn1.project(*tokens) for site, *tokens in zip(self._sites(), features, kept, strict=True))
 
     def __call__(self, x: jax.Array, timesteps: jax.Array, *, bias: jax.Array | None = None,
                  references: Sequence[KeyValues] | None = None, selection: ReferenceSet | None = None,
