@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -189,14 +188,14 @@ def test_keys_that_fill_no_block_are_left_to_xla():
 
 # --- everything else works with them --------------------------------------------------------------------
 
-@partial(jax.jit, static_argnames="config")
-def denoise(params, batch, weights=None, *, config=PRUNED):
+@jax.jit
+def denoise(params, batch, weights=None):
     def run(m):
-        selection = select_references(config, batch["attribute_valid"], weights)
+        selection = select_references(PRUNED, batch["attribute_valid"], weights)
         references = m.project_references(m.references_of(batch))
         return m.denoise(m.encode(batch["frames"]), jnp.full(batch["frames"].shape[:2], 500.0),
                          m.encode_keypoints(batch["keypoints"]), references, selection)
-    return Durian(config).apply(variables(params), method=run)
+    return Durian(PRUNED).apply(variables(params), method=run)
 
 
 def attributes_of(batch, chosen):
@@ -208,7 +207,6 @@ def test_composition_and_interpolation():
     params = random_params()
     both = denoise(params, batch)
     np.testing.assert_allclose(denoise(params, attributes_of(batch, [1, 0])), both, atol=1e-5)
-    assert np.abs(both - denoise(params, batch, config=TINY)).max() > 1e-3, "nothing was pruned"
     first = denoise(params, attributes_of(batch, [0]))
     blended = {alpha: denoise(params, batch, jnp.tile(jnp.array([1 - alpha, alpha]), (2, 1))) for alpha in (0.0, 1.0)}
     np.testing.assert_allclose(blended[0.0], first, atol=1e-4)
@@ -225,15 +223,15 @@ def test_references_are_shared_by_the_windows_of_a_video():
     assert np.abs(given.astype(int) - generate(checkpoint, batch, fast)).max() <= 1
 
 
-@pytest.mark.parametrize(("remat", "attention"), [("none", "xla"), ("full", "chunked")])
-def test_a_gradient_reaches_the_reference_networks(remat, attention):
+def test_a_gradient_reaches_all_of_the_reference_networks():
+    """With recomputation, which takes keys, values and their sizes through `jax.checkpoint`."""
     batch = {name: jnp.asarray(x) for name, x in random_batch().items()}
     batch["frame_masks"] = jnp.zeros((*batch["frames"].shape[:4], 1))
     objective = Objective(prediction="sample", pixel_weight=1.0)
 
     def loss(params):
-        return denoising_loss(PRUNED, objective, variables(params), batch, jax.random.key(0), False, 0.0, remat,
-                              attention)[0]
+        return denoising_loss(PRUNED, objective, variables(params), batch, jax.random.key(0), False, 0.0, "full",
+                              "chunked")[0]
     gradients = jax.jit(jax.grad(loss))(random_params())
     assert all(np.isfinite(g).all() for g in gradients.values())
     dead = [path for path, g in gradients.items() if path.startswith(("portrait_reference/", "attribute_reference/"))
