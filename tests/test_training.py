@@ -72,16 +72,16 @@ def stage_two(records, stage_one, tmp_path_factory):
 
 
 def test_recomputation_saves_memory():
-    """XLA's CPU backend, left alone, merges what is recomputed with what was computed before."""
-    block = jax.checkpoint(lambda x, w: x + jnp.tanh(jax.nn.softmax(x @ x.T) @ x @ w))
-    loss = lambda weights, x: jnp.mean(functools.reduce(block, weights, x) ** 2)
+    """XLA's CPU backend up to jax 0.10, left alone, merges what is recomputed with what was computed before."""
+    block = lambda x, w: x + jnp.tanh(jax.nn.softmax(x @ x.T) @ x @ w)
     arguments = [jnp.ones((16, 16))] * 8, jnp.ones((512, 16))
 
-    def temporary_bytes(remat):
+    def temporary_bytes(block, remat):
+        loss = lambda weights, x: jnp.mean(functools.reduce(block, weights, x) ** 2)
         compiled = jax.jit(jax.grad(loss), compiler_options=compiler_options(remat, "cpu")).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    assert temporary_bytes("full") < temporary_bytes("none") / 2
+    assert temporary_bytes(jax.checkpoint(block), "full") < temporary_bytes(block, "none") / 2
 
 
 @pytest.mark.parametrize("stage", ["1", "2"])
