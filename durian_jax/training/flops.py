@@ -11,37 +11,48 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 
 
-def count_flops(function: Callable, *arguments) -> int:
+def count_flops(function: Callable, *arguments, tile: int = 1) -> int:
     """Multiplications and additions in the matrix products and convolutions of a call; the rest is not counted.
+
+    Recomputation counts as often as it is done, a loop's body as often as it runs, a kernel's body for every part of
+    its grid, and what is done on a mesh (`jax.shard_map`) on all its devices together.
 
     Args:
         arguments: arrays, or their shapes and types.
+        tile: side of the matrix unit; what it must be filled up to counts as work: the contracted axis, and the
+            shorter of the other two. 1: only what is asked for.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
-    return _flops(jaxpr)
+    return _flops(jaxpr, tile)
 
 
-# Whose insides are not counted here: a kernel's, or those of a loop of unknown length.
-_OPAQUE = ("pallas_call", "while", "shard_map")
-
-
-def _flops(jaxpr: Jaxpr) -> int:
+def _flops(jaxpr: Jaxpr, tile: int) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        inner = [_flops(part) for part in _inner(equation.params)]
+        inner = [_flops(part, tile) for part in _inner(equation.params)]
         if name == "dot_general":
-            total += _dot_flops(equation)
+            total += _dot_flops(equation, tile)
         elif name == "conv_general_dilated":
-            total += _conv_flops(equation)
-        elif name in _OPAQUE and sum(inner):
-            raise ValueError(f"the FLOPs of {name} cannot be counted")
+            total += _conv_flops(equation, tile)
         elif name == "cond":
             total += max(inner)
+        elif name == "while" and sum(inner):
+            raise ValueError("the FLOPs of a loop of unknown length cannot be counted")
         else:
-            total += sum(inner) * (equation.params["length"] if name == "scan" else 1)
+            total += sum(inner) * _repetitions(name, equation.params)
     return total
+
+
+def _repetitions(name: str, params: dict) -> int:
+    if name == "scan":
+        return params["length"]
+    if name == "pallas_call":
+        return math.prod(params["grid_mapping"].grid)
+    if name == "shard_map":
+        return params["mesh"].size
+    return 1
 
 
 def _inner(params: dict) -> Iterator[Jaxpr]:
@@ -53,17 +64,31 @@ def _inner(params: dict) -> Iterator[Jaxpr]:
                 yield part
 
 
-def _dot_flops(equation) -> int:
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+def _product_flops(contracted: int, left: int, right: int, tile: int) -> int:
+    filled = lambda size: -(-size // tile) * tile
+    return 2 * filled(contracted) * max(left, right) * filled(min(left, right))
 
 
-def _conv_flops(equation) -> int:
+def _dot_flops(equation, tile: int) -> int:
+    (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+    left, right = (variable.aval.shape for variable in equation.invars)
+    size = lambda axes: math.prod(left[axis] for axis in axes)
+    shared, repeated = size(contracted), size(batch)
+    return repeated * _product_flops(shared, math.prod(left) // (shared * repeated),
+                                     math.prod(right) // (shared * repeated), tile)
+
+
+def _conv_flops(equation, tile: int) -> int:
     numbers = equation.params["dimension_numbers"]
-    kernel = equation.invars[1].aval.shape
+    kernel, result = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
     taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[2:])
-    inputs = kernel[numbers.rhs_spec[1]]
+    positions = math.prod(result[axis] for axis in numbers.out_spec[2:])
+    inputs, images, outputs = kernel[numbers.rhs_spec[1]], result[numbers.out_spec[0]], result[numbers.out_spec[1]]
+    # A product of matrices for every tap of the kernel; or, for a kernel's gradient, whose taps are the places of the
+    # picture, for every position of the result.
+    if taps <= positions:
+        flops = taps * _product_flops(inputs, images * positions, outputs, tile)
+    else:
+        flops = positions * _product_flops(inputs * taps, images, outputs, tile)
     # Positions between which zeros lie (a transposed convolution) are not work.
-    zeros = math.prod(equation.params["lhs_dilation"])
-    return 2 * math.prod(equation.outvars[0].aval.shape) * taps * inputs // zeros
+    return flops // math.prod(equation.params["lhs_dilation"])
