@@ -81,6 +81,7 @@ def base() -> ConfigDict:
         "data_workers": 0,          # processes that make batches; 0: threads
         # Loss.
         "frozen_dtype": "float32",  # of parameters that the stage does not train, or "bfloat16"
+        "frozen_whole": False,      # those lie whole on every chip, also with fsdp: more memory, less traffic
         "remat": "none",            # recomputed by the backward pass, to save memory: "none", "dots" or "full"
         "attention": "auto",        # or "xla", "chunked" (bounded memory), "splash" (TPU), "cudnn" (GPU, 16 bits)
         "guidance_dropout": 0.1,    # probability that a clip sees no reference
@@ -165,6 +166,8 @@ def sd15(config: ConfigDict) -> None:
     config.objective = {"schedule": "stable_diffusion_zero_snr", "prediction": "velocity", "time_power": 1.0,
                         "region_weight": 0.0, "pixel_weight": 0.0, "min_snr": 5.0, "noise_offset": 0.05}
     config.frozen_dtype = "bfloat16"
+    # Stage 2 needs nearly all of what it does not train until the backward pass is over: parts would only be gathered.
+    config.frozen_whole = config.stage == "2"
     config.remat = "full"
     config.data.frames = 16 if config.stage == "2" else 1
     # Real masks are wrong and real photos are not alike (Durian, reference augmentation). The loss weighs no region.

@@ -162,6 +162,37 @@ def train(ctx, flags):
     run(list(flags))
 
 
+@main.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def plan(ctx, flags):
+    """Say what a training run will take on TPUs.
+
+    Compiles the run's real step for a topology, without any TPU: memory of a chip, FLOPs, collectives, and
+    bounds of time that follow from them. The TPU compiler is fetched once by `durian plan --install`.
+
+    \b
+    durian plan --config=configs/durian.py:sd15,stage=1 --topology=v5e:16x16 --mesh=data=16,fsdp=16 --batch=1024
+    durian plan --config=configs/durian.py:tiny,stage=1 --topology=v5e:2x2 --batch=8 --full
+    durian plan --config=configs/durian.py:sd15,stage=2 --topology=v5p:4x4x4 --search --json=plan.json
+
+    --topology is CHIP:AxB (v5e, v6e) or CHIP:AxBxC (v4, v5p). --mesh and --batch default to the config's,
+    and any field of the config is a flag, as in `durian train`. The paper's size takes ten minutes and
+    8 GiB: all but machine code, which --full makes too (hours, at that size). --search tries meshes, batch
+    sizes and --config.remat, and recommends one. --price=1.2 adds the cost, at so much a chip-hour.
+    --json=FILE writes everything for programs.
+    """
+    if not flags or "--help" in flags or "-h" in flags:
+        click.echo(ctx.get_help())
+        return
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.training.cli import run_plan
+
+    run_plan(list(flags))
+
+
 @main.command("import", context_settings={"ignore_unknown_options": True})
 @click.option("--base", default=None, metavar="FOLDER|ID", help="Stable Diffusion 1.5, with unet/ and vae/ in it.")
 @click.option("--unet", default=None, metavar="FOLDER|ID", help="A UNet2DConditionModel.  [default: that of --base]")

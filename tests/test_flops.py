@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from durian_jax.models import attention
 from durian_jax.training.flops import count_flops
 
 X, W = jnp.zeros((8, 16)), jnp.zeros((16, 32))
@@ -45,3 +46,24 @@ def test_recomputation_counts():
     plain = count_flops(jax.value_and_grad(square, argnums=(0, 1)), X, W)
     again = count_flops(jax.value_and_grad(jax.checkpoint(square), argnums=(0, 1)), X, W)
     assert plain < again <= 4 / 3 * plain
+
+
+def test_a_matrix_unit_is_filled_up():
+    """The contracted axis, and the shorter of the others; each tap of a kernel, or each place of a kernel's gradient."""
+    assert count_flops(lambda x, w: x @ w, X, W, tile=128) == 2 * 32 * 128 * 128
+    assert count_flops(lambda x, w: x @ w, jnp.zeros((1000, 320)), jnp.zeros((320, 320)), tile=128) == 2 * 1000 * 384**2
+    assert count_flops(convolve(1), IMAGE, KERNEL, tile=128) == 9 * 2 * 128 * 128 * 128
+    gradient = jax.grad(lambda k: jnp.sum(convolve(1)(IMAGE, k)))
+    assert count_flops(gradient, KERNEL, tile=128) == 9 * 2 * 128 * 6 * 128
+
+
+def test_kernels_count():
+    """Splash attention's, whose backward pass computes the logits of both its kernels again: 2 + 4 + 3 products."""
+    b, f, n, h, d = 2, 3, 256, 2, 40
+    query = jnp.zeros((b, f, n, h, d))
+    attend = lambda q: jnp.sum(attention._splash(q, query, query, None))
+    product = 2 * b * f * h * n * n * d
+    assert count_flops(attend, query) == 2 * product
+    assert count_flops(jax.grad(attend), query) == 9 * product
+    wide = 2 * b * f * h * n * n * 128
+    assert count_flops(attend, query, tile=128) == 2 * wide

@@ -98,9 +98,9 @@ def test_a_host_makes_the_clips_of_its_chips():
     hosts = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
     mesh = SimpleNamespace(shape=dict(zip(MESH_AXES, (4, 2, 1, 2), strict=True)),
                            devices=np.vectorize(lambda host: SimpleNamespace(process_index=host))(hosts))
-    assert Layout(mesh, {}).host_parts(16, 2) == (0, 2)
+    assert Layout(mesh, {}).host_parts() == (0, 2)
     with pytest.raises(InputError, match="data.frames=3 cannot be divided among mesh.frames=2"):
-        Layout(SimpleNamespace(shape={**mesh.shape, "frames": 2}, devices=mesh.devices), {}).host_parts(16, 3)
+        Layout(SimpleNamespace(shape={**mesh.shape, "frames": 2}), {}).check_batch(16, 3)
 
 
 DIVIDED = """

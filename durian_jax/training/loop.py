@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -30,7 +31,7 @@ from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
 from durian_jax.training.samples import sample_sheet
 from durian_jax.training.sharding import Layout, make_mesh, to_host
 from durian_jax.training.sources import make_source
-from durian_jax.training.state import STAGES, TrainState, create_state, state_shapes
+from durian_jax.training.state import STAGES, TrainState, create_state, split, state_shapes
 from durian_jax.training.step import make_train_step, step_flops
 from durian_jax.video import write_image
 from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
@@ -134,6 +135,12 @@ def validate(config: ConfigDict) -> tuple[DurianConfig, DataConfig, Objective]:
     return model, data, Objective(**config.objective.to_dict())
 
 
+def run_layout(config: ConfigDict, model: DurianConfig, mesh: Mesh) -> Layout:
+    """Where the state and the batches of a run lie on a mesh."""
+    frozen = split(param_shapes(model), config.stage)[1] if config.frozen_whole else ()
+    return Layout(mesh, param_axes(model), frozenset(frozen))
+
+
 def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | None = None) -> bool:
     """Train one stage, or go on with it: the same command resumes from the newest checkpoint.
 
@@ -153,8 +160,9 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
     """
     clock = Clock(jax.devices())
     model, data, objective = validate(config)
-    layout = Layout(make_mesh(config.mesh), param_axes(model))
-    parts = layout.host_parts(config.batch_size, data.frames)
+    layout = run_layout(config, model, make_mesh(config.mesh))
+    layout.check_batch(config.batch_size, data.frames)
+    parts = layout.host_parts()
     workdir = writable_folder(workdir)
     check_same_run(workdir, config)
     identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)

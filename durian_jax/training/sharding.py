@@ -61,10 +61,13 @@ class Layout:
     Attributes:
         mesh: with the axes `MESH_AXES`.
         axes: path of a parameter -> its logical axes (`models.parameters.param_axes`).
+        whole: paths of parameters that lie whole on every group of chips that shares a model, and are not divided
+            over fsdp: nothing has to be gathered of them.
     """
 
     mesh: Mesh
     axes: Mapping[str, tuple[str, ...]]
+    whole: frozenset[str] = frozenset()
 
     @property
     def clip_groups(self) -> int:
@@ -83,7 +86,8 @@ class Layout:
 
     def param(self, path: str, shape: tuple[int, ...]) -> NamedSharding:
         """Where a parameter is kept between steps, and what the optimiser keeps of it."""
-        return NamedSharding(self.mesh, self._spec(path, shape, ("fsdp", "tensor")))
+        axes = ("tensor",) if path in self.whole else ("fsdp", "tensor")
+        return NamedSharding(self.mesh, self._spec(path, shape, axes))
 
     def state(self, shapes):
         """The tree of shardings of a train state: what has a parameter's path and shape lies as that does."""
@@ -108,25 +112,27 @@ class Layout:
         """Parameters for computing, inside a compiled step: whole but for the tensor axis.
 
         They are gathered once a step, in the precision of the activations; the recomputation of the backward pass uses
-        them again. Norms stay in float32.
+        them again. Their gradients are added up in parts, each where that part of the parameter is kept (ZeRO). Norms
+        stay in float32.
         """
         if self.mesh.shape["fsdp"] == 1:
             return params
 
         def of(path: str, x: jax.Array) -> jax.Array:
-            if "norm" not in self.axes[path]:
-                x = x.astype(dtype)
-            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(path, x.shape, ("tensor",))))
+            whole = NamedSharding(self.mesh, self._spec(path, x.shape, ("tensor",)))
+            kept = self.param(path, x.shape)
+            # Without it the gradient would be as whole as what was gathered: twice the traffic, and memory for all.
+            gather = jax.custom_vjp(lambda x: jax.lax.with_sharding_constraint(x, whole))
+            gather.defvjp(lambda x: (gather(x), None), lambda _, g: (jax.lax.with_sharding_constraint(g, kept),))
+            return gather(x if "norm" in self.axes[path] else x.astype(dtype))
         return {path: of(path, x) for path, x in params.items()}
 
     def for_kernels(self):
         """A block in which kernels that XLA cannot divide find the mesh."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
-    def host_parts(self, batch_size: int, frames: int) -> tuple[int, ...]:
-        """Which of the `clip_groups` parts of every batch this process makes.
-
-        On a torus of chips they need not be neighbours: a host's chips are a square of it.
+    def check_batch(self, batch_size: int, frames: int) -> None:
+        """Refuse what cannot be divided.
 
         Raises:
             InputError: clips or frames that cannot be shared out equally.
@@ -137,6 +143,12 @@ class Layout:
         if batch_size % self.clip_groups:
             raise InputError(f"batch_size={batch_size} cannot be divided among data x fsdp = {self.clip_groups} groups "
                              "of devices; take a multiple")
+
+    def host_parts(self) -> tuple[int, ...]:
+        """Which of the `clip_groups` parts of every batch this process makes.
+
+        On a torus of chips they need not be neighbours: a host's chips are a square of it.
+        """
         devices = self.mesh.devices.reshape(self.clip_groups, -1)
         return tuple(number for number, group in enumerate(devices)
                      if any(device.process_index == jax.process_index() for device in group))

@@ -31,12 +31,22 @@ def _loss_function(config, model: DurianConfig, objective: Objective, layout: La
     return loss_function
 
 
-def step_flops(config, model: DurianConfig, objective: Objective, state: TrainState, batch: dict) -> int:
-    """FLOPs of a step's loss and gradients (see `flops.count_flops`), without what `remat` computes twice."""
-    gradient = jax.value_and_grad(_loss_function(config, model, objective, None, "none", "xla"), has_aux=True)
+def step_flops(config, model: DurianConfig, objective: Objective, state: TrainState, batch: dict, as_run: bool = False,
+               platform: str = "cpu", tile: int = 1) -> int:
+    """FLOPs of a step's loss and gradients (see `flops.count_flops`).
+
+    Args:
+        state, batch: arrays, or their shapes and types.
+        as_run: count what `remat` and kernels for `platform` compute twice, too.
+        tile: see `flops.count_flops`.
+    """
+    remat, attention = "none", "xla"
+    if as_run:
+        remat, attention = config.remat, choose_implementation(config.attention, platform, model.dtype)
+    gradient = jax.value_and_grad(_loss_function(config, model, objective, None, remat, attention), has_aux=True)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.frozen, batch))
     return count_flops(lambda params, frozen, batch: gradient(params, frozen, model_inputs(batch, jnp),
-                                                              jax.random.key(0)), *shapes)
+                                                              jax.random.key(0)), *shapes, tile=tile)
 
 
 def make_train_step(config, model: DurianConfig, objective: Objective, optimizer: optax.GradientTransformation,
