@@ -40,10 +40,15 @@ $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-r
 	$(BIN)/durian annotator --folder $(ANNOTATOR)
 	@touch $@
 
+# The TPU compiler, for plans; it exists for Linux on x86-64 only.
+$(VENV)/compiler.stamp: $(VENV)/install.stamp
+	if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/durian plan --install; fi
+	@touch $@
+
 demo: $(VENV)/install.stamp
 	$(BIN)/durian demo --out demo
 
-test: $(VENV)/test.stamp $(ANNOTATOR)/install.stamp
+test: $(VENV)/test.stamp $(ANNOTATOR)/install.stamp $(VENV)/compiler.stamp
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/test.stamp

@@ -24,7 +24,7 @@ from durian_jax.training.plan import (
 from durian_jax.training.tpu_compiler import compiler_environment, find_compiler, requirement
 from tests.runs import ON_MESHES, SMALL
 
-PROGRAM = """HloModule jit_train_step, is_scheduled=true
+_TEXT = """HloModule jit_train_step, is_scheduled=true
 
 FileNames
 1 "/home/me/durian_jax/models/resnet.py"
@@ -42,37 +42,44 @@ StackFrames
 2 {file_location_id=2 parent_frame_id=2}
 
 %all-reduce-scatter (input: bf16[256,128]) -> bf16[64,128] {
-  %input = bf16[256,128]{1,0:T(8,128)(2,1)} parameter(0)
-  ROOT %all-reduce.9 = bf16[256,128]{1,0:T(8,128)(2,1)} all-reduce(%input), channel_id=5, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  %input = WHOLE parameter(0)
+  ROOT %all-reduce.9 = WHOLE all-reduce(%input), channel_id=5, replica_groups=HALVES, to_apply=%add
 }
 
 %start (p: bf16[64,128]) -> bf16[256,128] {
-  %p = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
-  %all-gather.1 = bf16[256,128]{1,0:T(8,128)(2,1)} all-gather(%p), channel_id=2, replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, dimensions={0}, metadata={op_name="w"}
-  ROOT %custom-call.1 = (bf16[64,128], bf16[256,128]) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
+  %p = PART parameter(0)
+  %all-gather.1 = WHOLE all-gather(%p), channel_id=2, replica_groups=COLUMNS
+  ROOT %custom-call.1 = (PART, WHOLE) custom-call(%all-gather.1), custom_call_target="AsyncCollectiveStart"
 }
 
 %end (q: bf16[64,128]) -> bf16[256,128] {
-  %q = bf16[64,128]{1,0:T(8,128)(2,1)} parameter(0)
-  %all-gather.2 = bf16[256,128]{1,0:T(8,128)(2,1)} all-gather(%q), channel_id=2, replica_groups=mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, dimensions={0}, metadata={op_name="w"}
+  %q = PART parameter(0)
+  %all-gather.2 = WHOLE all-gather(%q), channel_id=2, replica_groups=COLUMNS
   ROOT %custom-call.2 = bf16[256,128] custom-call(%q, %all-gather.2), custom_call_target="AsyncCollectiveDone"
 }
 
 %body (c: (s32[], f32[8,128])) -> (s32[], f32[8,128]) {
-  %c = (s32[], f32[8,128]{1,0:T(8,128)}) parameter(0)
-  %x = f32[8,128]{1,0:T(8,128)} get-tuple-element(%c), index=1
+  %c = (s32[], TILE) parameter(0)
+  %x = TILE get-tuple-element(%c), index=1
   %fast = f32[8,128]{1,0:T(8,128)S(1)} fusion(%x), kind=kLoop, calls=%fused
-  ROOT %t = (s32[], f32[8,128]{1,0:T(8,128)}) tuple(%x, %fast)
+  ROOT %t = (s32[], TILE) tuple(%x, %fast)
 }
 
 ENTRY %main (w: f32[100,40]) -> f32[100,40] {
   %w = f32[100,40]{1,0:T(8,128)} parameter(0)
   %sum = f32[] all-reduce(%w), channel_id=7, replica_groups=[1,8]<=[8], to_apply=%add
-  %swap = f32[8,128]{1,0:T(8,128)} all-reduce(%w), channel_id=8, replica_groups=[4,2]<=[2,4]T(1,0), to_apply=%add
-  %loop = (s32[], f32[8,128]{1,0:T(8,128)}) while(%w), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %swap = TILE all-reduce(%w), channel_id=8, replica_groups=[4,2]<=[2,4]T(1,0), to_apply=%add
+  %loop = (s32[], TILE) while(%w), condition=%cond, body=%body, FIVE
   ROOT %conv = f32[100,40]{1,0:T(8,128)} convolution(%w, %w), metadata={op_name="jit(f)/conv" stack_frame_id=2}
 }
 """
+PROGRAM = _TEXT
+for name, text in {
+        "COLUMNS": """mesh['axis_0'=2,'axis_1'=4] {'axis_1'}, dimensions={0}, metadata={op_name="w"}""",
+        "HALVES": "{{0,1,2,3},{4,5,6,7}}", "FIVE": 'backend_config={"known_trip_count":{"n":"5"}}',
+        "WHOLE": "bf16[256,128]{1,0:T(8,128)(2,1)}", "PART": "bf16[64,128]{1,0:T(8,128)(2,1)}",
+        "TILE": "f32[8,128]{1,0:T(8,128)}"}.items():
+    PROGRAM = PROGRAM.replace(name, text)
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +177,14 @@ def test_a_missing_compiler_is_named(monkeypatch, tmp_path):
 
 def test_the_search_recommends_the_fastest_that_fits(monkeypatch):
     """And does not try what needs more than something that did not fit."""
-    tried = []
+    tried, times = [], {"none": 1, "dots": 1.1, "full": 1.3}
 
     def pretend(config, topology, name):
         clips = config.batch_size // 16
         fits = clips == 1 and config.remat != "none"
         tried.append((clips, config.remat))
         return Plan({"batch": config.batch_size, "chips": 16, "remat": config.remat, "mesh": config.mesh.to_dict(),
-                     "fits": fits, "estimated_step_seconds": clips * {"none": 1, "dots": 1.1, "full": 1.3}[config.remat]})
+                     "fits": fits, "estimated_step_seconds": clips * times[config.remat]})
 
     monkeypatch.setattr("durian_jax.training.plan.plan", pretend)
     config = get_config("sd15,stage=1")
@@ -213,11 +220,11 @@ def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
                            "--batch=8", "--full", "--price=2", f"--json={out}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
-    assert KEYS <= set(found)
+    assert set(found) >= KEYS
     assert found["fits"] and found["complete"] and found["mesh"]["data"] == 4 and found["chips"] == 4
-    # The compiler's own figures, which it has only at the end, agree with what was read before.
+    # The compiler's own figures, which it has only at the end; it adds up what need not lie there at the same time.
     own = found["compiler"]
-    assert own["argument_bytes"] + own["temporary_bytes"] == pytest.approx(found["peak_bytes_per_chip"], rel=0.05)
+    assert own["argument_bytes"] < found["peak_bytes_per_chip"] <= own["argument_bytes"] + own["temporary_bytes"]
     assert found["memory"]["optimizer"] == pytest.approx(2 * found["memory"]["params"], rel=0.01)
     gradients = 4 * found["trained"] * 2 * 3 / 4  # summed over all chips, in float32
     assert found["collective_bytes_per_chip"] == pytest.approx(gradients, rel=0.3)
@@ -236,8 +243,8 @@ def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
     (["--topology=v5e:2x2", "--price=cheap"], "expected a number above 0"),
     ([], "needs --topology")])
 def test_what_cannot_be_planned_is_refused(flags, message, compiler):
-    done = subprocess.run([sys.executable, "-m", "durian_jax.cli", "plan", "--config=configs/durian.py:tiny,stage=codec",
-                           *flags], capture_output=True, text=True)
+    command = [sys.executable, "-m", "durian_jax.cli", "plan", "--config=configs/durian.py:tiny,stage=codec"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -265,7 +272,7 @@ def test_facts_of_a_run_follow_from_its_mesh(compiler, tmp_path):
     """A quarter of the state on each of four chips; frozen parameters whole where the config says so."""
     config = get_config("tiny,stage=2")
     config.batch_size, config.data.frames, config.model.max_frames = 4, 2, 16
-    config.model.unet.channels, config.model.unet.heads, config.model.unet.attention = (64,), (2,), (True,)
+    config.model.unet.channels, config.model.unet.heads, config.model.unet.attention = (256,), (2,), (True,)
     config.model.keypoint_channels, config.model.image_size = (64,), 32
     alone = facts_of(config, tmp_path)
     config.mesh.data, config.mesh.fsdp = 1, 4
@@ -275,7 +282,8 @@ def test_facts_of_a_run_follow_from_its_mesh(compiler, tmp_path):
     assert divided["bytes"]["params"] == pytest.approx(alone["bytes"]["params"] / 4, rel=0.1)
     assert divided["bytes"]["optimizer"] == pytest.approx(alone["bytes"]["optimizer"] / 4, rel=0.1)
     assert divided["bytes"]["frozen"] < 0.5 * alone["bytes"]["frozen"]
-    assert whole["bytes"]["frozen"] == alone["bytes"]["frozen"] and whole["bytes"]["params"] == divided["bytes"]["params"]
+    assert whole["bytes"]["frozen"] == alone["bytes"]["frozen"]
+    assert whole["bytes"]["params"] == divided["bytes"]["params"]
     assert len({facts["flops_per_step"] for facts in (alone, divided, whole)}) == 1
     assert alone["mesh"]["data"] == 4 and math.prod(divided["mesh"].values()) == 4
     assert SimpleNamespace(**divided).coordinates[3] == [1, 1, 0]

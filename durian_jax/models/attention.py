@@ -74,7 +74,7 @@ def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: ja
     if implementation == "xla":
         return _product(query, key, value, valid)
     if implementation == "chunked":
-        return _in_chunks(lambda part: _product(part, key, value, valid), query, 1)
+        return _chunked_sequence(query, key, value, valid)
     attend = {"splash": _splash, "cudnn": _cudnn}[implementation]
     return attend(query[:, None], key[:, None], value[:, None], valid)[:, 0]
 
@@ -183,6 +183,11 @@ def _chunked(query: jax.Array, key: jax.Array, value: jax.Array, references: Key
     return _in_chunks(lambda part: _xla(part, key, value, references, selection), query, 2)
 
 
+def _chunked_sequence(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """As `_product` with bounded memory."""
+    return _in_chunks(lambda part: _product(part, key, value, seen), query, 1)
+
+
 def _one_sequence(key: jax.Array, value: jax.Array, references: KeyValues, valid: jax.Array
                   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Keys and values (B, F, N + S, H, D) of every frame with its references, and which are seen (B, N + S)."""
@@ -215,11 +220,15 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array |
     return jax.nn.dot_product_attention(*merged, mask=mask, implementation="cudnn").reshape(query.shape)
 
 
-def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
+def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None, block: int = 512) -> jax.Array:
     """Splash attention (Pallas): TPUs.
 
     Heads of any width are taken as they are: padding them by hand costs memory and gains nothing. Where the sequences
     are no multiples of a block of 128, XLA's attention is used.
+
+    Args:
+        block: at most so many queries, and keys, at a time; of what divides a sequence the largest is taken
+            (`benchmarks/tpu_attention.py` has compared them).
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
@@ -232,8 +241,9 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array 
 
     def local(query, key, value, seen):
         heads, width = query.shape[3:]
-        block = lambda length: next(size for size in (512, 256, 128) if length % size == 0)
-        q, kv = block(n), block(s)
+        largest = lambda length: next(size for size in (2048, 1024, 512, 256, 128)
+                                      if size <= block and length % size == 0)
+        q, kv = largest(n), largest(s)
         sizes = kernels.BlockSizes(block_q=q, block_kv=kv, block_kv_compute=kv, block_q_dkv=q, block_kv_dkv=kv,
                                    block_kv_dkv_compute=kv, block_q_dq=q, block_kv_dq=kv)
         kernel = kernels.make_splash_mha(

@@ -1,0 +1,93 @@
+"""Plans of the paper's size on TPU slices: the table of docs/scaling.md.
+
+    python -m benchmarks.scaling                       all rows: two hours on two cores, 10 GiB of memory
+    python -m benchmarks.scaling --rows 0 1 --out docs/scaling
+
+Each row is a `durian plan`, which is printed as a command. --out FILE writes FILE.json (`rows`, each with every field
+of `durian plan --json`) and FILE.md; rows that were not asked for stay as FILE.json has them.
+"""
+
+import argparse
+import json
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from configs.durian import get_config
+from durian_jax.files import write_json, write_text
+from durian_jax.training.plan import GIB, Plan, mesh_text, parse_mesh, plan
+from durian_jax.training.tpu_compiler import requirement
+
+# Stage, topology, mesh, batch, remat.
+ROWS = [
+    ("1", "v5e:16x16", "data=16,fsdp=16", 1024, "full"),
+    ("1", "v6e:16x16", "data=16,fsdp=16", 1024, "full"),
+    ("1", "v5p:4x4x4", "data=4,fsdp=16", 256, "none"),
+    ("2", "v5e:16x16", "data=16,fsdp=16", 256, "full"),
+    ("2", "v6e:16x16", "data=16,fsdp=16", 256, "full"),
+    ("2", "v5p:4x4x4", "data=4,fsdp=16", 64, "dots"),
+    # Weak scaling: four images a chip everywhere.
+    ("1", "v5p:2x2x4", "fsdp=16", 64, "none"),
+    ("1", "v5p:4x8x8", "data=16,fsdp=16", 1024, "none"),
+    ("1", "v5p:8x8x16", "data=64,fsdp=16", 4096, "none"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", type=int, choices=range(len(ROWS)), default=range(len(ROWS)))
+    parser.add_argument("--out", type=Path, help="without an ending")
+    options = parser.parse_args()
+    path = options.out and options.out.with_suffix(".json")
+    known = json.loads(path.read_text())["rows"] if path and path.exists() else []
+    found = {row["command"]: row for row in known}
+    for number in options.rows:
+        print(command(*ROWS[number]), flush=True)
+        found[command(*ROWS[number])] = {"command": command(*ROWS[number]), **plan_of(*ROWS[number]).values}
+        if path:
+            write_results(path, [found[text] for text in (command(*row) for row in ROWS) if text in found])
+    print("\n".join(table(list(found.values()))))
+
+
+def command(stage: str, topology: str, mesh: str, batch: int, remat: str) -> str:
+    """The same as a command line."""
+    return (f"durian plan --config=configs/durian.py:sd15,stage={stage} --topology={topology} --mesh={mesh} "
+            f"--batch={batch} --config.remat={remat}")
+
+
+def plan_of(stage: str, topology: str, mesh: str, batch: int, remat: str) -> Plan:
+    config = get_config(f"sd15,stage={stage}")
+    config.mesh, config.batch_size, config.remat = parse_mesh(mesh), batch, remat
+    return plan(config, topology, name=f"configs/durian.py:sd15,stage={stage}")
+
+
+def write_results(path: Path, rows: list[dict]) -> None:
+    """FILE.json, and in FILE.md what comes after the heading "Plans"."""
+    versions = f"jax {version('jax')}, {requirement()}, {date.today()}"
+    write_json(path, {"versions": versions, "rows": rows})
+    page = path.with_suffix(".md")
+    head = page.read_text().partition("## Plans")[0] if page.exists() else ""
+    commands = "\n".join(f"    {row['command']}" for row in rows)
+    write_text(page, f"{head}## Plans\n\n`python -m benchmarks.scaling --out docs/scaling`, {versions}:\n\n"
+               + "\n".join(table(rows)) + f"\n\nThe rows as commands:\n\n{commands}\n")
+
+
+def table(rows: list[dict]) -> list[str]:
+    """The lines of a Markdown table."""
+    heads = ("stage", "topology", "mesh", "clips a step", "remat", "GiB a chip, of", "TFLOP a chip",
+             "exchanged, GiB a chip", "bounds: compute, memory, network, s", "MFU at most", "hours at least",
+             "compiled in, s")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in rows:
+        bounds = ", ".join(f"{row['bounds'][name]:.3f}" for name in ("compute", "memory", "network"))
+        lines.append(
+            f"| {row['config'][-1]} | {row['topology']} | {mesh_text(Plan(row))} | {row['batch']} | {row['remat']} | "
+            f"{row['peak_bytes_per_chip'] / GIB:.2f}, {row['hbm_bytes_per_chip'] / GIB:.2f}"
+            f"{'' if row['fits'] else ' **too much**'} | {row['flops_per_step'] / row['chips'] / 1e12:.2f} | "
+            f"{row['collective_bytes_per_chip'] / GIB:.2f} | {bounds} | {row['mfu_bound']:.2f} | {row['hours']:.1f} | "
+            f"{row['compile_seconds']:.0f} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
