@@ -122,6 +122,28 @@ def test_traffic_counts_loops_and_leaves_fast_memory_out(program):
     assert hlo.memory_traffic(program) == (weight + 4) + (weight + tile) + 5 * tile + 3 * weight
 
 
+ASSIGNMENT = """BufferAssignment:
+allocation 0: size 4096, page 0, thread-local:
+ value: <2 add.1 @0> (size=4096,offset=0): f32[]
+allocation 1: size 53248, page 0, parameter 0, shape |f32[100,40]| at ShapeIndex {}:
+ value: <3 w @0> (size=53248,offset=0): f32[100,40]{1,0:T(8,128)}
+allocation 2: size 90000, page 0, preallocated-temp:
+ value: <5 conv @0> (size=53248,offset=0): f32[100,40]{1,0:T(8,128)}
+ value: <6 x.1 @0> (size=4096,offset=60000): f32[8,128]{1,0:T(8,128)}
+ value: <7 x.2 @0> (size=4096,offset=70000): f32[8,128]{1,0:T(8,128)}
+allocation 3: size 777, color 1, page 0, preallocated-temp:
+ value: <8 fast @0> (size=777,offset=0): f32[8,128]{1,0:T(8,128)S(1)}
+"""
+
+
+def test_memory_is_what_is_allocated(program, tmp_path):
+    path = tmp_path / "assignment.txt"
+    path.write_text(ASSIGNMENT)
+    assert hlo.peak_bytes(path) == 4096 + 53248 + 90000
+    assert hlo.largest_buffers(program, path) == [
+        hlo.Buffer(53248, 1, "f32[100,40]", "models/resnet.py:26"), hlo.Buffer(4096, 2, "f32[8,128]", "")]
+
+
 def test_instructions_know_the_projects_line(program):
     convolution = program.computations["main"][-1]
     assert program.origin(convolution) == "models/resnet.py:26"

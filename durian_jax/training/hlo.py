@@ -234,10 +234,12 @@ def _numbers(text: str | None, chips: int) -> np.ndarray:
     return numbers.transpose([int(axis) for axis in order.split(",")]) if order else numbers
 
 
-def peak_bytes(report: Path) -> int:
-    """Bytes of HBM that a program's arguments and temporaries take at most, from the memory usage report."""
-    match = re.search(r"\(color=0\)\nTotal bytes: (\d+)", report.read_text())
-    return int(match[1])
+def peak_bytes(assignment: Path) -> int:
+    """Bytes of HBM that a program's arguments and temporaries take, from the dump that says where each value lies."""
+    with assignment.open() as lines:
+        found = (re.match(r"allocation \d+: size (\d+),(.*)", line) for line in lines)
+        # Those of a colour lie in a chip's other memories.
+        return sum(int(allocation[1]) for allocation in found if allocation and " color " not in allocation[2])
 
 
 @dataclass(frozen=True)

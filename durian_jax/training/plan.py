@@ -114,7 +114,8 @@ def _read(folder: Path, config: ConfigDict, chip: Chip, shape: tuple[int, ...], 
     if text is None:
         raise InputError("the compiler has left no program: " + failure[:1500])
     program = hlo.read_program(text)
-    peak = hlo.short_of(failure) if failure else hlo.peak_bytes(only("memory-usage-report.txt"))
+    assignment = only("buffer-assignment.txt")
+    peak = hlo.short_of(failure) if failure else hlo.peak_bytes(assignment)
     arguments = sum(facts["bytes"].values())
     collectives = collective_times(hlo.exchanges(program, chips), chip, shape, facts["coordinates"])
     traffic = hlo.memory_traffic(program)
@@ -122,7 +123,6 @@ def _read(folder: Path, config: ConfigDict, chip: Chip, shape: tuple[int, ...], 
               "network": sum(kind["seconds"] for kind in collectives.values())}
     slowest = max(bounds.values())
     hours = config.total_steps * slowest / 3600
-    assignment = only("buffer-assignment.txt")
     return Plan({
         "config": name, "topology": topology, "mesh": facts["mesh"], "chips": chips, "batch": config.batch_size,
         "remat": config.remat, "attention": config.attention, "parameters": facts["parameters"],
