@@ -18,13 +18,13 @@ from durian_jax.models import DurianConfig
 from durian_jax.models.parameters import param_axes, param_shapes
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
-from durian_jax.training.state import state_shapes
+from durian_jax.training.state import split, state_shapes
 from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
 
-def layout_of(sizes, model):
+def layout_of(sizes, model, whole=frozenset()):
     mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
-    return Layout(mesh, param_axes(model))
+    return Layout(mesh, param_axes(model), whole)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def on_one(records, tmp_path_factory):
 @pytest.mark.parametrize(("stage", "mesh"), [("1", "8x1x1x1"), ("1", "1x8x1x1"), ("1", "2x2x2x1"), ("1", "1x2x2x2"),
                                              ("2", "1x2x2x2")])
 def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path):
-    found = train_on(mesh, records, tmp_path, stage)
+    whole = ["--config.frozen_whole=True"] if stage == "2" else []
+    found = train_on(mesh, records, tmp_path, stage, *whole)
     np.testing.assert_allclose(found, list(losses(on_one / stage).values()), rtol=2e-4)
 
 
@@ -53,7 +54,10 @@ def test_a_run_goes_on_on_another_mesh(records, on_one, tmp_path):
 
 
 def test_parameters_and_optimiser_state_are_divided():
-    """At the paper's size a chip of 16 holds little more than a 16th; heads and hidden channels go over tensor."""
+    """At the paper's size a chip of 16 holds little more than a 16th; heads and hidden channels go over tensor.
+
+    What is said to lie whole does.
+    """
     config = get_config("sd15,stage=1")
     model = DurianConfig.from_dict(config.model.to_dict())
     shapes = state_shapes(model, "1", make_optimizer(config), "bfloat16")
@@ -66,6 +70,10 @@ def test_parameters_and_optimiser_state_are_divided():
                    for x, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(places), strict=True))
     assert on_chip(layout_of((1, 16, 1, 1), model)) < 1.02 * whole / 16
     assert on_chip(layout_of((4, 4, 1, 1), model)) < 1.02 * whole / 4
+    frozen = split(param_shapes(model), "1")[1]
+    whole = layout_of((1, 16, 1, 1), model, frozenset(frozen))
+    assert on_chip(whole) - on_chip(layout_of((1, 16, 1, 1), model)) == pytest.approx(
+        15 / 16 * sum(2 * size(x.shape) for x in frozen.values()), rel=0.01)
     layout = layout_of((1, 2, 1, 4), model)
     spec = lambda path: layout.param(path, param_shapes(model)[path].shape).spec
     attention = "denoiser/down_attentions_0/attn1"
