@@ -187,7 +187,7 @@ def describe(found: Plan, price: float | None = None) -> str:
         ("  memory", f"{bounds['memory']:.3g} s: {size_text(found['memory_traffic_per_chip'])} through HBM"),
         ("  network", f"{bounds['network']:.3g} s: the collectives, one after the other"),
         ("MFU", f"{found['mfu_bound']:.2f} at most"),
-        ("the run", f"{found['steps']:,} steps: {found['hours']:,.3g} hours, {found['chip_hours']:,.3g} chip-hours, at "
+        ("the run", f"{found['steps']:,} steps: {found['hours']:,.4g} hours, {found['chip_hours']:,.4g} chip-hours, at "
          "least" + (f"; {price * found['chip_hours']:,.2f} at {price:g} a chip-hour" if price is not None else "")),
         ("compiled in", f"{found['compile_seconds']:.0f} s" + ("" if found["complete"] else
          ", up to memory and collectives; machine code was not made (--full)")),
