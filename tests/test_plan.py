@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
@@ -248,8 +247,8 @@ def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
     own = found["compiler"]
     assert own["argument_bytes"] < found["peak_bytes_per_chip"] <= own["argument_bytes"] + own["temporary_bytes"]
     assert found["memory"]["optimizer"] == pytest.approx(2 * found["memory"]["params"], rel=0.01)
-    gradients = 4 * found["trained"] * 2 * 3 / 4  # summed over all chips, in float32
-    assert found["collective_bytes_per_chip"] == pytest.approx(gradients, rel=0.3)
+    gradients = 4 * found["trained"] * 2 * 3 / 4  # summed over all chips, in float32; small ones fill up their tiles
+    assert set(found["collectives"]) == {"all-reduce"} and found["collective_bytes_per_chip"] >= gradients
     assert found["flops_per_step"] <= found["filled_flops_per_chip"] * 4
     assert found["estimated_step_seconds"] == max(found["bounds"].values()) and 0 < found["mfu_bound"] < 1
     assert found["chip_hours"] == pytest.approx(4 * found["hours"])
@@ -308,4 +307,4 @@ def test_facts_of_a_run_follow_from_its_mesh(compiler, tmp_path):
     assert whole["bytes"]["params"] == divided["bytes"]["params"]
     assert len({facts["flops_per_step"] for facts in (alone, divided, whole)}) == 1
     assert alone["mesh"]["data"] == 4 and math.prod(divided["mesh"].values()) == 4
-    assert SimpleNamespace(**divided).coordinates[3] == [1, 1, 0]
+    assert sorted(divided["coordinates"]) == [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]]
