@@ -106,7 +106,7 @@ def filled_flops(config: ConfigDict, model: DurianConfig, objective, state: Trai
     """FLOPs that a chip does in a step: with what is computed twice, and with matrix units filled up."""
     clips = config.batch_size // layout.clip_groups
     part = {name: jax.ShapeDtypeStruct((clips, *x.shape[1:]), x.dtype) for name, x in batch.items()}
-    whole = step_flops(config, model, objective, state, part, as_run=True, platform="tpu", tile=tile)
+    whole = step_flops(config, model, objective, state, part, run_on="tpu", tile=tile)
     return whole // (layout.mesh.shape["frames"] * layout.mesh.shape["tensor"])
 
 

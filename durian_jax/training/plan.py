@@ -5,6 +5,7 @@ compiler's; times are bounds that we compute from them and from the chip's figur
 """
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -239,10 +240,7 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 def candidates(config: ConfigDict, topology: str) -> Iterator[ConfigDict]:
     """Variations worth trying: what is divided, clips a chip, what is recomputed; the fastest first, if they fit."""
-    _, shape = parse_topology(topology)
-    chips = 1
-    for size in shape:
-        chips *= size
+    chips = math.prod(parse_topology(topology)[1])
     for clips in (4, 1):
         for remat in ("none", "dots", "full"):
             for fsdp in dict.fromkeys((min(16, chips), min(64, chips))):

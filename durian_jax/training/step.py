@@ -31,18 +31,18 @@ def _loss_function(config, model: DurianConfig, objective: Objective, layout: La
     return loss_function
 
 
-def step_flops(config, model: DurianConfig, objective: Objective, state: TrainState, batch: dict, as_run: bool = False,
-               platform: str = "cpu", tile: int = 1) -> int:
+def step_flops(config, model: DurianConfig, objective: Objective, state: TrainState, batch: dict,
+               run_on: str | None = None, tile: int = 1) -> int:
     """FLOPs of a step's loss and gradients (see `flops.count_flops`).
 
     Args:
         state, batch: arrays, or their shapes and types.
-        as_run: count what `remat` and kernels for `platform` compute twice, too.
+        run_on: count what `remat` and kernels for this platform compute twice, too; None: the model's work alone.
         tile: see `flops.count_flops`.
     """
     remat, attention = "none", "xla"
-    if as_run:
-        remat, attention = config.remat, choose_implementation(config.attention, platform, model.dtype)
+    if run_on is not None:
+        remat, attention = config.remat, choose_implementation(config.attention, run_on, model.dtype)
     gradient = jax.value_and_grad(_loss_function(config, model, objective, None, remat, attention), has_aux=True)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.frozen, batch))
     return count_flops(lambda params, frozen, batch: gradient(params, frozen, model_inputs(batch, jnp),
