@@ -256,6 +256,20 @@ def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
     assert describe(Plan(found)) in done.stdout.replace(f"; {2 * found['chip_hours']:,.2f} at 2 a chip-hour", "")
 
 
+def test_what_does_not_fit_is_said(compiler, tmp_path):
+    """With the arrays that are too large, and the lines that they come from."""
+    out = tmp_path / "plan.json"
+    done = subprocess.run([sys.executable, "-m", "durian_jax.cli", "plan", *small_flags("codec"), "--mesh=data=4",
+                           "--batch=4000000", f"--json={out}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert not found["fits"] and "DOES NOT FIT" in done.stdout
+    pictures = 1_000_000 * 2 * 32 * 32 * 3 * 4  # of one chip, in float32
+    assert found["peak_bytes_per_chip"] > pictures > found["hbm_bytes_per_chip"]
+    assert found["largest_buffers"][0]["bytes"] >= pictures
+    assert "models/layers.py" in str(found["largest_buffers"])
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     (["--topology=v5e:2x2", "--batch=3", "--mesh=data=4"], "batch_size=3 cannot be divided"),
     (["--topology=v5e:2x2", "--mesh=data=3"], "does not make up the 4 devices"),
