@@ -25,7 +25,7 @@ from ml_collections.config_dict import placeholder
 
 from durian_jax.data import DataConfig
 from durian_jax.data.config import FROM_MODEL
-from durian_jax.models import AutoencoderTinyConfig
+from durian_jax.models.config import AutoencoderTinyConfig
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:

@@ -12,7 +12,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.animator import Animator
-from durian_jax.inference.generate import Sampling
+from durian_jax.inference.sampling import Sampling
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges

@@ -26,7 +26,7 @@ class _Verbs(click.Group):
 
 
 def _sampling(command):
-    """The options of every verb that samples from a checkpoint; the defaults of `inference.generate.Sampling`."""
+    """The options of every verb that samples from a checkpoint; the defaults of `inference.sampling.Sampling`."""
     for option in reversed((
         click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
                      help="The model: a shipped one by name, or a folder."),
@@ -68,7 +68,7 @@ def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
 
     runtime.configure()
     from durian_jax.evaluation.demo import run_demo
-    from durian_jax.inference.generate import Sampling
+    from durian_jax.inference.sampling import Sampling
 
     run_demo(out, checkpoint=checkpoint, cases=cases, sampling=Sampling(steps, guidance, seed, sampler))
     click.echo(f"open {out}/index.html")
@@ -99,7 +99,7 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
 
     runtime.configure()
     from durian_jax.animate import animate_files
-    from durian_jax.inference.generate import Sampling
+    from durian_jax.inference.sampling import Sampling
 
     report = animate_files(source, driving, attributes, out, checkpoint=checkpoint, frames=frames, size=size,
                            sampling=Sampling(steps, guidance, seed, sampler))
@@ -289,7 +289,7 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
 
     runtime.configure()
     from durian_jax.evaluation.report import evaluate_checkpoint
-    from durian_jax.inference.generate import Sampling
+    from durian_jax.inference.sampling import Sampling
 
     click.echo(evaluate_checkpoint(
         checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,

@@ -26,7 +26,8 @@ from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder, write_json
 from durian_jax.identity import IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.images import model_inputs
-from durian_jax.models import Durian, DurianConfig
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian
 from durian_jax.models.parameters import FlatParams, variables
 from durian_jax.training.cli import parse
 from durian_jax.training.encoders import ENCODERS, data_fields, differences, encoder_fields, probe

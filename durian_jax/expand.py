@@ -28,8 +28,9 @@ from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder
-from durian_jax.inference.generate import Sampling, generate
+from durian_jax.inference.generate import generate
 from durian_jax.inference.references import reference_batch
+from durian_jax.inference.sampling import Sampling
 from durian_jax.weights import Checkpoint, load_checkpoint
 
 # Share of the view from which an attribute counts as shown, as in training.

@@ -7,7 +7,7 @@ from durian_jax.convert.importer import STABLE_DIFFUSION, import_checkpoint
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder
 from durian_jax.identity import IdentityEncoder
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.training.cli import parse
 from durian_jax.training.loop import validate
 from durian_jax.weights import IDENTITY_FILE

@@ -20,7 +20,7 @@ from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json
 from durian_jax.identity import IdentityEncoder, open_identity_encoder
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import FlatParams, param_shapes
 from durian_jax.tensor_files import TensorFiles, write_tensors
 

@@ -31,20 +31,17 @@ from durian_jax.convert import sizes
 from durian_jax.convert.names import Tensor
 from durian_jax.convert.networks import network_maps, parameter_shapes
 from durian_jax.files import write_json, write_text
-from durian_jax.models import (
-    AutoencoderKLConfig,
-    AutoencoderTinyConfig,
-    Durian,
-    DurianConfig,
-    EncodedReferences,
-    ImageEncoderConfig,
-    References,
-    UNetConfig,
-    select_references,
-)
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
 from durian_jax.models.autoencoder_kl import AutoencoderKL, PixelAttention
 from durian_jax.models.autoencoder_tiny import AutoencoderTiny, TinyBlock
+from durian_jax.models.config import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    DurianConfig,
+    ImageEncoderConfig,
+    UNetConfig,
+)
+from durian_jax.models.durian import Durian, EncodedReferences, References, select_references
 from durian_jax.models.image_encoder import EncoderLayer, ImageEncoder
 from durian_jax.models.layers import timestep_embedding
 from durian_jax.models.motion import MotionModule

@@ -11,7 +11,8 @@ from configs.durian import ABLATIONS, get_config
 from durian_jax.data import synthesize
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.models import Durian, DurianConfig, select_references
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian, select_references
 from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.training.checkpoints import load_params
 from durian_jax.training.loop import train, validate

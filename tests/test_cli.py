@@ -18,8 +18,8 @@ from durian_jax.errors import InputError
 from durian_jax.files import writable_file, write_json
 from durian_jax.images import to_uint8
 from durian_jax.inference import animator as animator_module
-from durian_jax.inference.generate import Sampling
-from durian_jax.models import DurianConfig
+from durian_jax.inference.sampling import Sampling
+from durian_jax.models.config import DurianConfig
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import probe_video, read_video, write_image, write_video

@@ -63,7 +63,8 @@ def on_one(alone):
     return list(losses(alone).values())
 
 
-@pytest.mark.parametrize(("processes", "mesh", "then"), [(2, "2x2x1x1", (2, "1x2x1x2"))])
+@pytest.mark.parametrize(("processes", "mesh", "then"), [(2, "2x2x1x1", (2, "1x2x1x2")),
+                                                         (4, "2x2x2x1", (2, "2x2x1x1"))])
 def test_a_lost_process_stops_all_and_the_run_goes_on(processes, mesh, then, records, on_one, tmp_path):
     """With as many processes, and with fewer on another mesh."""
     running = start(records, tmp_path, mesh, processes)

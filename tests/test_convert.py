@@ -19,7 +19,8 @@ from durian_jax.convert.exporter import export_folders
 from durian_jax.convert.files import find_folder
 from durian_jax.convert.importer import import_checkpoint
 from durian_jax.errors import InputError
-from durian_jax.models import Durian, DurianConfig, select_references
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian, select_references
 from durian_jax.models.parameters import param_shapes, variables
 from durian_jax.weights import load_checkpoint
 from tests.test_identity import WIDTH, write_network

@@ -7,7 +7,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from durian_jax.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Objective, Schedule, sample, sampler_table
+from durian_jax.diffusion import PREDICTIONS, SAMPLERS, SCHEDULES, Objective, Schedule, sampler_table
+from durian_jax.diffusion.draws import sample_noise, sample_times
+from durian_jax.diffusion.run import sample
 from durian_jax.errors import InputError
 
 OBJECTIVES = [(schedule, prediction) for schedule in SCHEDULES for prediction in PREDICTIONS
@@ -49,7 +51,7 @@ def test_samplers_converge_on_gaussian_data_and_second_order_is_faster(schedule)
     m, s = 0.7, 0.3
     noise = jax.random.normal(jax.random.key(0), (64,))
     rule = Schedule(schedule)
-    alpha, sigma = (float(x) for x in rule(1.0, np))
+    alpha, sigma = (float(x) for x in rule(1.0))
     exact = m + s * (noise - alpha * m) / np.sqrt(alpha**2 * s**2 + sigma**2)
 
     def posterior_mean(z, t):
@@ -106,13 +108,13 @@ def test_ddim_is_that_of_diffusers(schedule, prediction, steps):
 def test_min_snr_weighs_clear_times_less():
     """Against arXiv 2303.09556: the clean latents' error counts min(SNR, 5) times."""
     t = jnp.array([[0.1, 0.5, 0.9]])
-    alpha, sigma = Schedule("cosine")(t, np)
+    alpha, sigma = Schedule("cosine")(t)
     snr = alpha**2 / sigma**2
     weight = lambda prediction: Objective("cosine", prediction, min_snr=5.0).time_weight(t)
     np.testing.assert_allclose(weight("sample"), np.minimum(snr, 5), rtol=1e-5)
     np.testing.assert_allclose(weight("velocity"), np.minimum(snr + 1, 5) / (snr + 1), rtol=1e-5)
     epsilon = Objective("stable_diffusion", "epsilon", min_snr=5.0)
-    alpha, sigma = epsilon.noise_schedule(t, np)
+    alpha, sigma = epsilon.noise_schedule(t)
     np.testing.assert_allclose(epsilon.time_weight(t), np.minimum(alpha**2 / sigma**2, 5) * sigma**2 / alpha**2,
                                rtol=1e-5)
     zero_snr = Objective("stable_diffusion_zero_snr", "velocity", min_snr=5.0)
@@ -125,15 +127,15 @@ def test_min_snr_weighs_clear_times_less():
 @pytest.mark.parametrize("shared", [False, True])
 def test_noise_offset_is_one_shift_a_frame_or_clip(shared):
     key, shape = jax.random.key(0), (2, 3, 8, 8, 4)
-    plain = Objective().sample_noise(key, shape, shared)
-    shift = Objective(noise_offset=0.1).sample_noise(key, shape, shared) - plain
+    plain = sample_noise(Objective(), key, shape, shared)
+    shift = sample_noise(Objective(noise_offset=0.1), key, shape, shared) - plain
     np.testing.assert_allclose(shift, jnp.broadcast_to(shift[:, :, :1, :1], shape), atol=1e-6)
     assert float(abs(shift).max()) > 0.05
     assert np.allclose(shift[:, 0], shift[:, 1], atol=1e-6) == shared
 
 
 def test_training_times_of_stable_diffusion_are_its_steps():
-    times = Objective("stable_diffusion", "epsilon", time_power=1.0).sample_times(jax.random.key(0), (40_000,))
+    times = sample_times(Objective("stable_diffusion", "epsilon", time_power=1.0), jax.random.key(0), (40_000,))
     timesteps, counts = np.unique(Schedule("stable_diffusion").timesteps(times), return_counts=True)
     np.testing.assert_array_equal(timesteps, np.arange(1000))
     assert counts.min() > 10 and counts.max() < 90

@@ -21,8 +21,9 @@ from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split
 from durian_jax.evaluation.transfer import score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_uint8
-from durian_jax.inference.generate import Sampling, generate
-from durian_jax.models import DurianConfig
+from durian_jax.inference.generate import generate
+from durian_jax.inference.sampling import Sampling
+from durian_jax.models.config import DurianConfig
 from durian_jax.synthetic import sample_person
 from durian_jax.video import read_video
 from durian_jax.weights import SHIPPED, Checkpoint

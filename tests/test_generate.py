@@ -5,8 +5,9 @@ import pytest
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.inference.generate import Sampling, generate, reconstruct
-from durian_jax.models import Durian
+from durian_jax.inference.generate import generate, reconstruct
+from durian_jax.inference.sampling import Sampling
+from durian_jax.models.durian import Durian
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 from tests.test_models import TINY, random_batch, random_params

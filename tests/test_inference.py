@@ -8,18 +8,20 @@ from unittest.mock import create_autospec
 import numpy as np
 import pytest
 
+from durian_jax import weights as weights_module
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_float
-from durian_jax.inference import animator as animator_module
+from durian_jax.inference import generate as generate_module
 from durian_jax.inference.animator import Animator
-from durian_jax.inference.generate import Sampling, generate
+from durian_jax.inference.generate import generate
 from durian_jax.inference.references import make_references, reference_batch, region_to_fill, visible_masks
+from durian_jax.inference.sampling import Sampling
 from durian_jax.inference.windows import cross_fade, window_starts
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.prepare import annotate
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.weights import Checkpoint
@@ -188,8 +190,8 @@ def calls(monkeypatch):
         asked.append((batch, {"sampling": sampling, **options}))
         b, frames, size = *batch["keypoints"].shape[:2], batch["portrait"].shape[1]
         return np.full((b, frames, size, size, 3), 100, np.uint8)
-    monkeypatch.setattr(animator_module, "generate", create_autospec(generate, side_effect=grey))
-    monkeypatch.setattr(animator_module, "project_references", lambda checkpoint, batch: "projected once")
+    monkeypatch.setattr(generate_module, "generate", create_autospec(generate, side_effect=grey))
+    monkeypatch.setattr(generate_module, "project_references", lambda checkpoint, batch: "projected once")
     return asked
 
 
@@ -248,7 +250,7 @@ def test_the_example_of_the_readme_runs(calls, monkeypatch):
     monkeypatch.setattr(annotate, "annotate_video", create_autospec(annotate.annotate_video,
                                                                     return_value=(person, [])))
     checkpoint = Checkpoint(DurianConfig(max_frames=8), Objective(), {})
-    monkeypatch.setattr(animator_module, "load_checkpoint", lambda name: {"tiny": checkpoint}[name])
+    monkeypatch.setattr(weights_module, "load_checkpoint", lambda name: {"tiny": checkpoint}[name])
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {}

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from durian_jax.models import CodecConfig, Durian, DurianConfig, UNetConfig, select_references
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
+from durian_jax.models.config import CodecConfig, DurianConfig, UNetConfig
+from durian_jax.models.durian import Durian, select_references
 from durian_jax.models.layers import depth_to_space, grid_position_code, space_to_depth
 from durian_jax.models.parameters import example_batch, init_params, param_shapes, variables
 

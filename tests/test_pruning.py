@@ -13,10 +13,12 @@ import pytest
 from configs.durian import get_config
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.inference.generate import Sampling, generate, project_references
-from durian_jax.models import Durian, DurianConfig, select_references
+from durian_jax.inference.generate import generate, project_references
+from durian_jax.inference.sampling import Sampling
 from durian_jax.models import attention as attention_module
 from durian_jax.models.attention import KeyValues, reference_attention
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian, select_references
 from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.models.pruning import keep_tokens, kept_size, shares, spread_pattern, squared_distance
 from durian_jax.training.loop import validate

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from configs.durian import get_config
 from durian_jax.errors import InputError
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import param_axes, param_shapes
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh

@@ -15,7 +15,7 @@ import pytest
 
 from configs.durian import get_config
 from durian_jax.errors import InputError
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import param_shapes
 from durian_jax.training.loop import check_finite, initial_params, train, validate
 from durian_jax.training.optimizer import make_learning_rate

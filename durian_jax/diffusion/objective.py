@@ -1,11 +1,8 @@
-"""What the network predicts, and the loss on it."""
+"""What the network predicts, and the loss on it; of numpy's arrays or jax's."""
 
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
-
-from durian_jax.diffusion.schedule import TIMESTEPS, Schedule, broadcast
+from durian_jax.diffusion.schedule import Schedule, array_module, broadcast
 from durian_jax.errors import InputError
 
 PREDICTIONS = ("sample", "epsilon", "velocity")
@@ -56,40 +53,21 @@ class Objective:
     def noise_schedule(self) -> Schedule:
         return Schedule(self.schedule)
 
-    def sample_times(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Random training times in (0, 1]."""
-        if self.noise_schedule.is_discrete:
-            steps = jnp.ceil(jax.random.uniform(key, shape) ** self.time_power * TIMESTEPS)
-            return jnp.maximum(steps, 1) / TIMESTEPS
-        return jax.random.uniform(key, shape, minval=1e-3) ** self.time_power
-
-    def sample_noise(self, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:
-        """Training noise (B, F, h, w, c).
-
-        Args:
-            shared_offset: the frames of a clip share the noise offset.
-        """
-        noise = jax.random.normal(key, shape)
-        if not self.noise_offset:
-            return noise
-        b, f, _, _, c = shape
-        offset = jax.random.normal(jax.random.fold_in(key, 1), (b, 1 if shared_offset else f, 1, 1, c))
-        return noise + self.noise_offset * offset
-
-    def time_weight(self, t: jax.Array) -> jax.Array:
+    def time_weight(self, t):
         """Weight of the loss at times t, of t's shape (min-SNR weighting)."""
+        xp = array_module(t)
         if not self.min_snr:
-            return jnp.ones_like(t)
+            return xp.ones_like(t)
         alpha, sigma = self.noise_schedule(t)
-        snr = jnp.square(alpha / jnp.maximum(sigma, 1e-6))
+        snr = xp.square(alpha / xp.maximum(sigma, 1e-6))
         if self.prediction == "sample":
-            return jnp.minimum(snr, self.min_snr)
+            return xp.minimum(snr, self.min_snr)
         # The velocity's error is that of clean latents over SNR + 1. One is added to the limited SNR too, or pure
         # noise, for the sake of which the schedule is fixed, would weigh nothing.
         snr += self.prediction == "velocity"
-        return jnp.minimum(snr, self.min_snr) / jnp.maximum(snr, 1e-6)
+        return xp.minimum(snr, self.min_snr) / xp.maximum(snr, 1e-6)
 
-    def target(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    def target(self, clean, noise, t):
         """What the network should predict, of the shape of `clean` (B, F, ...), at times (B, F)."""
         if self.prediction == "sample":
             return clean
@@ -98,17 +76,25 @@ class Objective:
         alpha, sigma = (broadcast(x, clean) for x in self.noise_schedule(t))
         return alpha * noise - sigma * clean
 
-    def to_clean(self, prediction: jax.Array, noisy: jax.Array, t: jax.Array) -> jax.Array:
+    def to_clean(self, prediction, noisy, t):
         """The clean latents that a prediction at z_t stands for; the inverse of `target`."""
         if self.prediction == "sample":
             return prediction
-        alpha, sigma = (broadcast(x, noisy) for x in self.noise_schedule(t))
-        if self.prediction == "epsilon":
-            return (noisy - sigma * prediction) / jnp.maximum(alpha, 1e-6)
-        return (alpha * noisy - sigma * prediction) / (alpha**2 + sigma**2)
+        of_prediction, of_noisy = (broadcast(x, noisy) for x in self.clean_coefficients(t))
+        return of_prediction * prediction + of_noisy * noisy
 
-    def loss(self, prediction: jax.Array, clean: jax.Array, noise: jax.Array, t: jax.Array,
-             region: jax.Array) -> jax.Array:
+    def clean_coefficients(self, t):
+        """(p, q), each of t's shape: the clean latents are p * prediction + q * z_t."""
+        alpha, sigma = self.noise_schedule(t)
+        if self.prediction == "sample":
+            return alpha * 0 + 1, alpha * 0
+        if self.prediction == "epsilon":
+            alpha = array_module(alpha).maximum(alpha, 1e-6)
+            return -sigma / alpha, 1 / alpha
+        norm = alpha**2 + sigma**2
+        return -sigma / norm, alpha / norm
+
+    def loss(self, prediction, clean, noise, t, region):
         """Mean squared error of the prediction, weighted by `time_weight` and as in `weighted_error`.
 
         Args:
@@ -118,15 +104,14 @@ class Objective:
         """
         return self.weighted_error(prediction, self.target(clean, noise, t), region, self.time_weight(t))
 
-    def weighted_error(self, values: jax.Array, target: jax.Array, region: jax.Array,
-                       time_weight: jax.Array | None = None) -> jax.Array:
+    def weighted_error(self, values, target, region, time_weight=None):
         """Mean squared error, weighted by 1 + region_weight * region (one channel, in [0, 1]).
 
         Args:
             time_weight: (B, F), by which frames weigh more or less on top of that.
         """
         weight = 1 + self.region_weight * region
-        error = jnp.square(values - target) * weight
+        error = (values - target) ** 2 * weight
         if time_weight is not None:
             error *= broadcast(time_weight, error)
-        return jnp.mean(error) / jnp.mean(weight)
+        return error.mean() / weight.mean()

@@ -8,10 +8,6 @@ DDIM (arXiv 2010.02502, eta = 0): c = 0. DPM-Solver++(2M) (arXiv 2211.01095, alg
 order correction from the previous prediction. For "flow", DDIM is the Euler step of rectified flow.
 """
 
-from collections.abc import Callable
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.diffusion.schedule import Schedule
@@ -34,7 +30,7 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
     if steps < 1:
         raise InputError(f"a sampler needs at least 1 step, got {steps}")
     times = np.linspace(1, 0, steps + 1)
-    alpha, sigma = schedule(times.copy(), np)
+    alpha, sigma = schedule(times.copy())
     sigma[-1] = 0.0
     if schedule.ends_in_noise:
         alpha[0] = 0.0  # exactly, which a cosine of pi / 2 is not
@@ -52,28 +48,3 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
             b[i], c[i] = b[i] + correction, -correction
     return times[:-1].astype(np.float32), np.stack([a, b, c], -1).astype(np.float32)
 
-
-def sample(predict_clean: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, schedule: Schedule,
-           sampler: str, steps: int) -> jax.Array:
-    """Run a sampler.
-
-    Args:
-        predict_clean: (z_t, t) -> clean latents, with t a scalar in (0, 1].
-        noise: z_1, any shape.
-        schedule: the noise schedule of the model.
-        sampler: one of `SAMPLERS`.
-        steps: evaluations of the model.
-
-    Returns:
-        Clean latents of the shape of `noise`.
-    """
-    times, table = sampler_table(schedule, sampler, steps)
-
-    def step(carry, inputs):
-        z, previous = carry
-        t, (a, b, c) = inputs
-        x = predict_clean(z, t)
-        return (a * z + b * x + c * previous, x), None
-
-    (z, _), _ = jax.lax.scan(step, (noise, jnp.zeros_like(noise)), (times, table))
-    return z

@@ -1,13 +1,13 @@
 """Noise schedules: how much of the clean latents and how much noise a moment of diffusion holds.
 
     z_t = alpha(t) x + sigma(t) noise,   t in [0, 1],  t = 0 clean
+
+Written against the array API: what comes in, numpy's or jax's, goes out.
 """
 
 import math
 from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.errors import InputError
@@ -45,8 +45,9 @@ class Schedule:
         """Whether nothing of the clean latents is left at t = 1."""
         return self.kind != "stable_diffusion"
 
-    def __call__(self, t, xp=jnp):
-        """(alpha, sigma) at times t in [0, 1], each of t's shape; `xp` is jax.numpy or numpy."""
+    def __call__(self, t):
+        """(alpha, sigma) at times t in [0, 1], each of t's shape."""
+        xp = array_module(t)
         if self.kind == "flow":
             return 1 - t, t
         if self.kind == "cosine":
@@ -55,11 +56,11 @@ class Schedule:
         step = xp.clip(xp.round(t * TIMESTEPS), 0, TIMESTEPS).astype(int)
         return xp.asarray(alpha)[step], xp.asarray(sigma)[step]
 
-    def timesteps(self, t: jax.Array) -> jax.Array:
+    def timesteps(self, t):
         """What the network is told of times t in [0, 1]: a number of the same shape in [0, 1000]."""
-        return jnp.round(t * TIMESTEPS) - 1 if self.is_discrete else t * TIMESTEPS
+        return array_module(t).round(t * TIMESTEPS) - 1 if self.is_discrete else t * TIMESTEPS
 
-    def add_noise(self, clean: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
+    def add_noise(self, clean, noise, t):
         """z_t for clean latents (B, F, ...), noise of the same shape and times (B, F)."""
         alpha, sigma = (broadcast(x, clean) for x in self(t))
         return alpha * clean + sigma * noise
@@ -75,6 +76,11 @@ def _stable_diffusion(zero_snr: bool) -> tuple[np.ndarray, np.ndarray]:
     return alpha.astype(np.float32), np.sqrt(1 - alpha**2).astype(np.float32)
 
 
-def broadcast(x: jax.Array, like: jax.Array) -> jax.Array:
+def array_module(x):
+    """numpy or jax.numpy: what an array belongs to; numpy for a plain number."""
+    return x.__array_namespace__() if hasattr(x, "__array_namespace__") else np
+
+
+def broadcast(x, like):
     """Add trailing axes to x until it broadcasts against `like`."""
     return x.reshape(x.shape + (1,) * (like.ndim - x.ndim))

@@ -18,7 +18,7 @@ from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
-from durian_jax.inference.generate import Sampling
+from durian_jax.inference.sampling import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image, write_video
 from durian_jax.weights import load_checkpoint

@@ -11,7 +11,7 @@ from durian_jax.evaluation import transfer
 from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.evaluation.sheet import Section, draw_sheet
 from durian_jax.files import writable_file, write_json
-from durian_jax.inference.generate import Sampling
+from durian_jax.inference.sampling import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image
 from durian_jax.weights import Checkpoint, load_checkpoint

@@ -5,6 +5,7 @@ T frames of the video, F frames of a window, A attributes, H x W pixels, K keypo
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -13,27 +14,54 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.inference.generate import Sampling, generate, project_references
+from durian_jax.identity import IdentityEncoder
 from durian_jax.inference.references import reference_batch
+from durian_jax.inference.sampling import Sampling
 from durian_jax.inference.windows import cross_fade, window_starts
-from durian_jax.weights import Checkpoint, load_checkpoint
+from durian_jax.models.config import DurianConfig
+
+if TYPE_CHECKING:
+    from durian_jax.weights import Checkpoint
+
+
+class Backend(Protocol):
+    """A model that can be run, whatever runs it.
+
+    Attributes:
+        config: sizes.
+        identity_encoder: of portraits' faces, where the config has identity_dim.
+    """
+
+    config: DurianConfig
+    identity_encoder: IdentityEncoder | None
+
+    def project_references(self, batch: dict[str, np.ndarray]) -> Any:
+        """What every window shares: see `inference.generate.project_references`."""
+
+    def generate(self, batch: dict[str, np.ndarray], sampling: Sampling, *, blend: np.ndarray | None,
+                 first_frame: int, references: Any) -> np.ndarray:
+        """A batch of clips: see `inference.generate.generate`."""
 
 
 class Animator:
-    """A loaded checkpoint, ready to animate.
+    """A model, ready to animate.
 
     Args:
-        checkpoint: name of a shipped checkpoint, a folder, or a loaded one.
+        model: name of a shipped checkpoint, a folder, or a loaded one, which JAX will run; or any other backend.
     """
 
-    def __init__(self, checkpoint: str | Path | Checkpoint = "tiny"):
-        is_loaded = not isinstance(checkpoint, str | Path)
-        self.checkpoint = checkpoint if is_loaded else load_checkpoint(checkpoint)
+    def __init__(self, model: "str | Path | Checkpoint | Backend" = "tiny"):
+        if not hasattr(model, "generate"):
+            from durian_jax.inference.generate import JaxBackend
+            from durian_jax.weights import load_checkpoint
+
+            model = JaxBackend(load_checkpoint(model) if isinstance(model, str | Path) else model)
+        self.backend = model
 
     @property
     def size(self) -> int:
         """H = W of every picture, in pixels."""
-        return self.checkpoint.config.image_size
+        return self.backend.config.image_size
 
     def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
                 sampling: Sampling = Sampling(), interpolate: float | Sequence[float] | None = None,
@@ -68,16 +96,17 @@ class Animator:
         if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
             raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
         weights = _blend_weights(interpolate, len(attributes))
-        references = reference_batch(self.checkpoint, [(portrait, attributes)], align_attributes=align_attributes)
-        window = min(self.checkpoint.config.max_frames, len(keypoints))
+        backend = self.backend
+        references = reference_batch(backend, [(portrait, attributes)], align_attributes=align_attributes)
+        window = min(backend.config.max_frames, len(keypoints))
         starts = window_starts(len(keypoints), window)
         # One window makes its own in the same compiled function; several share them.
-        shared = project_references(self.checkpoint, references) if len(starts) > 1 else None
+        shared = backend.project_references(references) if len(starts) > 1 else None
         clips = []
         for start in tqdm(starts, desc="animating", unit="window"):
             motion = keypoints[None, start:start + window].astype(np.float32)
-            clips.append(generate(self.checkpoint, {**references, "keypoints": motion}, sampling,
-                                  blend=weights, first_frame=start, references=shared)[0])
+            clips.append(backend.generate({**references, "keypoints": motion}, sampling, blend=weights,
+                                          first_frame=start, references=shared)[0])
         return cross_fade(clips, starts)
 
 

@@ -1,47 +1,41 @@
 """One batch of clips from noise: the references once, then every denoising step in one compiled function."""
 
-from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from durian_jax.diffusion import SAMPLERS, Objective, sample
+from durian_jax.diffusion import Objective
+from durian_jax.diffusion.run import sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
-from durian_jax.models import Durian, DurianConfig, References, select_references
+from durian_jax.inference.sampling import FIELDS, Sampling
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian, References, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
 
-# What a batch needs for sampling: the training batch without what is to be found. Of encoded samples, latents stand
-# for pictures; identity and embeddings are there where the model has them.
-FIELDS = ("keypoints", "portrait", "portrait_mask", "attributes", "attribute_masks", "attribute_valid", "identity",
-          "portrait_latents", "attribute_latents", "portrait_embedding", "attribute_embeddings")
 
+class JaxBackend:
+    """A checkpoint as `animator.Backend` wants it.
 
-@dataclass(frozen=True)
-class Sampling:
-    """How a clip is drawn from the model.
-
-    Attributes:
-        steps: evaluations of the model. The shipped model is closest to the truth with one; more make outlines
-            crisper and invent more (its model card has the figures).
-        guidance_scale: 1 follows the references as trained and is fastest; above 1 exaggerates them.
-        seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
-            overlapping windows of a long video start from the same noise where they overlap.
-        sampler: see `diffusion.SAMPLERS`.
+    Args:
+        checkpoint: the model.
     """
 
-    steps: int = 1
-    guidance_scale: float = 1.0
-    seed: int = 0
-    sampler: str = "dpm++"
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config
+        self.identity_encoder = checkpoint.identity_encoder
 
-    def __post_init__(self):
-        if self.steps < 1 or self.guidance_scale < 0 or not 0 <= self.seed < 2**32 or self.sampler not in SAMPLERS:
-            raise InputError(f"sampling: expected steps of at least 1, guidance_scale of at least 0, a seed below 2^32 "
-                             f"and a sampler among {', '.join(SAMPLERS)}, found {self}")
+    def project_references(self, batch: dict[str, np.ndarray]) -> References:
+        """See the function of this name."""
+        return project_references(self.checkpoint, batch)
+
+    def generate(self, batch: dict[str, np.ndarray], sampling: Sampling, **options) -> np.ndarray:
+        """See the function of this name."""
+        return generate(self.checkpoint, batch, sampling, **options)
 
 
 def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
@@ -74,7 +68,7 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
     images = _generate(checkpoint.params, batch, jnp.float32(sampling.guidance_scale), jnp.uint32(sampling.seed),
                        jnp.uint32(first_frame), None if blend is None else jnp.asarray(blend, jnp.float32), references,
                        config=checkpoint.config, objective=checkpoint.objective, steps=sampling.steps,
-                       sampler=sampling.sampler, guided=sampling.guidance_scale != 1.0, temporal=temporal)
+                       sampler=sampling.sampler, guided=sampling.is_guided, temporal=temporal)
     return np.asarray(images)
 
 

@@ -4,6 +4,7 @@ A attributes, H x W pixels, K keypoints. A photo is a clip with one frame.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from durian_jax.faces.identity import face_crop
 from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
-from durian_jax.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from durian_jax.inference.animator import Backend
+    from durian_jax.weights import Checkpoint
 
 # Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. Where the
 # portrait wears nothing of a kind, only the donor's mask tells it, moved by a similarity that is a few pixels off.
@@ -133,20 +137,20 @@ def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
     return masks
 
 
-def reference_batch(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+def reference_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
                     slots: int | None = None, align_attributes: bool = False) -> dict[str, np.ndarray]:
     """The reference fields of a batch: `make_references` of every case, and identity embeddings if the model has such.
 
     Args:
-        checkpoint: the model they are for.
+        model: what they are for; its `config` and `identity_encoder` are used.
         cases: portrait and attributes of each sample, all with as many attributes, or with `slots`.
         slots, align_attributes: see `make_references`.
     """
-    config = checkpoint.config
+    config = model.config
     samples = [make_references(portrait, attributes, slots, align_attributes, config.masked_references)
                for portrait, attributes in cases]
     batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
     if config.identity_dim is not None:
         faces = np.stack([face_crop(portrait.frames[0], portrait.keypoints[0]) for portrait, _ in cases])
-        batch["identity"] = checkpoint.identity_encoder(faces)
+        batch["identity"] = model.identity_encoder(faces)
     return batch

@@ -21,7 +21,7 @@ from durian_jax.data import DataConfig, SyntheticClips
 from durian_jax.data.encoded import EncodedSamples
 from durian_jax.data.pairs import sample_pair
 from durian_jax.files import write_json
-from durian_jax.models import DurianConfig
+from durian_jax.models.config import DurianConfig
 from durian_jax.training.chips import parse_topology
 from durian_jax.training.loop import run_layout, validate
 from durian_jax.training.optimizer import make_optimizer

@@ -14,7 +14,8 @@ from durian_jax.errors import InputError
 from durian_jax.faces.identity import FACE_SIZE
 from durian_jax.identity import IdentityEncoder
 from durian_jax.images import to_uint8
-from durian_jax.models import Durian, DurianConfig
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian
 from durian_jax.models.parameters import FlatParams, variables
 
 # Networks that encode: beginnings of their parameters' paths.

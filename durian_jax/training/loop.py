@@ -19,8 +19,8 @@ from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder, write_json
 from durian_jax.identity import embed_faces, open_identity_encoder
-from durian_jax.models import CodecConfig, DurianConfig
 from durian_jax.models.attention import IMPLEMENTATIONS
+from durian_jax.models.config import CodecConfig, DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.training.checkpoints import RunCheckpoints, load_params, whole_steps

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.diffusion import Objective
-from durian_jax.models import Durian, DurianConfig, drop_references, select_references
+from durian_jax.diffusion.draws import sample_noise, sample_times
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian import Durian, drop_references, select_references
 
 
 def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Array, noise: float
@@ -55,14 +57,14 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
     model = Durian(config, remat, attention)
     b, f = batch["keypoints"].shape[:2]
     noise_key, time_key, drop_key = jax.random.split(key, 3)
-    times = objective.sample_times(time_key, (b, 1 if temporal else f))
+    times = sample_times(objective, time_key, (b, 1 if temporal else f))
     times = jnp.broadcast_to(times, (b, f))
     schedule = objective.noise_schedule
 
     def forward(m: Durian):
         # Nothing that encodes is trained.
         clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
-        noise = objective.sample_noise(noise_key, clean.shape, shared_offset=temporal)
+        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
         noisy = schedule.add_noise(clean, noise, times)
         keep = jax.random.uniform(drop_key, (b,)) >= guidance_dropout
         selection = drop_references(select_references(config, batch["attribute_valid"]), keep)

@@ -9,8 +9,8 @@ import optax
 
 from durian_jax.diffusion import Objective
 from durian_jax.images import model_inputs
-from durian_jax.models import DurianConfig
 from durian_jax.models.attention import choose_implementation
+from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import variables
 from durian_jax.training.flops import count_flops
 from durian_jax.training.losses import codec_loss, denoising_loss

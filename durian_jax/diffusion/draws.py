@@ -1,0 +1,29 @@
+"""What training draws at random: times and noise."""
+
+import jax
+import jax.numpy as jnp
+
+from durian_jax.diffusion.objective import Objective
+from durian_jax.diffusion.schedule import TIMESTEPS
+
+
+def sample_times(objective: Objective, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Random training times in (0, 1]."""
+    if objective.noise_schedule.is_discrete:
+        steps = jnp.ceil(jax.random.uniform(key, shape) ** objective.time_power * TIMESTEPS)
+        return jnp.maximum(steps, 1) / TIMESTEPS
+    return jax.random.uniform(key, shape, minval=1e-3) ** objective.time_power
+
+
+def sample_noise(objective: Objective, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:
+    """Training noise (B, F, h, w, c).
+
+    Args:
+        shared_offset: the frames of a clip share the noise offset.
+    """
+    noise = jax.random.normal(key, shape)
+    if not objective.noise_offset:
+        return noise
+    b, f, _, _, c = shape
+    offset = jax.random.normal(jax.random.fold_in(key, 1), (b, 1 if shared_offset else f, 1, 1, c))
+    return noise + objective.noise_offset * offset
