@@ -98,13 +98,16 @@ def weight_files(folder: Path) -> list[Path]:
                      f"{advice}")
 
 
-def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30) -> None:
-    """Write model.safetensors, or shards and model.safetensors.index.json where it would be larger than one shard.
+def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30,
+                  stem: str = "model", metadata: Mapping[str, str] | None = None) -> None:
+    """Write STEM.safetensors, or shards and STEM.safetensors.index.json where it would be larger than one shard.
 
     Never more than a shard is held in memory. The files take their names when all are written.
 
     Args:
         tensors: names and arrays; names are unique.
+        stem: one of `WEIGHT_NAMES`.
+        metadata: of every file.
     """
     for left in folder.glob(".writing.*"):  # by a call that was killed
         shutil.rmtree(left)
@@ -113,7 +116,7 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         pending: dict[str, np.ndarray] = {}
 
         def flush():
-            save_file(pending, Path(temporary) / str(len(shards)))
+            save_file(pending, Path(temporary) / str(len(shards)), metadata)
             shards.append(list(pending))
             pending.clear()
 
@@ -126,14 +129,14 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
             size, total = size + x.nbytes, total + x.nbytes
         flush()
 
-        names = ["model.safetensors"] if len(shards) == 1 else [
-            f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
-        index = folder / "model.safetensors.index.json"
+        names = [f"{stem}.safetensors"] if len(shards) == 1 else [
+            f"{stem}-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
+        index = folder / f"{stem}.safetensors.index.json"
         index.unlink(missing_ok=True)  # an older one would name other shards
         for i, name in enumerate(names):
             make_readable(Path(temporary) / str(i))
             os.replace(Path(temporary) / str(i), folder / name)
-        for old in folder.glob("model*.safetensors"):
+        for old in folder.glob(f"{stem}*.safetensors"):
             if old.name not in names:
                 old.unlink()
         if len(names) > 1:

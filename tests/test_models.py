@@ -11,8 +11,9 @@ import pytest
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
 from durian_jax.models.config import CodecConfig, DurianConfig, UNetConfig
 from durian_jax.models.durian import Durian, select_references
-from durian_jax.models.layers import depth_to_space, grid_position_code, space_to_depth
+from durian_jax.models.layers import depth_to_space, space_to_depth
 from durian_jax.models.parameters import example_batch, init_params, param_shapes, variables
+from durian_jax.models.positions import grid_position_code
 
 TINY = DurianConfig(
     image_size=32, max_frames=8, temporal_heads=2, keypoint_patch=4, keypoint_channels=(8,),

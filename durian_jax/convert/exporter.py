@@ -1,59 +1,152 @@
-"""Our checkpoints as folders of diffusers and transformers: the way back of `importer`."""
+"""`durian export`: a checkpoint as folders in diffusers' layout, which `durian_jax.torch` runs without JAX."""
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from tqdm import tqdm
 
+from durian_jax import __version__
 from durian_jax.convert import sizes
+from durian_jax.convert.bundle import BUNDLE_FILE, FORMAT, check_exportable, file_hashes
 from durian_jax.convert.names import Tensor
-from durian_jax.convert.networks import network_maps
-from durian_jax.files import atomic_file, write_json
-from durian_jax.models.layers import sequence_position_code
-from durian_jax.weights import Checkpoint
+from durian_jax.convert.networks import network_maps, parameter_shapes
+from durian_jax.diffusion import Objective
+from durian_jax.errors import InputError
+from durian_jax.files import writable_folder, write_json
+from durian_jax.models.config import DurianConfig
+from durian_jax.models.positions import sequence_position_code
+from durian_jax.tensor_files import WEIGHT_NAMES, TensorFiles, write_tensors
+from durian_jax.weights import IDENTITY_FILE, check_paths, read_config
+
+# Largest file; beyond it a network is written in shards, as diffusers does.
+SHARD_BYTES = 5 << 30
+
+DTYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+
+Network = tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]], str]
 
 
-def export_folders(checkpoint: Checkpoint, out: str | Path) -> dict[str, Path]:
-    """Write the networks that diffusers and transformers have classes for.
+def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp16", overwrite: bool = False,
+                      shard_bytes: int = SHARD_BYTES) -> Path:
+    """Write a checkpoint for PyTorch.
 
     Args:
-        checkpoint: a model of Stable Diffusion 1.5's layout.
-        out: folder in which to write unet/ (UNet2DConditionModel), motion_adapter/, vae/ and image_encoder/.
+        checkpoint: name of a shipped one, or a folder; a training run's export holds the averaged weights (EMA).
+        out: folder to make. It appears whole or not at all.
+        dtype: one of `DTYPES`.
+        overwrite: replace a folder that is there.
+        shard_bytes: largest file.
 
     Returns:
-        Part -> its folder.
+        The folder, with one of each network (denoising_unet, portrait_reference, attribute_reference,
+        keypoint_encoder, vae; image_encoder and identity_projection where there are such), scheduler, and durian.json
+        with sizes and the SHA-256 of every file.
 
     Raises:
-        InputError: a model of another layout.
+        InputError: no such checkpoint, a damaged one, one that only JAX runs, a folder that is there already, or a
+            full disk.
     """
-    config, params = checkpoint.config, checkpoint.params
-    maps = network_maps(config, {path: x.shape for path, x in params.items()})
-    motion = their_tensors(maps["motion"], params)
-    modules = sorted({tensor.name.split(".transformer_blocks.")[0] for tensor in maps["motion"]
-                      if ".transformer_blocks." in tensor.name})
-    for module in modules:
-        width = motion[f"{module}.norm.weight"].shape[0]
-        code = np.asarray(sequence_position_code(config.max_frames, width))[None]
-        motion[f"{module}.transformer_blocks.0.pos_embed.pe"] = code
-    parts = {
-        "unet": (sizes.unet_json(config), their_tensors(maps["denoiser"], params), "diffusion_pytorch_model"),
-        "motion_adapter": (sizes.motion_json(config), motion, "diffusion_pytorch_model"),
-        "vae": (sizes.codec_json(config), their_tensors(maps["codec"], params), "diffusion_pytorch_model"),
-    }
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    out = Path(out)
+    config, objective, folder = read_config(checkpoint)
+    check_exportable(config)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
+        raise InputError(f"{out} is there already; name another folder, or replace it with --overwrite")
+    files = TensorFiles(folder)
+    check_paths(parameter_shapes(config), files.shapes, str(folder))
+    writable_folder(out.parent)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+        made = Path(temporary) / "made"
+        with tqdm(total=len(files), desc="exporting", unit="tensor") as bar:
+            def read(tensor: Tensor) -> np.ndarray:
+                bar.update()
+                return tensor.to_theirs(files[tensor.path]).astype(DTYPES[dtype])
+
+            try:
+                for part, (values, tensors, stem) in networks(config, files.shapes, read, dtype).items():
+                    (made / part).mkdir(parents=True)
+                    write_json(made / part / "config.json", values)
+                    write_tensors(made / part, tensors, shard_bytes, stem, {"format": "pt"})
+            except (OSError, SafetensorError) as error:
+                raise InputError(f"{out} could not be written: {error}; is the disk full, or the checkpoint "
+                                 "damaged?") from error
+        write_json(made / "scheduler" / "scheduler_config.json", sizes.scheduler_json(objective))
+        if config.identity_dim is not None:
+            shutil.copyfile(folder / IDENTITY_FILE, made / IDENTITY_FILE)
+        write_bundle(made, config, objective, dtype)
+        if out.is_dir():
+            out.rename(Path(temporary) / "old")
+        made.rename(out)
+    return out
+
+
+def write_bundle(folder: Path, config: DurianConfig, objective: Objective, dtype: str) -> None:
+    """durian.json: what holds the parts together, and a hash of each file."""
+    write_json(folder / BUNDLE_FILE, {
+        "format": FORMAT, "version": __version__, "model": config.to_dict(), "objective": vars(objective),
+        "dtype": dtype, "files": file_hashes(folder)})
+
+
+def networks(config: DurianConfig, shapes: Mapping[str, tuple[int, ...]], read: Callable[[Tensor], np.ndarray],
+             dtype: str) -> dict[str, Network]:
+    """Folder -> its config.json, its tensors (read as they are asked for), and the stem of their file.
+
+    Where diffusers' classes fit the sizes, a folder is one of theirs: the denoiser a UNetMotionModel, the ReferenceNets
+    UNet2DConditionModels. The latter have a tail after the last attention site that our ReferenceNets lack, since no
+    feature depends on it; it is written as zeros.
+
+    Args:
+        shapes: of the model's parameters.
+        read: the value of one of the checkpoint's tensors, as theirs.
+        dtype: in which it is read.
+    """
+    maps = network_maps(config, dict(shapes))
+    fits = not sizes.beyond_diffusers(config.unet)
+    own = lambda name, **values: {"_class_name": name, **values}
+    numbers = lambda network: ((tensor.name, read(tensor)) for tensor in maps[network])
+    diffusers, transformers = WEIGHT_NAMES
+
+    def denoiser() -> Iterator[tuple[str, np.ndarray]]:
+        yield from numbers("denoiser")
+        yield from numbers("motion")
+        for name, width in motion_modules(maps["motion"], shapes):
+            yield f"{name}.transformer_blocks.0.pos_embed.pe", sequence_position_code(config.max_frames, width)[None]
+
+    def reference(network: str) -> Iterator[tuple[str, np.ndarray]]:
+        yield from numbers(network)
+        if fits:
+            known = {tensor.name for tensor in maps[network]}
+            for tensor in maps["denoiser"]:
+                if tensor.name not in known:
+                    yield tensor.name, np.zeros(tensor.their_shape(shapes[tensor.path]), DTYPES[dtype])
+
+    unet = lambda: own("DurianUNet", **config.to_dict()["unet"])
+    parts: dict[str, Network] = {
+        "denoising_unet": (sizes.motion_unet_json(config) if fits else unet(), denoiser(), diffusers)}
+    for network in ("portrait_reference", "attribute_reference"):
+        values = sizes.unet_json(config, int(config.mask_channel)) if fits else unet()
+        parts[network] = values, reference(network), diffusers
+    parts["keypoint_encoder"] = own("KeypointEncoder", channels=config.unet.channels[0],
+                                    widths=config.keypoint_channels, patch=config.keypoint_patch), \
+        numbers("keypoint_encoder"), diffusers
+    parts["vae"] = sizes.codec_json(config), numbers("codec"), diffusers
     if config.image_encoder is not None:
-        parts["image_encoder"] = (sizes.image_encoder_json(config.image_encoder),
-                                  their_tensors(maps["image_encoder"], params), "model")
-    folders = {}
-    for part, (values, tensors, stem) in parts.items():
-        folders[part] = Path(out) / part
-        with atomic_file(folders[part] / f"{stem}.safetensors") as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
-        write_json(folders[part] / "config.json", values)
-    return folders
+        parts["image_encoder"] = sizes.image_encoder_json(config.image_encoder), numbers("image_encoder"), transformers
+    if config.identity_dim is not None:
+        parts["identity_projection"] = own("Linear", in_features=config.identity_dim,
+                                           out_features=config.unet.context_dim), \
+            numbers("identity_projection"), diffusers
+    return parts
 
 
-def their_tensors(tensors: list[Tensor], params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A network's parameters under their names and in their layout."""
-    return {tensor.name: np.ascontiguousarray(tensor.to_theirs(np.asarray(params[tensor.path])))
-            for tensor in tensors}
+def motion_modules(tensors: list[Tensor], shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[str, int]]:
+    """Name and width of every motion module."""
+    return [(tensor.name.removesuffix(".norm.weight"), shapes[tensor.path][0]) for tensor in tensors
+            if tensor.name.endswith(".norm.weight")]

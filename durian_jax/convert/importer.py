@@ -189,7 +189,7 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
 
     pretrained, problems = {}, {}
     for network, tensors in maps.items():
-        part = parts[network]
+        part = parts.get(network)
         if part not in files or part in problems:  # the ReferenceNets would repeat what the denoiser has said
             continue
         try:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from durian_jax.models.config import AutoencoderKLConfig, AutoencoderTinyConfig, ImageEncoderConfig, UNetConfig
+from durian_jax.models.config import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    CodecConfig,
+    ImageEncoderConfig,
+    UNetConfig,
+)
 
 Rule = tuple[str, str | Callable[[re.Match], str]]
 
@@ -113,7 +119,7 @@ def unet_rules(config: UNetConfig) -> list[Rule]:
 
     numbered = r"_(?P<kind>resnets|attentions|motion_modules)_(?P<number>\d+)/(?P<rest>.*)"
     return [
-        (r"(conv_in|conv_norm_out|conv_out)", r"\1"),
+        (r"(conv_in|conv_norm_out|conv_out|position_embedding)", r"\1"),
         (r"time_embedding_([12])", r"time_embedding.linear_\1"),
         ("down" + numbered, lambda match: block(match, "down_blocks", config.layers)),
         ("up" + numbered, lambda match: block(match, "up_blocks", config.layers + 1)),
@@ -169,6 +175,16 @@ def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
     ]
 
 
+def small_codec_rules(config: CodecConfig) -> list[Rule]:
+    """The autoencoder of this project, `torch.codec.Codec`: the same names."""
+    return [(r".*", lambda match: match[0].replace("/", "."))]
+
+
+def keypoint_encoder_rules() -> list[Rule]:
+    """`torch.codec.KeypointEncoder`."""
+    return [(r"blocks_(\d+)", r"blocks.\1"), (r"(conv_in|conv_out)", r"\1")]
+
+
 def image_encoder_rules(config: ImageEncoderConfig) -> list[Rule]:
     """CLIPVisionModelWithProjection."""
     layer = r"vision_model.encoder.layers.\1."
@@ -185,4 +201,5 @@ def image_encoder_rules(config: ImageEncoderConfig) -> list[Rule]:
     ]
 
 
-CODEC_RULES = {AutoencoderKLConfig: autoencoder_kl_rules, AutoencoderTinyConfig: autoencoder_tiny_rules}
+CODEC_RULES = {AutoencoderKLConfig: autoencoder_kl_rules, AutoencoderTinyConfig: autoencoder_tiny_rules,
+               CodecConfig: small_codec_rules}

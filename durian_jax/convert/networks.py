@@ -1,7 +1,13 @@
 """Which of our parameters belong to which network of theirs."""
 
-from durian_jax.convert.names import CODEC_RULES, Tensor, image_encoder_rules, name_map, unet_rules
-from durian_jax.errors import InputError
+from durian_jax.convert.names import (
+    CODEC_RULES,
+    Tensor,
+    image_encoder_rules,
+    keypoint_encoder_rules,
+    name_map,
+    unet_rules,
+)
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import param_shapes
 
@@ -15,23 +21,19 @@ def parameter_shapes(config: DurianConfig) -> dict[str, tuple[int, ...]]:
 
 
 def network_maps(config: DurianConfig, shapes: dict[str, tuple[int, ...]]) -> dict[str, list[Tensor]]:
-    """The name map of every network of a model that diffusers or transformers know.
+    """The name map of every network of a model.
 
     Args:
         config: of the model.
         shapes: `parameter_shapes` of it.
 
     Returns:
-        "denoiser", the ReferenceNets there are, "motion" (the denoiser's motion modules), "codec" and, if there is
-        one, "image_encoder"; paths in the maps are whole ("denoiser/conv_in/kernel").
-
-    Raises:
-        InputError: a model of another layout than Stable Diffusion 1.5's.
+        "denoiser", "motion" (the denoiser's motion modules), "codec", "keypoint_encoder" and, where there are such,
+        the ReferenceNets, "image_encoder" and "identity_projection"; paths in the maps are whole
+        ("denoiser/conv_in/kernel").
     """
-    if config.unet.positions or type(config.codec) not in CODEC_RULES:
-        raise InputError("only models of Stable Diffusion 1.5's layout (unet.positions=False, codec_kind "
-                         "autoencoder_kl or autoencoder_tiny) have a counterpart in diffusers; this one has not")
     rules = {"denoiser": unet_rules(config.unet), "codec": CODEC_RULES[type(config.codec)](config.codec),
+             "keypoint_encoder": keypoint_encoder_rules(), "identity_projection": [(r"", "")],
              **{name: unet_rules(config.unet) for name in REFERENCE_NETWORKS}}
     if config.image_encoder is not None:
         rules["image_encoder"] = image_encoder_rules(config.image_encoder)

@@ -3,8 +3,11 @@
 What our networks cannot be is refused by field: expected, found.
 """
 
+from dataclasses import asdict
 from typing import Any
 
+from durian_jax.diffusion import Objective
+from durian_jax.diffusion.schedule import TIMESTEPS
 from durian_jax.errors import InputError
 from durian_jax.models.config import (
     AutoencoderKLConfig,
@@ -60,27 +63,64 @@ def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
                       norm_groups=_field(values, "norm_num_groups", origin), positions=False)
 
 
-def unet_json(config: DurianConfig) -> dict[str, Any]:
+def beyond_diffusers(unet: UNetConfig) -> list[str]:
+    """What of a U-Net diffusers' classes cannot have; none: they fit."""
+    return [name for name, wrong in (
+        ("positions", unet.positions), ("context_dim=None", unet.context_dim is None),
+        ("feedforward_multiplier", unet.feedforward_multiplier != 4), ("heads", len(set(unet.heads)) > 1)) if wrong]
+
+
+def unet_json(config: DurianConfig, extra_channels: int = 0) -> dict[str, Any]:
     """UNet2DConditionModel's config.json; the inverse of `unet_config`.
+
+    Args:
+        extra_channels: beside the latents' (a ReferenceNet's mask).
 
     Raises:
         InputError: sizes that the class cannot have.
     """
     unet = config.unet
-    problems = [name for name, wrong in (
-        ("positions", unet.positions), ("context_dim=None", unet.context_dim is None),
-        ("feedforward_multiplier", unet.feedforward_multiplier != 4), ("heads", len(set(unet.heads)) > 1)) if wrong]
+    problems = beyond_diffusers(unet)
     if problems:
         raise InputError(f"UNet2DConditionModel cannot have this model's {', '.join(problems)}; only models of Stable "
                          "Diffusion 1.5's layout are written for it")
     return {
         "_class_name": "UNet2DConditionModel", **_UNET_FIXED, "sample_size": config.latent_size,
-        "in_channels": config.codec.latent_channels + (config.reference_mode == "tokens" and config.mask_channel),
+        "in_channels": config.codec.latent_channels + extra_channels,
         "out_channels": config.codec.latent_channels,
         "down_block_types": _down_types(unet.attention), "up_block_types": _up_types(unet.attention),
         "block_out_channels": unet.channels, "layers_per_block": unet.layers, "attention_head_dim": unet.heads[0],
         "cross_attention_dim": unet.context_dim, "norm_num_groups": unet.norm_groups,
     }
+
+
+def motion_unet_json(config: DurianConfig) -> dict[str, Any]:
+    """UNetMotionModel's config.json: the denoiser with its motion modules.
+
+    Raises:
+        InputError: sizes that the class cannot have.
+    """
+    unet, motion = unet_json(config), motion_json(config)
+    same = ("sample_size", "in_channels", "out_channels", "downsample_padding", "mid_block_scale_factor", "act_fn",
+            "norm_num_groups", "norm_eps", "block_out_channels", "layers_per_block", "cross_attention_dim",
+            "use_linear_projection")
+    of_motion = ("motion_max_seq_length", "motion_num_attention_heads", "use_motion_mid_block")
+    return {"_class_name": "UNetMotionModel", **{name: unet[name] for name in same},
+            "num_attention_heads": unet["attention_head_dim"],
+            "down_block_types": tuple(kind.replace("2D", "Motion") for kind in unet["down_block_types"]),
+            "up_block_types": tuple(kind.replace("2D", "Motion") for kind in unet["up_block_types"]),
+            **{name: motion[name] for name in of_motion}}
+
+
+def scheduler_json(objective: Objective) -> dict[str, Any]:
+    """scheduler_config.json: diffusers' DDIMScheduler where it knows the schedule, else our own numbers."""
+    if not objective.noise_schedule.is_discrete:
+        return {"_class_name": "DurianScheduler", "schedule": objective.schedule, "prediction": objective.prediction}
+    prediction = {"sample": "sample", "epsilon": "epsilon", "velocity": "v_prediction"}[objective.prediction]
+    return {"_class_name": "DDIMScheduler", "num_train_timesteps": TIMESTEPS, "beta_start": 0.00085,
+            "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction, "clip_sample": False,
+            "set_alpha_to_one": True, "timestep_spacing": "trailing",
+            "rescale_betas_zero_snr": objective.noise_schedule.ends_in_noise}
 
 
 def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tuple[int, int, bool]:
@@ -135,11 +175,7 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
 
 
 def codec_json(config: DurianConfig) -> dict[str, Any]:
-    """The autoencoder's config.json; the inverse of `codec_config`.
-
-    Raises:
-        InputError: the small autoencoder of our own, which diffusers does not know.
-    """
+    """The autoencoder's config.json; the inverse of `codec_config`, but for the small one of our own."""
     codec = config.codec
     if isinstance(codec, AutoencoderKLConfig):
         levels = len(codec.channels)
@@ -155,7 +191,7 @@ def codec_json(config: DurianConfig) -> dict[str, Any]:
                 "decoder_block_out_channels": (codec.channels,) * levels,
                 "num_encoder_blocks": codec.encoder_blocks, "num_decoder_blocks": codec.decoder_blocks,
                 "latent_channels": codec.latent_channels, "scaling_factor": codec.scaling_factor}
-    raise InputError("diffusers has no class for the small autoencoder of this model (codec_kind small)")
+    return {"_class_name": "DurianCodec", **asdict(codec)}
 
 
 def image_encoder_config(values: dict[str, Any], origin: str) -> ImageEncoderConfig:

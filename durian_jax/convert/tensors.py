@@ -8,7 +8,7 @@ import numpy as np
 
 from durian_jax.convert.names import Tensor
 from durian_jax.errors import InputError
-from durian_jax.models.layers import sequence_position_code
+from durian_jax.models.positions import sequence_position_code
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:
     for name in sorted(found):
         if re.fullmatch(POSITION_TABLES.pattern, name):
             table = found[name].astype(np.float32)
-            code = np.asarray(sequence_position_code(*table.shape[-2:]))
+            code = sequence_position_code(*table.shape[-2:])
             if table.ndim != 3 or not np.allclose(table[0], code, atol=1e-2):
                 raise InputError(f"{origin}: {name} is not the sinusoidal position code; such motion modules are not "
                                  "built here")

@@ -90,29 +90,6 @@ def timestep_embedding(timesteps: jax.Array, width: int) -> jax.Array:
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], -1)
 
 
-def sequence_position_code(length: int, width: int) -> jax.Array:
-    """(length, width) sinusoidal position code of a sequence, sines and cosines interleaved."""
-    frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(0, width, 2) / width)
-    angles = jnp.arange(length)[:, None] * frequencies
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], -1).reshape(length, width)
-
-
-def grid_position_code(side: int, width: int) -> jax.Array:
-    """(side * side, width) code of a token's place, with wavelengths from 2 to 64 tokens.
-
-    Two places have a dot product that falls with their distance, so that with projections near the
-    identity attention starts out local.
-    """
-    pairs = width // 4
-    frequencies = math.pi * jnp.exp(-math.log(32.0) * jnp.arange(pairs) / max(pairs - 1, 1))
-    angles = jnp.arange(side)[:, None] * frequencies
-    line = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
-    rows = jnp.broadcast_to(line[:, None], (side, side, 2 * pairs))
-    columns = jnp.broadcast_to(line[None, :], (side, side, 2 * pairs))
-    code = jnp.concatenate([rows, columns], -1).reshape(side * side, 4 * pairs)
-    return jnp.pad(code, ((0, 0), (0, width - 4 * pairs)))
-
-
 def space_to_depth(images: jax.Array, patch: int) -> jax.Array:
     """(M, H, W, C) -> (M, H / patch, W / patch, patch * patch * C)."""
     m, height, width, c = images.shape

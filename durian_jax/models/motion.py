@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from durian_jax.models.attention import merge_heads, self_attention, split_heads
 from durian_jax.models.layers import (
@@ -10,9 +11,9 @@ from durian_jax.models.layers import (
     dense,
     group_norm,
     layer_norm,
-    sequence_position_code,
     zeros_init,
 )
+from durian_jax.models.positions import sequence_position_code
 from durian_jax.models.transformer import FeedForward
 
 
@@ -24,7 +25,7 @@ class TemporalAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + sequence_position_code(*x.shape[1:]).astype(x.dtype)
+        x = x + jnp.asarray(sequence_position_code(*x.shape[1:]), x.dtype)
         project = lambda name: split_heads(
             dense(x.shape[-1], use_bias=False, dtype=self.dtype, axes=TO_HEADS, name=name)(x), self.heads)
         mixed = self_attention(project("to_q"), project("to_k"), project("to_v"))

@@ -27,11 +27,11 @@ from durian_jax.models.layers import (
     TO_HIDDEN,
     default_init,
     dense,
-    grid_position_code,
     group_norm,
     layer_norm,
     zeros_init,
 )
+from durian_jax.models.positions import grid_position_code
 from durian_jax.models.pruning import KeptTokens
 
 # Scale of the position code beside unit-variance tokens.

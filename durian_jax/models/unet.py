@@ -14,7 +14,6 @@ from durian_jax.models.config import UNetConfig
 from durian_jax.models.layers import (
     conv,
     dense,
-    grid_position_code,
     group_norm,
     merge_frames,
     split_frames,
@@ -22,6 +21,7 @@ from durian_jax.models.layers import (
     zeros_init,
 )
 from durian_jax.models.motion import MotionModule
+from durian_jax.models.positions import grid_position_code
 from durian_jax.models.pruning import KeptTokens
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.transformer import SpatialTransformer
@@ -149,7 +149,7 @@ class UNet(nn.Module):
         time = self.time_embedding_2(nn.silu(self.time_embedding_1(code)))
         x = self.conv_in(merge_frames(x))
         if cfg.positions:
-            code = grid_position_code(x.shape[1], cfg.channels[0]).astype(self.dtype)
+            code = jnp.asarray(grid_position_code(x.shape[1], cfg.channels[0]), self.dtype)
             x += self.position_embedding(code).reshape(1, *x.shape[1:])
         if bias is not None:
             x += merge_frames(bias)

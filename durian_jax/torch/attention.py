@@ -1,0 +1,163 @@
+"""Reference attention as processors of diffusers' attention modules (Durian, section 3.2).
+
+    SA = Attention(Q = W_Q F_t,  K = W_K F_ref,  V = W_V F_ref),  F_ref = concat(F_t, F_port, F_attr)
+
+What depends on the references alone is computed once a clip and given to every frame and step as `Site`. Groups of
+references that take no part are left out of it, so that no attention needs a mask unless clips of a batch differ.
+
+Axis letters: B clips, F frames, M blends, G reference groups (the portrait first), A attributes, N tokens of a frame,
+S tokens of references, H heads, D channels of a head, C = H * D channels.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from durian_jax.models.positions import grid_position_code
+
+# Scale of the position code beside unit-variance tokens, as in `models.transformer`.
+POSITION_SCALE = 1.5
+
+
+@dataclass
+class Blend:
+    """One selection of references.
+
+    Attributes:
+        key, value: (B, H, S, D).
+        mask: (B, 1, S) bool, False hides a token; None: all are seen.
+        weight: (B, 1, 1) of this selection's result; None: it is the only one.
+    """
+
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: torch.Tensor | None
+    weight: torch.Tensor | None
+
+
+@dataclass
+class Site:
+    """What the attentions of one site are given besides the frames.
+
+    Attributes:
+        spatial: keys and values of the references, one of each selection; none: self-attention only.
+        cross: of the image embeddings; or, where each selection sees a single one, the result itself (B, 1, C): the
+            softmax over one key is 1, whatever the query.
+    """
+
+    spatial: tuple[Blend, ...] = ()
+    cross: tuple[Blend, ...] | torch.Tensor | None = None
+
+
+class ReferenceAttention:
+    """Processor of `attn1`: a frame attends to itself and to the references that all frames of its clip share."""
+
+    def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
+                 site: Site | None = None) -> torch.Tensor:
+        """(B * F, N, C) -> (B * F, N, C)."""
+        query = split_heads(attn.to_q(placed(attn, hidden_states)), attn.heads)
+        key, value = key_value(attn, hidden_states)
+        if site is None or not site.spatial:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        else:
+            mixed = sum(_with_references(query, key, value, blend) for blend in site.spatial)
+        return attn.to_out[0](merge_heads(mixed))
+
+
+class EmbeddingAttention:
+    """Processor of `attn2`: tokens attend to the image embeddings."""
+
+    def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
+                 site: Site | None = None) -> torch.Tensor:
+        """(B * F, N, C) -> the same, or (B * F, 1, C) where it is the same for all tokens."""
+        if site is None or site.cross is None:
+            return attn.to_out[0].bias.expand(len(hidden_states), 1, -1)
+        if isinstance(site.cross, torch.Tensor):
+            return repeated(site.cross, len(hidden_states))
+        query = split_heads(attn.to_q(hidden_states), attn.heads)
+        mixed = sum(_attend(query, repeated(blend.key, len(query)), repeated(blend.value, len(query)), blend)
+                    for blend in site.cross)
+        return attn.to_out[0](merge_heads(mixed))
+
+
+class FeatureReader:
+    """Processor of a ReferenceNet's `attn1`: plain self-attention that keeps what it was given, the site's features.
+
+    Attributes:
+        features: (M, N, C) of the last call.
+    """
+
+    features: torch.Tensor
+
+    def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
+                 site: Site | None = None) -> torch.Tensor:
+        self.features = hidden_states
+        return ReferenceAttention()(attn, hidden_states)
+
+
+def placed(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    """Tokens (..., N, C) with their position code, where the model has such."""
+    return x + POSITION_SCALE * position_code(*attn.places, x.device, x.dtype) if hasattr(attn, "places") else x
+
+
+def key_value(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (..., N, C) -> keys and values (..., H, N, D)."""
+    value = attn.to_v(x)
+    if hasattr(attn, "places"):
+        value = value + attn.to_v_position(position_code(*attn.places, x.device, x.dtype))
+    return split_heads(attn.to_k(placed(attn, x)), attn.heads), split_heads(value, attn.heads)
+
+
+def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
+    """(..., N, C) -> (..., H, N, D)."""
+    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+
+
+def merge_heads(x: torch.Tensor) -> torch.Tensor:
+    """(..., H, N, D) -> (..., N, C)."""
+    return x.transpose(-3, -2).flatten(-2)
+
+
+def repeated(x: torch.Tensor, size: int) -> torch.Tensor:
+    """(B, ...) -> (B * F, ...) with the size B * F: of every clip for each of its frames, without a copy if B = 1."""
+    if len(x) == 1:
+        return x.expand(size, *x.shape[1:])
+    return x.repeat_interleave(size // len(x), 0)
+
+
+def _with_references(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blend: Blend) -> torch.Tensor:
+    """(B * F, H, N, D) with the frame's own keys and a blend's."""
+    size = len(query)
+    keys = torch.cat([key, repeated(blend.key, size)], 2)
+    values = torch.cat([value, repeated(blend.value, size)], 2)
+    mask = None if blend.mask is None else F.pad(blend.mask, (key.shape[2], 0), value=True)
+    return _attend(query, keys, values, Blend(keys, values, mask, blend.weight))
+
+
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blend: Blend) -> torch.Tensor:
+    """Attention to keys and values of every frame, with a blend's mask and weight."""
+    size = len(query)
+    mask = None if blend.mask is None else repeated(blend.mask, size)[:, None]
+    mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return mixed if blend.weight is None else mixed * repeated(blend.weight, size)[:, None]
+
+
+def add_positions(attn: Attention, side: int, width: int) -> None:
+    """Give an attention a position code and its projection into the values.
+
+    Args:
+        side: h = w of the tokens.
+        width: D, of a head.
+    """
+    attn.places = side, width, attn.heads
+    attn.to_v_position = nn.Linear(width * attn.heads, width * attn.heads, bias=False)
+
+
+@lru_cache(maxsize=64)
+def position_code(side: int, width: int, repeats: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """(N, repeats * width): the code of every token's place, `repeats` times."""
+    return torch.from_numpy(grid_position_code(side, width)).repeat(1, repeats).to(device, dtype)

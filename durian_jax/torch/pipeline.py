@@ -1,0 +1,225 @@
+"""The pipeline: a portrait, attributes and a motion become a video, on a GPU or CPU, without JAX."""
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from durian_jax.convert.bundle import read_bundle
+from durian_jax.diffusion import Objective, sampler_table
+from durian_jax.diffusion.noise import frame_noise
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.draw import keypoint_image
+from durian_jax.identity import IdentityEncoder, open_identity_encoder
+from durian_jax.inference.animator import Animator
+from durian_jax.inference.sampling import FIELDS, Sampling
+from durian_jax.torch.attention import Site
+from durian_jax.torch.files import load_model
+from durian_jax.torch.model import Durian, References
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# The identity encoder, in the folder of an export that needs one.
+_IDENTITY_FILE = "identity.onnx"
+
+
+class DurianPipeline:
+    """An exported model, ready to animate (a `Backend` of `inference.animator`).
+
+    Args:
+        model: the networks.
+        objective: schedule and prediction type.
+        identity_encoder: of portraits' faces, where the model attends to such.
+
+    Attributes:
+        decode_chunk: frames that the autoencoder decodes at a time; fewer take less memory.
+    """
+
+    def __init__(self, model: Durian, objective: Objective, identity_encoder: IdentityEncoder | None = None):
+        self.model, self.objective, self.identity_encoder = model, objective, identity_encoder
+        self.decode_chunk = 4
+        self._device, self._offload = torch.device("cpu"), False
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, dtype: str | None = None) -> "DurianPipeline":
+        """Read what `durian export` has written.
+
+        Args:
+            folder: of the export.
+            dtype: to compute in, "float32", "bfloat16" or "float16"; None: what the model was trained in.
+
+        Raises:
+            InputError: not an export, a damaged one, or an unknown dtype.
+        """
+        if dtype is not None and dtype not in DTYPES:
+            raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+        folder = Path(folder)
+        config, objective, _ = read_bundle(folder)
+        identity_encoder = open_identity_encoder(folder / _IDENTITY_FILE, config.identity_dim)
+        return cls(load_model(folder, config, DTYPES[dtype or config.dtype]), objective, identity_encoder)
+
+    @property
+    def config(self):
+        """Sizes of the model."""
+        return self.model.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the networks compute."""
+        return self.model.denoising_unet.conv_in.weight.dtype
+
+    def to(self, device: str | torch.device, *, offload: bool = False) -> "DurianPipeline":
+        """Choose where to compute.
+
+        Args:
+            device: such as "cuda".
+            offload: keep networks in the CPU's memory while others are at work; slower, for small GPUs.
+        """
+        self._device, self._offload = torch.device(device), offload
+        for network in self.model.children():
+            network.to("cpu" if offload else self._device, memory_format=torch.channels_last)
+        return self
+
+    def compile(self) -> "DurianPipeline":
+        """Compile the denoiser's blocks (torch.compile, block by block: the first step takes a minute or two)."""
+        # Blocks of one kind share their code; each width and resolution is compiled once.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        unet = self.model.denoising_unet
+        for level in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
+            for block in (*level.resnets, *level.attentions, *level.motion_modules):
+                block.compile(dynamic=False)
+        return self
+
+    def __call__(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+                 steps: int = 1, guidance_scale: float = 1.0, seed: int = 0, sampler: str = "dpm++",
+                 interpolate: float | Sequence[float] | None = None, align_attributes: bool = False) -> np.ndarray:
+        """The portrait wearing the attributes, in the driver's motion.
+
+        Args:
+            portrait, attributes, driving, interpolate, align_attributes: see `Animator.animate`.
+            steps, guidance_scale, seed, sampler: see `Sampling`. The same seed gives the same frames as with JAX, up
+                to rounding.
+
+        Returns:
+            (T, H, W, 3) uint8.
+        """
+        return Animator(self).animate(portrait, attributes, driving, interpolate=interpolate,
+                                      sampling=Sampling(steps, guidance_scale, seed, sampler),
+                                      align_attributes=align_attributes)
+
+    @torch.inference_mode()
+    def project_references(self, batch: dict[str, np.ndarray]) -> References:
+        """What the denoiser attends to, for a batch whose references serve several calls of `generate`.
+
+        Args:
+            batch: the reference fields of `inference.sampling.FIELDS`, as they are for JAX.
+        """
+        model = self.model
+        pictures = (self._pictures(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
+                                                             "attribute_masks"))
+        identity = torch.from_numpy(batch["identity"]).to(self._device, self.dtype) if "identity" in batch else None
+        used = [model.vae, model.portrait_reference, model.attribute_reference, model.denoising_unet]
+        used += [getattr(model, name) for name in ("image_encoder", "identity_projection") if hasattr(model, name)]
+        with self._at_work(*used):
+            return model.project_references(*model.reference_features(*pictures, identity))
+
+    @torch.inference_mode()
+    def generate(self, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
+                 blend: np.ndarray | None = None, temporal: bool | None = None, first_frame: int = 0,
+                 references: References | None = None) -> np.ndarray:
+        """Animate B portraits: the counterpart of `inference.generate.generate`, with the same arguments.
+
+        Returns:
+            (B, F, H, W, 3) uint8.
+
+        Raises:
+            InputError: more frames than the model's temporal layers know.
+        """
+        batch = {name: np.asarray(batch[name], np.float32) for name in FIELDS if name in batch}
+        b, frames = batch["keypoints"].shape[:2]
+        temporal = frames > 1 if temporal is None else temporal
+        if temporal and frames > self.config.max_frames:
+            raise InputError(f"{frames} frames at once exceed the {self.config.max_frames} that the model's temporal "
+                             "layers know; generate windows (inference.animator does)")
+        references = self.project_references(batch) if references is None else references
+        side, channels = self.config.latent_size, self.config.codec.latent_channels
+        noise = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
+        noise = self._pictures(np.broadcast_to(noise, (b, *noise.shape)), torch.float32).flatten(0, 1)
+        with self._at_work(self.model.keypoint_encoder, self.model.denoising_unet):
+            features = self.keypoint_features(batch["keypoints"])
+            sites = self.model.select(references, batch["attribute_valid"], blend)
+            latents = self.sample(noise, features, sites, sampling, frames=frames, temporal=temporal)
+        return self.decode(latents).reshape(b, frames, *(self.config.image_size,) * 2, 3)
+
+    def keypoint_features(self, keypoints: np.ndarray) -> torch.Tensor:
+        """Driving keypoints (B, F, K, 3) -> (B * F, C_0, h, w)."""
+        size = self.config.image_size
+        drawn = keypoint_image(keypoints.reshape(-1, *keypoints.shape[2:]), size, size)
+        return self.model.keypoint_encoder(self._pictures(drawn))
+
+    def sample(self, noise: torch.Tensor, keypoint_features: torch.Tensor, sites: Sequence[Site], sampling: Sampling,
+               *, frames: int, temporal: bool) -> torch.Tensor:
+        """Denoise.
+
+        Args:
+            noise: (B * F, c, h, w) float32.
+            keypoint_features: (B * F, C_0, h, w).
+            sites: from `Durian.select`.
+            sampling: how.
+            frames: F.
+            temporal: run the motion modules.
+
+        Returns:
+            Clean latents of the shape of `noise`.
+        """
+        times, table = sampler_table(self.objective.noise_schedule, sampling.sampler, sampling.steps)
+        predict = partial(self.predict_clean, keypoint_features=keypoint_features, frames=frames, temporal=temporal)
+        z, previous = noise, torch.zeros_like(noise)
+        for t, (a, b, c) in zip(times, table.tolist(), strict=True):
+            x = predict(z, t, sites=sites)
+            if sampling.is_guided:
+                # No references, hence no reference attention: the unconditional half is the cheaper one.
+                free = predict(z, t, sites=None)
+                x = free + sampling.guidance_scale * (x - free)
+            z, previous = a * z + b * x + c * previous, x
+        return z
+
+    def predict_clean(self, z: torch.Tensor, t: float, *, keypoint_features: torch.Tensor,
+                      sites: Sequence[Site] | None, frames: int, temporal: bool) -> torch.Tensor:
+        """Clean latents (B * F, c, h, w) float32 as the denoiser sees them in z_t, t in (0, 1]; sites as in `sample`,
+        None without references."""
+        moment = torch.full((len(z),), float(self.objective.noise_schedule.timesteps(t)), device=z.device)
+        prediction = self.model.denoising_unet(z.to(self.dtype), moment, frames=frames, sites=sites,
+                                               bias=keypoint_features, temporal=temporal).float()
+        of_prediction, of_noisy = (float(x) for x in self.objective.clean_coefficients(t))
+        return of_prediction * prediction + of_noisy * z
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """Latents (M, c, h, w) -> pictures (M, H, W, 3) uint8, a few at a time."""
+        parts = []
+        with self._at_work(self.model.vae):
+            for part in latents.split(self.decode_chunk):
+                images = self.model.decode(part.to(self.dtype))
+                parts.append(((images + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        return torch.cat(parts).numpy()
+
+    def _pictures(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """(..., H, W, C) in numpy -> (..., C, H, W), on the device, with channels last in memory."""
+        return torch.tensor(x).to(self._device, dtype or self.dtype).movedim(-1, -3)
+
+    @contextlib.contextmanager
+    def _at_work(self, *networks: nn.Module):
+        """Networks on the device, for as long as they are needed where they are offloaded."""
+        for network in networks if self._offload else ():
+            network.to(self._device)
+        try:
+            yield
+        finally:
+            for network in networks if self._offload else ():
+                network.to("cpu")
