@@ -8,22 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
+from durian_jax.convert.bundle import read_bundle
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.files import writable_file, write_json
-from durian_jax.inference.animator import Animator
+from durian_jax.inference.animator import Animator, Backend
 from durian_jax.inference.sampling import Sampling
+from durian_jax.inference.size import at_size
+from durian_jax.models.config import DurianConfig
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, write_video
-from durian_jax.weights import load_checkpoint, read_config
+
+# What can run a model.
+BACKENDS = ("jax", "torch")
 
 
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
                   checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
-                  sampling: Sampling = Sampling()) -> dict:
+                  sampling: Sampling = Sampling(), backend: str = "jax", device: str | None = None,
+                  dtype: str | None = None) -> dict:
     """Animates a photo by a video.
 
     Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's
@@ -34,10 +40,13 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driving: video of the motion.
         attributes: "KIND=PHOTO" each.
         out: the .mp4 to write.
-        checkpoint: name of a shipped one, or a folder.
+        checkpoint: name of a shipped one, or a folder; for the torch backend, what `durian export` has written.
         frames: at most so many; None takes all.
         size: side of the pictures; None takes the checkpoint's. Models without a position code can make others.
         sampling: steps, guidance and seed.
+        backend: one of `BACKENDS`.
+        device: of the torch backend, such as "cuda"; None: a GPU if there is one.
+        dtype: of the torch backend; None: what the model was trained in.
 
     Returns:
         What the JSON holds: frames, settings, seconds and versions.
@@ -46,15 +55,15 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         InputError: anything wrong with an input or the output, before the model is built.
     """
     clock = _Clock()
+    if backend not in BACKENDS:
+        raise InputError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+    if backend == "jax" and (device or dtype):
+        raise InputError("device and dtype are for backend='torch'; JAX takes its default device and the model's dtype")
     out = writable_file(out, (".mp4",))
     concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
-    config = read_config(checkpoint)[0]
-    model_size = config.image_size if size is None else size
-    if model_size != config.image_size and config.unet.positions:
-        raise InputError(f"size {size}: the checkpoint {checkpoint} makes pictures of {config.image_size} x "
-                         f"{config.image_size} pixels only; leave --size out or name another checkpoint")
-    config = replace(config, image_size=model_size)
+    config = at_size(_read_config(checkpoint, backend), size, str(checkpoint))
+    model_size = config.image_size
     for photo in (source, *requests.values()):
         read_image(photo)
     probe_video(driving)
@@ -68,7 +77,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    animator = Animator(replace(load_checkpoint(checkpoint), config=config))
+    animator = Animator(_load(checkpoint, config, backend, device, dtype))
     clock.lap("load")
     result = animator.animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")
@@ -80,12 +89,33 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         "frames": len(result),
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
-                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, **asdict(sampling)},
+                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend,
+                     **asdict(sampling)},
         "seconds": clock.seconds(),
         "versions": versions(),
     }
     write_json(report_out, report)
     return report
+
+
+def _read_config(checkpoint: str | Path, backend: str) -> DurianConfig:
+    if backend == "torch":
+        return read_bundle(checkpoint, check_files=False)[0]
+    from durian_jax.weights import read_config
+
+    return read_config(checkpoint)[0]
+
+
+def _load(checkpoint: str | Path, config: DurianConfig, backend: str, device: str | None, dtype: str | None) -> Backend:
+    if backend == "torch":
+        from durian_jax.torch import DurianPipeline
+        from durian_jax.torch.pipeline import choose_device
+
+        return DurianPipeline.from_pretrained(checkpoint, dtype, config.image_size).to(choose_device(device))
+    from durian_jax.inference.generate import JaxBackend
+    from durian_jax.weights import load_checkpoint
+
+    return JaxBackend(replace(load_checkpoint(checkpoint), config=config))
 
 
 def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:

@@ -84,7 +84,13 @@ def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
 @click.option("--size", type=click.IntRange(1), default=None,
               help="Picture size in pixels, where the model can make others.  [default: the checkpoint's]")
 @_sampling
-def animate(source, driving, attributes, out, frames, size, checkpoint, steps, guidance, seed, sampler):
+@click.option("--backend", type=click.Choice(["jax", "torch"]), default="jax", show_default=True,
+              help="torch runs what `durian export` has written, and needs no JAX.")
+@click.option("--device", default=None, metavar="NAME", help="For torch.  [default: a GPU if there is one]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
+              help="For torch.  [default: the model's]")
+def animate(source, driving, attributes, out, frames, size, checkpoint, steps, guidance, seed, sampler, backend,
+            device, dtype):
     """Animate a photo by a video.
 
     Attributes may come from other photos.
@@ -102,7 +108,8 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
     from durian_jax.inference.sampling import Sampling
 
     report = animate_files(source, driving, attributes, out, checkpoint=checkpoint, frames=frames, size=size,
-                           sampling=Sampling(steps, guidance, seed, sampler))
+                           sampling=Sampling(steps, guidance, seed, sampler), backend=backend, device=device,
+                           dtype=dtype)
     click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
 
 
@@ -262,6 +269,65 @@ def encode(ctx, flags):
     from durian_jax.encode import run
 
     run(list(flags))
+
+
+@main.command()
+@click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
+              help="The model: a shipped one by name, or a folder.")
+@click.option("--out", required=True, metavar="FOLDER", help="Where the export goes.")
+@click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp16", show_default=True,
+              help="Of the files.")
+@click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
+def export(checkpoint, out, dtype, overwrite):
+    """Write a checkpoint for PyTorch.
+
+    In diffusers' layout: its classes load the U-Nets and the autoencoder where they fit, and
+    `durian animate --backend torch` and `durian_jax.torch` run all of it without JAX. A training run's
+    export/ holds the averaged weights (EMA), and so does this.
+
+    \b
+    durian export --checkpoint runs/tiny2/export --out exported
+    durian animate --backend torch --checkpoint exported -s me.png -d talk.mp4 -o out.mp4
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.convert.exporter import export_checkpoint
+
+    export_checkpoint(checkpoint, out, dtype, overwrite)
+    click.echo(f"{out}: run it with durian animate --backend torch --checkpoint {out}, or compare it with "
+               f"JAX by durian verify {out} --checkpoint {checkpoint}")
+
+
+@main.command()
+@click.argument("folder", metavar="EXPORT")
+@click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER", help="What was exported.")
+@click.option("--frames", type=click.IntRange(1), default=4, show_default=True, help="Of the clip.")
+@click.option("--size", type=click.IntRange(1), default=None, help="Picture size.  [default: the model's]")
+@click.option("--steps", type=click.IntRange(1), default=4, show_default=True, help="Of the finished clip.")
+@click.option("--json", "json_path", default=None, metavar="FILE", help="Write the report there.")
+@click.pass_context
+def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
+    """Prove that an export is the same model.
+
+    Runs JAX and PyTorch in float32 on the same clip and noise: every block of a guided denoising step,
+    and the finished video. Writes the errors into the export (parity.json, and the metadata of the
+    denoiser's file). The exit status is 1 if one step differs by more than 1e-4, or the videos by less
+    than 40 dB.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.files import writable_file, write_json
+    from durian_jax.verify import describe, verify_export
+
+    if json_path:
+        writable_file(json_path, (".json",))
+    report = verify_export(folder, checkpoint, frames=frames, size=size, steps=steps)
+    click.echo(describe(report))
+    if json_path:
+        write_json(json_path, report)
+    ctx.exit(0 if report["passed"] else 1)
 
 
 @main.command()

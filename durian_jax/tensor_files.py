@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from durian_jax.errors import InputError
-from durian_jax.files import make_readable, write_json
+from durian_jax.files import atomic_file, make_readable, write_json
 
 # What diffusers and transformers call their weights; ours have the second name.
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
@@ -142,3 +142,15 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         if len(names) > 1:
             weight_map = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
             write_json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def set_metadata(path: Path, values: Mapping[str, str]) -> None:
+    """Add to a safetensors file's metadata; its tensors are copied as they are."""
+    with path.open("rb") as file, atomic_file(path) as temporary, open(temporary, "wb") as out:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = {**header.get("__metadata__", {}), **values}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        out.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(file, out, 1 << 24)

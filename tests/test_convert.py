@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from diffusers import AutoencoderKL, AutoencoderTiny, MotionAdapter, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, MotionAdapter, UNet2DConditionModel, UNetMotionModel
 from safetensors.numpy import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from configs.durian import get_config
 from durian_jax.cli import main
 from durian_jax.convert import sizes
-from durian_jax.convert.exporter import export_folders
+from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.convert.files import find_folder
 from durian_jax.convert.importer import import_checkpoint
 from durian_jax.errors import InputError
@@ -79,24 +79,33 @@ def change_config(folder: Path, **fields) -> None:
 @pytest.mark.parametrize("vae", ["vae", "tiny_vae"])
 def test_import_then_export_is_bit_for_bit(pretrained, tmp_path, vae):
     import_checkpoint(tmp_path / "start", **parts(pretrained, vae=vae))
-    folders = export_folders(load_checkpoint(tmp_path / "start", "stored"), tmp_path / "back")
-    assert set(folders) == {"unet", "motion_adapter", "vae", "image_encoder"}
-    for part, folder in folders.items():
-        before, after = (load_file(tensor_file(x)) for x in (pretrained / (vae if part == "vae" else part), folder))
-        assert set(before) == set(after)
-        for name, x in before.items():
+    back = export_checkpoint(tmp_path / "start", tmp_path / "back", "fp32")
+    read = lambda *folders: {name: x for folder in folders for name, x in load_file(tensor_file(folder)).items()}
+    before = {"denoising_unet": read(pretrained / "unet", pretrained / "motion_adapter"), "vae": read(pretrained / vae),
+              "image_encoder": read(pretrained / "image_encoder")}
+    # And the libraries' own classes take what was exported.
+    classes = {"denoising_unet": UNetMotionModel, "vae": AutoencoderKL if vae == "vae" else AutoencoderTiny,
+               "image_encoder": CLIPVisionModelWithProjection}
+    for part, tensors in before.items():
+        after = read(back / part)
+        assert set(tensors) == set(after)
+        model = classes[part].from_pretrained(back / part).state_dict()
+        for name, x in tensors.items():
             if name.endswith(".pe"):  # computed, not carried over
                 np.testing.assert_allclose(after[name], x, atol=1e-6)
             else:
                 assert after[name].dtype == x.dtype and after[name].tobytes() == x.tobytes(), name
-    # And the libraries' own classes take what was exported.
-    for part, cls in (("unet", UNet2DConditionModel), ("motion_adapter", MotionAdapter),
-                      ("vae", AutoencoderKL if vae == "vae" else AutoencoderTiny),
-                      ("image_encoder", CLIPVisionModelWithProjection)):
-        model = cls.from_pretrained(folders[part])
-        before = load_file(tensor_file(pretrained / (vae if part == "vae" else part)))
-        assert all(np.array_equal(x.numpy(), before[name]) for name, x in model.state_dict().items()
-                   if not name.endswith(".pe"))
+                assert np.array_equal(model[name].numpy(), x), name
+    for part in ("portrait_reference", "attribute_reference"):
+        after = UNet2DConditionModel.from_pretrained(back / part).state_dict()
+        tensors = read(pretrained / "unet")
+        kernel = tensors.pop("conv_in.weight")
+        assert np.array_equal(after["conv_in.weight"][:, :4].numpy(), kernel)
+        assert not after["conv_in.weight"][:, 4].any(), "the mask's channel comes last"
+        unused = {name for name, x in tensors.items() if x.any() and not after[name].any()}
+        assert unused and all(name.startswith(("conv_norm_out", "conv_out", "up_blocks.1.attentions.1."))
+                              for name in unused), "after the last features"
+        assert all(np.array_equal(after[name].numpy(), x) for name, x in tensors.items() if name not in unused)
 
 
 def test_what_no_part_brings_starts_without_effect(pretrained, tmp_path):

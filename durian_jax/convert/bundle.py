@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.files import write_json
 from durian_jax.models.config import DurianConfig
 
 BUNDLE_FILE = "durian.json"
@@ -47,8 +48,11 @@ def check_exportable(config: DurianConfig) -> None:
                          "in JAX only; set both to 1 in its config.json to export it without that")
 
 
-def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
-    """Sizes, objective and dtype of an export whose files are all there and whole.
+def read_bundle(folder: str | Path, check_files: bool = True) -> tuple[DurianConfig, Objective, str]:
+    """Sizes, objective and dtype of an export.
+
+    Args:
+        check_files: also whether all files are there and whole, which takes seconds for gigabytes.
 
     Raises:
         InputError: not an export, one of another format, or files that are missing or changed, each named.
@@ -68,6 +72,9 @@ def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
         objective, dtype, files = Objective(**values["objective"]), values["dtype"], dict(values["files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
+    check_exportable(config)
+    if not check_files:
+        return config, objective, dtype
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder}: {', '.join(missing)} missing; copy or export it again")
@@ -75,5 +82,11 @@ def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
     if changed:
         raise InputError(f"{folder}: {', '.join(changed)} changed or damaged (another SHA-256 than {BUNDLE_FILE} "
                          "says); copy or export it again")
-    check_exportable(config)
     return config, objective, dtype
+
+
+def update_bundle(folder: Path, names: list[str]) -> None:
+    """Take the hashes of files that were written again."""
+    path = folder / BUNDLE_FILE
+    values = json.loads(path.read_text())
+    write_json(path, {**values, "files": {**values["files"], **hashes(folder, names)}})

@@ -75,7 +75,7 @@ def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor
     tensors = []
     for path, axes in paths:
         module, _, leaf = path.rpartition("/")
-        name = ".".join(part for part in (_translate(module, rules), _LEAVES[leaf]) if part)
+        name = ".".join(part for part in (module_name(module, rules), _LEAVES[leaf]) if part)
         layout = "same"
         if leaf == "kernel":
             # Stable Diffusion 1.5 projects tokens with convolutions of one pixel.
@@ -85,7 +85,12 @@ def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor
     return tensors
 
 
-def _translate(module: str, rules: list[Rule]) -> str:
+def module_name(module: str, rules: list[Rule]) -> str:
+    """Theirs of one of our modules, both within their networks.
+
+    Raises:
+        KeyError: no rule knows it.
+    """
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, module)
         if match:

@@ -18,6 +18,7 @@ from durian_jax.faces.draw import keypoint_image
 from durian_jax.identity import IdentityEncoder, open_identity_encoder
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.sampling import FIELDS, Sampling
+from durian_jax.inference.size import at_size
 from durian_jax.torch.attention import Site
 from durian_jax.torch.files import load_model
 from durian_jax.torch.model import Durian, References
@@ -26,6 +27,20 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 # The identity encoder, in the folder of an export that needs one.
 _IDENTITY_FILE = "identity.onnx"
+
+
+def choose_device(name: str | None) -> torch.device:
+    """A device by name; None: the first GPU if there is one, else the CPU.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r}: {str(error).splitlines()[0]}; expected one such as cpu or cuda") from error
 
 
 class DurianPipeline:
@@ -46,20 +61,23 @@ class DurianPipeline:
         self._device, self._offload = torch.device("cpu"), False
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, dtype: str | None = None) -> "DurianPipeline":
+    def from_pretrained(cls, folder: str | Path, dtype: str | None = None, size: int | None = None
+                        ) -> "DurianPipeline":
         """Read what `durian export` has written.
 
         Args:
             folder: of the export.
             dtype: to compute in, "float32", "bfloat16" or "float16"; None: what the model was trained in.
+            size: H = W of the pictures; None: what the model was trained for; with a position code it makes no other.
 
         Raises:
-            InputError: not an export, a damaged one, or an unknown dtype.
+            InputError: not an export, a damaged one, an unknown dtype, or a size that the model cannot make.
         """
         if dtype is not None and dtype not in DTYPES:
             raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
         folder = Path(folder)
         config, objective, _ = read_bundle(folder)
+        config = at_size(config, size, str(folder))
         identity_encoder = open_identity_encoder(folder / _IDENTITY_FILE, config.identity_dim)
         return cls(load_model(folder, config, DTYPES[dtype or config.dtype]), objective, identity_encoder)
 

@@ -22,7 +22,14 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from durian_jax.models.config import UNetConfig
-from durian_jax.torch.attention import EmbeddingAttention, FeatureReader, ReferenceAttention, Site, add_positions, position_code
+from durian_jax.torch.attention import (
+    EmbeddingAttention,
+    FeatureReader,
+    ReferenceAttention,
+    Site,
+    add_positions,
+    position_code,
+)
 
 
 class Level(nn.Module):
