@@ -4,13 +4,14 @@
 SHELL := /bin/bash
 VENV ?= .venv
 ANNOTATOR := .venv-annotator
+TORCH_VENV ?= .venv-torch
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint bench parity annotator clean
+.PHONY: help demo test lint bench parity torch annotator clean
 
 help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
@@ -18,6 +19,7 @@ help:
 	@echo "make lint       check style"
 	@echo "make bench      measure the speed of the parts"
 	@echo "make parity     compare every network with PyTorch's at full size (16 GB of memory), write docs/parity.*"
+	@echo "make torch      install into $(TORCH_VENV) what runs an export in PyTorch, without JAX"
 	@echo "make annotator  install the face annotator (an environment of its own)"
 	@echo "make clean      remove what the targets above have written"
 
@@ -60,7 +62,16 @@ bench: $(VENV)/install.stamp
 parity: $(VENV)/test.stamp
 	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
+$(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt durian_jax/torch/requirements.txt
+	$(VENV)/bin/python -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-r durian_jax/torch/requirements.txt
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+torch: $(TORCH_VENV)/install.stamp
+
 annotator: $(ANNOTATOR)/install.stamp
 
 clean:
-	rm -rf $(VENV) $(ANNOTATOR) demo build .cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(ANNOTATOR) $(TORCH_VENV) demo build .cache .pytest_cache .ruff_cache *.egg-info

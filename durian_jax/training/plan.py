@@ -6,6 +6,7 @@ compiler's; times are bounds that we compute from them and from the chip's figur
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -91,6 +92,10 @@ def _compile(folder: Path, topology: str, full: bool, progress: bool) -> str:
         process.wait()
     if finished in (None, 0):
         return ""
+    if finished == -signal.SIGKILL:
+        raise InputError(f"the compiler for {topology} was killed, most likely because this machine's memory was full: "
+                         "the paper's size takes 8 GiB with --config.remat=full and 16 with none; stop other programs, "
+                         "or use a larger machine")
     text = (folder / "log").read_text(errors="replace")
     if "RESOURCE_EXHAUSTED" in text and "hbm" in text.lower():
         return text

@@ -1,0 +1,320 @@
+"""Seconds of a guided denoising step and of a finished clip, and peak memory: ours in JAX, ours in PyTorch, and the
+usual way in PyTorch.
+
+    python -m benchmarks.animate                               the paper's size at 256 px, 4 frames, on this CPU
+    python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
+    python -m benchmarks.animate --rows usual torch --markdown docs/pytorch-speed.md
+
+The usual way is that of published code for reference attention, written here on diffusers' UNetMotionModel: reference
+features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
+of the guidance are computed with references, as one batch; image embeddings are attended to with general
+cross-attention. The rows after it take one measure more each. Weights are random: speed does not depend on them.
+Each row runs in a process of its own, so that its memory is its own. Seconds are medians.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from configs.durian import get_config
+from durian_jax.files import write_text
+from durian_jax.models.config import DurianConfig
+from durian_jax.training.metrics import peak_flops
+
+GUIDANCE = 3.5
+
+# name -> what it is.
+ROWS = {
+    "usual": "the usual way, bf16",
+    "shared": "ours in PyTorch, bf16: keys and values of references projected once a clip",
+    "unconditional": "and no reference attention in the unconditional half",
+    "constant": "and cross-attention to one embedding computed once a clip",
+    "channels_last": "and channels last in memory",
+    "compiled": "and torch.compile, block by block",
+    "torch_float32": "ours in PyTorch, float32, channels last",
+    "jax_float32": "ours in JAX, float32",
+    "jax_bfloat16": "ours in JAX, bf16",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=4, help="of the finished clip")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--markdown", type=Path, help="write the table there, below its heading")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(measure(options)))
+        return
+    found = {}
+    for row in options.rows:
+        found[row] = in_process(row, sys.argv[1:])
+        print(f"{ROWS[row]}: {found[row]}", flush=True)
+    text = table(found, options)
+    print(text)
+    if options.markdown:
+        head = options.markdown.read_text().partition("## Speed")[0] if options.markdown.exists() else ""
+        write_text(options.markdown, f"{head}## Speed\n\n{text}")
+
+
+def in_process(row: str, arguments: list[str]) -> dict:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.animate", *arguments, "--row", row], check=True,
+                          stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def table(found: dict[str, dict], options) -> str:
+    """Markdown."""
+    first = next(iter(found.values()))
+    base = found.get("usual", first)["step"]
+    lines = ["| | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |", "|---|---|---|---|---|---|"]
+    for row, values in found.items():
+        rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
+        peak = peak_flops(values["device"])
+        share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
+        lines.append(f"| {ROWS[row]} | {values['step']:.3f} | {base / values['step']:.2f} | {values['clip']:.1f} | "
+                     f"{values['memory']:.1f} | {rate}{share} |")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
+    command = " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
+    return "\n".join([
+        f"`{command}`", "", f"{options.size} px, {options.frames} frames, clips of {options.steps} guided steps; "
+        f"{first['device']}; {versions}; {date.today()}.", "", *lines, ""])
+
+
+def model_config(options) -> DurianConfig:
+    config = DurianConfig.from_dict(get_config("sd15,stage=2").model.to_dict())
+    return replace(config, image_size=options.size, identity_dim=None)
+
+
+def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
+    """A procedural clip with one attribute."""
+    from durian_jax.inference.references import make_references
+    from durian_jax.synthetic import render, sample_motion, sample_person, still
+
+    photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), config.image_size)
+    driving = render(sample_person("benchmark", 2), sample_motion("benchmark", 2, frames), config.image_size)
+    references = make_references(photo(0), [("hair", photo(1))])
+    return {**{name: x[None] for name, x in references.items()}, "keypoints": driving.keypoints[None]}
+
+
+def timed(call, repeats: int, finish=lambda: None) -> float:
+    """Median seconds of a call, after one that is not counted."""
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        call()
+        finish()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
+def measure(options) -> dict:
+    """One row."""
+    name = options.row
+    if name.startswith("jax"):
+        return jax_row(options, "float32" if name.endswith("float32") else "bfloat16")
+    return torch_row(options, name)
+
+
+def jax_row(options, dtype: str) -> dict:
+    if options.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    from durian_jax import runtime
+
+    runtime.configure()
+    import jax
+
+    from durian_jax.diffusion import Objective
+    from durian_jax.inference.generate import generate
+    from durian_jax.inference.sampling import Sampling
+    from durian_jax.models.parameters import init_params
+    from durian_jax.weights import Checkpoint
+
+    config = replace(model_config(options), dtype=dtype)
+    params = {path: x.astype(dtype) for path, x in init_params(config, 0).items()}
+    checkpoint = Checkpoint(config, Objective("stable_diffusion", "epsilon", region_weight=0.0), params)
+    batch = example_batch(config, options.frames)
+    run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
+    # A step is what a longer clip takes more: references and pictures cost both alike.
+    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 4
+    step = (timed(partial(run, longer), options.repeats) - clip) / 4
+    stats = jax.devices()[0].memory_stats() or {}
+    memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return {"step": step, "clip": clip, "memory": memory / 2**30, "device": device_name(jax.devices()[0].device_kind)}
+
+
+def torch_row(options, row: str) -> dict:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from durian_jax.diffusion import Objective
+    from durian_jax.inference.sampling import Sampling
+    from durian_jax.torch.model import Durian
+    from durian_jax.torch.pipeline import DurianPipeline
+
+    config = model_config(options)
+    dtype = torch.float32 if row == "torch_float32" else torch.bfloat16
+    torch.manual_seed(0)
+    model = random_model(lambda: Durian(config), dtype, options.device)
+    pipeline = DurianPipeline(model, Objective("stable_diffusion", "epsilon", region_weight=0.0))
+    pipeline._device = torch.device(options.device)
+    if row in ("channels_last", "compiled", "torch_float32"):
+        pipeline.to(options.device)
+    if row == "compiled":
+        pipeline.compile()
+    batch = example_batch(config, options.frames)
+    with torch.inference_mode():
+        features, context = model.reference_features(
+            *(pipeline._pictures(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
+                                                           "attribute_masks")))
+        references = model.project_references(features, context)
+        keypoints = pipeline.keypoint_features(batch["keypoints"])
+        sites = model.select(references, batch["attribute_valid"])
+        side, frames = config.latent_size, options.frames
+        noise = torch.randn(frames, config.codec.latent_channels, side, side, device=options.device)
+        if row in ("shared", "unconditional"):
+            sites = [replace(site, cross=general_cross(block.attn2, context)) for site, block in
+                     zip(sites, model.denoising_unet.sites(), strict=True)]
+        conditional = partial(model.denoising_unet, noise.to(dtype), torch.full((frames,), 500.0, device=noise.device),
+                              frames=frames, bias=keypoints, temporal=True)
+        if row == "usual":
+            usual = UsualWay(config, model, features, context, keypoints)
+            step = partial(usual, noise.to(dtype))
+        elif row == "shared":
+            step = lambda: (conditional(sites=sites), conditional(sites=sites))
+        elif row == "unconditional":
+            none = [replace(site, spatial=()) for site in sites]
+            step = lambda: (conditional(sites=sites), conditional(sites=none))
+        else:
+            step = lambda: (conditional(sites=sites), conditional(sites=None))
+        finish = torch.cuda.synchronize if options.device.startswith("cuda") else lambda: None
+        with FlopCounterMode(display=False) as counter:
+            step()
+        seconds = timed(step, options.repeats, finish)
+
+        def clip():
+            found = pipeline.project_references(batch)
+            latents = noise
+            if row == "usual":
+                for _ in range(options.steps):
+                    step()
+            else:
+                sampling = Sampling(options.steps, GUIDANCE)
+                latents = pipeline.sample(noise, keypoints, model.select(found, batch["attribute_valid"]), sampling,
+                                          frames=frames, temporal=True)
+            pipeline.decode(latents)
+
+        whole = timed(clip, 1, finish)
+    memory = torch.cuda.max_memory_allocated() if options.device.startswith("cuda") else \
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else "cpu"
+    return {"step": seconds, "clip": whole, "memory": memory / 2**30, "flops": counter.get_total_flops(),
+            "device": device_name(name)}
+
+
+def random_model(make, dtype, device: str):
+    """A module with random weights, without initialising it the slow way."""
+    import torch
+
+    with torch.device("meta"):
+        model = make()
+    model = model.to(dtype).to_empty(device=device)
+    # One after the other: billions of draws would take minutes.
+    pattern = 0.02 * torch.randn(1 << 20, device=device, dtype=dtype)
+    for x in model.parameters():
+        x.data = pattern.repeat(-(-x.numel() // len(pattern)))[:x.numel()].view(x.shape)
+    for name, x in model.named_buffers():
+        x.copy_(torch.arange(x.numel()).view(x.shape) if name.endswith("position_ids") else torch.zeros_like(x))
+    return model.eval().requires_grad_(False)
+
+
+def general_cross(attn, context):
+    """Cross-attention that is computed for every token."""
+    from durian_jax.torch.attention import Blend, split_heads
+
+    key, value = split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
+    return (Blend(key, value, None, None),)
+
+
+class UsualWay:
+    """A guided step as published code does it, on diffusers' UNetMotionModel and its attention processors.
+
+    Args:
+        config: sizes.
+        model: ours, whose weights it takes.
+        features: (B, G, N, C) of every site.
+        context: (B, A, D) image embeddings.
+        keypoint_features: (F, C_0, h, w), added to the first features of both halves.
+    """
+
+    def __init__(self, config: DurianConfig, model, features, context, keypoint_features):
+        import torch
+        import torch.nn.functional as F
+        from diffusers import UNetMotionModel
+
+        from durian_jax.convert import sizes
+
+        class ConcatenatedReferences:
+            """Processor: keys and values of the frame's tokens and of the references', projected together."""
+
+            def __init__(self, reference):
+                self.reference = reference.flatten(1, 2)
+
+            def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+                reference = self.reference.expand(len(hidden_states), -1, -1)
+                both = torch.cat([hidden_states, reference], 1)
+                heads = lambda x: x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+                mixed = F.scaled_dot_product_attention(heads(attn.to_q(hidden_states)), heads(attn.to_k(both)),
+                                                       heads(attn.to_v(both)))
+                return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
+
+        with torch.device("meta"):
+            self.unet = UNetMotionModel(**{name: value for name, value in sizes.motion_unet_json(config).items()
+                                           if not name.startswith("_")})
+        self.unet.load_state_dict(model.denoising_unet.state_dict(), assign=True)
+        self.unet.eval()
+        blocks = [site.transformer_blocks[0] for level in (*self.unet.down_blocks, self.unet.mid_block,
+                                                           *self.unet.up_blocks)
+                  for site in getattr(level, "attentions", ())]
+        for block, reference in zip(blocks, features, strict=True):
+            block.attn1.set_processor(ConcatenatedReferences(reference))
+        self.unet.conv_in.register_forward_hook(
+            lambda module, inputs, x: x + torch.cat([keypoint_features] * (len(x) // len(keypoint_features))))
+        frames = len(keypoint_features)
+        self.context = torch.cat([torch.zeros_like(context), context]).repeat_interleave(frames, 0)
+
+    def __call__(self, noisy):
+        import torch
+
+        clip = noisy.transpose(0, 1)[None]
+        return self.unet(torch.cat([clip] * 2), 500, self.context).sample
+
+
+def device_name(name: str) -> str:
+    if "cpu" not in name.lower():
+        return name
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")), platform.processor()) if Path("/proc/cpuinfo").exists() else ""
+    return f"{os.cpu_count()} cores, {cpu or platform.machine()}"
+
+
+if __name__ == "__main__":
+    main()
