@@ -13,6 +13,7 @@ Each row runs in a process of its own, so that its memory is its own. Seconds ar
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -53,50 +54,59 @@ ROWS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--size", type=int, nargs="+", default=[256], help="one or more, in pixels")
+    parser.add_argument("--frames", type=int, nargs="+", default=[4], help="one or more")
     parser.add_argument("--steps", type=int, default=4, help="of the finished clip")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--markdown", type=Path, help="write the table there, below its heading")
+    parser.add_argument("--markdown", type=Path, help="write the table there")
+    parser.add_argument("--heading", default="Speed", help="below which it is to stand")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
+        options.size, options.frames = options.size[0], options.frames[0]
         print(json.dumps(measure(options)))
         return
-    found = {}
-    for row in options.rows:
-        found[row] = in_process(row, sys.argv[1:])
-        print(f"{ROWS[row]}: {found[row]}", flush=True)
+    found = []
+    for size, frames, row in itertools.product(options.size, options.frames, options.rows):
+        found.append({"row": row, "size": size, "frames": frames, **in_process(row, size, frames, options)})
+        print(found[-1], flush=True)
     text = table(found, options)
     print(text)
     if options.markdown:
-        head = options.markdown.read_text().partition("## Speed")[0] if options.markdown.exists() else ""
-        write_text(options.markdown, f"{head}## Speed\n\n{text}")
+        write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
 
 
-def in_process(row: str, arguments: list[str]) -> dict:
-    done = subprocess.run([sys.executable, "-m", "benchmarks.animate", *arguments, "--row", row], check=True,
-                          stdout=subprocess.PIPE, text=True)
+def in_process(row: str, size: int, frames: int, options) -> dict:
+    done = subprocess.run([
+        sys.executable, "-m", "benchmarks.animate", "--row", row, "--size", str(size), "--frames", str(frames),
+        "--steps", str(options.steps), "--repeats", str(options.repeats), "--device", options.device],
+        check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def table(found: dict[str, dict], options) -> str:
-    """Markdown."""
-    first = next(iter(found.values()))
-    base = found.get("usual", first)["step"]
-    lines = ["| | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |", "|---|---|---|---|---|---|"]
-    for row, values in found.items():
+def replace_section(page: str, heading: str, text: str) -> str:
+    """A Markdown page with this text below the heading, which is added at the end if it is not there."""
+    before, _, rest = page.partition(f"## {heading}\n")
+    after = rest[rest.find("\n## ") + 1:] if "\n## " in rest else ""
+    return f"{before.rstrip()}\n\n## {heading}\n\n{text.rstrip()}\n" + (f"\n{after}" if after else "")
+
+
+def table(found: list[dict], options) -> str:
+    """Markdown; what is faster is compared with the first row of the same size."""
+    lines = ["| | px, frames | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |",
+             "|---|---|---|---|---|---|---|"]
+    for values in found:
+        base = next(x["step"] for x in found if (x["size"], x["frames"]) == (values["size"], values["frames"]))
         rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
         peak = peak_flops(values["device"])
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
-        lines.append(f"| {ROWS[row]} | {values['step']:.3f} | {base / values['step']:.2f} | {values['clip']:.1f} | "
-                     f"{values['memory']:.1f} | {rate}{share} |")
+        lines.append(f"| {ROWS[values['row']]} | {values['size']}, {values['frames']} | {values['step']:.3f} | "
+                     f"{base / values['step']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
     command = " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
-    return "\n".join([
-        f"`{command}`", "", f"{options.size} px, {options.frames} frames, clips of {options.steps} guided steps; "
-        f"{first['device']}; {versions}; {date.today()}.", "", *lines, ""])
+    about = f"Clips of {options.steps} guided steps; {found[0]['device']}; {versions}; {date.today()}."
+    return "\n".join([f"`{command}`", "", about, "", *lines, ""])
 
 
 def model_config(options) -> DurianConfig:
