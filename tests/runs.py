@@ -11,9 +11,10 @@ from configs.durian import get_config
 from durian_jax.training.sharding import MESH_AXES
 
 STEPS = 30
+# Compiling is what a small run spends its time on: one level, and a plain optimiser (stage 2 has Muon, see `command`).
 SMALL = [
-    "--config.model.image_size=32", "--config.model.unet.channels=(16,32)",
-    "--config.model.unet.attention=(False,True)", "--config.model.codec.encoder_channels=(8,8)",
+    "--config.optimizer=adamw", "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
+    "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)", "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
     "--config.model.codec.norm_groups=2",
     "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
@@ -24,7 +25,8 @@ SMALL = [
 
 def command(records, workdir, stage, *more):
     """The command line of a small run; a flag of `more` takes the place of one of `SMALL`."""
-    flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *more)}
+    optimizer = ["--config.optimizer=muon"] if str(stage) == "2" else []
+    flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *optimizer, *more)}
     return [sys.executable, "-m", "durian_jax.cli", "train", f"--config=configs/durian.py:tiny,stage={stage}",
             f"--workdir={workdir}", f"--config.source.clips={records}", *flags.values()]
 
@@ -37,8 +39,8 @@ def small_config(records, stage="1"):
         target = config
         for part in path:
             target = target[part]
-        target[last] = json.loads(value.replace("(", "[").replace(",)", "]").replace(")", "]")
-                                  .replace("False", "false").replace("True", "true"))
+        target[last] = value if last == "optimizer" else json.loads(
+            value.replace("(", "[").replace(",)", "]").replace(")", "]").replace("True", "true"))
         if isinstance(target[last], list):
             target[last] = tuple(target[last])
     config.source.clips = str(records)
@@ -50,10 +52,9 @@ def losses(workdir):
     return {line["step"]: line["loss"] for line in lines}
 
 
-# Runs that are repeated on several meshes: one level, with kernels that are worth dividing, and no loss of pixels,
+# Runs that are repeated on several meshes: kernels that are worth dividing, and no loss of pixels,
 # which needs a trained codec.
-ON_MESHES = ["--config.model.unet.channels=(64,)", "--config.model.unet.heads=(2,)",
-             "--config.model.unet.attention=(True,)", "--config.batch_size=8", "--config.total_steps=20",
+ON_MESHES = ["--config.model.unet.channels=(64,)", "--config.batch_size=8", "--config.total_steps=20",
              "--config.decay_steps=0", "--config.optimizer=adamw", "--config.learning_rate=1e-3",
              "--config.objective.pixel_weight=0.0"]
 
