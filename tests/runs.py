@@ -11,7 +11,7 @@ from configs.durian import get_config
 from durian_jax.training.sharding import MESH_AXES
 
 STEPS = 30
-# Compiling is what a small run spends its time on: one level, and a plain optimiser (stage 2 has Muon, see `command`).
+# Compiling is what a small run spends its time on: one level, and a plain optimiser; stage 2 has Muon.
 SMALL = [
     "--config.optimizer=adamw", "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
     "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)", "--config.model.codec.encoder_channels=(8,8)",
