@@ -14,7 +14,8 @@ STEPS = 30
 # Compiling is what a small run spends its time on: one level, and a plain optimiser; stage 2 has Muon.
 SMALL = [
     "--config.optimizer=adamw", "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
-    "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)", "--config.model.codec.encoder_channels=(8,8)",
+    "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)",
+    "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
     "--config.model.codec.norm_groups=2",
     "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
