@@ -1,0 +1,67 @@
+"""`durian verify` of the paper's size on random weights: docs/certificate.json.
+
+    python -m benchmarks.certificate --out docs/certificate.json     half an hour on two cores, 20 GiB of memory
+
+Every tensor is random, also those that training starts from zeros, so that no part is without effect.
+"""
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.durian import get_config
+from durian_jax import runtime
+from durian_jax.diffusion import Objective
+from durian_jax.files import write_json
+from durian_jax.models.config import DurianConfig
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=256, help="of the pictures")
+    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="of the finished clip")
+    parser.add_argument("--folder", type=Path, help="for 14 GB of weights, which are kept; else they are temporary")
+    parser.add_argument("--out", type=Path, help="the report")
+    options = parser.parse_args()
+    runtime.configure()
+    from durian_jax.convert.exporter import export_checkpoint
+    from durian_jax.verify import describe, verify_export
+    from durian_jax.weights import write_checkpoint
+
+    settings = get_config("sd15,stage=2")
+    config = replace(DurianConfig.from_dict(settings.model.to_dict()), identity_dim=None)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if not (folder / "export").exists():
+            write_checkpoint(folder / "checkpoint", config, Objective(**settings.objective), random_tensors(config),
+                             "bfloat16")
+            export_checkpoint(folder / "checkpoint", folder / "export", "bf16")
+        report = verify_export(folder / "export", folder / "checkpoint", frames=options.frames, size=options.size,
+                               steps=options.steps)
+    print(describe(report))
+    if options.out:
+        write_json(options.out, {**report, "checkpoint": "random weights of configs/durian.py:sd15"})
+
+
+def random_tensors(config: DurianConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """Path and values: kernels that keep the variance, scales about 1, biases about 0."""
+    from durian_jax.convert.networks import parameter_shapes
+
+    rng = np.random.default_rng(0)
+    for path, shape in tqdm(sorted(parameter_shapes(config).items()), desc="drawing weights", unit="tensor"):
+        x = rng.standard_normal(shape, np.float32)
+        if path.endswith("kernel"):
+            yield path, x / np.float32(math.sqrt(math.prod(shape[:-1])))
+        else:
+            yield path, np.float32(path.endswith("scale")) + np.float32(0.1) * x
+
+
+if __name__ == "__main__":
+    main()
