@@ -151,15 +151,17 @@ def jax_row(options, dtype: str) -> dict:
 
     runtime.configure()
     import jax
+    import jax.numpy as jnp
 
     from durian_jax.diffusion import Objective
     from durian_jax.inference.generate import generate
     from durian_jax.inference.sampling import Sampling
-    from durian_jax.models.parameters import init_params
+    from durian_jax.models.parameters import param_shapes
     from durian_jax.weights import Checkpoint
 
     config = replace(model_config(options), dtype=dtype)
-    params = {path: x.astype(dtype) for path, x in init_params(config, 0).items()}
+    pattern = 0.02 * np.random.default_rng(0).standard_normal(1 << 20, np.float32)
+    params = {path: jnp.asarray(np.resize(pattern, x.shape), dtype) for path, x in param_shapes(config).items()}
     checkpoint = Checkpoint(config, Objective("stable_diffusion", "epsilon", region_weight=0.0), params)
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))

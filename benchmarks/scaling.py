@@ -28,8 +28,8 @@ ROWS = [
     ("2", "v5p:4x4x4", "data=4,fsdp=16", 64, "dots"),
     # Weak scaling: four images a chip everywhere.
     ("1", "v5p:2x2x4", "data=2,fsdp=8", 64, "none"),
-    ("1", "v5p:4x4x16", "data=16,fsdp=16", 1024, "none"),
-    ("1", "v5p:8x8x16", "data=64,fsdp=16", 4096, "none"),
+    ("1", "v5p:4x8x8", "data=32,fsdp=8", 1024, "none"),
+    ("1", "v5p:8x8x16", "data=128,fsdp=8", 4096, "none"),
 ]
 
 
