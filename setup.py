@@ -45,7 +45,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "torch": ["torch>=2.4", "diffusers>=0.32", "transformers>=4.46"],
+        "torch": ["torch>=2.8", "diffusers>=0.36", "transformers>=4.57"],
         "app": ["gradio>=5"],
         "identity": ["onnxruntime>=1.18"],
         "prepare": ["apache-beam>=2.60"],

@@ -3,7 +3,7 @@ usual way in PyTorch.
 
     python -m benchmarks.animate                               the paper's size at 256 px, 4 frames, on this CPU
     python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
-    python -m benchmarks.animate --rows usual torch --markdown docs/pytorch-speed.md
+    python -m benchmarks.animate --rows usual compiled --markdown docs/pytorch.md
 
 The usual way is that of published code for reference attention, written here on diffusers' UNetMotionModel: reference
 features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
@@ -67,6 +67,7 @@ def main() -> None:
         options.size, options.frames = options.size[0], options.frames[0]
         print(json.dumps(measure(options)))
         return
+    page = options.markdown.read_text() if options.markdown else ""
     found = []
     for size, frames, row in itertools.product(options.size, options.frames, options.rows):
         found.append({"row": row, "size": size, "frames": frames, **in_process(row, size, frames, options)})
@@ -74,7 +75,7 @@ def main() -> None:
     text = table(found, options)
     print(text)
     if options.markdown:
-        write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
+        write_text(options.markdown, replace_section(page, options.heading, text))
 
 
 def in_process(row: str, size: int, frames: int, options) -> dict:
@@ -187,17 +188,14 @@ def torch_row(options, row: str) -> dict:
     torch.manual_seed(0)
     model = random_model(lambda: Durian(config), dtype, options.device)
     pipeline = DurianPipeline(model, Objective("stable_diffusion", "epsilon", region_weight=0.0))
-    pipeline._device = torch.device(options.device)
-    if row in ("channels_last", "compiled", "torch_float32"):
-        pipeline.to(options.device)
-    if row == "compiled":
-        pipeline.compile()
+    pipeline.to(options.device, channels_last=row in ("channels_last", "compiled", "torch_float32"))
     batch = example_batch(config, options.frames)
     with torch.inference_mode():
-        features, context = model.reference_features(
-            *(pipeline._pictures(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
-                                                           "attribute_masks")))
-        references = model.project_references(features, context)
+        encoded = model.encode_references(*(pipeline.to_tensor(batch[name]) for name in (
+            "portrait", "portrait_mask", "attributes", "attribute_masks")))
+        features, context = [model.portrait_features(encoded), model.attribute_features(encoded)], \
+            encoded.attribute_embeddings
+        references = model.project_references(*features, context)
         keypoints = pipeline.keypoint_features(batch["keypoints"])
         sites = model.select(references, batch["attribute_valid"])
         side, frames = config.latent_size, options.frames
@@ -208,7 +206,8 @@ def torch_row(options, row: str) -> dict:
         conditional = partial(model.denoising_unet, noise.to(dtype), torch.full((frames,), 500.0, device=noise.device),
                               frames=frames, bias=keypoints, temporal=True)
         if row == "usual":
-            usual = UsualWay(config, model, features, context, keypoints)
+            usual = UsualWay(config, model, [torch.cat(pair, 1) for pair in zip(*features, strict=True)], context,
+                             keypoints)
             step = partial(usual, noise.to(dtype))
         elif row == "shared":
             step = lambda: (conditional(sites=sites), conditional(sites=sites))
@@ -218,8 +217,10 @@ def torch_row(options, row: str) -> dict:
         else:
             step = lambda: (conditional(sites=sites), conditional(sites=None))
         finish = torch.cuda.synchronize if options.device.startswith("cuda") else lambda: None
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
             step()
+        if row == "compiled":  # not before: what counts FLOPs keeps blocks from being compiled
+            pipeline.compile()
         seconds = timed(step, options.repeats, finish)
 
         def clip():
@@ -240,6 +241,14 @@ def torch_row(options, row: str) -> dict:
     name = torch.cuda.get_device_name() if options.device.startswith("cuda") else "cpu"
     return {"step": seconds, "clip": whole, "memory": memory / 2**30, "flops": counter.get_total_flops(),
             "device": device_name(name)}
+
+
+def cpu_attention() -> dict:
+    """How to count the FLOPs of attention on CPUs, which PyTorch's counter does not know."""
+    import torch
+    from torch.utils.flop_counter import sdpa_flop
+
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
 
 
 def random_model(make, dtype, device: str):

@@ -52,7 +52,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         What the JSON holds: frames, settings, seconds and versions.
 
     Raises:
-        InputError: anything wrong with an input or the output, before the model is built.
+        InputError: anything wrong with an input, the output, the checkpoint or the device, before the model is built.
     """
     clock = _Clock()
     if backend not in BACKENDS:
@@ -62,7 +62,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     out = writable_file(out, (".mp4",))
     concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
-    config = at_size(_read_config(checkpoint, backend), size, str(checkpoint))
+    config = at_size(_check_model(checkpoint, backend, device), size, str(checkpoint))
     model_size = config.image_size
     for photo in (source, *requests.values()):
         read_image(photo)
@@ -77,9 +77,9 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    animator = Animator(_load(checkpoint, config, backend, device, dtype))
+    model = _load(checkpoint, config, backend, device, dtype)
     clock.lap("load")
-    result = animator.animate(portrait, donors, driver, sampling=sampling)
+    result = Animator(model).animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")
 
     write_video(out, result, driver.fps)
@@ -90,6 +90,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
                      "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend,
+                     **({"device": str(model.device), "dtype": str(model.dtype)} if backend == "torch" else {}),
                      **asdict(sampling)},
         "seconds": clock.seconds(),
         "versions": versions(),
@@ -98,9 +99,13 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     return report
 
 
-def _read_config(checkpoint: str | Path, backend: str) -> DurianConfig:
+def _check_model(checkpoint: str | Path, backend: str, device: str | None) -> DurianConfig:
+    """The sizes of a model that can be run here."""
     if backend == "torch":
-        return read_bundle(checkpoint, check_files=False)[0]
+        from durian_jax.torch.pipeline import choose_device
+
+        choose_device(device)
+        return read_bundle(checkpoint)[0]
     from durian_jax.weights import read_config
 
     return read_config(checkpoint)[0]

@@ -23,6 +23,12 @@ class _Verbs(click.Group):
         except InputError as error:
             click.echo(f"durian: error: {error}", err=True)
             ctx.exit(2)
+        except ModuleNotFoundError as error:
+            if error.name not in ("jax", "flax", "grain", "optax", "orbax"):
+                raise
+            click.echo(f"durian: error: this needs {error.name}, which is not installed here: pip install durian-jax; "
+                       "without JAX, `durian animate --backend torch` runs what `durian export` has written", err=True)
+            ctx.exit(2)
 
 
 def _sampling(command):
@@ -318,6 +324,7 @@ def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
     from durian_jax import runtime
 
     runtime.configure()
+    import durian_jax.torch  # noqa: F401 - first: it says what is missing
     from durian_jax.files import writable_file, write_json
     from durian_jax.verify import describe, verify_export
 

@@ -7,6 +7,9 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.identity import FACE_SIZE
 
+# The network, in the folder of a checkpoint or export that needs one.
+IDENTITY_FILE = "identity.onnx"
+
 
 class IdentityEncoder:
     """An ArcFace network from an ONNX file of the user's (such as InsightFace's w600k_r50.onnx), on the CPU.
@@ -25,7 +28,7 @@ class IdentityEncoder:
         try:
             import onnxruntime
         except ImportError as error:
-            raise InputError("identity embeddings need onnxruntime: pip install 'durian-jax[identity]'") from error
+            raise InputError("identity embeddings need onnxruntime: pip install onnxruntime") from error
         if not os.path.isfile(path):
             raise InputError(f"identity model {path}: expected an ONNX file, found none")
         try:

@@ -6,11 +6,10 @@ from pathlib import Path
 from durian_jax.convert.importer import STABLE_DIFFUSION, import_checkpoint
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder
-from durian_jax.identity import IdentityEncoder
+from durian_jax.identity import IDENTITY_FILE, IdentityEncoder
 from durian_jax.models.config import DurianConfig
 from durian_jax.training.cli import parse
 from durian_jax.training.loop import validate
-from durian_jax.weights import IDENTITY_FILE
 
 
 def import_files(out: str | Path, *, unet: str, vae: str, motion: str | None = None, image_encoder: str | None = None,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from durian_jax.errors import InputError
-from durian_jax.files import atomic_file, make_readable, write_json
+from durian_jax.files import make_readable, write_json
 
 # What diffusers and transformers call their weights; ours have the second name.
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
@@ -73,6 +73,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: there are none, or a shard is missing.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder with weights, found none; get it, or name another")
     for stem in WEIGHT_NAMES:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
@@ -96,6 +98,27 @@ def weight_files(folder: Path) -> list[Path]:
         advice = "pickled weights are not read, save them again with safe_serialization=True"
     raise InputError(f"{folder}: expected {WEIGHT_NAMES[0]}.safetensors or {WEIGHT_NAMES[1]}.safetensors, {found}; "
                      f"{advice}")
+
+
+def check_paths(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], origin: str,
+                fresh: str = "") -> None:
+    """Refuse parameters that are not exactly those of a model.
+
+    Args:
+        expected, found: path -> shape.
+        origin: where they were found, for the error.
+        fresh: pattern of paths that may be missing; "": none.
+
+    Raises:
+        InputError: with every missing, unexpected or mis-shaped tensor.
+    """
+    missing = [path for path in sorted(set(expected) - set(found)) if not (fresh and re.search(fresh, path))]
+    problems = [f"missing {path}" for path in missing]
+    problems += [f"unexpected {path}" for path in sorted(set(found) - set(expected))]
+    problems += [f"{path} has shape {tuple(found[path])}, expected {tuple(expected[path])}"
+                 for path in sorted(set(expected) & set(found)) if tuple(found[path]) != tuple(expected[path])]
+    if problems:
+        raise InputError(f"{origin} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30,
@@ -144,13 +167,12 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
             write_json(index, {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def set_metadata(path: Path, values: Mapping[str, str]) -> None:
-    """Add to a safetensors file's metadata; its tensors are copied as they are."""
-    with path.open("rb") as file, atomic_file(path) as temporary, open(temporary, "wb") as out:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
+def copy_with_metadata(path: Path, out: Path, values: Mapping[str, str]) -> None:
+    """Copy a safetensors file, with more metadata; its tensors stay as they are."""
+    with path.open("rb") as file, out.open("wb") as copy:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         header["__metadata__"] = {**header.get("__metadata__", {}), **values}
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
-        out.write(len(text).to_bytes(8, "little") + text)
-        shutil.copyfileobj(file, out, 1 << 24)
+        copy.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(file, copy, 1 << 24)

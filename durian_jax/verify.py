@@ -16,14 +16,13 @@ import torch
 from flax.traverse_util import flatten_dict
 from tqdm import tqdm
 
-from durian_jax.convert.bundle import read_bundle, update_bundle
-from durian_jax.convert.exporter import DTYPES
+from durian_jax.convert.bundle import DTYPES, read_bundle, replace_files
 from durian_jax.convert.names import module_name, unet_rules
 from durian_jax.diffusion import sampler_table
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import psnr
-from durian_jax.files import write_json
+from durian_jax.files import writable_folder, write_json
 from durian_jax.images import to_float
 from durian_jax.inference.generate import generate
 from durian_jax.inference.references import reference_batch
@@ -33,7 +32,7 @@ from durian_jax.models.config import DurianConfig
 from durian_jax.models.durian import Durian, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.synthetic import render, sample_motion, sample_person, still
-from durian_jax.tensor_files import set_metadata, weight_files
+from durian_jax.tensor_files import copy_with_metadata, weight_files
 from durian_jax.torch import DurianPipeline
 from durian_jax.versions import versions
 from durian_jax.weights import Checkpoint, load_checkpoint, read_config
@@ -65,6 +64,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
     """
     folder = Path(folder)
     config, objective, dtype = read_bundle(folder)
+    writable_folder(folder)
     known, known_objective, _ = read_config(checkpoint)
     if (known, known_objective) != (config, objective):
         raise InputError(f"{folder} is no export of {checkpoint}: {_difference(config, known)} differ; name the "
@@ -79,10 +79,12 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
         as_exported = lambda _, x: jnp.asarray(x.astype(DTYPES[dtype]).astype(np.float32))
         ours = replace(load_checkpoint(checkpoint, "stored", place=as_exported), config=wide)
         batch = example(ours, frames)
-        expected = _jax_outputs(ours, batch, noise)
-        bar.update()
-        video = generate(ours, batch, sampling)
-        bar.update()
+        # Else GPUs and TPUs multiply float32 in less than float32.
+        with jax.default_matmul_precision("highest"):
+            expected = _jax_outputs(ours, batch, noise)
+            bar.update()
+            video = generate(ours, batch, sampling)
+            bar.update()
         del ours
         jax.clear_caches()
         theirs = DurianPipeline.from_pretrained(folder, "float32", wide.image_size)
@@ -100,11 +102,11 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
         "checkpoint": str(checkpoint), "dtype": dtype, "size": wide.image_size, "frames": frames, "steps": steps,
         "guidance_scale": _GUIDANCE, "date": datetime.now(UTC).date().isoformat(), "versions": versions(), "rows": rows,
     }
-    write_json(folder / REPORT_FILE, report)
     denoiser = weight_files(folder / "denoising_unet")[0]
-    set_metadata(denoiser, {f"parity.{name}": str(report[name]) for name in ("passed", "max_relative_error", "psnr",
-                                                                             "size", "frames", "date")})
-    update_bundle(folder, [REPORT_FILE, denoiser.relative_to(folder).as_posix()])
+    metadata = {f"parity.{name}": str(report[name])
+                for name in ("passed", "max_relative_error", "psnr", "size", "frames", "date")}
+    replace_files(folder, {denoiser.relative_to(folder).as_posix(): lambda out: copy_with_metadata(
+        denoiser, out, metadata), REPORT_FILE: lambda out: write_json(out, report)})
     return report
 
 

@@ -5,8 +5,7 @@ identity embedding.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +18,12 @@ from safetensors import SafetensorError
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json
-from durian_jax.identity import IdentityEncoder, open_identity_encoder
+from durian_jax.identity import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import FlatParams, param_shapes
-from durian_jax.tensor_files import TensorFiles, write_tensors
+from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-
-# The identity encoder, in the folder of a checkpoint that needs one.
-IDENTITY_FILE = "identity.onnx"
 
 _DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -49,27 +45,6 @@ class Checkpoint:
     params: FlatParams
     path: Path | None = None
     identity_encoder: IdentityEncoder | None = None
-
-
-def check_paths(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], origin: str,
-                fresh: str = "") -> None:
-    """Refuse parameters that are not exactly those of a model.
-
-    Args:
-        expected, found: path -> shape.
-        origin: where they were found, for the error.
-        fresh: pattern of paths that may be missing; "": none.
-
-    Raises:
-        InputError: with every missing, unexpected or mis-shaped tensor.
-    """
-    missing = [path for path in sorted(set(expected) - set(found)) if not (fresh and re.search(fresh, path))]
-    problems = [f"missing {path}" for path in missing]
-    problems += [f"unexpected {path}" for path in sorted(set(found) - set(expected))]
-    problems += [f"{path} has shape {tuple(found[path])}, expected {tuple(expected[path])}"
-                 for path in sorted(set(expected) & set(found)) if tuple(found[path]) != tuple(expected[path])]
-    if problems:
-        raise InputError(f"{origin} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, dtype: str = "float16") -> Path:

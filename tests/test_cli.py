@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from durian_jax import animate as animate_module
+from durian_jax import weights as weights_module
 from durian_jax.cli import main
 from durian_jax.diffusion import SAMPLERS, Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_file, write_json
 from durian_jax.images import to_uint8
-from durian_jax.inference import animator as animator_module
+from durian_jax.inference import generate as generate_module
 from durian_jax.inference.sampling import Sampling
 from durian_jax.models.config import DurianConfig
 from durian_jax.prepare.environment import find_annotator
@@ -79,8 +79,8 @@ def no_model(monkeypatch):
     def load_checkpoint(_):
         pytest.fail("the model was built")
     config = DurianConfig(image_size=SIZE, max_frames=8)
-    monkeypatch.setattr(animate_module, "read_config", lambda _: (config, None, Path()))
-    monkeypatch.setattr(animate_module, "load_checkpoint", load_checkpoint)
+    monkeypatch.setattr(weights_module, "read_config", lambda _: (config, None, Path()))
+    monkeypatch.setattr(weights_module, "load_checkpoint", load_checkpoint)
     return config
 
 
@@ -162,9 +162,9 @@ def test_animate_names_photos_and_frames_without_a_face(files, tmp_path, no_mode
 def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_model, annotator):
     def generate(checkpoint, batch, sampling, **options):
         return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
-    monkeypatch.setattr(animator_module, "generate", generate)
-    monkeypatch.setattr(animator_module, "project_references", lambda checkpoint, batch: None)
-    monkeypatch.setattr(animate_module, "load_checkpoint", lambda _: Checkpoint(no_model, Objective(), {}))
+    monkeypatch.setattr(generate_module, "generate", generate)
+    monkeypatch.setattr(generate_module, "project_references", lambda checkpoint, batch: None)
+    monkeypatch.setattr(weights_module, "load_checkpoint", lambda _: Checkpoint(no_model, Objective(), {}))
     for name in ("a", "b"):
         result = animate(files, tmp_path / f"{name}.mp4", "-a", f"hair={files}/person.png", "--seed", 3,
                          "--frames", 10)

@@ -9,13 +9,13 @@ from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.identity import FACE_SIZE, face_crop
 from durian_jax.faces.topology import POSITION
-from durian_jax.identity import IdentityEncoder, open_identity_encoder
+from durian_jax.identity import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.inference.references import reference_batch
 from durian_jax.models.config import DurianConfig, UNetConfig
 from durian_jax.models.durian import Durian, EncodedReferences
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.synthetic import render, sample_person, still
-from durian_jax.weights import IDENTITY_FILE, Checkpoint, load_checkpoint, save_checkpoint
+from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
 
 WIDTH = 48
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +17,15 @@ from diffusers import UNet2DConditionModel, UNetMotionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from durian_jax import animate as animate_module
 from durian_jax.cli import main
-from durian_jax.convert.bundle import read_bundle
+from durian_jax.convert.bundle import file_hashes, read_bundle
 from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import psnr
+from durian_jax.inference.animator import Animator
 from durian_jax.inference.generate import generate
 from durian_jax.inference.sampling import Sampling
 from durian_jax.models.config import (
@@ -34,8 +37,10 @@ from durian_jax.models.config import (
     UNetConfig,
 )
 from durian_jax.models.parameters import init_params
+from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.torch import DurianPipeline
 from durian_jax.verify import describe, verify_export
+from durian_jax.video import read_video, write_image, write_video
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
 from tests.test_models import random_batch
 
@@ -182,6 +187,11 @@ def edit_bundle(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+def vouch_for(folder):
+    """Hashes of the files as they are now."""
+    edit_bundle(folder, files=file_hashes(folder))
+
+
 def test_damaged_exports_are_refused_with_the_reason(copy):
     weights = copy / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
@@ -194,16 +204,35 @@ def test_damaged_exports_are_refused_with_the_reason(copy):
     tensors["decoder.conv_in.weight"] = tensors["decoder.conv_in.weight"][:, :2].clone()
     tensors["surplus"] = tensors.pop("decoder.conv_in.bias")
     save_file(tensors, weights)
-    edit_bundle(copy, files={})
+    vouch_for(copy)
     with pytest.raises(InputError, match=r"vae does not fit the model \(3 tensors\): missing decoder.conv_in.bias; "
-                                         r"decoder.conv_in.weight has shape .* expected .*; unexpected surplus"):
+                                         r"unexpected surplus; decoder.conv_in.weight has shape .* expected"):
         DurianPipeline.from_pretrained(copy)
+    shutil.rmtree(copy / "vae")
+    vouch_for(copy)
+    with pytest.raises(InputError, match="vae"):
+        DurianPipeline.from_pretrained(copy)
+
+
+def test_every_network_is_read_strictly(exported, tmp_path):
+    """Those of transformers and the ReferenceNets with diffusers' tail too."""
+    shutil.copytree(exported("like_sd")[1], tmp_path / "copy")
+    for path in ("image_encoder/model.safetensors", "portrait_reference/diffusion_pytorch_model.safetensors"):
+        tensors = load_file(tmp_path / "copy" / path)
+        save_file({**tensors, "surplus.weight": torch.zeros(2)}, tmp_path / "copy" / path)
+        vouch_for(tmp_path / "copy")
+        with pytest.raises(InputError, match=r"does not fit the model \(1 tensors\): unexpected surplus.weight"):
+            DurianPipeline.from_pretrained(tmp_path / "copy")
+        save_file(tensors, tmp_path / "copy" / path)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"format": 2}, "expected format 1, found 2"), ({"model": {"depth": 3}}, "unknown fields"),
     ({"model": {"reference_mode": "single"}}, "only JAX runs"),
-    ({"model": {"attribute_capacity": 0.5}}, "runs in JAX only"), ({"files": 3}, "is damaged")])
+    ({"model": {"attribute_capacity": 0.5}}, "runs in JAX only"), ({"files": 3}, "is damaged"),
+    ({"model": {"unet": {"channels": [8], "attention": [True], "heads": [0]}}}, "is damaged"),
+    ({"dtype": "int8"}, "unknown dtype"), ({"files": {}}, "denoising_unet.* not listed"),
+    ({"files": {"../x": ""}}, "../x.* lead out of it")])
 def test_bundles_that_cannot_be_used_are_refused(copy, changes, message):
     edit_bundle(copy, **changes)
     with pytest.raises(InputError, match=message):
@@ -228,11 +257,18 @@ def test_an_export_replaces_nothing_unless_it_is_asked_to(exported, tmp_path):
     checkpoint, _ = exported("small")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("x")
+    with pytest.raises(InputError, match="holds something else than an export"):
+        export_checkpoint(checkpoint.path, tmp_path / "mine", overwrite=True)
+    with pytest.raises(InputError, match="is a file"):
+        export_checkpoint(checkpoint.path, tmp_path / "mine" / "notes", overwrite=True)
+    with pytest.raises(InputError, match="holds the checkpoint itself"):
+        export_checkpoint(checkpoint.path, checkpoint.path.parent, overwrite=True)
+    export_checkpoint(checkpoint.path, tmp_path / "ours", "fp32")
     with pytest.raises(InputError, match="is there already"):
-        export_checkpoint(checkpoint.path, tmp_path / "mine")
-    export_checkpoint(checkpoint.path, tmp_path / "mine", overwrite=True)
-    assert not (tmp_path / "mine" / "notes").exists() and (tmp_path / "mine" / "durian.json").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"], "nothing temporary is left"
+        export_checkpoint(checkpoint.path, tmp_path / "ours")
+    export_checkpoint(checkpoint.path, tmp_path / "ours", overwrite=True)
+    assert read_bundle(tmp_path / "ours")[2] == "fp16"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "ours"], "nothing temporary is left"
     with pytest.raises(InputError, match="unknown dtype 'int8'"):
         export_checkpoint(checkpoint.path, tmp_path / "other", "int8")
 
@@ -254,7 +290,7 @@ def test_the_certificate_is_written_and_fails_for_another_model(exported, copy):
     tensors = load_file(path)
     tensors["conv_out.weight"] *= 1.01
     save_file(tensors, path)
-    edit_bundle(copy, files={})
+    vouch_for(copy)
     result = CliRunner().invoke(main, ["verify", str(copy), "--checkpoint", str(checkpoint.path), "--frames", "1",
                                        "--steps", "1"])
     assert result.exit_code == 1 and "NOT the same model" in result.output
@@ -271,6 +307,30 @@ def test_the_command_line_exports(tmp_path):
     with safe_open(tmp_path / "tiny" / "denoising_unet" / "diffusion_pytorch_model.safetensors", "np") as file:
         assert file.get_slice("conv_in.weight").get_dtype() == "F16"
     assert CliRunner().invoke(main, ["export", "--out", str(tmp_path / "tiny")]).exit_code == 2
+
+
+def test_animate_runs_an_export_from_files_to_files(exported, tmp_path, monkeypatch):
+    folder, size = exported("like_sd")[1], 32
+    clip = render(sample_person("validation", 1, require=("hair",)), sample_motion("validation", 1, 3), size=size)
+    write_image(tmp_path / "me.png", clip.frames[0])
+    write_video(tmp_path / "talk.mp4", clip.frames, 25)
+    monkeypatch.setattr(animate_module, "Annotator", MagicMock())
+    monkeypatch.setattr(animate_module, "annotate_image", lambda *_, **__: clip[:1])
+    monkeypatch.setattr(animate_module, "annotate_video", lambda *_, **__: (clip, []))
+    run = lambda *more: CliRunner().invoke(main, [
+        "animate", "-s", str(tmp_path / "me.png"), "-d", str(tmp_path / "talk.mp4"), "-a", f"hair={tmp_path}/me.png",
+        "-o", str(tmp_path / "out.mp4"), "--checkpoint", str(folder), *more])
+    result = run("--backend", "torch", "--device", "cpu", "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    assert read_video(tmp_path / "out.mp4")[0].shape == (3, size, size, 3)
+    assert read_video(tmp_path / "out_concat.mp4")[0].shape == (3, size, 4 * size, 3)
+    settings = json.loads((tmp_path / "out.json").read_text())["settings"]
+    assert (settings["backend"], settings["device"], settings["dtype"]) == ("torch", "cpu", "torch.bfloat16")
+    for wrong, message in ((("--device", "cpu"), "are for backend='torch'"),
+                           (("--backend", "torch", "--device", "cudx"), "expected one such as cpu or cuda"),
+                           (("--backend", "torch", "--checkpoint", str(tmp_path)), "expected an export")):
+        result = run(*wrong)
+        assert result.exit_code == 2 and message in result.output
 
 
 WITHOUT_JAX = """
@@ -296,9 +356,6 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("jax", "flax"
 
 
 def test_the_exported_tiny_model_animates_without_jax(tmp_path):
-    from durian_jax.inference.animator import Animator
-    from durian_jax.synthetic import render, sample_motion, sample_person, still
-
     export_checkpoint("tiny", tmp_path / "tiny")
     subprocess.run([sys.executable, "-c", WITHOUT_JAX, tmp_path / "tiny", tmp_path / "frames.npy"], check=True)
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), 128)

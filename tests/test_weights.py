@@ -8,8 +8,8 @@ import pytest
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.models.parameters import init_params
-from durian_jax.tensor_files import TensorFiles, write_tensors
-from durian_jax.weights import Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
+from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
+from durian_jax.weights import Checkpoint, load_checkpoint, read_config, save_checkpoint
 from tests.test_models import TINY
 
 

@@ -2,17 +2,26 @@
 
 import hashlib
 import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 from tqdm import tqdm
 
+from durian_jax import __version__
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.files import write_json
+from durian_jax.files import make_readable, write_json
 from durian_jax.models.config import DurianConfig
 
 BUNDLE_FILE = "durian.json"
 FORMAT = 1
+
+# Of the files.
+DTYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 # Long enough to wait for: then a bar is shown.
 _LARGE = 1 << 30
@@ -48,11 +57,15 @@ def check_exportable(config: DurianConfig) -> None:
                          "in JAX only; set both to 1 in its config.json to export it without that")
 
 
-def read_bundle(folder: str | Path, check_files: bool = True) -> tuple[DurianConfig, Objective, str]:
-    """Sizes, objective and dtype of an export.
+def write_bundle(folder: Path, config: DurianConfig, objective: Objective, dtype: str) -> None:
+    """durian.json: what holds the parts together, and a hash of each file."""
+    write_json(folder / BUNDLE_FILE, {
+        "format": FORMAT, "version": __version__, "model": config.to_dict(), "objective": vars(objective),
+        "dtype": dtype, "files": file_hashes(folder)})
 
-    Args:
-        check_files: also whether all files are there and whole, which takes seconds for gigabytes.
+
+def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
+    """Sizes, objective and dtype of an export whose files are all there and whole (seconds for gigabytes).
 
     Raises:
         InputError: not an export, one of another format, or files that are missing or changed, each named.
@@ -70,11 +83,12 @@ def read_bundle(folder: str | Path, check_files: bool = True) -> tuple[DurianCon
                              f"package that wrote it ({values.get('version')}), or export the checkpoint again")
         config = DurianConfig.from_dict(values["model"])
         objective, dtype, files = Objective(**values["objective"]), values["dtype"], dict(values["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
     check_exportable(config)
-    if not check_files:
-        return config, objective, dtype
+    _check_listed(folder, files)
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder}: {', '.join(missing)} missing; copy or export it again")
@@ -85,8 +99,37 @@ def read_bundle(folder: str | Path, check_files: bool = True) -> tuple[DurianCon
     return config, objective, dtype
 
 
-def update_bundle(folder: Path, names: list[str]) -> None:
-    """Take the hashes of files that were written again."""
-    path = folder / BUNDLE_FILE
-    values = json.loads(path.read_text())
-    write_json(path, {**values, "files": {**values["files"], **hashes(folder, names)}})
+def _check_listed(folder: Path, files: dict[str, str]) -> None:
+    """Refuse names that lead out of the folder, and weights or configs that no hash vouches for."""
+    outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
+    present = {path.relative_to(folder).as_posix() for kind in ("*.safetensors", "*.json", "*.onnx")
+               for path in folder.rglob(kind) if path.name != BUNDLE_FILE}
+    unlisted = sorted(present - files.keys())
+    if outside or unlisted:
+        raise InputError(f"{folder / BUNDLE_FILE} does not fit the folder: {', '.join([*outside, *unlisted])} "
+                         f"{'lead out of it' if outside else 'not listed'}; copy or export it again")
+
+
+def replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
+    """Write files of an export again: all are made beside it first, then take their names, durian.json last.
+
+    Args:
+        writers: name -> what writes it, given a temporary path.
+
+    Raises:
+        InputError: the folder cannot be written, or is too full.
+    """
+    values = json.loads((folder / BUNDLE_FILE).read_text())
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
+            made = {name: Path(temporary) / str(i) for i, name in enumerate(writers)}
+            for name, write in writers.items():
+                write(made[name])
+                make_readable(made[name])
+            found = hashes(Path(temporary), [path.name for path in made.values()])
+            values["files"] |= {name: found[path.name] for name, path in made.items()}
+            for name, path in made.items():
+                os.replace(path, folder / name)
+            write_json(folder / BUNDLE_FILE, values)
+    except OSError as error:
+        raise InputError(f"{folder} could not be written: {error}; is it read-only, or the disk full?") from error

@@ -6,28 +6,24 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from durian_jax import __version__
 from durian_jax.convert import sizes
-from durian_jax.convert.bundle import BUNDLE_FILE, FORMAT, check_exportable, file_hashes
+from durian_jax.convert.bundle import BUNDLE_FILE, DTYPES, check_exportable, write_bundle
 from durian_jax.convert.names import Tensor
 from durian_jax.convert.networks import network_maps, parameter_shapes
-from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json
+from durian_jax.identity import IDENTITY_FILE
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.positions import sequence_position_code
-from durian_jax.tensor_files import WEIGHT_NAMES, TensorFiles, write_tensors
-from durian_jax.weights import IDENTITY_FILE, check_paths, read_config
+from durian_jax.tensor_files import WEIGHT_NAMES, TensorFiles, check_paths, write_tensors
+from durian_jax.weights import read_config
 
 # Largest file; beyond it a network is written in shards, as diffusers does.
 SHARD_BYTES = 5 << 30
-
-DTYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
 
 Network = tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]], str]
 
@@ -40,7 +36,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         checkpoint: name of a shipped one, or a folder; a training run's export holds the averaged weights (EMA).
         out: folder to make. It appears whole or not at all.
         dtype: one of `DTYPES`.
-        overwrite: replace a folder that is there.
+        overwrite: replace an export that is there.
         shard_bytes: largest file.
 
     Returns:
@@ -49,16 +45,15 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         with sizes and the SHA-256 of every file.
 
     Raises:
-        InputError: no such checkpoint, a damaged one, one that only JAX runs, a folder that is there already, or a
-            full disk.
+        InputError: no such checkpoint, a damaged one, one that only JAX runs, a folder that is there already or holds
+            something else, or a full disk.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     out = Path(out)
     config, objective, folder = read_config(checkpoint)
     check_exportable(config)
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not overwrite:
-        raise InputError(f"{out} is there already; name another folder, or replace it with --overwrite")
+    _check_replaceable(out, folder, overwrite)
     files = TensorFiles(folder)
     check_paths(parameter_shapes(config), files.shapes, str(folder))
     writable_folder(out.parent)
@@ -81,17 +76,33 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         if config.identity_dim is not None:
             shutil.copyfile(folder / IDENTITY_FILE, made / IDENTITY_FILE)
         write_bundle(made, config, objective, dtype)
-        if out.is_dir():
-            out.rename(Path(temporary) / "old")
-        made.rename(out)
+        _put_in_place(made, out, Path(temporary) / "old")
     return out
 
 
-def write_bundle(folder: Path, config: DurianConfig, objective: Objective, dtype: str) -> None:
-    """durian.json: what holds the parts together, and a hash of each file."""
-    write_json(folder / BUNDLE_FILE, {
-        "format": FORMAT, "version": __version__, "model": config.to_dict(), "objective": vars(objective),
-        "dtype": dtype, "files": file_hashes(folder)})
+def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
+    """Refuse to write over anything but an export, and that only if it is asked for."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; name a folder to make")
+    if checkpoint.resolve().is_relative_to(out.resolve()):
+        raise InputError(f"{out} holds the checkpoint itself ({checkpoint}); name another folder")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / BUNDLE_FILE).is_file():
+            raise InputError(f"{out} holds something else than an export; name another folder")
+        if not overwrite:
+            raise InputError(f"{out} is there already; name another folder, or replace it with --overwrite")
+
+
+def _put_in_place(made: Path, out: Path, aside: Path) -> None:
+    """Rename, with what was there kept aside until the new one has its name."""
+    if out.is_dir():
+        out.rename(aside)
+    try:
+        made.rename(out)
+    except OSError as error:
+        if aside.is_dir():
+            aside.rename(out)
+        raise InputError(f"{out} could not be made: {error}; what was there is there still") from error
 
 
 def networks(config: DurianConfig, shapes: Mapping[str, tuple[int, ...]], read: Callable[[Tensor], np.ndarray],

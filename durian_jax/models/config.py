@@ -154,6 +154,9 @@ class UNetConfig:
                                  f"and of norm_groups={self.norm_groups}")
 
 
+# Mean and standard deviation of a colour channel in [0, 1] in CLIP's training images.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
 # How references reach the denoiser. "dual": ARNet and PRNet, whose features are keys and values of its spatial
 # attention (the paper). "single": one ReferenceNet sees both images on its channels (the paper's ablation).
 # "tokens": no ReferenceNet; the denoiser itself carries the references along, as more tokens of every frame.

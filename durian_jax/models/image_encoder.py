@@ -8,12 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.models.attention import merge_heads, self_attention, split_heads
-from durian_jax.models.config import ImageEncoderConfig
+from durian_jax.models.config import CLIP_MEAN, CLIP_STD, ImageEncoderConfig
 from durian_jax.models.layers import dense, layer_norm, logical, patch_conv
-
-# Mean and standard deviation of a colour channel in [0, 1] in CLIP's training images.
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class EncoderLayer(nn.Module):
@@ -60,4 +56,4 @@ class ImageEncoder(nn.Module):
         """Images (M, H, W, 3) in [-1, 1], any size -> (M, projection)."""
         side = self.config.image_size
         images = jax.image.resize(images, (images.shape[0], side, side, 3), "cubic")
-        return self((images * 0.5 + 0.5 - jnp.array(_MEAN)) / jnp.array(_STD))
+        return self((images * 0.5 + 0.5 - jnp.array(CLIP_MEAN)) / jnp.array(CLIP_STD))

@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 
+# Scale of a grid's code beside unit-variance tokens.
+POSITION_SCALE = 1.5
+
 
 def sequence_position_code(length: int, width: int) -> np.ndarray:
     """(length, width) float32 sinusoidal position code of a sequence, sines and cosines interleaved."""

@@ -31,11 +31,8 @@ from durian_jax.models.layers import (
     layer_norm,
     zeros_init,
 )
-from durian_jax.models.positions import grid_position_code
+from durian_jax.models.positions import POSITION_SCALE, grid_position_code
 from durian_jax.models.pruning import KeptTokens
-
-# Scale of the position code beside unit-variance tokens.
-_POSITION_SCALE = 1.5
 
 
 def near_identity_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
@@ -82,7 +79,7 @@ class SpatialAttention(nn.Module):
         return jnp.tile(code, (1, self.heads)).astype(self.dtype)
 
     def _placed(self, x: jax.Array, tokens: int, places: jax.Array | slice = slice(None)) -> jax.Array:
-        return x + _POSITION_SCALE * self._code(tokens)[places] if self.positions else x
+        return x + POSITION_SCALE * self._code(tokens)[places] if self.positions else x
 
     def _key_value(self, x: jax.Array, tokens: int, places: jax.Array | slice = slice(None)
                    ) -> tuple[jax.Array, jax.Array]:

@@ -10,17 +10,13 @@ S tokens of references, H heads, D channels of a head, C = H * D channels.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
-from durian_jax.models.positions import grid_position_code
-
-# Scale of the position code beside unit-variance tokens, as in `models.transformer`.
-POSITION_SCALE = 1.5
+from durian_jax.models.positions import POSITION_SCALE, grid_position_code
 
 
 @dataclass
@@ -47,10 +43,12 @@ class Site:
         spatial: keys and values of the references, one of each selection; none: self-attention only.
         cross: of the image embeddings; or, where each selection sees a single one, the result itself (B, 1, C): the
             softmax over one key is 1, whatever the query.
+        features: a list to which the site's features (B * F, N, C) are added, for a ReferenceNet; None: not wanted.
     """
 
     spatial: tuple[Blend, ...] = ()
     cross: tuple[Blend, ...] | torch.Tensor | None = None
+    features: list[torch.Tensor] | None = None
 
 
 class ReferenceAttention:
@@ -59,9 +57,11 @@ class ReferenceAttention:
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
                  site: Site | None = None) -> torch.Tensor:
         """(B * F, N, C) -> (B * F, N, C)."""
-        query = split_heads(attn.to_q(placed(attn, hidden_states)), attn.heads)
-        key, value = key_value(attn, hidden_states)
-        if site is None or not site.spatial:
+        site = site or Site()
+        if site.features is not None:
+            site.features.append(hidden_states)
+        query, (key, value) = project_query(attn, hidden_states), project_key_value(attn, hidden_states)
+        if not site.spatial:
             mixed = F.scaled_dot_product_attention(query, key, value)
         else:
             mixed = sum(_with_references(query, key, value, blend) for blend in site.spatial)
@@ -74,42 +74,48 @@ class EmbeddingAttention:
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
                  site: Site | None = None) -> torch.Tensor:
         """(B * F, N, C) -> the same, or (B * F, 1, C) where it is the same for all tokens."""
+        size = len(hidden_states)
         if site is None or site.cross is None:
-            return attn.to_out[0].bias.expand(len(hidden_states), 1, -1)
+            return attn.to_out[0].bias.expand(size, 1, -1)
         if isinstance(site.cross, torch.Tensor):
-            return repeated(site.cross, len(hidden_states))
+            return repeated(site.cross, size)
         query = split_heads(attn.to_q(hidden_states), attn.heads)
-        mixed = sum(_attend(query, repeated(blend.key, len(query)), repeated(blend.value, len(query)), blend)
+        mixed = sum(_attend(query, repeated(blend.key, size), repeated(blend.value, size), blend.mask, blend.weight)
                     for blend in site.cross)
         return attn.to_out[0](merge_heads(mixed))
 
 
-class FeatureReader:
-    """Processor of a ReferenceNet's `attn1`: plain self-attention that keeps what it was given, the site's features.
+class PlacedAttention(Attention):
+    """diffusers' attention with a position code in queries, keys and values, for models that have such.
 
-    Attributes:
-        features: (M, N, C) of the last call.
+    Args:
+        width: C.
+        heads: H.
+        side: h = w of the tokens.
     """
 
-    features: torch.Tensor
-
-    def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
-                 site: Site | None = None) -> torch.Tensor:
-        self.features = hidden_states
-        return ReferenceAttention()(attn, hidden_states)
-
-
-def placed(attn: Attention, x: torch.Tensor) -> torch.Tensor:
-    """Tokens (..., N, C) with their position code, where the model has such."""
-    return x + POSITION_SCALE * position_code(*attn.places, x.device, x.dtype) if hasattr(attn, "places") else x
+    def __init__(self, width: int, heads: int, side: int):
+        super().__init__(width, heads=heads, dim_head=width // heads, bias=False, processor=ReferenceAttention())
+        self.to_v_position = nn.Linear(width, width, bias=False)
+        code = torch.from_numpy(grid_position_code(side, width // heads)).repeat(1, heads)
+        self.register_buffer("code", code, persistent=False)
 
 
-def key_value(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def project_query(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    """Tokens (..., N, C) -> queries (..., H, N, D)."""
+    return split_heads(attn.to_q(_placed(attn, x)), attn.heads)
+
+
+def project_key_value(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens (..., N, C) -> keys and values (..., H, N, D)."""
     value = attn.to_v(x)
-    if hasattr(attn, "places"):
-        value = value + attn.to_v_position(position_code(*attn.places, x.device, x.dtype))
-    return split_heads(attn.to_k(placed(attn, x)), attn.heads), split_heads(value, attn.heads)
+    if isinstance(attn, PlacedAttention):
+        value = value + attn.to_v_position(attn.code)
+    return split_heads(attn.to_k(_placed(attn, x)), attn.heads), split_heads(value, attn.heads)
+
+
+def _placed(attn: Attention, x: torch.Tensor) -> torch.Tensor:
+    return x + POSITION_SCALE * attn.code if isinstance(attn, PlacedAttention) else x
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
@@ -135,29 +141,13 @@ def _with_references(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     keys = torch.cat([key, repeated(blend.key, size)], 2)
     values = torch.cat([value, repeated(blend.value, size)], 2)
     mask = None if blend.mask is None else F.pad(blend.mask, (key.shape[2], 0), value=True)
-    return _attend(query, keys, values, Blend(keys, values, mask, blend.weight))
+    return _attend(query, keys, values, mask, blend.weight)
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blend: Blend) -> torch.Tensor:
-    """Attention to keys and values of every frame, with a blend's mask and weight."""
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
+            weight: torch.Tensor | None) -> torch.Tensor:
+    """Attention of every frame, (B * F, H, N, D) with (B * F, H, S, D), by a clip's mask (B, 1, S) and weight."""
     size = len(query)
-    mask = None if blend.mask is None else repeated(blend.mask, size)[:, None]
+    mask = None if mask is None else repeated(mask, size)[:, None]
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return mixed if blend.weight is None else mixed * repeated(blend.weight, size)[:, None]
-
-
-def add_positions(attn: Attention, side: int, width: int) -> None:
-    """Give an attention a position code and its projection into the values.
-
-    Args:
-        side: h = w of the tokens.
-        width: D, of a head.
-    """
-    attn.places = side, width, attn.heads
-    attn.to_v_position = nn.Linear(width * attn.heads, width * attn.heads, bias=False)
-
-
-@lru_cache(maxsize=64)
-def position_code(side: int, width: int, repeats: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """(N, repeats * width): the code of every token's place, `repeats` times."""
-    return torch.from_numpy(grid_position_code(side, width)).repeat(1, repeats).to(device, dtype)
+    return mixed if weight is None else mixed * repeated(weight, size)[:, None]

@@ -7,11 +7,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
-from transformers import CLIPVisionModelWithProjection
 
+from durian_jax.convert.sizes import beyond_diffusers
 from durian_jax.errors import InputError
 from durian_jax.models.config import DurianConfig
-from durian_jax.tensor_files import weight_files
+from durian_jax.tensor_files import check_paths, weight_files
 from durian_jax.torch.model import Durian
 from durian_jax.torch.unet import UNet
 
@@ -24,29 +24,28 @@ def load_model(folder: Path, config: DurianConfig, dtype: torch.dtype) -> Durian
     """
     with torch.device("meta"):
         model = Durian(config)
+    denoiser = {name for name in model.denoising_unet.state_dict() if "motion_modules" not in name}
     for part, network in tqdm(list(model.named_children()), desc="loading", unit="network"):
-        if isinstance(network, CLIPVisionModelWithProjection):  # has constants that no file holds
-            model.image_encoder = CLIPVisionModelWithProjection.from_pretrained(folder / part, dtype=dtype)
-            continue
         tensors = {}
         for path in weight_files(folder / part):
             try:
                 tensors |= load_file(path)
             except (OSError, SafetensorError) as error:
                 raise InputError(f"{path} is damaged: {error}; copy or export it again") from error
-        _load(network, tensors, str(folder / part), dtype)
+        # Where diffusers' class fits, it wants what our ReferenceNets end before.
+        has_tail = isinstance(network, UNet) and network.is_reference and not beyond_diffusers(config.unet)
+        tail = denoiser - network.state_dict().keys() if has_tail else set()
+        _load(network, {name: x for name, x in tensors.items() if name not in tail}, str(folder / part), dtype)
     return model.eval().requires_grad_(False)
 
 
 def _load(network: nn.Module, tensors: dict[str, torch.Tensor], origin: str, dtype: torch.dtype) -> None:
     expected = {name: tuple(x.shape) for name, x in network.state_dict().items()}
-    problems = [f"missing {name}" for name in sorted(expected.keys() - tensors.keys())]
-    problems += [f"{name} has shape {tuple(tensors[name].shape)}, expected {expected[name]}"
-                 for name in sorted(expected.keys() & tensors.keys()) if tuple(tensors[name].shape) != expected[name]]
-    unexpected = tensors.keys() - expected.keys()
-    if not (isinstance(network, UNet) and network.is_reference):  # those have the tail that diffusers' class wants
-        problems += [f"unexpected {name}" for name in sorted(unexpected)]
-    if problems:
-        raise InputError(f"{origin} does not fit the model ({len(problems)} tensors): {'; '.join(problems)}; export "
-                         "the checkpoint again")
-    network.load_state_dict({name: tensors[name].to(dtype) for name in expected}, assign=True)
+    check_paths(expected, {name: tuple(x.shape) for name, x in tensors.items()}, origin)
+    network.load_state_dict({name: x.to(dtype) for name, x in tensors.items()}, assign=True)
+    for module in network.modules():
+        for name, x in module.named_buffers(recurse=False):
+            if x.is_meta and name == "position_ids":  # CLIP counts its positions, and no file holds that
+                setattr(module, name, torch.arange(x.numel()).view(x.shape))
+            elif x.is_floating_point():
+                setattr(module, name, x.to(dtype))

@@ -4,6 +4,7 @@ Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), H x W
 tokens, c latent channels, C channels, D width of an embedding, M selections of references.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,25 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.convert import sizes
 from durian_jax.convert.bundle import check_exportable
-from durian_jax.models.config import AutoencoderKLConfig, AutoencoderTinyConfig, DurianConfig
-from durian_jax.torch.attention import Blend, Site, key_value, split_heads
+from durian_jax.models.config import CLIP_MEAN, CLIP_STD, AutoencoderKLConfig, AutoencoderTinyConfig, DurianConfig
+from durian_jax.torch.attention import Blend, Site, project_key_value, split_heads
 from durian_jax.torch.codec import Codec, KeypointEncoder
 from durian_jax.torch.unet import UNet
 
-# Mean and standard deviation of a colour channel in [0, 1] in CLIP's training images.
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+@dataclass
+class EncodedReferences:
+    """What the ReferenceNets take of the pictures.
+
+    Attributes:
+        inputs: (B, G, c', h, w) latents, with the masks on one more channel where the config has such.
+        portrait_embedding: (B, D): of its identity, or the image encoder's; None: there is none.
+        attribute_embeddings: (B, A, D); None: there are none.
+    """
+
+    inputs: torch.Tensor
+    portrait_embedding: torch.Tensor | None
+    attribute_embeddings: torch.Tensor | None
 
 
 @dataclass
@@ -82,22 +95,18 @@ class Durian(nn.Module):
         """Images (M, 3, H, W) in [-1, 1] -> the image encoder's embeddings (M, D)."""
         side, like = self.config.image_encoder.image_size, self.image_encoder.visual_projection.weight
         x = _resized(images.float(), side, "bicubic") * 0.5 + 0.5
-        mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (_CLIP_MEAN, _CLIP_STD))
+        mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
         return self.image_encoder(((x - mean) / std).to(like.dtype)).image_embeds
 
-    def reference_features(self, portrait: torch.Tensor, portrait_mask: torch.Tensor, attributes: torch.Tensor,
-                           attribute_masks: torch.Tensor, identity: torch.Tensor | None = None
-                           ) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """F_port and F_attr of every attention site (paper, "Dual ReferenceNet").
+    def encode_references(self, portrait: torch.Tensor, portrait_mask: torch.Tensor, attributes: torch.Tensor,
+                          attribute_masks: torch.Tensor, identity: torch.Tensor | None = None) -> EncodedReferences:
+        """What the ReferenceNets take of the pictures.
 
         Args:
             portrait, portrait_mask: (B, 3, H, W) in [-1, 1] and (B, 1, H, W) M_port, which is blanked here unless the
                 config has masked_references=False.
             attributes, attribute_masks: (B, A, 3, H, W) and (B, A, 1, H, W); all but the attribute is blanked here.
             identity: (B, identity_dim) of the portrait, if the config has such.
-
-        Returns:
-            (B, G, N, C) of every site, the portrait first; and the attributes' embeddings (B, A, D), if any.
         """
         b, a = attributes.shape[:2]
         images = torch.cat([portrait[:, None], attributes], 1).flatten(0, 1)
@@ -115,17 +124,31 @@ class Durian(nn.Module):
         of_portrait = None if embeddings is None else embeddings[:, 0]
         if self.config.identity_dim is not None:
             of_portrait = self.identity_projection(identity)
-        of_attributes = None if embeddings is None else embeddings[:, 1:]
-        first = _features(self.portrait_reference, inputs[:, 0], of_portrait)
-        others = _features(self.attribute_reference, inputs[:, 1:].flatten(0, 1),
-                           None if of_attributes is None else of_attributes.flatten(0, 1))
-        features = [torch.cat([x[:, None], y.unflatten(0, (b, a))], 1) for x, y in zip(first, others, strict=True)]
-        return features, of_attributes
+        return EncodedReferences(inputs, of_portrait, None if embeddings is None else embeddings[:, 1:])
 
-    def project_references(self, features: list[torch.Tensor], context: torch.Tensor | None) -> References:
-        """The denoiser's keys and values of what `reference_features` returns."""
+    def portrait_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
+        """F_port of every attention site (paper, "Dual ReferenceNet"): (B, 1, N, C)."""
+        features = _features(self.portrait_reference, encoded.inputs[:, 0], encoded.portrait_embedding)
+        return tuple(x[:, None] for x in features)
+
+    def attribute_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
+        """F_attr of every attention site: (B, A, N, C)."""
+        inputs, embeddings = encoded.inputs[:, 1:], encoded.attribute_embeddings
+        features = _features(self.attribute_reference, inputs.flatten(0, 1),
+                             None if embeddings is None else embeddings.flatten(0, 1))
+        return tuple(x.unflatten(0, inputs.shape[:2]) for x in features)
+
+    def project_references(self, portrait: Sequence[torch.Tensor], attributes: Sequence[torch.Tensor],
+                           context: torch.Tensor | None) -> References:
+        """The denoiser's keys and values of `portrait_features` and `attribute_features`.
+
+        Args:
+            context: (B, A, D) embeddings of the attributes; None: there are none.
+        """
         blocks = self.denoising_unet.sites()
-        return References([key_value(block.attn1, x) for block, x in zip(blocks, features, strict=True)], context)
+        key_values = [project_key_value(block.attn1, torch.cat([x, y], 1))
+                      for block, x, y in zip(blocks, portrait, attributes, strict=True)]
+        return References(key_values, context)
 
     def select(self, references: References, valid: np.ndarray, weights: np.ndarray | None = None) -> list[Site]:
         """What each attention site is given, by which references take part.
@@ -140,8 +163,8 @@ class Durian(nn.Module):
         chosen = valid[:, None] if weights is None else np.eye(a, dtype=bool)[None] & valid[:, None]     # B M A
         groups = np.concatenate([np.ones((*chosen.shape[:2], 1), bool), chosen], -1)
         place = lambda x, like: torch.from_numpy(np.ascontiguousarray(x)).to(like.device)
-        device = references.key_values[0][0]
-        shares = [None if weights is None else place(weights[:, m, None, None], device).to(device.dtype)
+        example = references.key_values[0][0]
+        shares = [None if weights is None else place(weights[:, m, None, None], example).to(example.dtype)
                   for m in range(chosen.shape[1])]
 
         def blend(key, value, taking_part, share):

@@ -15,32 +15,31 @@ from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.draw import keypoint_image
-from durian_jax.identity import IdentityEncoder, open_identity_encoder
+from durian_jax.identity import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.sampling import FIELDS, Sampling
 from durian_jax.inference.size import at_size
+from durian_jax.models.config import DurianConfig
 from durian_jax.torch.attention import Site
 from durian_jax.torch.files import load_model
 from durian_jax.torch.model import Durian, References
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# The identity encoder, in the folder of an export that needs one.
-_IDENTITY_FILE = "identity.onnx"
 
-
-def choose_device(name: str | None) -> torch.device:
-    """A device by name; None: the first GPU if there is one, else the CPU.
+def choose_device(name: str | torch.device | None) -> torch.device:
+    """A device by name; None: the first NVIDIA or AMD GPU if there is one, else the CPU.
 
     Raises:
         InputError: no such device here.
     """
     if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r}: {str(error).splitlines()[0]}; expected one such as cpu or cuda") from error
+        raise InputError(f"device {str(name)!r}: {str(error).splitlines()[0]}; expected one such as cpu or "
+                         "cuda") from error
 
 
 class DurianPipeline:
@@ -52,13 +51,14 @@ class DurianPipeline:
         identity_encoder: of portraits' faces, where the model attends to such.
 
     Attributes:
+        device: where it computes.
         decode_chunk: frames that the autoencoder decodes at a time; fewer take less memory.
     """
 
     def __init__(self, model: Durian, objective: Objective, identity_encoder: IdentityEncoder | None = None):
         self.model, self.objective, self.identity_encoder = model, objective, identity_encoder
         self.decode_chunk = 4
-        self._device, self._offload = torch.device("cpu"), False
+        self.device, self._offload = torch.device("cpu"), False
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: str | None = None, size: int | None = None
@@ -78,11 +78,11 @@ class DurianPipeline:
         folder = Path(folder)
         config, objective, _ = read_bundle(folder)
         config = at_size(config, size, str(folder))
-        identity_encoder = open_identity_encoder(folder / _IDENTITY_FILE, config.identity_dim)
+        identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
         return cls(load_model(folder, config, DTYPES[dtype or config.dtype]), objective, identity_encoder)
 
     @property
-    def config(self):
+    def config(self) -> DurianConfig:
         """Sizes of the model."""
         return self.model.config
 
@@ -91,16 +91,24 @@ class DurianPipeline:
         """In which the networks compute."""
         return self.model.denoising_unet.conv_in.weight.dtype
 
-    def to(self, device: str | torch.device, *, offload: bool = False) -> "DurianPipeline":
+    def to(self, device: str | torch.device, *, offload: bool = False, channels_last: bool = True) -> "DurianPipeline":
         """Choose where to compute.
 
         Args:
             device: such as "cuda".
             offload: keep networks in the CPU's memory while others are at work; slower, for small GPUs.
+            channels_last: keep convolutions' weights with channels last in memory, which is faster.
+
+        Returns:
+            The pipeline itself.
+
+        Raises:
+            InputError: no such device here.
         """
-        self._device, self._offload = torch.device(device), offload
+        self.device, self._offload = choose_device(device), offload
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         for network in self.model.children():
-            network.to("cpu" if offload else self._device, memory_format=torch.channels_last)
+            network.to("cpu" if offload else self.device, memory_format=layout)
         return self
 
     def compile(self) -> "DurianPipeline":
@@ -135,16 +143,23 @@ class DurianPipeline:
         """What the denoiser attends to, for a batch whose references serve several calls of `generate`.
 
         Args:
-            batch: the reference fields of `inference.sampling.FIELDS`, as they are for JAX.
+            batch: portrait, portrait_mask, attributes, attribute_masks and, where the model has such, identity, as
+                `inference.references.reference_batch` makes them.
         """
         model = self.model
-        pictures = (self._pictures(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
+        pictures = (self.to_tensor(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
                                                              "attribute_masks"))
-        identity = torch.from_numpy(batch["identity"]).to(self._device, self.dtype) if "identity" in batch else None
-        used = [model.vae, model.portrait_reference, model.attribute_reference, model.denoising_unet]
-        used += [getattr(model, name) for name in ("image_encoder", "identity_projection") if hasattr(model, name)]
-        with self._at_work(*used):
-            return model.project_references(*model.reference_features(*pictures, identity))
+        identity = torch.tensor(batch["identity"]).to(self.device, self.dtype) if "identity" in batch else None
+        encoders = [getattr(model, name) for name in ("vae", "image_encoder", "identity_projection")
+                    if hasattr(model, name)]
+        with self._at_work(*encoders):
+            encoded = model.encode_references(*pictures, identity)
+        with self._at_work(model.portrait_reference):
+            portrait = model.portrait_features(encoded)
+        with self._at_work(model.attribute_reference):
+            attributes = model.attribute_features(encoded)
+        with self._at_work(model.denoising_unet):
+            return model.project_references(portrait, attributes, encoded.attribute_embeddings)
 
     @torch.inference_mode()
     def generate(self, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
@@ -167,7 +182,7 @@ class DurianPipeline:
         references = self.project_references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
         noise = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
-        noise = self._pictures(np.broadcast_to(noise, (b, *noise.shape)), torch.float32).flatten(0, 1)
+        noise = self.to_tensor(np.broadcast_to(noise, (b, *noise.shape)), torch.float32).flatten(0, 1)
         with self._at_work(self.model.keypoint_encoder, self.model.denoising_unet):
             features = self.keypoint_features(batch["keypoints"])
             sites = self.model.select(references, batch["attribute_valid"], blend)
@@ -178,7 +193,7 @@ class DurianPipeline:
         """Driving keypoints (B, F, K, 3) -> (B * F, C_0, h, w)."""
         size = self.config.image_size
         drawn = keypoint_image(keypoints.reshape(-1, *keypoints.shape[2:]), size, size)
-        return self.model.keypoint_encoder(self._pictures(drawn))
+        return self.model.keypoint_encoder(self.to_tensor(drawn))
 
     def sample(self, noise: torch.Tensor, keypoint_features: torch.Tensor, sites: Sequence[Site], sampling: Sampling,
                *, frames: int, temporal: bool) -> torch.Tensor:
@@ -227,15 +242,15 @@ class DurianPipeline:
                 parts.append(((images + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu())
         return torch.cat(parts).numpy()
 
-    def _pictures(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def to_tensor(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         """(..., H, W, C) in numpy -> (..., C, H, W), on the device, with channels last in memory."""
-        return torch.tensor(x).to(self._device, dtype or self.dtype).movedim(-1, -3)
+        return torch.tensor(x).to(self.device, dtype or self.dtype).movedim(-1, -3)
 
     @contextlib.contextmanager
     def _at_work(self, *networks: nn.Module):
         """Networks on the device, for as long as they are needed where they are offloaded."""
         for network in networks if self._offload else ():
-            network.to(self._device)
+            network.to(self.device)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ Axis letters: B clips, F frames, h x w latents, N = h * w tokens, C channels.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +23,8 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from durian_jax.models.config import UNetConfig
-from durian_jax.torch.attention import (
-    EmbeddingAttention,
-    FeatureReader,
-    ReferenceAttention,
-    Site,
-    add_positions,
-    position_code,
-)
+from durian_jax.models.positions import grid_position_code
+from durian_jax.torch.attention import EmbeddingAttention, PlacedAttention, ReferenceAttention, Site
 
 
 class Level(nn.Module):
@@ -83,13 +78,14 @@ class UNet(nn.Module):
             level.resnets.append(ResnetBlock2D(in_channels=width_in, out_channels=channels[depth], eps=1e-5,
                                                temb_channels=4 * channels[0], groups=config.norm_groups))
             if attention:
-                level.attentions.append(_site(config, depth, side >> depth, self.is_reference))
+                level.attentions.append(_site(config, depth, side >> depth))
             if temporal_heads is not None:
                 level.motion_modules.append(_motion_module(config, channels[depth], temporal_heads, max_frames))
 
         self.conv_in = nn.Conv2d(in_channels, channels[0], 3, padding=1)
         if config.positions:
             self.position_embedding = nn.Linear(channels[0], channels[0], bias=False)
+            self.register_buffer("code", torch.from_numpy(grid_position_code(side, channels[0])), persistent=False)
         self.time_embedding = TimestepEmbedding(channels[0], 4 * channels[0])
 
         self.down_blocks, skips = nn.ModuleList(), [channels[0]]
@@ -157,21 +153,21 @@ class UNet(nn.Module):
         time = self.time_embedding(code.to(x.dtype))
         x = self.conv_in(x)
         if self.config.positions:
-            code = position_code(x.shape[-1], x.shape[1], 1, x.device, x.dtype)
-            x = x + self.position_embedding(code).T.unflatten(1, x.shape[2:])
+            x = x + self.position_embedding(self.code).T.unflatten(1, x.shape[2:])
         if bias is not None:
             x = x + bias
-        pending, features = iter(sites or ()), []
+        features: list[torch.Tensor] = []
+        pending = iter(sites or ())
 
         def run(x, resnet, site, motion_module):
             x = resnet(x, time)
             if isinstance(site, FeatureSite):
                 features.append(site(x))
             elif site is not None:
-                x = site(x, cross_attention_kwargs={"site": next(pending, None)}, return_dict=False)[0]
-                reader = site.transformer_blocks[0].attn1.processor
-                if isinstance(reader, FeatureReader):
-                    features.append(reader.features)
+                given = next(pending, Site())
+                if self.is_reference:
+                    given = replace(given, features=features)
+                x = site(x, cross_attention_kwargs={"site": given}, return_dict=False)[0]
             return motion_module(x, num_frames=frames) if temporal and motion_module is not None else x
 
         skips = [x]
@@ -195,16 +191,16 @@ class UNet(nn.Module):
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
 
-def _site(config: UNetConfig, depth: int, side: int, is_reference: bool) -> Transformer2DModel:
+def _site(config: UNetConfig, depth: int, side: int) -> Transformer2DModel:
     width, heads = config.channels[depth], config.heads[depth]
     site = Transformer2DModel(heads, width // heads, width, num_layers=1, norm_num_groups=config.norm_groups,
                               cross_attention_dim=config.context_dim)
     block = site.transformer_blocks[0]
-    block.attn1.set_processor(FeatureReader() if is_reference else ReferenceAttention())
+    if config.positions:
+        block.attn1 = PlacedAttention(width, heads, side)
+    block.attn1.set_processor(ReferenceAttention())
     if block.attn2 is not None:
         block.attn2.set_processor(EmbeddingAttention())
-    if config.positions:
-        add_positions(block.attn1, side, width // heads)
     _narrow(block, width, config.feedforward_multiplier)
     return site
 

@@ -18,11 +18,12 @@ from durian_jax.data.encoded import EncodedSamples, make_encoded_loader
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file, writable_folder, write_json
-from durian_jax.identity import embed_faces, open_identity_encoder
+from durian_jax.identity import IDENTITY_FILE, embed_faces, open_identity_encoder
 from durian_jax.models.attention import IMPLEMENTATIONS
 from durian_jax.models.config import CodecConfig, DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
+from durian_jax.tensor_files import check_paths
 from durian_jax.training.checkpoints import RunCheckpoints, load_params, whole_steps
 from durian_jax.training.cluster import Preemption, Watch, is_first, meet
 from durian_jax.training.encoders import ENCODERS, check_samples
@@ -34,7 +35,7 @@ from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state, split, state_shapes
 from durian_jax.training.step import make_train_step, step_flops
 from durian_jax.video import write_image
-from durian_jax.weights import IDENTITY_FILE, Checkpoint, check_paths, load_checkpoint, read_config, save_checkpoint
+from durian_jax.weights import Checkpoint, load_checkpoint, read_config, save_checkpoint
 
 # What must not change when a run goes on.
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
