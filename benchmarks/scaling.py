@@ -26,11 +26,12 @@ ROWS = [
     ("2", "v5e:16x16", "data=16,fsdp=16", 256, "full"),
     ("2", "v6e:16x16", "data=16,fsdp=16", 256, "full"),
     ("2", "v5p:4x4x4", "data=4,fsdp=16", 64, "dots"),
-    # Weak scaling: four images a chip everywhere.
     ("1", "v5p:2x2x4", "data=2,fsdp=8", 64, "none"),
     ("1", "v5p:4x8x8", "data=32,fsdp=8", 1024, "none"),
     ("1", "v5p:8x8x16", "data=128,fsdp=8", 4096, "none"),
 ]
+# Four images a chip on 16, 256 and 1024 chips.
+WEAK = ROWS[-3:]
 
 
 def main() -> None:
@@ -69,7 +70,20 @@ def write_results(path: Path, rows: list[dict]) -> None:
     head = page.read_text().partition("## Plans")[0] if page.exists() else ""
     commands = "\n".join(f"    {row['command']}" for row in rows)
     write_text(page, f"{head}## Plans\n\n`python -m benchmarks.scaling --out docs/scaling`, {versions}:\n\n"
-               + "\n".join(table(rows)) + f"\n\nThe rows as commands:\n\n{commands}\n")
+               + "\n".join(table(rows)) + weak_scaling(rows) + f"\n\nThe rows as commands:\n\n{commands}\n")
+
+
+def weak_scaling(rows: list[dict]) -> str:
+    """What grows with the number of chips at constant work a chip: a paragraph, once all of `WEAK` are known."""
+    found = {row["command"]: row for row in rows}
+    if not all(command(*row) in found for row in WEAK):
+        return ""
+    first, *others = (found[command(*row)] for row in WEAK)
+    share = lambda row: row["flops_per_step"] / row["chips"]
+    lines = [f"{row['chips']} chips: {share(row) / share(first) - 1:+.1%} FLOPs and "
+             f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes a chip"
+             for row in others]
+    return f"\n\nWeak scaling, four images a chip, against {first['chips']} chips: {'; '.join(lines)}."
 
 
 def table(rows: list[dict]) -> list[str]:
