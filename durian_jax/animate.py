@@ -114,9 +114,8 @@ def _check_model(checkpoint: str | Path, backend: str, device: str | None) -> Du
 def _load(checkpoint: str | Path, config: DurianConfig, backend: str, device: str | None, dtype: str | None) -> Backend:
     if backend == "torch":
         from durian_jax.torch import DurianPipeline
-        from durian_jax.torch.pipeline import choose_device
 
-        return DurianPipeline.from_pretrained(checkpoint, dtype, config.image_size).to(choose_device(device))
+        return DurianPipeline.from_pretrained(checkpoint, dtype, config.image_size).to(device)
     from durian_jax.inference.generate import JaxBackend
     from durian_jax.weights import load_checkpoint
 

@@ -16,7 +16,8 @@ import torch
 from flax.traverse_util import flatten_dict
 from tqdm import tqdm
 
-from durian_jax.convert.bundle import DTYPES, read_bundle, replace_files
+from durian_jax.convert.bundle import read_bundle, replace_files
+from durian_jax.convert.exporter import NUMPY_TYPES
 from durian_jax.convert.names import module_name, unet_rules
 from durian_jax.diffusion import sampler_table
 from durian_jax.diffusion.noise import frame_noise
@@ -76,7 +77,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
     noise = frame_noise(0, range(frames), (wide.latent_size, wide.latent_size, wide.codec.latent_channels))
     # One after the other: never the weights of both in memory.
     with tqdm(total=4, desc="verifying", unit="run") as bar:
-        as_exported = lambda _, x: jnp.asarray(x.astype(DTYPES[dtype]).astype(np.float32))
+        as_exported = lambda _, x: jnp.asarray(x.astype(NUMPY_TYPES[dtype]).astype(np.float32))
         ours = replace(load_checkpoint(checkpoint, "stored", place=as_exported), config=wide)
         batch = example(ours, frames)
         # Else GPUs and TPUs multiply float32 in less than float32.

@@ -338,7 +338,7 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax", "grain"):
+        if name.split(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "ml_dtypes"):
             raise ImportError(f"{name} is not installed here")
 
 sys.meta_path.insert(0, Refuse())

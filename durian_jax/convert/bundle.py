@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import ml_dtypes
-import numpy as np
 from tqdm import tqdm
 
 from durian_jax import __version__
@@ -21,7 +19,7 @@ BUNDLE_FILE = "durian.json"
 FORMAT = 1
 
 # Of the files.
-DTYPES = {"fp32": np.float32, "fp16": np.float16, "bf16": ml_dtypes.bfloat16}
+DTYPES = ("fp32", "fp16", "bf16")
 
 # Long enough to wait for: then a bar is shown.
 _LARGE = 1 << 30

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 from tqdm import tqdm
@@ -24,6 +25,8 @@ from durian_jax.weights import read_config
 
 # Largest file; beyond it a network is written in shards, as diffusers does.
 SHARD_BYTES = 5 << 30
+
+NUMPY_TYPES = dict(zip(DTYPES, (np.float32, np.float16, ml_dtypes.bfloat16), strict=True))
 
 Network = tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]], str]
 
@@ -62,7 +65,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         with tqdm(total=len(files), desc="exporting", unit="tensor") as bar:
             def read(tensor: Tensor) -> np.ndarray:
                 bar.update()
-                return tensor.to_theirs(files[tensor.path]).astype(DTYPES[dtype])
+                return tensor.to_theirs(files[tensor.path]).astype(NUMPY_TYPES[dtype])
 
             try:
                 for part, (values, tensors, stem) in networks(config, files.shapes, read, dtype).items():
@@ -136,7 +139,7 @@ def networks(config: DurianConfig, shapes: Mapping[str, tuple[int, ...]], read: 
             known = {tensor.name for tensor in maps[network]}
             for tensor in maps["denoiser"]:
                 if tensor.name not in known:
-                    yield tensor.name, np.zeros(tensor.their_shape(shapes[tensor.path]), DTYPES[dtype])
+                    yield tensor.name, np.zeros(tensor.their_shape(shapes[tensor.path]), NUMPY_TYPES[dtype])
 
     unet = lambda: own("DurianUNet", **config.to_dict()["unet"])
     parts: dict[str, Network] = {

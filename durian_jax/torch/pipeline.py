@@ -91,11 +91,12 @@ class DurianPipeline:
         """In which the networks compute."""
         return self.model.denoising_unet.conv_in.weight.dtype
 
-    def to(self, device: str | torch.device, *, offload: bool = False, channels_last: bool = True) -> "DurianPipeline":
+    def to(self, device: str | torch.device | None, *, offload: bool = False, channels_last: bool = True
+           ) -> "DurianPipeline":
         """Choose where to compute.
 
         Args:
-            device: such as "cuda".
+            device: such as "cuda"; None: see `choose_device`.
             offload: keep networks in the CPU's memory while others are at work; slower, for small GPUs.
             channels_last: keep convolutions' weights with channels last in memory, which is faster.
 
