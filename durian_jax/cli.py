@@ -24,7 +24,7 @@ class _Verbs(click.Group):
             click.echo(f"durian: error: {error}", err=True)
             ctx.exit(2)
         except ModuleNotFoundError as error:
-            if error.name not in ("jax", "flax", "grain", "optax", "orbax"):
+            if error.name is None or error.name.startswith("durian_jax"):
                 raise
             click.echo(f"durian: error: this needs {error.name}, which is not installed here: pip install durian-jax; "
                        "without JAX, `durian animate --backend torch` runs what `durian export` has written", err=True)

@@ -339,7 +339,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "ml_dtypes"):
-            raise ImportError(f"{name} is not installed here")
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
 import numpy as np
@@ -358,6 +358,10 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("jax", "flax"
 def test_the_exported_tiny_model_animates_without_jax(tmp_path):
     export_checkpoint("tiny", tmp_path / "tiny")
     subprocess.run([sys.executable, "-c", WITHOUT_JAX, tmp_path / "tiny", tmp_path / "frames.npy"], check=True)
+    refusing = WITHOUT_JAX.partition("import numpy")[0]
+    without = f"{refusing}sys.argv[1:] = ['demo']\nfrom durian_jax.cli import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True)
+    assert done.returncode == 2 and "durian: error: this needs" in done.stderr and "Traceback" not in done.stderr
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), 128)
     driving = render(sample_person("benchmark", 3), sample_motion("benchmark", 3, 3), 128)
     expected = Animator("tiny").animate(photo(0), [("hair", photo(1))], driving, sampling=Sampling(2, 2.0, seed=5))
