@@ -2,6 +2,7 @@
 usual way in PyTorch.
 
     python -m benchmarks.animate                               the paper's size at 256 px, 4 frames, on this CPU
+    python -m benchmarks.animate --dtype float32               on a CPU without bfloat16
     python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
     python -m benchmarks.animate --rows usual compiled --markdown docs/pytorch.md
 
@@ -39,15 +40,13 @@ GUIDANCE = 3.5
 
 # name -> what it is.
 ROWS = {
-    "usual": "the usual way, bf16",
-    "shared": "ours in PyTorch, bf16: keys and values of references projected once a clip",
+    "usual": "the usual way",
+    "shared": "ours in PyTorch: keys and values of references projected once a clip",
     "unconditional": "and no reference attention in the unconditional half",
     "constant": "and cross-attention to one embedding computed once a clip",
     "channels_last": "and channels last in memory",
     "compiled": "and torch.compile, block by block",
-    "torch_float32": "ours in PyTorch, float32, channels last",
-    "jax_float32": "ours in JAX, float32",
-    "jax_bfloat16": "ours in JAX, bf16",
+    "jax": "ours in JAX",
 }
 
 
@@ -56,6 +55,8 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="one or more, in pixels")
     parser.add_argument("--frames", type=int, nargs="+", default=[4], help="one or more")
+    parser.add_argument("--dtype", nargs="+", choices=("bfloat16", "float16", "float32"), default=["bfloat16"],
+                        help="one or more, to compute in")
     parser.add_argument("--steps", type=int, default=4, help="of the finished clip")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -64,25 +65,27 @@ def main() -> None:
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        options.size, options.frames = options.size[0], options.frames[0]
-        print(json.dumps(measure(options)))
+        options.size, options.frames, options.dtype = options.size[0], options.frames[0], options.dtype[0]
+        print(json.dumps((jax_row if options.row == "jax" else torch_row)(options)))
         return
-    page = options.markdown.read_text() if options.markdown else ""
+    if options.markdown and not options.markdown.is_file():
+        parser.error(f"--markdown: no such file: {options.markdown}")
     found = []
-    for size, frames, row in itertools.product(options.size, options.frames, options.rows):
-        found.append({"row": row, "size": size, "frames": frames, **in_process(row, size, frames, options)})
+    for size, frames, dtype, row in itertools.product(options.size, options.frames, options.dtype, options.rows):
+        setting = {"row": row, "size": size, "frames": frames, "dtype": dtype}
+        found.append({**setting, **in_process(setting, options)})
         print(found[-1], flush=True)
     text = table(found, options)
     print(text)
     if options.markdown:
-        write_text(options.markdown, replace_section(page, options.heading, text))
+        write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
 
 
-def in_process(row: str, size: int, frames: int, options) -> dict:
-    done = subprocess.run([
-        sys.executable, "-m", "benchmarks.animate", "--row", row, "--size", str(size), "--frames", str(frames),
-        "--steps", str(options.steps), "--repeats", str(options.repeats), "--device", options.device],
-        check=True, stdout=subprocess.PIPE, text=True)
+def in_process(setting: dict, options) -> dict:
+    more = {**setting, "steps": options.steps, "repeats": options.repeats, "device": options.device}
+    done = subprocess.run([sys.executable, "-m", "benchmarks.animate",
+                           *(part for name, value in more.items() for part in (f"--{name}", str(value)))],
+                          check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -94,15 +97,16 @@ def replace_section(page: str, heading: str, text: str) -> str:
 
 
 def table(found: list[dict], options) -> str:
-    """Markdown; what is faster is compared with the first row of the same size."""
-    lines = ["| | px, frames | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |",
+    """Markdown; what is faster is compared with the first row of the same setting."""
+    lines = ["| | px, frames, dtype | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |",
              "|---|---|---|---|---|---|---|"]
+    setting = lambda values: f"{values['size']}, {values['frames']}, {values['dtype']}"
     for values in found:
-        base = next(x["step"] for x in found if (x["size"], x["frames"]) == (values["size"], values["frames"]))
+        base = next(x["step"] for x in found if setting(x) == setting(values))
         rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
         peak = peak_flops(values["device"])
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
-        lines.append(f"| {ROWS[values['row']]} | {values['size']}, {values['frames']} | {values['step']:.3f} | "
+        lines.append(f"| {ROWS[values['row']]} | {setting(values)} | {values['step']:.3f} | "
                      f"{base / values['step']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
     command = " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
@@ -137,15 +141,7 @@ def timed(call, repeats: int, finish=lambda: None) -> float:
     return statistics.median(seconds[1:])
 
 
-def measure(options) -> dict:
-    """One row."""
-    name = options.row
-    if name.startswith("jax"):
-        return jax_row(options, "float32" if name.endswith("float32") else "bfloat16")
-    return torch_row(options, name)
-
-
-def jax_row(options, dtype: str) -> dict:
+def jax_row(options) -> dict:
     if options.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
     from durian_jax import runtime
@@ -160,21 +156,21 @@ def jax_row(options, dtype: str) -> dict:
     from durian_jax.models.parameters import param_shapes
     from durian_jax.weights import Checkpoint
 
-    config = replace(model_config(options), dtype=dtype)
+    config = replace(model_config(options), dtype=options.dtype)
     pattern = 0.02 * np.random.default_rng(0).standard_normal(1 << 20, np.float32)
-    params = {path: jnp.asarray(np.resize(pattern, x.shape), dtype) for path, x in param_shapes(config).items()}
+    params = {path: jnp.asarray(np.resize(pattern, x.shape), config.dtype) for path, x in param_shapes(config).items()}
     checkpoint = Checkpoint(config, Objective("stable_diffusion", "epsilon", region_weight=0.0), params)
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
     # A step is what a longer clip takes more: references and pictures cost both alike.
-    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 4
-    step = (timed(partial(run, longer), options.repeats) - clip) / 4
+    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 2
+    step = (timed(partial(run, longer), options.repeats) - clip) / 2
     stats = jax.devices()[0].memory_stats() or {}
     memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return {"step": step, "clip": clip, "memory": memory / 2**30, "device": device_name(jax.devices()[0].device_kind)}
 
 
-def torch_row(options, row: str) -> dict:
+def torch_row(options) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -183,12 +179,11 @@ def torch_row(options, row: str) -> dict:
     from durian_jax.torch.model import Durian
     from durian_jax.torch.pipeline import DurianPipeline
 
-    config = model_config(options)
-    dtype = torch.float32 if row == "torch_float32" else torch.bfloat16
+    config, row, dtype = model_config(options), options.row, getattr(torch, options.dtype)
     torch.manual_seed(0)
     model = random_model(lambda: Durian(config), dtype, options.device)
     pipeline = DurianPipeline(model, Objective("stable_diffusion", "epsilon", region_weight=0.0))
-    pipeline.to(options.device, channels_last=row in ("channels_last", "compiled", "torch_float32"))
+    pipeline.to(options.device, channels_last=row in ("channels_last", "compiled"))
     batch = example_batch(config, options.frames)
     with torch.inference_mode():
         encoded = model.encode_references(*(pipeline.to_tensor(batch[name]) for name in (
@@ -246,9 +241,10 @@ def torch_row(options, row: str) -> dict:
 def cpu_attention() -> dict:
     """How to count the FLOPs of attention on CPUs, which PyTorch's counter does not know."""
     import torch
-    from torch.utils.flop_counter import sdpa_flop
+    from torch.utils.flop_counter import sdpa_flop_count
 
-    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+    return {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+            lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
 
 
 def random_model(make, dtype, device: str):
@@ -261,7 +257,8 @@ def random_model(make, dtype, device: str):
     # One after the other: billions of draws would take minutes.
     pattern = 0.02 * torch.randn(1 << 20, device=device, dtype=dtype)
     for x in model.parameters():
-        x.data = pattern.repeat(-(-x.numel() // len(pattern)))[:x.numel()].view(x.shape)
+        for part in x.data.view(-1).split(len(pattern)):
+            part.copy_(pattern[:len(part)])
     for name, x in model.named_buffers():
         x.copy_(torch.arange(x.numel()).view(x.shape) if name.endswith("position_ids") else torch.zeros_like(x))
     return model.eval().requires_grad_(False)

@@ -5,18 +5,20 @@
 #   launch/local.sh --processes 4 -- --config=configs/durian.py:tiny,stage=1 --workdir=runs/local --config.mesh.fsdp=2
 #
 # Each process has so many CPU devices; their output is marked with their number. When one fails the others are
-# stopped, and the command given again goes on from the last checkpoint. SIGTERM saves and stops all.
+# stopped, and the command given again goes on from the last checkpoint. SIGTERM saves and stops all. --port is that of
+# the first process; DURIAN names the program, where it is neither .venv/bin/durian nor on PATH.
 set -euo pipefail
 
-usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 fail() { echo "local.sh: error: $1" >&2; exit 2; }
+value() { [ -n "${2:-}" ] || fail "$1 needs a value; see --help"; }
 
 processes=2 devices=2 port=12355 dry_run=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --processes) processes="${2:?}"; shift 2 ;;
-    --devices) devices="${2:?}"; shift 2 ;;
-    --port) port="${2:?}"; shift 2 ;;
+    --processes) value "$@"; processes="$2"; shift 2 ;;
+    --devices) value "$@"; devices="$2"; shift 2 ;;
+    --port) value "$@"; port="$2"; shift 2 ;;
     --dry-run) dry_run=1; shift ;;
     -h|--help) usage; exit 0 ;;
     --) shift; break ;;

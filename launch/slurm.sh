@@ -22,6 +22,7 @@ case "${1:-}" in
   -h|--help) usage; exit 0 ;;
   --dry-run) dry_run=1; shift ;;
 esac
+[ "${1:-}" != -- ] || shift
 [ $# -gt 0 ] || fail "nothing to run; name --config and --workdir"
 command=(srun --kill-on-bad-exit=1 "${DURIAN:-durian}" train "$@")
 if [ -n "$dry_run" ]; then
@@ -33,6 +34,8 @@ fi
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 export DURIAN_CLUSTER=auto
+# Newer versions of srun do not take sbatch's over.
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 "${command[@]}" 2>&1 | tee "$log"
 if grep -q "asked to stop (SIGTERM)" "$log"; then
   echo "slurm.sh: queueing the job again" >&2

@@ -17,22 +17,24 @@
 #   --dry-run         print the commands, run none
 #
 # The same command again goes on from the last checkpoint. Ctrl-C deletes the slice, unless --keep is given.
+# DURIAN_POLL_SECONDS: between questions to gcloud [default: 30].
 set -euo pipefail
 
-usage() { sed -n '2,20s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,21s/^# \{0,1\}//p' "$0"; }
 fail() { echo "tpu_vm.sh: error: $1" >&2; exit 2; }
-say() { echo "tpu_vm.sh: $1" >&2; }
+value() { [ -n "${2:-}" ] || fail "$1 needs a value; see --help"; }
+say() { echo "tpu_vm.sh: $*" >&2; }
 
 name="" zone="" type="" share="" runtime="" project="" spot="" keep="" dry_run="" attempts=20
 while [ $# -gt 0 ]; do
   case "$1" in
-    --name) name="${2:?}"; shift 2 ;;
-    --zone) zone="${2:?}"; shift 2 ;;
-    --type) type="${2:?}"; shift 2 ;;
-    --share) share="${2:?}"; shift 2 ;;
-    --runtime) runtime="${2:?}"; shift 2 ;;
-    --project) project="${2:?}"; shift 2 ;;
-    --attempts) attempts="${2:?}"; shift 2 ;;
+    --name) value "$@"; name="$2"; shift 2 ;;
+    --zone) value "$@"; zone="$2"; shift 2 ;;
+    --type) value "$@"; type="$2"; shift 2 ;;
+    --share) value "$@"; share="$2"; shift 2 ;;
+    --runtime) value "$@"; runtime="$2"; shift 2 ;;
+    --project) value "$@"; project="$2"; shift 2 ;;
+    --attempts) value "$@"; attempts="$2"; shift 2 ;;
     --spot) spot=1; shift ;;
     --keep) keep=1; shift ;;
     --dry-run) dry_run=1; shift ;;
@@ -109,7 +111,8 @@ wait_for_slice() {
     before="$now"
     case "$now" in
       ACTIVE) return 0 ;;
-      FAILED|SUSPENDED|SUSPENDING|"") return 1 ;;
+      FAILED) fail "the request has failed: $(queued describe "$name" "${where[@]}" --format='value(state.failedData.error.message)' 2>&1)" ;;
+      SUSPENDED|SUSPENDING|"") return 1 ;;
       UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud does not answer" ;;
     esac
     sleep "${DURIAN_POLL_SECONDS:-30}"
@@ -117,7 +120,7 @@ wait_for_slice() {
 }
 
 install() {
-  if [ -z "$dry_run" ]; then git archive --format=tar.gz --output="$archive" HEAD || return 1; fi
+  run git archive --format=tar.gz --output="$archive" HEAD || return 1
   run gcloud compute tpus tpu-vm scp "$archive" "$name:durian.tar.gz" "${where[@]}" --worker=all || return 1
   on_all "set -e
 mkdir -p durian && cd durian
@@ -140,16 +143,21 @@ train() {
   [ -n "$dry_run" ] || grep -q "holds the averaged weights" "$log"
 }
 
-log="$(mktemp)" archive="$(mktemp --suffix=.tar.gz)"
-if [ -n "$dry_run" ]; then trap 'rm -f "$log" "$archive"' EXIT; else trap leave EXIT; fi
+# Whether the run has stopped by a mistake of its own, and not because one of its processes has gone with its host.
+has_failed() { grep -E "durian: error|^Traceback" "$log" | grep -vE "has gone|not all processes came" > /dev/null; }
+
+log=/dev/null archive=durian.tar.gz
+if [ -z "$dry_run" ]; then
+  log="$(mktemp)" archive="$(mktemp --suffix=.tar.gz)"
+  trap leave EXIT
+fi
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   if [ -n "$dry_run" ] || [ -z "$(state)" ]; then create; fi
   if wait_for_slice && install && train "$@"; then
-    say "the run has ended"
-    if [ -n "$dry_run" ]; then [ -n "$keep" ] || delete; fi
+    if [ -z "$dry_run" ]; then say "the run has ended"; elif [ -z "$keep" ]; then delete; fi
     exit 0
   fi
-  if grep -qE "durian: error|^Traceback" "$log"; then fail "the run has failed; see its output above"; fi
+  if has_failed; then fail "the run has failed; see its output above"; fi
   # A slice is told to go some time before its request says so, and a connection may break: wait for what becomes of it.
   for ((wait = 0; wait < 20; wait++)); do
     [ "$(state)" = ACTIVE ] || break

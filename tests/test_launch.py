@@ -56,6 +56,8 @@ FINISHED = 'echo "/mnt/durian/runs/1/export holds the averaged weights: pass it 
 # The run is asked to stop some time before the request says that the slice goes.
 TAKEN_AWAY = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
              '(sleep 1; echo SUSPENDED > "$STATE") > /dev/null 2>&1 & echo "asked to stop (SIGTERM): saved"; fi'
+LOST_HOST = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
+            'echo "[2] durian: error: process 3 of 64 has gone"; exit 2; fi'
 BROKEN_LINE = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; exit 255; fi'
 
 
@@ -85,8 +87,9 @@ def test_a_slice_that_is_taken_away_is_asked_for_again(machine):
     assert "was taken away (attempt 1 of 20)" in done.stderr and "is kept" in done.stderr
 
 
-def test_a_broken_connection_starts_the_run_again_on_the_same_slice(machine):
-    done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train=BROKEN_LINE)})
+@pytest.mark.parametrize("train", [BROKEN_LINE, LOST_HOST], ids=["connection", "host"])
+def test_what_is_lost_starts_the_run_again_on_the_same_slice(machine, train):
+    done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train=train)})
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
 
@@ -95,6 +98,14 @@ def test_a_run_that_fails_by_itself_is_not_repeated(machine):
     done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train='echo "durian: error: no clips"; exit 2')})
     assert done.returncode == 2 and "the run has failed" in done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
+
+
+def test_a_request_that_fails_is_not_repeated(machine):
+    failed = 'case "$*" in *failedData*) echo "no quota" ;; *describe*) [ -e "$STATE" ] && echo FAILED || ' \
+             '{ echo NOT_FOUND >&2; exit 1; } ;; *create*) touch "$STATE" ;; esac'
+    done, calls = machine([*TPU, *RUN], {"gcloud": failed})
+    assert done.returncode == 2 and "the request has failed: no quota" in done.stderr
+    assert verbs(calls) == ["create", "delete"]
 
 
 def test_dry_runs_call_nothing(machine):
@@ -109,11 +120,13 @@ def test_dry_runs_call_nothing(machine):
 
 
 def test_the_manifest_is_filled_in_and_applied(machine, tmp_path):
-    pods = 'if [ "$1" = get ]; then [ -e "$STATE" ] && echo pod/durian; touch "$STATE"; true; fi'
+    # A finished run of that name is there, and the first host takes a moment to begin.
+    pods = 'case "$*" in *"get jobset"*) [ -e "$STATE" ] || echo Completed ;; "delete jobset d1") touch "$STATE" ;; ' \
+           '*"get pod"*) [ ! -e "$STATE.pod" ] || echo Running; touch "$STATE.pod" ;; esac'
     odd = "--config.init_from=/mnt/durian/a b&c\\d"
     done, calls = machine([*GKE, "--slices", "2", *RUN, odd], {"kubectl": pods})
     assert done.returncode == 0, done.stderr
-    assert [call.split()[1] for call in calls] == ["apply", "get", "get", "wait", "logs"]
+    assert [call.split()[1] for call in calls if "get" not in call] == ["delete", "apply", "logs"]
     manifest = yaml.safe_load((tmp_path / "calls.stdin").read_text())
     assert manifest["kind"] == "JobSet" and manifest["metadata"]["name"] == "d1"
     job = manifest["spec"]["replicatedJobs"][0]
@@ -141,6 +154,9 @@ def test_a_slurm_job_that_was_stopped_is_queued_again(machine):
     ([*TPU[:3], *RUN], "--zone is missing"),
     ([*TPU, "--", "--workdir=runs/1"], "--workdir must lie in the share"),
     ([*TPU, "--fast"], "unknown option --fast"),
+    ([*TPU, "--runtime"], "--runtime needs a value"),
+    ([*GKE[:2], "Durian_1", *GKE[3:], *RUN], "--name: expected small letters, digits and dashes, found Durian_1"),
+    ([*GKE, "--", "--workdir=/tmp/1"], "--workdir must lie in the volume"),
     ([*GKE[:-1], "4by4", *RUN], "--topology: expected such as 16x16"),
     ([*GKE, "--chips", "3", *RUN], "no whole number of hosts of 3 chips"),
     ([LAUNCH / "local.sh", "--processes", "no", *RUN], "expected a positive number, found no"),

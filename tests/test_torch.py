@@ -154,6 +154,16 @@ def test_half_precision_is_close(exported):
     assert psnr(half.generate(batch, Sampling(1))[0], expected[0]) > 25
 
 
+def test_a_cpu_without_16_bits_is_warned_of(exported, monkeypatch, recwarn):
+    half = DurianPipeline.from_pretrained(exported("small")[1], "bfloat16")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    half.to("cpu")
+    assert not recwarn
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.warns(UserWarning, match="no arithmetic in 16 bits: bfloat16 .* choose dtype float32"):
+        half.to("cpu")
+
+
 def test_compiled_blocks_are_the_same(exported):
     checkpoint, folder = exported("small")
     batch = random_batch(checkpoint.config, clips=1, frames=2)

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,9 +58,10 @@ def codec(records, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stage_one(records, codec, tmp_path_factory):
-    """An uninterrupted run of stage 1."""
+    """An uninterrupted run of stage 1, which saves every fourth step and keeps every eighth."""
     workdir = tmp_path_factory.mktemp("stage1")
-    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}"), check=True)
+    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}", "--config.keep_last=1",
+                           "--config.keep_every=8"), check=True)
     return workdir
 
 
@@ -106,31 +108,35 @@ def test_stage_two_trains_the_motion_modules_only(stage_one, stage_two):
     assert changed and all("motion_module" in path for path in changed)
 
 
-def stop_short(records, codec, workdir, steps, *more):
-    """A run of so many steps that saves every fourth."""
-    subprocess.run(command(records, workdir, 1, f"--config.init_from={codec}", f"--config.total_steps={steps}",
-                           "--config.decay_steps=0", *more), check=True, capture_output=True)
+def stopped_at(step, run, workdir):
+    """A copy of a run as if it had been stopped there, right after a checkpoint."""
+    shutil.copytree(run, workdir, dirs_exist_ok=True)
+    for folder in (workdir / "checkpoints").iterdir():
+        if int(folder.name) > step:
+            shutil.rmtree(folder)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text("".join(lines[:step]))
+    shutil.rmtree(workdir / "export")
+
+
+def test_checkpoints_of_multiples_stay(stage_one):
+    assert sorted(int(path.name) for path in (stage_one / "checkpoints").iterdir()) == [8, 16, 24, STEPS]
 
 
 def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(records, codec, stage_one, tmp_path):
-    """One was cut while it was written, another lost a part of its data: the run goes on from step 4."""
-    stop_short(records, codec, tmp_path, 8)
+    """One was cut while it was written, another lost a part of its data: the run goes on from step 8."""
+    stopped_at(16, stage_one, tmp_path)
     folder = tmp_path / "checkpoints"
-    (folder / "12.orbax-checkpoint-tmp-1").mkdir()
-    for path in (folder / "8" / "state").rglob("*"):
+    (folder / "20.orbax-checkpoint-tmp-1").mkdir()
+    for path in (folder / "16" / "state").rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:100])
     done = subprocess.run(command(records, tmp_path, 1, f"--config.init_from={codec}"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "12.orbax-checkpoint-tmp-1 was cut while it was written and is ignored" in done.stderr
-    assert "the checkpoint of step 8 cannot be read and is ignored" in done.stderr
+    assert "20.orbax-checkpoint-tmp-1 was cut while it was written and is ignored" in done.stderr
+    assert "the checkpoint of step 16 cannot be read and is ignored" in done.stderr
     assert losses(tmp_path) == losses(stage_one)
     assert sorted(path.name for path in folder.iterdir()) == ["28", "30"]
-
-
-def test_checkpoints_of_multiples_stay(records, codec, tmp_path):
-    stop_short(records, codec, tmp_path, 16, "--config.keep_last=1", "--config.keep_every=8")
-    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [8, 16]
 
 
 def test_sigterm_saves_once_and_ends_well(records, codec, tmp_path):
@@ -157,12 +163,12 @@ main(sys.argv[2:])
 
 def test_a_full_disk_leaves_the_checkpoint_before(records, codec, stage_one, tmp_path):
     """Files may not grow beyond a limit that checkpoints exceed."""
-    stop_short(records, codec, tmp_path, 4)
+    stopped_at(8, stage_one, tmp_path)
     size = max(path.stat().st_size for path in (tmp_path / "checkpoints").rglob("*") if path.is_file())
     again = command(records, tmp_path, 1, f"--config.init_from={codec}")
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(size // 2), *again[3:]], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert "the checkpoint of step 8 could not be written" in done.stderr and "that of step 4 is whole" in done.stderr
+    assert "the checkpoint of step 12 could not be written" in done.stderr and "that of step 8 is whole" in done.stderr
     subprocess.run(again, check=True)
     assert losses(tmp_path) == losses(stage_one)
 
@@ -263,14 +269,14 @@ def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):
 
 def test_another_model_in_the_same_workdir_is_refused(records, stage_one):
     config = small_config(records)
-    config.model.unet.channels = (16, 48)
+    config.model.unet.channels = (48,)
     with pytest.raises(InputError, match="another model"):
         train(config, stage_one)
 
 
 def test_weights_that_do_not_fit_are_listed(records, stage_one):
     config = small_config(records)
-    config.model.unet.channels = (24, 32)
+    config.model.unet.channels = (24,)
     config.init_from = str(stage_one)
     with pytest.raises(InputError, match="denoiser/conv_in/kernel has shape"):
         initial_params(config, validate(config)[0])

@@ -1,6 +1,7 @@
 """The pipeline: a portrait, attributes and a motion become a video, on a GPU or CPU, without JAX."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from durian_jax.torch.files import load_model
 from durian_jax.torch.model import Durian, References
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Instruction sets, as PyTorch names them.
+SLOW_IN_16_BITS = ("DEFAULT", "AVX2")
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
@@ -107,6 +110,10 @@ class DurianPipeline:
             InputError: no such device here.
         """
         self.device, self._offload = choose_device(device), offload
+        capability = torch.backends.cpu.get_cpu_capability()
+        if self.device.type == "cpu" and self.dtype != torch.float32 and capability in SLOW_IN_16_BITS:
+            warnings.warn(f"this CPU ({capability}) has no arithmetic in 16 bits: {str(self.dtype)[6:]} takes "
+                          "many times as long as float32; choose dtype float32", stacklevel=2)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         for network in self.model.children():
             network.to("cpu" if offload else self.device, memory_format=layout)
