@@ -12,17 +12,18 @@ from configs.durian import get_config
 from durian_jax.training.sharding import MESH_AXES
 
 STEPS = 30
-# Compiling is what a small run spends its time on: one level, attention in the middle only, and a plain optimiser;
-# stage 2 has Muon.
+# Compiling is what a small run spends its time on: one level, no decoder in the step, and a plain optimiser; stage 2
+# has Muon.
 SMALL = [
     "--config.optimizer=adamw", "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
-    "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(False,)",
+    "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)",
     "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
     "--config.model.codec.norm_groups=2",
     "--config.model.keypoint_channels=(8,)", "--config.model.temporal_heads=2", "--config.batch_size=2",
     "--config.data.frames=2", "--config.log_every=1", "--config.checkpoint_every=4", "--config.sample_every=0",
     f"--config.total_steps={STEPS}", "--config.decay_steps=5", "--config.warmup_steps=5",
+    "--config.objective.pixel_weight=0.0",
 ]
 
 
@@ -52,11 +53,10 @@ def losses(workdir):
     return {line["step"]: line["loss"] for line in lines}
 
 
-# Runs that are repeated on several meshes: kernels that are worth dividing, and no loss of pixels,
-# which needs a trained codec.
+# Runs that are repeated on several meshes: kernels that are worth dividing, and one checkpoint.
 ON_MESHES = ["--config.model.unet.channels=(64,)", "--config.batch_size=8", "--config.total_steps=20",
              "--config.decay_steps=0", "--config.optimizer=adamw", "--config.learning_rate=1e-3",
-             "--config.objective.pixel_weight=0.0"]
+             "--config.checkpoint_every=20"]
 
 
 def mesh_flags(mesh):

@@ -26,7 +26,7 @@ SMALL = {
     "model.dtype": "float32",
     "model.codec_kind": "autoencoder_tiny",
     "model.codec": {"channels": 8, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1)},
-    "model.unet": {"channels": (16, 32), "layers": 1, "attention": (True, False), "heads": (2, 2), "context_dim": 24,
+    "model.unet": {"channels": (16,), "layers": 1, "attention": (True,), "heads": (2,), "context_dim": 24,
                    "norm_groups": 8, "positions": False, "feedforward_multiplier": 2},
     "model.image_encoder": {"channels": 16, "layers": 1, "heads": 2, "mlp_channels": 32, "image_size": 28,
                             "patch": 14, "projection": 24},

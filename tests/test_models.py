@@ -174,6 +174,8 @@ def test_configs_reject_contradictions():
         dataclasses.replace(TINY, image_size=40)
     with pytest.raises(ValueError, match="a level"):
         UNetConfig(channels=(16, 32), heads=(1,), attention=(True, True))
+    with pytest.raises(ValueError, match="at least one level needs attention"):
+        UNetConfig(channels=(16,), heads=(1,), attention=(False,))
     with pytest.raises(ValueError, match="unknown fields"):
         DurianConfig.from_dict({"image_sise": 3})
     assert DurianConfig.from_dict(TINY.to_dict()) == TINY

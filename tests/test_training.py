@@ -196,6 +196,7 @@ def test_stages_train_what_they_should(records, codec, stage_one, tmp_path):
     """The decoder learns through the pixels' loss in stage joint only, which is refused without that loss."""
     config = small_config(records, "joint")
     config.init_from, config.total_steps, config.decay_steps, config.checkpoint_every = str(codec), 4, 0, 100
+    config.objective.pixel_weight = 30.0
     train(config, tmp_path)
     before = load_checkpoint(codec / "export").params
     for stage, run in (("1", stage_one), ("joint", tmp_path)):

@@ -148,6 +148,8 @@ class UNetConfig:
             raise InputError(
                 f"UNetConfig: channels, attention and heads need one entry a level, got "
                 f"{len(self.channels)}, {len(self.attention)} and {len(self.heads)}")
+        if not any(self.attention):
+            raise InputError("UNetConfig: at least one level needs attention, through which references come in")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if width % heads or width % self.norm_groups:
                 raise InputError(f"UNetConfig: width {width} must be a multiple of its {heads} heads "
