@@ -130,15 +130,15 @@ def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
     return {**{name: x[None] for name, x in references.items()}, "keypoints": driving.keypoints[None]}
 
 
-def timed(call, repeats: int, finish=lambda: None) -> float:
+def timed(call, repeats: int, finish=lambda: None, warm_up: bool = True) -> float:
     """Median seconds of a call, after one that is not counted."""
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + warm_up):
         start = time.perf_counter()
         call()
         finish()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds[warm_up:])
 
 
 def jax_row(options) -> dict:
@@ -163,8 +163,8 @@ def jax_row(options) -> dict:
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
     # A step is what a longer clip takes more: references and pictures cost both alike.
-    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 2
-    step = (timed(partial(run, longer), options.repeats) - clip) / 2
+    clip, longer = timed(partial(run, options.steps), 1), options.steps + 2
+    step = (timed(partial(run, longer), 1) - clip) / 2
     stats = jax.devices()[0].memory_stats() or {}
     memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return {"step": step, "clip": clip, "memory": memory / 2**30, "device": device_name(jax.devices()[0].device_kind)}
@@ -211,7 +211,8 @@ def torch_row(options) -> dict:
             step = lambda: (conditional(sites=sites), conditional(sites=none))
         else:
             step = lambda: (conditional(sites=sites), conditional(sites=None))
-        finish = torch.cuda.synchronize if options.device.startswith("cuda") else lambda: None
+        on_gpu = options.device.startswith("cuda")
+        finish = torch.cuda.synchronize if on_gpu else lambda: None
         with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
             step()
         if row == "compiled":  # not before: what counts FLOPs keeps blocks from being compiled
@@ -230,10 +231,10 @@ def torch_row(options) -> dict:
                                           frames=frames, temporal=True)
             pipeline.decode(latents)
 
-        whole = timed(clip, 1, finish)
-    memory = torch.cuda.max_memory_allocated() if options.device.startswith("cuda") else \
+        whole = timed(clip, 1, finish, warm_up=on_gpu)
+    memory = torch.cuda.max_memory_allocated() if on_gpu else \
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    name = torch.cuda.get_device_name() if options.device.startswith("cuda") else "cpu"
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
     return {"step": seconds, "clip": whole, "memory": memory / 2**30, "flops": counter.get_total_flops(),
             "device": device_name(name)}
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import jax
@@ -25,6 +26,7 @@ from durian_jax.diffusion import Objective
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import psnr
+from durian_jax.identity import IDENTITY_FILE
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.generate import generate
 from durian_jax.inference.sampling import Sampling
@@ -42,6 +44,7 @@ from durian_jax.torch import DurianPipeline
 from durian_jax.verify import describe, verify_export
 from durian_jax.video import read_video, write_image, write_video
 from durian_jax.weights import Checkpoint, load_checkpoint, save_checkpoint
+from tests.test_identity import WIDTH, write_network
 from tests.test_models import random_batch
 
 # Stable Diffusion's layout, with everything that a model can have; and the small models' layout.
@@ -57,11 +60,12 @@ SMALL = DurianConfig(
     codec=CodecConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), latent_channels=4, norm_groups=2))
 CONFIGS = {
     "like_sd": LIKE_SD, "small": SMALL,
-    "no_image_encoder": replace(LIKE_SD, image_encoder=None, mask_channel=False, masked_references=False,
-                                codec=AutoencoderTinyConfig(channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))),
+    "identity_only": replace(LIKE_SD, image_encoder=None, identity_dim=WIDTH, mask_channel=False,
+                             masked_references=False, codec=AutoencoderTinyConfig(
+                                 channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))),
 }
 OBJECTIVES = {"like_sd": Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0),
-              "small": Objective(), "no_image_encoder": Objective("cosine", "velocity")}
+              "small": Objective(), "identity_only": Objective("cosine", "velocity")}
 
 
 def random_checkpoint(config: DurianConfig, objective: Objective) -> Checkpoint:
@@ -81,6 +85,8 @@ def exported(tmp_path_factory):
         if kind not in made:
             folder = tmp_path_factory.mktemp(kind)
             save_checkpoint(folder / "checkpoint", random_checkpoint(CONFIGS[kind], OBJECTIVES[kind]), "float32")
+            if CONFIGS[kind].identity_dim is not None:
+                write_network(folder / "checkpoint" / IDENTITY_FILE)
             export_checkpoint(folder / "checkpoint", folder / "export", "fp32")
             made[kind] = load_checkpoint(folder / "checkpoint"), folder / "export"
         return made[kind]
@@ -129,6 +135,13 @@ def test_diffusers_own_classes_load_the_networks(exported):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_the_environment_without_jax_asks_for_what_the_package_asks_for():
+    root = Path(__file__).parents[1]
+    _, *wanted = (root / "durian_jax" / "torch" / "requirements.txt").read_text().splitlines()
+    package = (root / "setup.py").read_text()
+    assert wanted and all(f'"{requirement}"' in package for requirement in wanted)
+
+
 def test_noise_is_that_of_jax():
     keys = jax.vmap(lambda frame: jax.random.fold_in(jax.random.key(jnp.uint32(2**32 - 5)), frame))(jnp.arange(7, 10))
     expected = jax.vmap(lambda key: jax.random.normal(key, (5, 7, 3)))(keys)
@@ -145,8 +158,9 @@ def test_offload_chunks_and_shared_references_change_nothing(exported):
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_half_precision_is_close(exported):
-    checkpoint, folder = exported("small")
+@pytest.mark.parametrize("kind", ["like_sd", "small"])
+def test_half_precision_is_close(exported, kind):
+    checkpoint, folder = exported(kind)
     batch = random_batch(checkpoint.config, clips=1, frames=2)
     half = DurianPipeline.from_pretrained(folder, "bfloat16")
     assert half.dtype == torch.bfloat16
