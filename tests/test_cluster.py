@@ -63,34 +63,41 @@ def on_one(alone):
     return list(losses(alone).values())
 
 
-@pytest.mark.parametrize(("processes", "mesh", "then"), [(2, "2x2x1x1", (2, "1x2x1x2")),
-                                                         (4, "2x2x2x1", (2, "2x2x1x1"))])
-def test_a_lost_process_stops_all_and_the_run_goes_on(processes, mesh, then, records, on_one, tmp_path):
-    """With as many processes, and with fewer on another mesh."""
-    running = start(records, tmp_path, mesh, processes)
-    wait_for_steps(tmp_path, 6, running)
+def lose_one(records, workdir, mesh, processes):
+    """So many processes of which one is killed: the losses until then."""
+    running = start(records, workdir, mesh, processes)
+    wait_for_steps(workdir, 6, running)
     os.kill(running[-1].pid, signal.SIGKILL)
     for process in running[:-1]:
         assert process.wait(timeout=120) != 0
-    assert f"process {processes - 1} of {processes} has gone" in (tmp_path / "log-0").read_text(), logs(tmp_path)
-    assert "goes on from step 4" in logs(tmp_path)
-    before = losses(tmp_path)
-    running = start(records, tmp_path, then[1], then[0])
-    assert [process.wait(timeout=400) for process in running] == [0] * then[0], logs(tmp_path)
-    found = losses(tmp_path)
-    assert sorted(found) == list(range(1, 13))
-    np.testing.assert_allclose(list(found.values()), on_one[:12], rtol=2e-4)
+    assert f"process {processes - 1} of {processes} has gone" in (workdir / "log-0").read_text(), logs(workdir)
+    assert "goes on from step 4" in logs(workdir)
+    return losses(workdir)
+
+
+def check_resumed(found, before, on_one):
+    assert sorted(found)[:12] == list(range(1, 13))
+    np.testing.assert_allclose([found[step] for step in range(1, 13)], on_one[:12], rtol=2e-4)
     assert all(found[step] == before[step] for step in range(1, 5)), "it began again"
+
+
+def test_a_lost_process_stops_all_and_fewer_go_on(records, on_one, tmp_path):
+    before = lose_one(records, tmp_path, "2x2x2x1", 4)
+    running = start(records, tmp_path, "1x2x1x1", 1)
+    assert [process.wait(timeout=400) for process in running] == [0], logs(tmp_path)
+    check_resumed(losses(tmp_path), before, on_one)
     assert (tmp_path / "export" / "model.safetensors").is_file()
 
 
-def test_sigterm_to_one_saves_and_ends_all(records, tmp_path):
-    running = start(records, tmp_path, "2x2x1x1", 2, "--config.total_steps=5000", "--config.checkpoint_every=4000")
-    wait_for_steps(tmp_path, 2, running)
+def test_a_run_goes_on_on_another_mesh_and_sigterm_to_one_saves_and_ends_all(records, on_one, tmp_path):
+    before = lose_one(records, tmp_path, "2x2x1x1", 2)
+    running = start(records, tmp_path, "1x2x1x2", 2, "--config.total_steps=5000", "--config.checkpoint_every=4000")
+    wait_for_steps(tmp_path, 12, running)
     running[1].terminate()
     assert [process.wait(timeout=120) for process in running] == [0, 0], logs(tmp_path)
-    last = max(losses(tmp_path))
-    assert (tmp_path / "checkpoints" / str(last)).is_dir(), "saved after the last step"
+    found = losses(tmp_path)
+    check_resumed(found, before, on_one)
+    assert (tmp_path / "checkpoints" / str(max(found))).is_dir(), "saved after the last step"
     assert "asked to stop" in (tmp_path / "log-0").read_text() and not (tmp_path / "export").exists()
 
 
