@@ -198,19 +198,15 @@ def torch_row(options) -> dict:
         if row in ("shared", "unconditional"):
             sites = [replace(site, cross=general_cross(block.attn2, context)) for site, block in
                      zip(sites, model.denoising_unet.sites(), strict=True)]
-        conditional = partial(model.denoising_unet, noise.to(dtype), torch.full((frames,), 500.0, device=noise.device),
-                              frames=frames, bias=keypoints, temporal=True)
+        moments = torch.full((2 * frames,), 500.0, device=noise.device)
         if row == "usual":
             usual = UsualWay(config, model, [torch.cat(pair, 1) for pair in zip(*features, strict=True)], context,
                              keypoints)
             step = partial(usual, noise.to(dtype))
-        elif row == "shared":
-            step = lambda: (conditional(sites=sites), conditional(sites=sites))
-        elif row == "unconditional":
-            none = [replace(site, spatial=()) for site in sites]
-            step = lambda: (conditional(sites=sites), conditional(sites=none))
         else:
-            step = lambda: (conditional(sites=sites), conditional(sites=None))
+            guided = [replace(site, guided=row != "shared") for site in sites]
+            step = partial(model.denoising_unet, torch.cat([noise] * 2).to(dtype), moments, frames=frames,
+                           bias=torch.cat([keypoints] * 2), sites=guided, temporal=True)
         on_gpu = options.device.startswith("cuda")
         finish = torch.cuda.synchronize if on_gpu else lambda: None
         with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:

@@ -43,12 +43,19 @@ class Site:
         spatial: keys and values of the references, one of each selection; none: self-attention only.
         cross: of the image embeddings; or, where each selection sees a single one, the result itself (B, 1, C): the
             softmax over one key is 1, whatever the query.
+        guided: the batch's second half is the unconditional one of classifier-free guidance, which sees no
+            references; what is given here is for the first half.
         features: a list to which the site's features (B * F, N, C) are added, for a ReferenceNet; None: not wanted.
     """
 
     spatial: tuple[Blend, ...] = ()
     cross: tuple[Blend, ...] | torch.Tensor | None = None
+    guided: bool = False
     features: list[torch.Tensor] | None = None
+
+    def rows(self, size: int) -> int:
+        """How many of the first rows of a batch see what is given here."""
+        return size // 2 if self.guided else size
 
 
 class ReferenceAttention:
@@ -61,11 +68,12 @@ class ReferenceAttention:
         if site.features is not None:
             site.features.append(hidden_states)
         query, (key, value) = project_query(attn, hidden_states), project_key_value(attn, hidden_states)
-        if not site.spatial:
-            mixed = F.scaled_dot_product_attention(query, key, value)
-        else:
-            mixed = sum(_with_references(query, key, value, blend) for blend in site.spatial)
-        return attn.to_out[0](merge_heads(mixed))
+        seen, parts = site.rows(len(query)) if site.spatial else 0, []
+        if seen:
+            parts.append(sum(_with_references(query[:seen], key[:seen], value[:seen], blend) for blend in site.spatial))
+        if seen < len(query):
+            parts.append(F.scaled_dot_product_attention(query[seen:], key[seen:], value[seen:]))
+        return attn.to_out[0](merge_heads(torch.cat(parts) if len(parts) > 1 else parts[0]))
 
 
 class EmbeddingAttention:
@@ -77,12 +85,15 @@ class EmbeddingAttention:
         size = len(hidden_states)
         if site is None or site.cross is None:
             return attn.to_out[0].bias.expand(size, 1, -1)
+        seen = site.rows(size)
         if isinstance(site.cross, torch.Tensor):
-            return repeated(site.cross, size)
-        query = split_heads(attn.to_q(hidden_states), attn.heads)
-        mixed = sum(_attend(query, repeated(blend.key, size), repeated(blend.value, size), blend.mask, blend.weight)
-                    for blend in site.cross)
-        return attn.to_out[0](merge_heads(mixed))
+            mixed = repeated(site.cross, seen)
+        else:
+            query = split_heads(attn.to_q(hidden_states[:seen]), attn.heads)
+            mixed = attn.to_out[0](merge_heads(sum(
+                _attend(query, repeated(blend.key, seen), repeated(blend.value, seen), blend.mask, blend.weight)
+                for blend in site.cross)))
+        return torch.cat([mixed, attn.to_out[0].bias.expand_as(mixed)]) if site.guided else mixed
 
 
 class PlacedAttention(Attention):

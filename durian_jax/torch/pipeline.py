@@ -3,6 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -219,21 +220,24 @@ class DurianPipeline:
             Clean latents of the shape of `noise`.
         """
         times, table = sampler_table(self.objective.noise_schedule, sampling.sampler, sampling.steps)
-        predict = partial(self.predict_clean, keypoint_features=keypoint_features, frames=frames, temporal=temporal)
+        # Both halves of the guidance are one batch, so that weights are read once; the second sees no references.
+        twice = lambda x: torch.cat([x, x]) if sampling.is_guided else x
+        if sampling.is_guided:
+            sites = [replace(site, guided=True) for site in sites]
+        predict = partial(self.predict_clean, keypoint_features=twice(keypoint_features), sites=sites, frames=frames,
+                          temporal=temporal)
         z, previous = noise, torch.zeros_like(noise)
         for t, (a, b, c) in zip(times, table.tolist(), strict=True):
-            x = predict(z, t, sites=sites)
+            x = predict(twice(z), t)
             if sampling.is_guided:
-                # No references, hence no reference attention: the unconditional half is the cheaper one.
-                free = predict(z, t, sites=None)
+                x, free = x.chunk(2)
                 x = free + sampling.guidance_scale * (x - free)
             z, previous = a * z + b * x + c * previous, x
         return z
 
     def predict_clean(self, z: torch.Tensor, t: float, *, keypoint_features: torch.Tensor,
                       sites: Sequence[Site] | None, frames: int, temporal: bool) -> torch.Tensor:
-        """Clean latents (B * F, c, h, w) float32 as the denoiser sees them in z_t, t in (0, 1]; sites as in `sample`,
-        None without references."""
+        """Clean latents (B * F, c, h, w) float32 as the denoiser sees them in z_t, t in (0, 1]; sites: see `UNet`."""
         moment = torch.full((len(z),), float(self.objective.noise_schedule.timesteps(t)), device=z.device)
         prediction = self.model.denoising_unet(z.to(self.dtype), moment, frames=frames, sites=sites,
                                                bias=keypoint_features, temporal=temporal).float()
