@@ -10,7 +10,7 @@ The usual way is that of published code for reference attention, written here on
 features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
 of the guidance are computed with references, as one batch; image embeddings are attended to with general
 cross-attention. The rows after it take one measure more each. Weights are random: speed does not depend on them.
-Each row runs in a process of its own, so that its memory is its own. Seconds are medians.
+Each row runs in a process of its own, so that its memory is its own. Seconds are medians; a clip is timed once.
 """
 
 import argparse
@@ -163,8 +163,8 @@ def jax_row(options) -> dict:
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
     # A step is what a longer clip takes more: references and pictures cost both alike.
-    clip, longer = timed(partial(run, options.steps), 1), options.steps + 2
-    step = (timed(partial(run, longer), 1) - clip) / 2
+    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 2
+    step = (timed(partial(run, longer), options.repeats) - clip) / 2
     stats = jax.devices()[0].memory_stats() or {}
     memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return {"step": step, "clip": clip, "memory": memory / 2**30, "device": device_name(jax.devices()[0].device_kind)}
@@ -198,12 +198,12 @@ def torch_row(options) -> dict:
         if row in ("shared", "unconditional"):
             sites = [replace(site, cross=general_cross(block.attn2, context)) for site, block in
                      zip(sites, model.denoising_unet.sites(), strict=True)]
-        moments = torch.full((2 * frames,), 500.0, device=noise.device)
         if row == "usual":
             usual = UsualWay(config, model, [torch.cat(pair, 1) for pair in zip(*features, strict=True)], context,
                              keypoints)
             step = partial(usual, noise.to(dtype))
         else:
+            moments = torch.full((2 * frames,), 500.0, device=noise.device)
             guided = [replace(site, guided=row != "shared") for site in sites]
             step = partial(model.denoising_unet, torch.cat([noise] * 2).to(dtype), moments, frames=frames,
                            bias=torch.cat([keypoints] * 2), sites=guided, temporal=True)

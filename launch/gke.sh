@@ -24,18 +24,14 @@ set -euo pipefail
 
 usage() { sed -n '2,23s/^# \{0,1\}//p' "$0"; }
 fail() { echo "gke.sh: error: $1" >&2; exit 2; }
-value() { [ -n "${2:-}" ] || fail "$1 needs a value; see --help"; }
 
 name="" image="" claim="" accelerator="" topology="" slices=1 chips=4 dry_run=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --name) value "$@"; name="$2"; shift 2 ;;
-    --image) value "$@"; image="$2"; shift 2 ;;
-    --claim) value "$@"; claim="$2"; shift 2 ;;
-    --accelerator) value "$@"; accelerator="$2"; shift 2 ;;
-    --topology) value "$@"; topology="$2"; shift 2 ;;
-    --slices) value "$@"; slices="$2"; shift 2 ;;
-    --chips) value "$@"; chips="$2"; shift 2 ;;
+    --name|--image|--claim|--accelerator|--topology|--slices|--chips)
+      [ -n "${2:-}" ] || fail "$1 needs a value; see --help"
+      printf -v "${1#--}" %s "$2"
+      shift 2 ;;
     --dry-run) dry_run=1; shift ;;
     -h|--help) usage; exit 0 ;;
     --) shift; break ;;
@@ -77,7 +73,7 @@ if [ -n "$dry_run" ]; then
 fi
 command -v kubectl > /dev/null || fail "kubectl not found; install it and choose the cluster"
 state() { kubectl get jobset "$name" --ignore-not-found -o jsonpath='{.status.terminalState}'; }
-[ -z "$(state)" ] || kubectl delete jobset "$name"
+[ -z "$(state)" ] || kubectl delete jobset "$name" --cascade=foreground  # with its pods
 kubectl apply -f - <<< "$manifest"
 selector="jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0"
 phase() { kubectl get pod -l "$selector" -o jsonpath='{.items[0].status.phase}' 2> /dev/null || true; }

@@ -11,14 +11,14 @@ set -euo pipefail
 
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
 fail() { echo "local.sh: error: $1" >&2; exit 2; }
-value() { [ -n "${2:-}" ] || fail "$1 needs a value; see --help"; }
 
 processes=2 devices=2 port=12355 dry_run=""
 while [ $# -gt 0 ]; do
   case "$1" in
-    --processes) value "$@"; processes="$2"; shift 2 ;;
-    --devices) value "$@"; devices="$2"; shift 2 ;;
-    --port) value "$@"; port="$2"; shift 2 ;;
+    --processes|--devices|--port)
+      [ -n "${2:-}" ] || fail "$1 needs a value; see --help"
+      printf -v "${1#--}" %s "$2"
+      shift 2 ;;
     --dry-run) dry_run=1; shift ;;
     -h|--help) usage; exit 0 ;;
     --) shift; break ;;

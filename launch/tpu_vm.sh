@@ -22,19 +22,15 @@ set -euo pipefail
 
 usage() { sed -n '2,21s/^# \{0,1\}//p' "$0"; }
 fail() { echo "tpu_vm.sh: error: $1" >&2; exit 2; }
-value() { [ -n "${2:-}" ] || fail "$1 needs a value; see --help"; }
 say() { echo "tpu_vm.sh: $*" >&2; }
 
 name="" zone="" type="" share="" runtime="" project="" spot="" keep="" dry_run="" attempts=20
 while [ $# -gt 0 ]; do
   case "$1" in
-    --name) value "$@"; name="$2"; shift 2 ;;
-    --zone) value "$@"; zone="$2"; shift 2 ;;
-    --type) value "$@"; type="$2"; shift 2 ;;
-    --share) value "$@"; share="$2"; shift 2 ;;
-    --runtime) value "$@"; runtime="$2"; shift 2 ;;
-    --project) value "$@"; project="$2"; shift 2 ;;
-    --attempts) value "$@"; attempts="$2"; shift 2 ;;
+    --name|--zone|--type|--share|--runtime|--project|--attempts)
+      [ -n "${2:-}" ] || fail "$1 needs a value; see --help"
+      printf -v "${1#--}" %s "$2"
+      shift 2 ;;
     --spot) spot=1; shift ;;
     --keep) keep=1; shift ;;
     --dry-run) dry_run=1; shift ;;
@@ -111,7 +107,9 @@ wait_for_slice() {
     before="$now"
     case "$now" in
       ACTIVE) return 0 ;;
-      FAILED) fail "the request has failed: $(queued describe "$name" "${where[@]}" --format='value(state.failedData.error.message)' 2>&1)" ;;
+      FAILED)
+        fail "the request has failed: $(queued describe "$name" "${where[@]}" \
+          --format='value(state.failedData.error.message)' 2>&1)" ;;
       SUSPENDED|SUSPENDING|"") return 1 ;;
       UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud does not answer" ;;
     esac

@@ -119,10 +119,11 @@ def test_dry_runs_call_nothing(machine):
     assert done.stdout.count("DURIAN_PROCESS=") == 3
 
 
-def test_the_manifest_is_filled_in_and_applied(machine, tmp_path):
+@pytest.mark.parametrize("phase", ["Running", "Failed"])
+def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
     # A finished run of that name is there, and the first host takes a moment to begin.
-    pods = 'case "$*" in *"get jobset"*) [ -e "$STATE" ] || echo Completed ;; "delete jobset d1") touch "$STATE" ;; ' \
-           '*"get pod"*) [ ! -e "$STATE.pod" ] || echo Running; touch "$STATE.pod" ;; esac'
+    pods = 'case "$*" in *"get jobset"*) [ -e "$STATE" ] || echo Completed ;; "delete jobset d1"*) touch "$STATE" ;; ' \
+           f'*"get pod"*) [ ! -e "$STATE.pod" ] || echo {phase}; touch "$STATE.pod" ;; esac'
     odd = "--config.init_from=/mnt/durian/a b&c\\d"
     done, calls = machine([*GKE, "--slices", "2", *RUN, odd], {"kubectl": pods})
     assert done.returncode == 0, done.stderr

@@ -60,12 +60,12 @@ SMALL = DurianConfig(
     codec=CodecConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), latent_channels=4, norm_groups=2))
 CONFIGS = {
     "like_sd": LIKE_SD, "small": SMALL,
-    "identity_only": replace(LIKE_SD, image_encoder=None, identity_dim=WIDTH, mask_channel=False,
-                             masked_references=False, codec=AutoencoderTinyConfig(
-                                 channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))),
+    "no_image_encoder": replace(LIKE_SD, image_encoder=None, mask_channel=False, masked_references=False,
+                                codec=AutoencoderTinyConfig(channels=8, encoder_blocks=(1, 2), decoder_blocks=(2, 1))),
+    "identity": replace(LIKE_SD, identity_dim=WIDTH),
 }
 OBJECTIVES = {"like_sd": Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0),
-              "small": Objective(), "identity_only": Objective("cosine", "velocity")}
+              "small": Objective(), "no_image_encoder": Objective("cosine", "velocity"), "identity": Objective()}
 
 
 def random_checkpoint(config: DurianConfig, objective: Objective) -> Checkpoint:
@@ -110,7 +110,7 @@ def test_both_backends_make_the_same_clip(exported, kind):
 
 
 @pytest.mark.parametrize("kind", ["like_sd", "small"])
-@pytest.mark.parametrize("valid", [[[1, 1], [1, 1]], [[0, 1], [0, 1]], [[1, 0], [1, 1]], [[0, 0], [0, 0]]])
+@pytest.mark.parametrize("valid", [[[1, 1]], [[0, 1]], [[1, 0], [1, 1]], [[0, 0]]])
 @pytest.mark.parametrize("blended", [False, True])
 def test_composition_interpolation_and_missing_attributes(exported, kind, valid, blended):
     checkpoint, folder = exported(kind)

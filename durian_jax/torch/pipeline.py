@@ -113,8 +113,9 @@ class DurianPipeline:
         self.device, self._offload = choose_device(device), offload
         capability = torch.backends.cpu.get_cpu_capability()
         if self.device.type == "cpu" and self.dtype != torch.float32 and capability in SLOW_IN_16_BITS:
-            warnings.warn(f"this CPU ({capability}) has no arithmetic in 16 bits: {str(self.dtype)[6:]} takes "
-                          "many times as long as float32; choose dtype float32", stacklevel=2)
+            name = str(self.dtype).removeprefix("torch.")
+            warnings.warn(f"this CPU ({capability}) has no arithmetic in 16 bits: {name} takes many times as long as "
+                          "float32; choose dtype float32", stacklevel=2)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         for network in self.model.children():
             network.to("cpu" if offload else self.device, memory_format=layout)
