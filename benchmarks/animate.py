@@ -10,7 +10,9 @@ The usual way is that of published code for reference attention, written here on
 features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
 of the guidance are computed with references, as one batch; image embeddings are attended to with general
 cross-attention. The rows after it take one measure more each. Weights are random: speed does not depend on them.
-Each row runs in a process of its own, so that its memory is its own. Seconds are medians; a clip is timed once.
+Each row runs in a process of its own, so that its memory is its own. A machine that others share is slower at one time
+than at another: rows are run in turn, `--rounds` times; seconds are medians of all steps, a row is compared with the
+first in its own round, and a clip is timed in the first round.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -58,7 +61,8 @@ def main() -> None:
     parser.add_argument("--dtype", nargs="+", choices=("bfloat16", "float16", "float32"), default=["bfloat16"],
                         help="one or more, to compute in")
     parser.add_argument("--steps", type=int, default=4, help="of the finished clip")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1, help="steps that a process times")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     parser.add_argument("--heading", default="Speed", help="below which it is to stand")
@@ -71,22 +75,35 @@ def main() -> None:
     if options.markdown and not options.markdown.is_file():
         parser.error(f"--markdown: no such file: {options.markdown}")
     found = []
-    for size, frames, dtype, row in itertools.product(options.size, options.frames, options.dtype, options.rows):
-        setting = {"row": row, "size": size, "frames": frames, "dtype": dtype}
-        found.append({**setting, **in_process(setting, options)})
-        print(found[-1], flush=True)
+    for size, frames, dtype in itertools.product(options.size, options.frames, options.dtype):
+        setting = {"size": size, "frames": frames, "dtype": dtype}
+        rounds = []
+        for number in range(options.rounds):
+            rounds.append([in_process({"row": row, **setting}, options, number == 0) for row in options.rows])
+        found += [merged({"row": row, **setting}, results, [results[0] for results in rounds])
+                  for row, results in zip(options.rows, zip(*rounds, strict=True), strict=True)]
     text = table(found, options)
     print(text)
     if options.markdown:
         write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
 
 
-def in_process(setting: dict, options) -> dict:
-    more = {**setting, "steps": options.steps, "repeats": options.repeats, "device": options.device}
+def in_process(setting: dict, options, with_clip: bool) -> dict:
+    more = {**setting, "steps": options.steps if with_clip else 0, "repeats": options.repeats, "device": options.device}
     done = subprocess.run([sys.executable, "-m", "benchmarks.animate",
                            *(part for name, value in more.items() for part in (f"--{name}", str(value)))],
                           check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    print({**setting, **result}, flush=True)
+    return result
+
+
+def merged(setting: dict, results: Sequence[dict], bases: Sequence[dict]) -> dict:
+    """What the rounds say of a row, and how much faster it is than the base, in the same rounds."""
+    middle = lambda result: statistics.median(result["seconds"])
+    return {**setting, **results[0], "step": statistics.median(x for result in results for x in result["seconds"]),
+            "faster": statistics.median(middle(base) / middle(result)
+                                        for base, result in zip(bases, results, strict=True))}
 
 
 def replace_section(page: str, heading: str, text: str) -> str:
@@ -97,20 +114,20 @@ def replace_section(page: str, heading: str, text: str) -> str:
 
 
 def table(found: list[dict], options) -> str:
-    """Markdown; what is faster is compared with the first row of the same setting."""
+    """Markdown; what is faster is compared with the first row of the same setting and round."""
     lines = ["| | px, frames, dtype | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |",
              "|---|---|---|---|---|---|---|"]
     setting = lambda values: f"{values['size']}, {values['frames']}, {values['dtype']}"
     for values in found:
-        base = next(x["step"] for x in found if setting(x) == setting(values))
         rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
         peak = peak_flops(values["device"])
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
         lines.append(f"| {ROWS[values['row']]} | {setting(values)} | {values['step']:.3f} | "
-                     f"{base / values['step']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
+                     f"{values['faster']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
     command = " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
-    about = f"Clips of {options.steps} guided steps; {found[0]['device']}; {versions}; {date.today()}."
+    about = f"Clips of {options.steps} guided steps; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
+            f"{date.today()}."
     return "\n".join([f"`{command}`", "", about, "", *lines, ""])
 
 
@@ -130,15 +147,15 @@ def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
     return {**{name: x[None] for name, x in references.items()}, "keypoints": driving.keypoints[None]}
 
 
-def timed(call, repeats: int, finish=lambda: None, warm_up: bool = True) -> float:
-    """Median seconds of a call, after one that is not counted."""
+def timed(call, repeats: int = 1, finish=lambda: None, warm_up: bool = True) -> list[float]:
+    """Seconds of calls, after one that is not counted."""
     seconds = []
     for _ in range(repeats + warm_up):
         start = time.perf_counter()
         call()
         finish()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[warm_up:])
+    return seconds[warm_up:]
 
 
 def jax_row(options) -> dict:
@@ -163,11 +180,12 @@ def jax_row(options) -> dict:
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
     # A step is what a longer clip takes more: references and pictures cost both alike.
-    clip, longer = timed(partial(run, options.steps), options.repeats), options.steps + 2
-    step = (timed(partial(run, longer), options.repeats) - clip) / 2
+    steps = max(options.steps, 1)
+    (clip,), longer = timed(partial(run, steps)), timed(partial(run, steps + 2), options.repeats)
     stats = jax.devices()[0].memory_stats() or {}
     memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    return {"step": step, "clip": clip, "memory": memory / 2**30, "device": device_name(jax.devices()[0].device_kind)}
+    return {"seconds": [(x - clip) / 2 for x in longer], "clip": clip, "memory": memory / 2**30,
+            "device": device_name(jax.devices()[0].device_kind)}
 
 
 def torch_row(options) -> dict:
@@ -210,10 +228,10 @@ def torch_row(options) -> dict:
         on_gpu = options.device.startswith("cuda")
         finish = torch.cuda.synchronize if on_gpu else lambda: None
         with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
-            step()
+            step()  # which warms up, too
         if row == "compiled":  # not before: what counts FLOPs keeps blocks from being compiled
             pipeline.compile()
-        seconds = timed(step, options.repeats, finish)
+        seconds = timed(step, options.repeats, finish, warm_up=on_gpu or row == "compiled")
 
         def clip():
             found = pipeline.project_references(batch)
@@ -227,11 +245,11 @@ def torch_row(options) -> dict:
                                           frames=frames, temporal=True)
             pipeline.decode(latents)
 
-        whole = timed(clip, 1, finish, warm_up=on_gpu)
+        whole = timed(clip, finish=finish, warm_up=on_gpu)[0] if options.steps else None
     memory = torch.cuda.max_memory_allocated() if on_gpu else \
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     name = torch.cuda.get_device_name() if on_gpu else "cpu"
-    return {"step": seconds, "clip": whole, "memory": memory / 2**30, "flops": counter.get_total_flops(),
+    return {"seconds": seconds, "clip": whole, "memory": memory / 2**30, "flops": counter.get_total_flops(),
             "device": device_name(name)}
 
 

@@ -22,7 +22,7 @@ class _Verbs(click.Group):
             return super().invoke(ctx)
         except InputError as error:
             click.echo(f"durian: error: {error}", err=True)
-            ctx.exit(2)
+            ctx.exit(error.status)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("durian_jax"):
                 raise

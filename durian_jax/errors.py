@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", as opposed to "the program is wrong"."""
+"""The exceptions that mean "the input is wrong", as opposed to "the program is wrong"."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
     The message says what was expected, what was found and what to do next. The command line prints
     it without a traceback and exits with status 2; it is raised before any expensive work starts.
     """
+
+    status = 2
+
+
+class ClusterError(InputError):
+    """The processes of a run did not find each other. Started again they may: launchers try so after status 1."""
+
+    status = 1

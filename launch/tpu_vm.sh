@@ -142,16 +142,20 @@ train() {
 }
 
 # Whether the run has stopped by a mistake of its own, and not because one of its processes has gone with its host.
-has_failed() { grep -E "durian: error|^Traceback" "$log" | grep -vE "has gone|not all processes came" > /dev/null; }
+has_failed() {
+  grep -E "durian: error|^Traceback" "$log" | grep -vE "has gone|not all processes came|did not find each other" > /dev/null
+}
 
 log=/dev/null archive=durian.tar.gz
 if [ -z "$dry_run" ]; then
   log="$(mktemp)" archive="$(mktemp --suffix=.tar.gz)"
   trap leave EXIT
 fi
+unprepared=0
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   if [ -n "$dry_run" ] || [ -z "$(state)" ]; then create; fi
-  if wait_for_slice && install && train "$@"; then
+  unprepared=$((unprepared + 1))
+  if wait_for_slice && install && unprepared=0 && train "$@"; then
     if [ -z "$dry_run" ]; then say "the run has ended"; elif [ -z "$keep" ]; then delete; fi
     exit 0
   fi
@@ -162,11 +166,13 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
   if [ "$(state)" = ACTIVE ]; then
+    [ "$unprepared" -lt 2 ] || fail "the workers could not be set up, twice; see what they say above, and check --share"
     say "the slice is still there (attempt $attempt of $attempts); starting the run on it again"
   else
     say "the slice was taken away (attempt $attempt of $attempts); asking for another, the run goes on from its last" \
       "checkpoint"
     delete
+    unprepared=0
   fi
   : > "$log"
 done

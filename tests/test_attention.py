@@ -88,6 +88,13 @@ def test_few_tokens_are_left_to_xla():
     np.testing.assert_allclose(reference_attention(*frames, references, selection, "splash"), expected, atol=1e-5)
 
 
+def test_heads_too_wide_for_cudnn_are_left_to_xla():
+    """Those of Stable Diffusion's innermost levels, on GPUs before compute capability 9.0."""
+    frames, references, selection = inputs(n=16, sizes=(16, 16), d=160)
+    expected = reference_attention(*frames, references, selection)
+    np.testing.assert_allclose(reference_attention(*frames, references, selection, "cudnn"), expected, atol=1e-5)
+
+
 def test_the_platform_chooses():
     chosen = [choose_implementation("auto", *case) for case in (
         ("tpu", "bfloat16"), ("gpu", "bfloat16"), ("gpu", "float32"), ("cpu", "bfloat16"))]

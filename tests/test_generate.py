@@ -5,8 +5,10 @@ import pytest
 
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.inference import generate as module
 from durian_jax.inference.generate import generate, reconstruct
 from durian_jax.inference.sampling import Sampling
+from durian_jax.models import attention
 from durian_jax.models.durian import Durian
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
@@ -53,6 +55,18 @@ def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
     whole = generate(checkpoint, batch, FAST, temporal=False)
     tail = generate(checkpoint, {**batch, "keypoints": batch["keypoints"][:, 1:]}, FAST, temporal=False, first_frame=1)
     assert levels(whole[:, 1:], tail) <= 1
+
+
+def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):
+    """Attention in chunks and one picture decoded after the other: the same clip."""
+    expected = generate(checkpoint, random_batch(), FAST)
+    monkeypatch.setattr(module, "_MANY_TOKENS", 1)
+    monkeypatch.setattr(module, "_DECODED", 1)
+    chosen = []
+    monkeypatch.setitem(attention.IMPLEMENTATIONS, "chunked",
+                        lambda *values: chosen.append(1) or attention._chunked(*values))
+    assert levels(generate(checkpoint, random_batch(), FAST), expected) <= 1
+    assert chosen
 
 
 def test_more_frames_than_the_model_knows_are_refused(checkpoint):

@@ -100,6 +100,13 @@ def test_a_run_that_fails_by_itself_is_not_repeated(machine):
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
 
 
+def test_workers_that_cannot_be_set_up_are_not_tried_for_long(machine):
+    script = 'case "$*" in *"tpu-vm scp"*) echo "no such share" >&2; exit 1 ;; esac' + GCLOUD.format(train=FINISHED)
+    done, calls = machine([*TPU, *RUN], {"gcloud": script})
+    assert done.returncode == 2 and "could not be set up, twice" in done.stderr
+    assert verbs(calls) == ["create", "scp", "scp", "delete"]
+
+
 def test_a_request_that_fails_is_not_repeated(machine):
     failed = 'case "$*" in *failedData*) echo "no quota" ;; *describe*) [ -e "$STATE" ] && echo FAILED || ' \
              '{ echo NOT_FOUND >&2; exit 1; } ;; *create*) touch "$STATE" ;; esac'
@@ -139,6 +146,19 @@ def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
     train = next(line for line in container["args"][0].splitlines() if line.startswith("durian train"))
     assert shlex.split(train.removesuffix("&"))[2:] == [*RUN[1:], odd]
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "data"
+
+
+@pytest.mark.parametrize(("durian", "status"), [
+    ("exit 2", 2), ("exit 1", 1), ("exit 0", 0),
+    # It saves and ends well; the pod must not, or the run would be taken for finished.
+    ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1)], ids=["mistake", "failed", "finished", "stopped"])
+def test_the_status_of_a_pod_says_whether_to_start_it_again(machine, durian, status):
+    manifest = yaml.safe_load(machine([*GKE, "--dry-run", *RUN], {})[0].stdout)
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
+    container = job["template"]["spec"]["containers"][0]
+    done, _ = machine([*container["command"], *container["args"]], {"durian": durian})
+    assert done.returncode == status
 
 
 def test_a_slurm_job_that_was_stopped_is_queued_again(machine):

@@ -243,6 +243,7 @@ def test_a_gradient_reaches_all_of_the_reference_networks():
 
 def test_a_train_step_moves_the_reference_networks(records):
     config = small_config(records)
+    config.model.reference_mode = "dual"
     config.model.portrait_capacity, config.model.attribute_capacity = 0.75, 0.375
     config.learning_rate, config.warmup_steps = 1e-2, 0
     model, _, objective = validate(config)

@@ -18,11 +18,12 @@ from configs.durian import get_config
 from durian_jax.errors import InputError
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import param_shapes
+from durian_jax.training import loop
 from durian_jax.training.loop import check_finite, initial_params, train, validate
 from durian_jax.training.optimizer import make_learning_rate
 from durian_jax.training.state import STAGES, split
 from durian_jax.training.step import compiler_options
-from durian_jax.weights import load_checkpoint
+from durian_jax.weights import Checkpoint, load_checkpoint, read_config
 from tests.runs import STEPS, command, losses, small_config
 
 
@@ -234,6 +235,16 @@ def test_learning_rate_warms_up_and_decays():
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(InputError, match="steps 11 and 20.*step 10"):
         check_finite("loss", float("nan"), 10, 20, 10)
+
+
+def test_samples_that_need_too_much_memory_are_left_out(tmp_path, monkeypatch, capsys):
+    def exhausted(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating")
+    monkeypatch.setattr(loop, "sample_sheet", exhausted)
+    model, objective, _ = read_config("tiny")
+    loop._draw_samples(tmp_path, 500, Checkpoint(model, objective, {}), {}, "1", metrics=None)
+    assert "no samples at step 500, training goes on: RESOURCE_EXHAUSTED: Out of memory\n" in capsys.readouterr().err
+    assert not (tmp_path / "samples").exists()
 
 
 def test_bad_configs_are_refused_before_anything_is_built(records, tmp_path):

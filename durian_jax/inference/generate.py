@@ -11,10 +11,16 @@ from durian_jax.diffusion.run import sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference.sampling import FIELDS, Sampling
+from durian_jax.models.attention import choose_implementation
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.durian import Durian, References, select_references
 from durian_jax.models.parameters import variables
 from durian_jax.weights import Checkpoint
+
+# A frame of more latents attends in chunks where no kernel does it: all logits at once would take gigabytes.
+_MANY_TOKENS = 1024
+# Pixels that are decoded at a time.
+_DECODED = 4 * 512 * 512
 
 
 class JaxBackend:
@@ -68,7 +74,8 @@ def generate(checkpoint: Checkpoint, batch: dict[str, np.ndarray], sampling: Sam
     images = _generate(checkpoint.params, batch, jnp.float32(sampling.guidance_scale), jnp.uint32(sampling.seed),
                        jnp.uint32(first_frame), None if blend is None else jnp.asarray(blend, jnp.float32), references,
                        config=checkpoint.config, objective=checkpoint.objective, steps=sampling.steps,
-                       sampler=sampling.sampler, guided=sampling.is_guided, temporal=temporal)
+                       sampler=sampling.sampler, guided=sampling.is_guided, temporal=temporal,
+                       attention=_attention(checkpoint.config))
     return np.asarray(images)
 
 
@@ -79,17 +86,25 @@ def project_references(checkpoint: Checkpoint, batch: dict[str, np.ndarray]) -> 
         batch: the reference fields of `FIELDS`.
     """
     batch = {name: jnp.asarray(batch[name], jnp.float32) for name in FIELDS if name in batch and name != "keypoints"}
-    return _project_references(checkpoint.params, batch, config=checkpoint.config)
+    return _project_references(checkpoint.params, batch, config=checkpoint.config,
+                               attention=_attention(checkpoint.config))
 
 
-@partial(jax.jit, static_argnames="config")
-def _project_references(params, batch, *, config: DurianConfig):
-    return Durian(config).apply(variables(params), method=lambda m: m.project_references(m.references_of(batch)))
+def _attention(config: DurianConfig) -> str:
+    """How attention in space is computed here: in bounded memory, whatever the size of the pictures."""
+    chosen = choose_implementation("auto", jax.default_backend(), config.dtype)
+    return "chunked" if chosen == "xla" and config.latent_size**2 > _MANY_TOKENS else chosen
 
 
-@partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal"))
+@partial(jax.jit, static_argnames=("config", "attention"))
+def _project_references(params, batch, *, config: DurianConfig, attention: str):
+    return Durian(config, attention=attention).apply(
+        variables(params), method=lambda m: m.project_references(m.references_of(batch)))
+
+
+@partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "guided", "temporal", "attention"))
 def _generate(params, batch, guidance_scale, seed, first_frame, blend, given_references, *, config: DurianConfig,
-              objective: Objective, steps: int, sampler: str, guided: bool, temporal: bool):
+              objective: Objective, steps: int, sampler: str, guided: bool, temporal: bool, attention: str):
     b, f = batch["keypoints"].shape[:2]
     side = config.latent_size
 
@@ -115,9 +130,14 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, given_ref
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        return to_uint8(m.decode(sample(predict_clean, noise, schedule, sampler, steps)), jnp)
+        return sample(predict_clean, noise, schedule, sampler, steps)
 
-    return Durian(config).apply(variables(params), method=run)
+    latents = Durian(config, attention=attention).apply(variables(params), method=run)
+    most = max(_DECODED // config.image_size**2, 1)
+    at_once = next(size for size in range(min(b * f, most), 0, -1) if b * f % size == 0)
+    decoded = jax.lax.map(lambda part: to_uint8(Durian(config).apply(variables(params), part, method="decode"), jnp),
+                          latents.reshape(-1, at_once, *latents.shape[2:]))
+    return decoded.reshape(b, f, *decoded.shape[2:])
 
 
 def decode(checkpoint: Checkpoint, latents: np.ndarray) -> np.ndarray:

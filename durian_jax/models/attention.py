@@ -211,9 +211,15 @@ def _blended(attend):
 
 
 def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
-    """cuDNN's fused attention: NVIDIA GPUs, half precision."""
+    """cuDNN's fused attention: NVIDIA GPUs from compute capability 8.0 on, half precision.
+
+    Heads wider than 128, which it takes on the newest GPUs only, are left to XLA: Stable Diffusion has them where a
+    frame is a few tokens.
+    """
     f, s = key.shape[1:3]
     merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
+    if query.shape[-1] > 128 or query.shape[-1] % 8:
+        return _product(*merged, None if seen is None else jnp.repeat(seen, f, 0)).reshape(query.shape)
     mask = None
     if seen is not None:
         mask = jnp.broadcast_to(jnp.repeat(seen, f, 0)[:, None, None], (len(seen) * f, 1, query.shape[2], s))

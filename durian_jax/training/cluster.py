@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import jax
 from jax._src import distributed
 
-from durian_jax.errors import InputError
+from durian_jax.errors import ClusterError, InputError
 
 # Variables by which a launcher says that this process is one of several: those of machines that nothing else describes
 # (launch/local.sh), and the one that says that JAX is to look for what TPU VMs, GKE and Slurm set.
@@ -38,7 +38,8 @@ def join(timeout: int = 300) -> None:
         timeout: seconds to wait for them.
 
     Raises:
-        InputError: variables that contradict each other, or a coordinator that cannot be reached.
+        InputError: variables that contradict each other, or that describe no cluster.
+        ClusterError: the processes did not find each other.
     """
     given = {name: os.environ[name] for name in _OWN if os.environ.get(name)}
     arguments = {}
@@ -69,8 +70,11 @@ def join(timeout: int = 300) -> None:
     try:
         jax.distributed.initialize(**arguments, initialization_timeout=timeout + 2,
                                    heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"the processes did not find each other: {str(error).splitlines()[0][:300]}") from error
+    except ValueError as error:
+        raise InputError(f"expected to be one of several processes, found {str(error).splitlines()[0][:300]}; set "
+                         f"{', '.join(_OWN)}") from error
+    except RuntimeError as error:
+        raise ClusterError(f"the processes did not find each other: {str(error).splitlines()[0][:300]}") from error
     finally:
         advice.cancel()
 
@@ -175,7 +179,7 @@ def leaving_at_once() -> Iterator[None]:
             print(f"durian: error: {error}", file=sys.stderr, flush=True)
         else:
             traceback.print_exc()
-        os._exit(2 if isinstance(error, InputError) else 1)
+        os._exit(error.status if isinstance(error, InputError) else 1)
 
 
 class Preemption:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,7 +238,12 @@ def _draw_samples(workdir: Path, step: int, checkpoint: Checkpoint, batch: dict,
                   ) -> None:
     if is_first():
         params = {path: x.astype(checkpoint.config.dtype) for path, x in checkpoint.params.items()}
-        sheet = sample_sheet(replace(checkpoint, params=params), batch, stage=stage)
+        try:
+            sheet = sample_sheet(replace(checkpoint, params=params), batch, stage=stage)
+        except jax.errors.JaxRuntimeError as error:
+            tqdm.write(f"durian: no samples at step {step}, training goes on: {str(error).splitlines()[0]}\n"
+                       "durian: with sample_every=0 none are drawn", file=sys.stderr)
+            return
         write_image(workdir / "samples" / f"{step:07d}.png", sheet)
         metrics.image(step, "samples", sheet)
 

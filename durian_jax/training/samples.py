@@ -28,6 +28,8 @@ def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8)
             pictures = [to_uint8(x) for x in (batch["portrait"], batch["attributes"][:, 0], batch["frames"][:, 0])]
         portrait, attribute, truth = pictures
         keypoints = keypoint_image(batch["keypoints"][:, 0], *truth.shape[1:3])
-        result = generate(checkpoint, batch, temporal=stage == "2")[:, 0]
+        # One clip at a time: beside a run's state, there is not much memory left.
+        clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(truth))]
+        result = np.concatenate([generate(checkpoint, clip, temporal=stage == "2")[:, 0] for clip in clips])
         columns = [portrait, attribute, (keypoints * 255).astype(np.uint8), result, truth]
     return np.concatenate([np.concatenate(row, 1) for row in zip(*columns, strict=True)])
