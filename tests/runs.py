@@ -15,7 +15,8 @@ STEPS = 30
 # Compiling is what a small run spends its time on: one network of one level, no decoder in the step, and a plain
 # optimiser; stage 2 has Muon.
 SMALL = [
-    "--config.optimizer=adamw", "--config.model.reference_mode=tokens", "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
+    "--config.optimizer=adamw", "--config.model.reference_mode=tokens",
+    "--config.model.image_size=32", "--config.model.unet.channels=(32,)",
     "--config.model.unet.heads=(2,)", "--config.model.unet.attention=(True,)",
     "--config.model.codec.encoder_channels=(8,8)",
     "--config.model.codec.decoder_channels=(8,8)", "--config.model.codec.latent_channels=4",
@@ -54,7 +55,8 @@ def losses(workdir):
 
 
 # Runs that are repeated on several meshes: all networks, kernels that are worth dividing, and one checkpoint.
-ON_MESHES = ["--config.model.reference_mode=dual", "--config.model.unet.channels=(64,)", "--config.batch_size=8", "--config.total_steps=20",
+ON_MESHES = ["--config.model.reference_mode=dual",
+             "--config.model.unet.channels=(64,)", "--config.batch_size=8", "--config.total_steps=20",
              "--config.decay_steps=0", "--config.optimizer=adamw", "--config.learning_rate=1e-3",
              "--config.checkpoint_every=20"]
 

@@ -151,7 +151,8 @@ def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
 @pytest.mark.parametrize(("durian", "status"), [
     ("exit 2", 2), ("exit 1", 1), ("exit 0", 0),
     # It saves and ends well; the pod must not, or the run would be taken for finished.
-    ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1)], ids=["mistake", "failed", "finished", "stopped"])
+    ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1)],
+    ids=["mistake", "failed", "finished", "stopped"])
 def test_the_status_of_a_pod_says_whether_to_start_it_again(machine, durian, status):
     manifest = yaml.safe_load(machine([*GKE, "--dry-run", *RUN], {})[0].stdout)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
