@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from durian_jax.cli import main
 from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
 # What is tested are the processes: with one network each compiles in a third of the time.
@@ -125,6 +128,18 @@ def test_processes_that_do_not_come_are_not_waited_for():
     assert done.returncode != 0
     assert f"not all processes came within 5 s; look at the logs of the others, and that they can reach 127.0.0.1:" \
         f"{port}" in done.stderr
+
+
+def test_launchers_may_try_again_where_processes_did_not_find_each_other(monkeypatch, tmp_path):
+    """A mistake in the flags is status 2, after which they do not."""
+    def unavailable(**_):
+        raise RuntimeError("DEADLINE_EXCEEDED: no answer")
+    monkeypatch.setattr(jax.distributed, "initialize", unavailable)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    for name, value in {"COORDINATOR": "host:1", "PROCESSES": "2", "PROCESS": "1"}.items():
+        monkeypatch.setenv(f"DURIAN_{name}", value)
+    done = CliRunner().invoke(main, ["train", "--config=configs/durian.py:tiny,stage=1", f"--workdir={tmp_path}"])
+    assert done.exit_code == 1 and "did not find each other: DEADLINE_EXCEEDED" in done.stderr
 
 
 @pytest.mark.parametrize("environment", [

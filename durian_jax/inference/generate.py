@@ -19,8 +19,8 @@ from durian_jax.weights import Checkpoint
 
 # A frame of more latents attends in chunks where no kernel does it: all logits at once would take gigabytes.
 _MANY_TOKENS = 1024
-# Pixels that are decoded at a time.
-_DECODED = 4 * 512 * 512
+# Pixels that are decoded at a time: one picture of the paper's size.
+_DECODED = 512 * 512
 
 
 class JaxBackend:

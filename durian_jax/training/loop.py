@@ -279,10 +279,14 @@ def _export(workdir: Path, config: ConfigDict, checkpoint: Checkpoint) -> None:
 
 
 def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:
-    """The averaged weights of a state, as inference takes them: on one device, or in the memory of every process."""
+    """The averaged weights of a state, as inference takes them; every process must call it.
+
+    What every device holds whole stays on the first one, without a copy; the rest goes to this process's memory.
+    """
     params = {**state.frozen, **state.average}
-    alone = all(len(x.sharding.device_set) == 1 for x in params.values())
-    return Checkpoint(model, objective, params if alone else to_host(params))
+    whole = {path: x.addressable_data(0) for path, x in params.items() if x.is_fully_replicated}
+    return Checkpoint(model, objective,
+                      {**whole, **to_host({path: x for path, x in params.items() if path not in whole})})
 
 
 def check_finite(name: str, value: float, logged: int, step: int, last_saved: int | None) -> None:
