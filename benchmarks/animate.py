@@ -72,6 +72,8 @@ def main() -> None:
         options.size, options.frames, options.dtype = options.size[0], options.frames[0], options.dtype[0]
         print(json.dumps((jax_row if options.row == "jax" else torch_row)(options)))
         return
+    if min(options.steps, options.repeats, options.rounds) < 1:
+        parser.error("--steps, --repeats and --rounds: expected at least 1")
     if options.markdown and not options.markdown.is_file():
         parser.error(f"--markdown: no such file: {options.markdown}")
     found = []
@@ -181,10 +183,12 @@ def jax_row(options) -> dict:
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
     # A step is what a longer clip takes more: references and pictures cost both alike.
     steps = max(options.steps, 1)
-    (clip,), longer = timed(partial(run, steps)), timed(partial(run, steps + 2), options.repeats)
+    short, long = partial(run, steps), partial(run, steps + 2)
+    short(), long()
+    pairs = [(timed(short, warm_up=False)[0], timed(long, warm_up=False)[0]) for _ in range(options.repeats)]
     stats = jax.devices()[0].memory_stats() or {}
     memory = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    return {"seconds": [(x - clip) / 2 for x in longer], "clip": clip, "memory": memory / 2**30,
+    return {"seconds": [(b - a) / 2 for a, b in pairs], "clip": pairs[0][0], "memory": memory / 2**30,
             "device": device_name(jax.devices()[0].device_kind)}
 
 

@@ -1,4 +1,4 @@
-"""The exceptions that mean "the input is wrong", as opposed to "the program is wrong"."""
+"""Exceptions whose message is for the user, as opposed to those that mean "the program is wrong"."""
 
 
 class InputError(ValueError):
@@ -12,6 +12,6 @@ class InputError(ValueError):
 
 
 class ClusterError(InputError):
-    """The processes of a run did not find each other. Started again they may: launchers try so after status 1."""
+    """The processes of a run did not find each other, or lost one. What starts them again may do so after status 1."""
 
     status = 1

@@ -121,6 +121,8 @@ install() {
   run git archive --format=tar.gz --output="$archive" HEAD || return 1
   run gcloud compute tpus tpu-vm scp "$archive" "$name:durian.tar.gz" "${where[@]}" --worker=all || return 1
   on_all "set -e
+pkill -TERM -f '[.]venv/bin/durian train' || true  # that of a launch whose desk went down
+for ((i = 0; i < 60; i++)); do pgrep -f '[.]venv/bin/durian train' > /dev/null || break; sleep 5; done
 mkdir -p durian && cd durian
 find . -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
 tar xzf ../durian.tar.gz

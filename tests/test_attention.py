@@ -97,7 +97,8 @@ def test_heads_too_wide_for_cudnn_are_left_to_xla():
 
 def test_the_platform_chooses():
     chosen = [choose_implementation("auto", *case) for case in (
-        ("tpu", "bfloat16"), ("gpu", "bfloat16"), ("gpu", "float32"), ("cpu", "bfloat16"))]
-    assert chosen == ["splash", "cudnn", "xla", "xla"]
+        ("tpu", "bfloat16"), ("gpu", "bfloat16", "9.0"), ("gpu", "bfloat16", "12.0"), ("gpu", "bfloat16", "7.5"),
+        ("gpu", "bfloat16", "gfx90a"), ("gpu", "float32", "9.0"), ("cpu", "bfloat16"))]
+    assert chosen == ["splash", "cudnn", "cudnn", "xla", "xla", "xla", "xla"]
     assert choose_implementation("chunked", "tpu", "bfloat16") == "chunked"
     assert set(chosen) < set(IMPLEMENTATIONS)

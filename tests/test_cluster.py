@@ -89,10 +89,11 @@ def check_resumed(found, before, on_one):
 
 def test_a_lost_process_stops_all_and_fewer_go_on(records, on_one, tmp_path):
     before = lose_one(records, tmp_path, "2x2x2x1", 4)
-    running = start(records, tmp_path, "2x2x1x1", 2)
+    running = start(records, tmp_path, "2x2x1x1", 2, "--config.sample_every=12")
     assert [process.wait(timeout=400) for process in running] == [0, 0], logs(tmp_path)
     check_resumed(losses(tmp_path), before, on_one)
     assert (tmp_path / "export" / "model.safetensors").is_file()
+    assert (tmp_path / "samples" / "0000012.png").is_file()
 
 
 def test_a_run_goes_on_on_another_mesh_and_sigterm_to_one_saves_and_ends_all(records, on_one, tmp_path):

@@ -62,11 +62,12 @@ def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):
     expected = generate(checkpoint, random_batch(), FAST)
     monkeypatch.setattr(module, "_MANY_TOKENS", 1)
     monkeypatch.setattr(module, "_DECODED", 1)
-    chosen = []
+    chunked, decoded, decode = [], [], Durian.decode
     monkeypatch.setitem(attention.IMPLEMENTATIONS, "chunked",
-                        lambda *values: chosen.append(1) or attention._chunked(*values))
+                        lambda *values: chunked.append(1) or attention._chunked(*values))
+    monkeypatch.setattr(Durian, "decode", lambda model, latents: decoded.append(len(latents)) or decode(model, latents))
     assert levels(generate(checkpoint, random_batch(), FAST), expected) <= 1
-    assert chosen
+    assert chunked and decoded and set(decoded) == {1}
 
 
 def test_more_frames_than_the_model_knows_are_refused(checkpoint):

@@ -49,7 +49,7 @@ case "$*" in
   *"queued-resources describe"*) cat "$STATE" 2> /dev/null || {{ echo NOT_FOUND >&2; exit 1; }}
     [ "$(cat "$STATE")" = SUSPENDED ] || echo ACTIVE > "$STATE" ;;
   *"queued-resources delete"*) rm -f "$STATE" ;;
-  *"durian train"*) {train} ;;
+  *"DURIAN_CLUSTER=auto"*) {train} ;;
 esac
 """
 FINISHED = 'echo "/mnt/durian/runs/1/export holds the averaged weights: pass it to --checkpoint"'
@@ -63,8 +63,8 @@ BROKEN_LINE = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.ag
 
 def verbs(calls):
     """What of the calls matters: create, scp, install, train, delete."""
-    names = {"queued-resources create": "create", "tpu-vm scp": "scp", "mount": "install", "durian\\ train": "train",
-             "queued-resources delete": "delete"}
+    names = {"queued-resources create": "create", "tpu-vm scp": "scp", "mount": "install",
+             "DURIAN_CLUSTER=auto": "train", "queued-resources delete": "delete"}
     return [verb for call in calls for text, verb in names.items() if text in call and "describe" not in call]
 
 
@@ -74,7 +74,7 @@ def test_a_slice_is_asked_for_installed_used_and_deleted(machine):
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
     create = next(call for call in calls if "create" in call)
     assert "--accelerator-type v6e-256 --runtime-version v2-alpha-tpuv6e --spot" in create
-    train = next(call for call in calls if "durian\\ train" in call)
+    train = next(call for call in calls if "DURIAN_CLUSTER=auto" in call)
     assert "--worker=all" in train and "channels=" in train
     assert "the request is ACTIVE" in done.stderr
 
@@ -151,8 +151,9 @@ def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
 @pytest.mark.parametrize(("durian", "status"), [
     ("exit 2", 2), ("exit 1", 1), ("exit 0", 0),
     # It saves and ends well; the pod must not, or the run would be taken for finished.
-    ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1)],
-    ids=["mistake", "failed", "finished", "stopped"])
+    ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1),
+    ('trap "kill %1; exit 2" TERM; kill -TERM $PPID; sleep 20 & wait', 1)],
+    ids=["mistake", "failed", "finished", "stopped", "stopped without saving"])
 def test_the_status_of_a_pod_says_whether_to_start_it_again(machine, durian, status):
     manifest = yaml.safe_load(machine([*GKE, "--dry-run", *RUN], {})[0].stdout)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]

@@ -1,5 +1,6 @@
 """Training on meshes: what is divided, and that the result does not depend on it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,10 +16,11 @@ from jax.sharding import PartitionSpec as P
 from configs.durian import get_config
 from durian_jax.errors import InputError
 from durian_jax.models.config import DurianConfig
-from durian_jax.models.parameters import param_axes, param_shapes
+from durian_jax.models.parameters import init_params, param_axes, param_shapes
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
 from durian_jax.training.state import split, state_shapes
+from durian_jax.weights import load_checkpoint
 from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
 
@@ -43,6 +45,19 @@ def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path
     found = train_on(mesh, records, tmp_path, stage, *more)
     np.testing.assert_allclose(found, list(losses(on_one / stage).values()), rtol=2e-4)
     assert (tmp_path / "samples" / "0000020.png").is_file() == (stage == "2")
+
+
+def test_stages_train_what_they_should(on_one):
+    """Of all networks: stage 1 all but codec and motion modules, stage 2 motion modules."""
+    model = DurianConfig.from_dict(json.loads((on_one / "1" / "export" / "config.json").read_text())["model"])
+    before = {path: np.float16(x) for path, x in init_params(model, get_config("tiny").seed).items()}
+    for stage in ("1", "2"):
+        after = load_checkpoint(on_one / stage / "export").params
+        changed = {path for path, x in before.items() if not np.array_equal(x, after[path])}
+        expected = set(split(before, stage)[0])
+        assert changed <= expected and len(changed) > 0.9 * len(expected), stage
+        assert {path.split("/")[0] for path in changed} == {path.split("/")[0] for path in expected}, stage
+    assert {"portrait_reference", "attribute_reference"} < {path.split("/")[0] for path in split(before, "1")[0]}
 
 
 def test_a_run_goes_on_on_another_mesh(records, on_one, tmp_path):

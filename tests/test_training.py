@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -240,10 +241,13 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 def test_samples_that_need_too_much_memory_are_left_out(tmp_path, monkeypatch, capsys):
     def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating")
-    monkeypatch.setattr(loop, "sample_sheet", exhausted)
     model, objective, _ = read_config("tiny")
-    loop._draw_samples(tmp_path, 500, Checkpoint(model, objective, {}), {}, "1", metrics=None)
-    assert "no samples at step 500, training goes on: RESOURCE_EXHAUSTED: Out of memory\n" in capsys.readouterr().err
+    draw = lambda params: loop._draw_samples(tmp_path, 500, Checkpoint(model, objective, params), {}, "1", metrics=None)
+    draw({"x": SimpleNamespace(astype=exhausted)})
+    monkeypatch.setattr(loop, "sample_sheet", exhausted)
+    draw({})
+    line = "no samples at step 500, training goes on: RESOURCE_EXHAUSTED: Out of memory\n"
+    assert capsys.readouterr().err.count(line) == 2
     assert not (tmp_path / "samples").exists()
 
 

@@ -1,5 +1,6 @@
 """One batch of clips from noise: the references once, then every denoising step in one compiled function."""
 
+import math
 from functools import partial
 
 import jax
@@ -91,8 +92,9 @@ def project_references(checkpoint: Checkpoint, batch: dict[str, np.ndarray]) -> 
 
 
 def _attention(config: DurianConfig) -> str:
-    """How attention in space is computed here: in bounded memory, whatever the size of the pictures."""
-    chosen = choose_implementation("auto", jax.default_backend(), config.dtype)
+    """How attention in space is computed here: by the platform's kernel, else in chunks where frames are large."""
+    device = jax.local_devices()[0]
+    chosen = choose_implementation("auto", device.platform, config.dtype, getattr(device, "compute_capability", ""))
     return "chunked" if chosen == "xla" and config.latent_size**2 > _MANY_TOKENS else chosen
 
 
@@ -132,12 +134,17 @@ def _generate(params, batch, guidance_scale, seed, first_frame, blend, given_ref
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
         return sample(predict_clean, noise, schedule, sampler, steps)
 
-    latents = Durian(config, attention=attention).apply(variables(params), method=run)
+    return _decoded(params, Durian(config, attention=attention).apply(variables(params), method=run), config)
+
+
+def _decoded(params, latents: jax.Array, config: DurianConfig) -> jax.Array:
+    """Latents (..., h, w, c) -> pictures (..., H, W, 3) uint8, so many at a time as `_DECODED` allows."""
+    count = math.prod(latents.shape[:-3])
     most = max(_DECODED // config.image_size**2, 1)
-    at_once = next(size for size in range(min(b * f, most), 0, -1) if b * f % size == 0)
-    decoded = jax.lax.map(lambda part: to_uint8(Durian(config).apply(variables(params), part, method="decode"), jnp),
-                          latents.reshape(-1, at_once, *latents.shape[2:]))
-    return decoded.reshape(b, f, *decoded.shape[2:])
+    at_once = next(size for size in range(min(count, most), 0, -1) if count % size == 0)
+    pictures = jax.lax.map(lambda part: to_uint8(Durian(config).apply(variables(params), part, method="decode"), jnp),
+                           latents.reshape(-1, at_once, *latents.shape[-3:]))
+    return pictures.reshape(*latents.shape[:-3], *pictures.shape[2:])
 
 
 def decode(checkpoint: Checkpoint, latents: np.ndarray) -> np.ndarray:
@@ -147,7 +154,7 @@ def decode(checkpoint: Checkpoint, latents: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="config")
 def _decode(params, latents, *, config: DurianConfig):
-    return to_uint8(Durian(config).apply(variables(params), latents, method="decode"), jnp)
+    return _decoded(params, latents, config)
 
 
 def reconstruct(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ N tokens of a frame, S tokens of all references, H heads, D channels of a head.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import flax.struct
@@ -188,6 +189,11 @@ def _chunked_sequence(query: jax.Array, key: jax.Array, value: jax.Array, seen: 
     return _in_chunks(lambda part: _product(part, key, value, seen), query, 1)
 
 
+def _without_kernel(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """What the kernels below do not take, in chunks if the queries are many."""
+    return (_product if query.shape[1] <= _CHUNK else _chunked_sequence)(query, key, value, seen)
+
+
 def _one_sequence(key: jax.Array, value: jax.Array, references: KeyValues, valid: jax.Array
                   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Keys and values (B, F, N + S, H, D) of every frame with its references, and which are seen (B, N + S)."""
@@ -219,7 +225,7 @@ def _cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array |
     f, s = key.shape[1:3]
     merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
     if query.shape[-1] > 128 or query.shape[-1] % 8:
-        return _product(*merged, None if seen is None else jnp.repeat(seen, f, 0)).reshape(query.shape)
+        return _without_kernel(*merged, None if seen is None else jnp.repeat(seen, f, 0)).reshape(query.shape)
     mask = None
     if seen is not None:
         mask = jnp.broadcast_to(jnp.repeat(seen, f, 0)[:, None, None], (len(seen) * f, 1, query.shape[2], s))
@@ -243,7 +249,7 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array 
     seen = jnp.ones((len(key), s), bool) if seen is None else seen
     if n % 128 or s % 128:
         merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
-        return _product(*merged, jnp.repeat(seen, query.shape[1], 0)).reshape(query.shape)
+        return _without_kernel(*merged, jnp.repeat(seen, query.shape[1], 0)).reshape(query.shape)
 
     def local(query, key, value, seen):
         heads, width = query.shape[3:]
@@ -274,13 +280,16 @@ def _splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array 
 IMPLEMENTATIONS = {"xla": _xla, "chunked": _chunked, "splash": _blended(_splash), "cudnn": _blended(_cudnn)}
 
 
-def choose_implementation(name: str, platform: str, dtype: str) -> str:
-    """What "auto" stands for: splash on TPUs, cuDNN on GPUs in half precision, else XLA's.
+def choose_implementation(name: str, platform: str, dtype: str, capability: str = "") -> str:
+    """What "auto" stands for: splash on TPUs, cuDNN on NVIDIA's GPUs that have it in half precision, else XLA's.
 
     Args:
         name: "auto" or one of `IMPLEMENTATIONS`.
         platform: where it is to run, "cpu", "gpu" or "tpu".
+        capability: compute capability of the GPU, such as "8.0".
     """
     if name != "auto":
         return name
-    return {"tpu": "splash", "gpu": "cudnn" if dtype != "float32" else "xla"}.get(platform, "xla")
+    if platform == "gpu" and dtype != "float32" and re.fullmatch(r"([89]|\d\d)\.\d", capability):
+        return "cudnn"
+    return "splash" if platform == "tpu" else "xla"

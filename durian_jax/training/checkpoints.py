@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from durian_jax.errors import InputError
+from durian_jax.errors import ClusterError, InputError
 from durian_jax.models.parameters import FlatParams
 from durian_jax.training.sharding import Layout
 from durian_jax.training.state import TrainState
@@ -94,8 +94,10 @@ class RunCheckpoints:
         except (OSError, ValueError, RuntimeError) as error:
             kept = "there is none before it" if self.last_saved is None \
                 else f"that of step {self.last_saved} is whole, the same command goes on from it"
-            raise InputError(f"the checkpoint of step {step} could not be written: {_first_line(error)}. Is the disk "
-                             f"full? Of the checkpoints, {kept}") from error
+            # One process may wait for another that has gone: that is no full disk, and may go well next time.
+            kind = ClusterError if jax.process_count() > 1 and isinstance(error, RuntimeError) else InputError
+            raise kind(f"the checkpoint of step {step} could not be written: {_first_line(error)}. Is the disk full? "
+                       f"Of the checkpoints, {kept}") from error
 
     def restore(self, like: TrainState, layout: Layout) -> tuple[TrainState, dict]:
         """The newest checkpoint that can be read: its state and data state.

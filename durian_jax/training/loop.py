@@ -237,8 +237,8 @@ def _finite(values: dict[str, jax.Array], logged: int, step: int, last_saved: in
 def _draw_samples(workdir: Path, step: int, checkpoint: Checkpoint, batch: dict, stage: str, metrics: MetricsWriter
                   ) -> None:
     if is_first():
-        params = {path: x.astype(checkpoint.config.dtype) for path, x in checkpoint.params.items()}
         try:
+            params = {path: x.astype(checkpoint.config.dtype) for path, x in checkpoint.params.items()}
             sheet = sample_sheet(replace(checkpoint, params=params), batch, stage=stage)
         except jax.errors.JaxRuntimeError as error:
             tqdm.write(f"durian: no samples at step {step}, training goes on: {str(error).splitlines()[0]}\n"

@@ -19,7 +19,7 @@ def sample_sheet(checkpoint: Checkpoint, batch: dict, stage: str, rows: int = 8)
     batch = model_inputs({name: np.asarray(value[:rows]) for name, value in batch.items()})
     if stage in ("codec", "decoder"):
         truth = batch["frames"][:, 0]
-        columns = [to_uint8(truth), reconstruct(checkpoint, truth)]
+        columns = [to_uint8(truth), np.concatenate([reconstruct(checkpoint, picture[None]) for picture in truth])]
     else:
         if "frame_latents" in batch:
             pictures = [decode(checkpoint, x) for x in (

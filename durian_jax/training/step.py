@@ -56,8 +56,9 @@ def make_train_step(config, model: DurianConfig, objective: Objective, optimizer
     Args:
         layout: of the state and the batch; None: all lies on one device.
     """
-    platform = jax.default_backend() if layout is None else layout.mesh.devices.flat[0].platform
-    attention = choose_implementation(config.attention, platform, model.dtype)
+    device = jax.local_devices()[0] if layout is None else layout.mesh.devices.flat[0]
+    platform, capability = device.platform, getattr(device, "compute_capability", "")
+    attention = choose_implementation(config.attention, platform, model.dtype, capability)
     loss_function = _loss_function(config, model, objective, layout, config.remat, attention)
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
