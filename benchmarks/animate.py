@@ -5,6 +5,7 @@ usual way in PyTorch.
     python -m benchmarks.animate --dtype float32               on a CPU without bfloat16
     python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
     python -m benchmarks.animate --rows usual compiled --markdown docs/pytorch.md
+    python -m benchmarks.animate --count --size 256 512 --frames 4 16      arithmetic only, in a minute
 
 The usual way is that of published code for reference attention, written here on diffusers' UNetMotionModel: reference
 features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
@@ -41,7 +42,8 @@ from durian_jax.training.metrics import peak_flops
 
 GUIDANCE = 3.5
 
-# name -> what it is.
+# name -> what it is; the first so many differ in arithmetic.
+COUNTED = 4
 ROWS = {
     "usual": "the usual way",
     "shared": "ours in PyTorch: keys and values of references projected once a clip",
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     parser.add_argument("--heading", default="Speed", help="below which it is to stand")
+    parser.add_argument("--count", action="store_true", help="count operations, compute nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -76,6 +79,31 @@ def main() -> None:
         parser.error("--steps, --repeats and --rounds: expected at least 1")
     if options.markdown and not options.markdown.is_file():
         parser.error(f"--markdown: no such file: {options.markdown}")
+    text = counts(options) if options.count else seconds(options)
+    print(text)
+    if options.markdown:
+        write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
+
+
+def counts(options) -> str:
+    """Markdown: TFLOPs of a guided step."""
+    rows = list(ROWS)[:COUNTED]
+    lines = ["| px, frames | " + " | ".join(ROWS[row] for row in rows) + " | times less |",
+             "|---" * (len(rows) + 2) + "|"]
+    for size, frames in itertools.product(options.size, options.frames):
+        setting = {"size": size, "frames": frames, "dtype": "bfloat16"}
+        found = [in_process({"row": row, **setting}, options, False)["flops"] for row in rows]
+        lines.append(f"| {size}, {frames} | " + " | ".join(f"{x / 1e12:.2f}" for x in found)
+                     + f" | {found[0] / found[-1]:.2f} |")
+    return "\n".join([f"`{command_line()}`: TFLOPs of a guided step.", "", *lines, ""])
+
+
+def command_line() -> str:
+    return " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
+
+
+def seconds(options) -> str:
+    """Markdown: every row in a process of its own, in turn."""
     found = []
     for size, frames, dtype in itertools.product(options.size, options.frames, options.dtype):
         setting = {"size": size, "frames": frames, "dtype": dtype}
@@ -84,14 +112,12 @@ def main() -> None:
             rounds.append([in_process({"row": row, **setting}, options, number == 0) for row in options.rows])
         found += [merged({"row": row, **setting}, results, [results[0] for results in rounds])
                   for row, results in zip(options.rows, zip(*rounds, strict=True), strict=True)]
-    text = table(found, options)
-    print(text)
-    if options.markdown:
-        write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
+    return table(found, options)
 
 
 def in_process(setting: dict, options, with_clip: bool) -> dict:
-    more = {**setting, "steps": options.steps if with_clip else 0, "repeats": options.repeats, "device": options.device}
+    more = {**setting, "steps": options.steps if with_clip else 0, "repeats": options.repeats,
+            "device": "meta" if options.count else options.device}
     done = subprocess.run([sys.executable, "-m", "benchmarks.animate",
                            *(part for name, value in more.items() for part in (f"--{name}", str(value)))],
                           check=True, stdout=subprocess.PIPE, text=True)
@@ -127,10 +153,9 @@ def table(found: list[dict], options) -> str:
         lines.append(f"| {ROWS[values['row']]} | {setting(values)} | {values['step']:.3f} | "
                      f"{values['faster']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
-    command = " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
     about = f"Clips of {options.steps} guided steps; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
             f"{date.today()}."
-    return "\n".join([f"`{command}`", "", about, "", *lines, ""])
+    return "\n".join([f"`{command_line()}`", "", about, "", *lines, ""])
 
 
 def model_config(options) -> DurianConfig:
@@ -233,6 +258,8 @@ def torch_row(options) -> dict:
         finish = torch.cuda.synchronize if on_gpu else lambda: None
         with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
             step()  # which warms up, too
+        if options.device == "meta":
+            return {"flops": counter.get_total_flops()}
         if row == "compiled":  # not before: what counts FLOPs keeps blocks from being compiled
             pipeline.compile()
         seconds = timed(step, options.repeats, finish, warm_up=on_gpu or row == "compiled")
