@@ -14,8 +14,7 @@ SMALL = {
     "animate": {"FRAMES": 2, "KINDS": ["glasses"]},
     "train_tiny": {"CLIPS": 4, "STEPS": {"codec": 2, "1": 2, "2": 2}, "SAMPLE_EVERY": 2,
                    "CHANGES": {"batch_size": 1, "warmup_steps": 1, "data_workers": 0, "optimizer": "adamw", "model": {
-                       "reference_mode": "tokens", "keypoint_channels": (8,),
-                       "unet": {"channels": (16,), "heads": (1,), "attention": (True,)},
+                       "unet": {"channels": (16,), "heads": (1,), "attention": (True,)}, "keypoint_channels": (8,),
                        "codec": {"encoder_channels": (8, 8), "decoder_channels": (8, 8)}}}},
     "export_to_pytorch": {"FRAMES": 2},
 }
