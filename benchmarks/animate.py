@@ -5,7 +5,7 @@ usual way in PyTorch.
     python -m benchmarks.animate --dtype float32               on a CPU without bfloat16
     python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
     python -m benchmarks.animate --rows usual compiled --markdown docs/pytorch.md
-    python -m benchmarks.animate --count --size 256 512 --frames 4 16      arithmetic only, in a minute
+    python -m benchmarks.animate --count --size 256 512 --frames 4 16      arithmetic only, on any machine
 
 The usual way is that of published code for reference attention, written here on diffusers' UNetMotionModel: reference
 features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
@@ -42,8 +42,7 @@ from durian_jax.training.metrics import peak_flops
 
 GUIDANCE = 3.5
 
-# name -> what it is; the first so many differ in arithmetic.
-COUNTED = 4
+# name -> what it is.
 ROWS = {
     "usual": "the usual way",
     "shared": "ours in PyTorch: keys and values of references projected once a clip",
@@ -53,6 +52,9 @@ ROWS = {
     "compiled": "and torch.compile, block by block",
     "jax": "ours in JAX",
 }
+
+# Those that differ in arithmetic.
+COUNTED = ("usual", "shared", "unconditional", "constant")
 
 
 def main() -> None:
@@ -68,7 +70,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     parser.add_argument("--heading", default="Speed", help="below which it is to stand")
-    parser.add_argument("--count", action="store_true", help="count operations, compute nothing")
+    parser.add_argument("--count", action="store_true", help="count the operations of four rows, compute nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -79,7 +81,7 @@ def main() -> None:
         parser.error("--steps, --repeats and --rounds: expected at least 1")
     if options.markdown and not options.markdown.is_file():
         parser.error(f"--markdown: no such file: {options.markdown}")
-    text = counts(options) if options.count else seconds(options)
+    text = counts(options) if options.count else speeds(options)
     print(text)
     if options.markdown:
         write_text(options.markdown, replace_section(options.markdown.read_text(), options.heading, text))
@@ -87,12 +89,11 @@ def main() -> None:
 
 def counts(options) -> str:
     """Markdown: TFLOPs of a guided step."""
-    rows = list(ROWS)[:COUNTED]
-    lines = ["| px, frames | " + " | ".join(ROWS[row] for row in rows) + " | times less |",
-             "|---" * (len(rows) + 2) + "|"]
+    lines = ["| px, frames | " + " | ".join(ROWS[row] for row in COUNTED) + " | times less |",
+             "|---" * (len(COUNTED) + 2) + "|"]
     for size, frames in itertools.product(options.size, options.frames):
         setting = {"size": size, "frames": frames, "dtype": "bfloat16"}
-        found = [in_process({"row": row, **setting}, options, False)["flops"] for row in rows]
+        found = [in_process({"row": row, **setting}, options, False)["flops"] for row in COUNTED]
         lines.append(f"| {size}, {frames} | " + " | ".join(f"{x / 1e12:.2f}" for x in found)
                      + f" | {found[0] / found[-1]:.2f} |")
     return "\n".join([f"`{command_line()}`: TFLOPs of a guided step.", "", *lines, ""])
@@ -102,7 +103,7 @@ def command_line() -> str:
     return " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
 
 
-def seconds(options) -> str:
+def speeds(options) -> str:
     """Markdown: every row in a process of its own, in turn."""
     found = []
     for size, frames, dtype in itertools.product(options.size, options.frames, options.dtype):
