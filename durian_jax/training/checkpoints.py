@@ -16,6 +16,9 @@ from durian_jax.training.sharding import Layout
 from durian_jax.training.state import TrainState
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"  # what Orbax calls a checkpoint until it is whole
+# Of an array that lies on several devices each writes a part, but no smaller one than this: for every shape of a part
+# a program is compiled, which at the first save of a small model takes longer than to write it.
+_SMALLEST_PART = 64 * 1024
 
 
 class DamagedCheckpoint(UserWarning):
@@ -40,12 +43,14 @@ class RunCheckpoints:
             for path in sorted(folder.glob(_UNFINISHED)):
                 warnings.warn(f"{path.name} was cut while it was written and is ignored", DamagedCheckpoint,
                               stacklevel=2)
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = _SMALLEST_PART
         policies = ocp.training.preservation_policies
         keep = [policies.LatestN(keep_last)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
         self._checkpointer = ocp.training.Checkpointer(
             folder, cleanup_tmp_directories=True,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=policies.AnyPreservationPolicy(keep))
+            preservation_policy=policies.AnyPreservationPolicy(keep), context=context)
         self._folder = folder
         self._pending = None  # the save that goes on beside the run
         self._damaged: set[int] = set()

@@ -1,6 +1,7 @@
 """Metrics of a run: metrics.jsonl for programs, TensorBoard for people."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from durian_jax.files import write_text
 
@@ -91,7 +91,7 @@ class MetricsWriter:
         self._path = workdir / "metrics.jsonl"
         self._truncate(step)
         self._file = self._path.open("a", buffering=1)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._board = _summary_writer(workdir / "tensorboard", step + 1)
 
     def _truncate(self, step: int) -> None:
         if not self._path.exists():
@@ -122,6 +122,19 @@ class MetricsWriter:
         if self._file is not None:
             self._file.close()
             self._board.close()
+
+
+def _summary_writer(folder: Path, purge_step: int):
+    """A writer to TensorBoard, which does without PyTorch: to import it takes seconds where it is installed."""
+    absent = "torch" not in sys.modules
+    if absent:
+        sys.modules["torch"] = None  # importing it fails, for which tensorboardX is prepared
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if absent:
+            del sys.modules["torch"]
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 class Tracing:
