@@ -1,6 +1,6 @@
 """`durian verify` of the paper's size on random weights: docs/certificate.json.
 
-    python -m benchmarks.certificate --out docs/certificate.json     half an hour on two cores, 20 GiB of memory
+    python -m benchmarks.certificate --out docs/certificate.json     a quarter of an hour on two cores, 20 GiB of memory
 
 Every tensor is random, also those that training starts from zeros, so that no part is without effect.
 """

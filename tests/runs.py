@@ -11,7 +11,7 @@ import numpy as np
 from configs.durian import get_config
 from durian_jax.training.sharding import MESH_AXES
 
-STEPS = 30
+STEPS = 20
 # Compiling is what a small run spends its time on: one network of one level, no decoder in the step, and a plain
 # optimiser; stage 2 has Muon.
 SMALL = [

@@ -110,7 +110,7 @@ def test_both_backends_make_the_same_clip(exported, kind):
 
 
 @pytest.mark.parametrize("kind", ["like_sd", "small"])
-@pytest.mark.parametrize("valid", [[[1, 1]], [[0, 1]], [[1, 0], [1, 1]], [[0, 0]]])
+@pytest.mark.parametrize("valid", [[[1, 1]] * 4, [[0, 1]] * 4, [[1, 1], [1, 0], [0, 1], [0, 0]], [[0, 0]] * 4])
 @pytest.mark.parametrize("blended", [False, True])
 def test_composition_interpolation_and_missing_attributes(exported, kind, valid, blended):
     checkpoint, folder = exported(kind)

@@ -44,7 +44,10 @@ class RunCheckpoints:
                 warnings.warn(f"{path.name} was cut while it was written and is ignored", DamagedCheckpoint,
                               stacklevel=2)
         context = ocp.Context()
-        context.array.saving.min_slice_bytes_for_replica_parallel = _SMALLEST_PART
+        saving = context.array.saving
+        saving.min_slice_bytes_for_replica_parallel = _SMALLEST_PART
+        # Where arrays lay is not written down: a run says where they are to lie when it goes on.
+        saving.enable_write_sharding_file, saving.array_metadata_store = False, None
         policies = ocp.training.preservation_policies
         keep = [policies.LatestN(keep_last)] + ([policies.EveryNSteps(keep_every)] if keep_every else [])
         self._checkpointer = ocp.training.Checkpointer(
