@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def counts(options) -> str:
 
 
 def command_line() -> str:
-    return " ".join(["python -m benchmarks.animate", *sys.argv[1:]])
+    return shlex.join(["python", "-m", "benchmarks.animate", *sys.argv[1:]])
 
 
 def speeds(options) -> str:
@@ -143,19 +144,28 @@ def replace_section(page: str, heading: str, text: str) -> str:
 
 
 def table(found: list[dict], options) -> str:
-    """Markdown; what is faster is compared with the first row of the same setting and round."""
-    lines = ["| | px, frames, dtype | a guided step, s | times faster | clip, s | peak GiB | TFLOP/s |",
-             "|---|---|---|---|---|---|---|"]
-    setting = lambda values: f"{values['size']}, {values['frames']}, {values['dtype']}"
+    """Markdown; what is faster is compared with the first row of the same setting and round.
+
+    A single row is named above the table.
+    """
+    lines = []
     for values in found:
         rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
         peak = peak_flops(values["device"])
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
-        lines.append(f"| {ROWS[values['row']]} | {setting(values)} | {values['step']:.3f} | "
-                     f"{values['faster']:.2f} | {values['clip']:.1f} | {values['memory']:.1f} | {rate}{share} |")
+        setting = f"{values['size']}, {values['frames']}, {values['dtype']}"
+        columns = {"": ROWS[values["row"]], "px, frames, dtype": setting,
+                   "a guided step, s": f"{values['step']:.3f}", "times faster": f"{values['faster']:.2f}",
+                   "clip, s": f"{values['clip']:.1f}", "peak GiB": f"{values['memory']:.1f}", "TFLOP/s": rate + share}
+        if len(options.rows) == 1:
+            del columns[""], columns["times faster"]
+        lines.append(f"| {' | '.join(columns.values())} |")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
-    about = f"Clips of {options.steps} guided steps; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
+    about = f"Clips of guided steps: {options.steps}; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
             f"{date.today()}."
+    if len(options.rows) == 1:
+        about = f"{ROWS[options.rows[0]].removeprefix('and ').capitalize()}. {about}"
     return "\n".join([f"`{command_line()}`", "", about, "", *lines, ""])
 
 

@@ -1,5 +1,6 @@
 """What every test shares: where compiled functions are kept, so that the second run is fast."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,13 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 LONG = ("test_sharding", "test_training", "test_cluster", "test_notebooks", "test_plan", "test_torch", "test_ablations")
 
 PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
+
+
+def pytest_collection_finish():
+    """What was imported stays: the collector need not look through it whenever a function is traced."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):
