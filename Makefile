@@ -11,9 +11,6 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Environments that do not need each other are installed at the same time.
-MAKEFLAGS += --jobs=3
-
 .PHONY: help demo test lint bench parity torch annotator clean
 
 help:

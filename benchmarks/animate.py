@@ -148,25 +148,24 @@ def table(found: list[dict], options) -> str:
 
     A single row is named above the table.
     """
-    lines = []
+    rows = []
     for values in found:
         rate = f"{values['flops'] / values['step'] / 1e12:.2f}" if values.get("flops") else ""
         peak = peak_flops(values["device"])
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
-        setting = f"{values['size']}, {values['frames']}, {values['dtype']}"
-        columns = {"": ROWS[values["row"]], "px, frames, dtype": setting,
-                   "a guided step, s": f"{values['step']:.3f}", "times faster": f"{values['faster']:.2f}",
-                   "clip, s": f"{values['clip']:.1f}", "peak GiB": f"{values['memory']:.1f}", "TFLOP/s": rate + share}
-        if len(options.rows) == 1:
-            del columns[""], columns["times faster"]
-        lines.append(f"| {' | '.join(columns.values())} |")
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines]
+        rows.append({
+            "": ROWS[values["row"]], "px, frames, dtype": f"{values['size']}, {values['frames']}, {values['dtype']}",
+            "a guided step, s": f"{values['step']:.3f}", "times faster": f"{values['faster']:.2f}",
+            "clip, s": f"{values['clip']:.1f}", "peak GiB": f"{values['memory']:.1f}", "TFLOP/s": rate + share})
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
     about = f"Clips of guided steps: {options.steps}; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
             f"{date.today()}."
     if len(options.rows) == 1:
-        about = f"{ROWS[options.rows[0]].removeprefix('and ').capitalize()}. {about}"
-    return "\n".join([f"`{command_line()}`", "", about, "", *lines, ""])
+        about = f'Row: "{rows[0][""]}". {about}'
+        for row in rows:
+            del row[""], row["times faster"]
+    header, *lines = (f"| {' | '.join(cells)} |" for cells in (rows[0], *(row.values() for row in rows)))
+    return "\n".join([f"`{command_line()}`", "", about, "", header, "|---" * len(rows[0]) + "|", *lines, ""])
 
 
 def model_config(options) -> DurianConfig:

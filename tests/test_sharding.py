@@ -64,7 +64,7 @@ def test_stages_train_what_they_should(on_one):
 def test_a_run_goes_on_on_another_mesh(records, on_one, tmp_path):
     shutil.copytree(on_one / "1", tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoints" / "20")
-    found = train_on("1x2x2x2", records, tmp_path, "1")
+    found = train_on("1x2x2x2", records, tmp_path, "1")  # for which the step is compiled already
     expected = losses(on_one / "1")
     np.testing.assert_allclose(found, list(expected.values()), rtol=2e-4)
     assert list(found[:10]) == [expected[step] for step in range(1, 11)], "it began again"

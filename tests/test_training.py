@@ -233,6 +233,27 @@ def test_learning_rate_warms_up_and_decays():
     assert config.final_fraction < values[-1] < config.final_fraction + 0.01
 
 
+METRICS = """
+import sys, numpy as np
+from pathlib import Path
+from durian_jax.training.metrics import MetricsWriter
+writer = MetricsWriter(Path(sys.argv[1]), 0)
+writer.scalars(1, {"loss": 0.5})
+writer.image(1, "samples", np.zeros((4, 4, 3), np.uint8))
+writer.close()
+assert "torch" not in sys.modules
+import torch
+"""
+
+
+def test_metrics_are_written_without_pytorch(tmp_path):
+    """Which stays to be imported by who needs it."""
+    subprocess.run([sys.executable, "-c", METRICS, str(tmp_path)], check=True)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "loss": 0.5}
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes() and b"PNG" in events.read_bytes()
+
+
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(InputError, match="steps 11 and 20.*step 10"):
         check_finite("loss", float("nan"), 10, 20, 10)
