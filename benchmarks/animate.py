@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--markdown", type=Path, help="write the table there")
-    parser.add_argument("--heading", default="Speed", help="below which it is to stand")
+    parser.add_argument("--heading", default="Measured", help="below which it is to stand")
     parser.add_argument("--count", action="store_true", help="count the operations of four rows, compute nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -80,6 +80,8 @@ def main() -> None:
         return
     if min(options.steps, options.repeats, options.rounds) < 1:
         parser.error("--steps, --repeats and --rounds: expected at least 1")
+    if "float16" in options.dtype and "jax" in options.rows and not options.count:
+        parser.error("--dtype float16: expected bfloat16 or float32 for the row jax; choose others with --rows")
     if options.markdown and not options.markdown.is_file():
         parser.error(f"--markdown: no such file: {options.markdown}")
     text = counts(options) if options.count else speeds(options)
@@ -138,7 +140,7 @@ def merged(setting: dict, results: Sequence[dict], bases: Sequence[dict]) -> dic
 
 def replace_section(page: str, heading: str, text: str) -> str:
     """A Markdown page with this text below the heading, which is added at the end if it is not there."""
-    before, _, rest = page.partition(f"## {heading}\n")
+    before, _, rest = page.partition(f"\n## {heading}\n")
     after = rest[rest.find("\n## ") + 1:] if "\n## " in rest else ""
     return f"{before.rstrip()}\n\n## {heading}\n\n{text.rstrip()}\n" + (f"\n{after}" if after else "")
 
@@ -170,7 +172,7 @@ def table(found: list[dict], options) -> str:
 
 def model_config(options) -> DurianConfig:
     config = DurianConfig.from_dict(get_config("sd15,stage=2").model.to_dict())
-    return replace(config, image_size=options.size, identity_dim=None)
+    return replace(config, image_size=options.size)
 
 
 def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:

@@ -7,9 +7,9 @@ Every tensor is random, also those that training starts from zeros, so that no p
 
 import argparse
 import math
+import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from configs.durian import get_config
 from durian_jax import runtime
 from durian_jax.diffusion import Objective
-from durian_jax.files import write_json
+from durian_jax.files import writable_file, write_json
 from durian_jax.models.config import DurianConfig
 
 
@@ -27,27 +27,28 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="of the pictures")
     parser.add_argument("--frames", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2, help="of the finished clip")
-    parser.add_argument("--folder", type=Path, help="for 14 GB of weights, which are kept; else they are temporary")
     parser.add_argument("--out", type=Path, help="the report")
     options = parser.parse_args()
+    if options.out:
+        writable_file(options.out, (".json",))
     runtime.configure()
     from durian_jax.convert.exporter import export_checkpoint
     from durian_jax.verify import describe, verify_export
     from durian_jax.weights import write_checkpoint
 
     settings = get_config("sd15,stage=2")
-    config = replace(DurianConfig.from_dict(settings.model.to_dict()), identity_dim=None)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        if not (folder / "export").exists():
-            write_checkpoint(folder / "checkpoint", config, Objective(**settings.objective), random_tensors(config),
-                             "bfloat16")
-            export_checkpoint(folder / "checkpoint", folder / "export", "bf16")
+    config = DurianConfig.from_dict(settings.model.to_dict())
+    with tempfile.TemporaryDirectory() as temporary:  # 14 GB
+        folder = Path(temporary)
+        write_checkpoint(folder / "checkpoint", config, Objective(**settings.objective), random_tensors(config),
+                         "bfloat16")
+        export_checkpoint(folder / "checkpoint", folder / "export", "bf16")
         report = verify_export(folder / "export", folder / "checkpoint", frames=options.frames, size=options.size,
                                steps=options.steps)
     print(describe(report))
     if options.out:
         write_json(options.out, {**report, "checkpoint": "random weights of configs/durian.py:sd15"})
+    sys.exit(not report["passed"])
 
 
 def random_tensors(config: DurianConfig) -> Iterator[tuple[str, np.ndarray]]:

@@ -192,8 +192,8 @@ def plan(ctx, flags):
     --topology is CHIP:AxB (v5e, v6e) or CHIP:AxBxC (v4, v5p). --mesh and --batch default to the config's,
     and any field of the config is a flag, as in `durian train`. The paper's size takes ten minutes and
     8 GiB: all but machine code, which --full makes too (hours, at that size). --search tries meshes, batch
-    sizes and --config.remat, and recommends one. --price=1.2 adds the cost, at so much a chip-hour.
-    --json=FILE writes everything for programs.
+    sizes and --config.remat in place of those given, and recommends one. --price=1.2 adds the cost, at so
+    much a chip-hour. --json=FILE writes everything for programs.
     """
     if not flags or "--help" in flags or "-h" in flags:
         click.echo(ctx.get_help())
@@ -316,10 +316,10 @@ def export(checkpoint, out, dtype, overwrite):
 def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
     """Prove that an export is the same model.
 
-    Runs JAX and PyTorch in float32 on the same clip and noise: every block of a guided denoising step,
-    and the finished video. Writes the errors into the export (parity.json, and the metadata of the
-    denoiser's file). The exit status is 1 if one step differs by more than 1e-4, or the videos by less
-    than 40 dB.
+    Runs JAX and PyTorch in float32 on the same clip and noise, with the weights as the export has them
+    (rounded to its dtype): every block of a guided denoising step, and the finished video. Writes the errors
+    into the export (parity.json, and the metadata of the denoiser's file). The exit status is 1 if one step
+    differs by more than 1e-4, or the videos by less than 40 dB.
     """
     from durian_jax import runtime
 

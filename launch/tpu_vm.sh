@@ -155,7 +155,12 @@ if [ -z "$dry_run" ]; then
 fi
 unprepared=0
 for ((attempt = 1; attempt <= attempts; attempt++)); do
-  if [ -n "$dry_run" ] || [ -z "$(state)" ]; then create; fi
+  if [ -n "$dry_run" ] || [ -z "$(state)" ]; then
+    create || { # the first time by a mistake, later by an outage
+      [ "$attempt" -gt 1 ] || fail "the slice could not be asked for; see what gcloud says above"
+      sleep "${DURIAN_POLL_SECONDS:-30}"
+    }
+  fi
   unprepared=$((unprepared + 1))
   if wait_for_slice && install && unprepared=0 && train "$@"; then
     if [ -z "$dry_run" ]; then say "the run has ended"; elif [ -z "$keep" ]; then delete; fi
@@ -164,10 +169,11 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
   if has_failed; then fail "the run has failed; see its output above"; fi
   # A slice is told to go some time before its request says so, and a connection may break: wait for what becomes of it.
   for ((wait = 0; wait < 20; wait++)); do
-    [ "$(state)" = ACTIVE ] || break
+    now="$(state)"
+    [[ "$now" =~ ^(ACTIVE|SUSPENDING|UNKNOWN)$ ]] || break
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
-  if [ "$(state)" = ACTIVE ]; then
+  if [[ "$now" =~ ^(ACTIVE|UNKNOWN)$ ]]; then
     [ "$unprepared" -lt 2 ] || fail "the workers could not be set up, twice; see what they say above, and check --share"
     say "the slice is still there (attempt $attempt of $attempts); starting the run on it again"
   else

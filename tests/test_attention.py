@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from durian_jax.errors import InputError
 from durian_jax.models import attention
 from durian_jax.models.attention import (
     IMPLEMENTATIONS,
@@ -101,4 +102,7 @@ def test_the_platform_chooses():
         ("gpu", "bfloat16", "gfx90a"), ("gpu", "float32", "9.0"), ("cpu", "bfloat16"))]
     assert chosen == ["splash", "cudnn", "cudnn", "xla", "xla", "xla", "xla"]
     assert choose_implementation("chunked", "tpu", "bfloat16") == "chunked"
+    for name, found in (("splash", "cpu"), ("cudnn", "tpu")):
+        with pytest.raises(InputError, match=f"attention={name} runs on a .*found a {found}"):
+            choose_implementation(name, found, "bfloat16")
     assert set(chosen) < set(IMPLEMENTATIONS)

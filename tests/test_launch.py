@@ -58,6 +58,8 @@ TAKEN_AWAY = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.aga
              '(sleep 1; echo SUSPENDED > "$STATE") > /dev/null 2>&1 & echo "asked to stop (SIGTERM): saved"; fi'
 LOST_HOST = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
             'echo "[2] durian: error: process 3 of 64 has gone"; exit 2; fi'
+LOST_WHILE_SAVING = LOST_HOST.replace("process 3 of 64 has gone", "the checkpoint of step 9 could not be written: x. "
+                                     "Another process has gone, or is the disk full?")
 BROKEN_LINE = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; exit 255; fi'
 
 
@@ -87,11 +89,23 @@ def test_a_slice_that_is_taken_away_is_asked_for_again(machine):
     assert "was taken away (attempt 1 of 20)" in done.stderr and "is kept" in done.stderr
 
 
-@pytest.mark.parametrize("train", [BROKEN_LINE, LOST_HOST], ids=["connection", "host"])
+@pytest.mark.parametrize("train", [BROKEN_LINE, LOST_HOST, LOST_WHILE_SAVING], ids=["connection", "host", "saving"])
 def test_what_is_lost_starts_the_run_again_on_the_same_slice(machine, train):
     done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train=train)})
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
+
+
+def test_an_outage_is_waited_for(machine):
+    """gcloud does not answer after a broken line: the slice is not given up. A first request it must not refuse."""
+    twice = 'case "$*" in *describe*) if [ -e "$STATE.again" ] && [ ! -e "$STATE.back" ]; then touch "$STATE.back"; ' \
+            'echo "no network" >&2; exit 1; fi ;; esac\n'
+    done, calls = machine([*TPU, *RUN], {"gcloud": twice + GCLOUD.format(train=BROKEN_LINE)})
+    assert done.returncode == 0, done.stderr
+    assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
+    refuse = 'case "$*" in *"queued-resources create"*) echo "no such zone" >&2; exit 1 ;; esac\n'
+    done, calls = machine([*TPU, *RUN], {"gcloud": refuse + GCLOUD.format(train=FINISHED)})
+    assert done.returncode == 2 and "the slice could not be asked for" in done.stderr
 
 
 def test_a_run_that_fails_by_itself_is_not_repeated(machine):

@@ -61,6 +61,7 @@ StackFrames
   %c = (s32[], TILE) parameter(0)
   %x = TILE get-tuple-element(%c), index=1
   %fast = f32[8,128]{1,0:T(8,128)S(1)} fusion(%x), kind=kLoop, calls=%fused
+  %often = s32[] all-reduce(%c), channel_id=9, replica_groups=HALVES, to_apply=%add
   ROOT %t = (s32[], TILE) tuple(%x, %fast)
 }
 
@@ -101,8 +102,9 @@ def test_exchanges_are_counted_once(program):
     found = {(e.kind, e.group): e.bytes for e in hlo.exchanges(program, 8)}
     assert found == {
         ("all-gather", (0, 1, 2, 3)): weight * share, ("reduce-scatter", (0, 1, 2, 3)): weight * share,
-        ("all-reduce", tuple(range(8))): 2 * 4 * 7 // 8, ("all-reduce", (0, 4)): 2 * 8 * 128 * 4 / 2}
-    assert len(hlo.exchanges(program, 8)) == 4
+        ("all-reduce", tuple(range(8))): 2 * 4 * 7 // 8, ("all-reduce", (0, 4)): 2 * 8 * 128 * 4 / 2,
+        ("all-reduce", (0, 1, 2, 3)): 5 * 2 * 4 * share}
+    assert len(hlo.exchanges(program, 8)) == 5
 
 
 @pytest.mark.parametrize(("groups", "first"), [
@@ -117,8 +119,9 @@ def test_groups_are_read(groups, first):
 
 def test_traffic_counts_loops_and_leaves_fast_memory_out(program):
     weight, tile = 104 * 128 * 4, 8 * 128 * 4
-    # Both sums, what the loop's fusion reads in each of 5 rounds, the convolution's operands and its result.
-    assert hlo.memory_traffic(program) == (weight + 4) + (weight + tile) + 5 * tile + 3 * weight
+    # Both sums, what the loop's fusion and its sum read in each of 5 rounds, the convolution's operands and its result.
+    rounds = 5 * (tile + (4 + tile + 4))
+    assert hlo.memory_traffic(program) == (weight + 4) + (weight + tile) + rounds + 3 * weight
 
 
 ASSIGNMENT = """BufferAssignment:

@@ -17,11 +17,14 @@ from configs.durian import get_config
 from durian_jax.errors import InputError
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import init_params, param_axes, param_shapes
+from durian_jax.training import checkpoints
+from durian_jax.training.checkpoints import placed
+from durian_jax.training.loop import initial_params
 from durian_jax.training.optimizer import make_optimizer
-from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
-from durian_jax.training.state import split, state_shapes
+from durian_jax.training.sharding import MESH_AXES, Layout, arrange, make_mesh
+from durian_jax.training.state import create_state, split, state_shapes
 from durian_jax.weights import load_checkpoint
-from tests.runs import ON_MESHES, command, losses, mesh_flags, train_on
+from tests.runs import ON_MESHES, command, losses, mesh_flags, small_config, train_on
 
 
 def layout_of(sizes, model, whole=frozenset()):
@@ -33,15 +36,16 @@ def layout_of(sizes, model, whole=frozenset()):
 def on_one(records, tmp_path_factory):
     """Runs of both stages on one device."""
     folder = tmp_path_factory.mktemp("one")
-    for stage in ("1", "2"):
-        train_on("1x1x1x1", records, folder / stage, stage, "--config.checkpoint_every=10")
+    train_on("1x1x1x1", records, folder / "1", "1", "--config.checkpoint_every=10")
+    train_on("1x1x1x1", records, folder / "2", "2", f"--config.init_from={folder / '1'}")
     return folder
 
 
 @pytest.mark.parametrize(("stage", "mesh"), [("1", "8x1x1x1"), ("1", "1x8x1x1"), ("1", "2x2x2x1"), ("1", "1x2x2x2"),
                                              ("2", "1x2x2x2")])
 def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path):
-    more = ["--config.frozen_whole=True", "--config.sample_every=20"] if stage == "2" else []
+    more = ["--config.frozen_whole=True", "--config.sample_every=20", f"--config.init_from={on_one / '1'}"] \
+        if stage == "2" else []
     found = train_on(mesh, records, tmp_path, stage, *more)
     np.testing.assert_allclose(found, list(losses(on_one / stage).values()), rtol=2e-4)
     assert (tmp_path / "samples" / "0000020.png").is_file() == (stage == "2")
@@ -108,6 +112,35 @@ def test_meshes_that_do_not_fit_are_refused():
     for bad in ({"data": 0}, {"data": -1, "fsdp": -1}):
         with pytest.raises(InputError, match="expected sizes of at least 1"):
             make_mesh({**sizes, **bad}, devices)
+
+
+def test_slices_take_the_first_axes():
+    """Machines with GPUs, or slices of TPUs: what exchanges much stays in one of them."""
+    device = lambda number, size: SimpleNamespace(id=number, slice_index=number // size, process_index=number // size,
+                                                  platform="gpu", device_kind="GPU")
+    slices = lambda shape, size: np.vectorize(lambda device: device.slice_index)(
+        arrange(shape, [device(number, size) for number in range(16)])).squeeze().tolist()
+    assert slices((2, 8, 1, 1), 8) == [[0] * 8, [1] * 8]
+    assert slices((1, 16, 1, 1), 8) == [0] * 8 + [1] * 8
+    assert slices((2, 4, 1, 2), 4) == [[[0, 0], [0, 0], [1, 1], [1, 1]], [[2, 2], [2, 2], [3, 3], [3, 3]]]
+    with pytest.raises(InputError, match=r"slices .* of one size, found some of \[1, 3\] devices"):
+        arrange((4, 4, 1, 1), [device(number, 3) for number in range(16)])
+
+
+def test_a_stage_is_loaded_in_parts_and_without_the_optimiser(records, on_one, monkeypatch):
+    """What is to lie whole becomes so in half precision: in float32 the paper's size would not fit a small chip."""
+    asked = []
+    monkeypatch.setattr(checkpoints, "placed", lambda shapes, layout: asked.append((set(shapes), layout.whole)) or
+                        placed(shapes, layout))
+    config = small_config(records, "2")
+    config.init_from = str(on_one / "1")
+    model = DurianConfig.from_dict(json.loads((on_one / "1" / "export" / "config.json").read_text())["model"])
+    frozen = frozenset(split(param_shapes(model), "2")[1])
+    layout = Layout(make_mesh(dict.fromkeys(MESH_AXES, 1), jax.devices()[:1]), param_axes(model), frozen)
+    params = initial_params(config, model, layout=layout)
+    assert asked == [({"frozen", "average"}, frozenset())]
+    state = create_state(params, "2", make_optimizer(config), "bfloat16", layout)
+    assert state.frozen.keys() == frozen and {x.dtype.name for x in state.frozen.values()} == {"bfloat16"}
 
 
 def test_batches_that_cannot_be_shared_out_are_refused(records, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -154,8 +155,15 @@ def test_offload_chunks_and_shared_references_change_nothing(exported):
     expected = DurianPipeline.from_pretrained(folder).generate(batch, sampling)
     pipeline = DurianPipeline.from_pretrained(folder).to("cpu", offload=True)
     pipeline.decode_chunk = 2
+    # A network is on the device from the one call of `to` until the next.
+    on_device, used = set(), set()
+    for name, network in pipeline.model.named_children():
+        network.to = lambda *_, name=name: on_device.symmetric_difference_update({name})
+        for module in network.modules():
+            module.register_forward_pre_hook(lambda *_, name=name: used.add((name, name in on_device)))
     found = pipeline.generate(batch, sampling, references=pipeline.project_references(batch))
     assert np.abs(found.astype(int) - expected).max() <= 1
+    assert used == {(name, True) for name, _ in pipeline.model.named_children()} and not on_device
 
 
 @pytest.mark.parametrize("kind", ["like_sd", "small"])
@@ -169,22 +177,31 @@ def test_half_precision_is_close(exported, kind):
 
 
 def test_a_cpu_without_16_bits_is_warned_of(exported, monkeypatch, recwarn):
-    half = DurianPipeline.from_pretrained(exported("small")[1], "bfloat16")
+    checkpoint, folder = exported("small")
+    half, batch = DurianPipeline.from_pretrained(folder, "bfloat16"), random_batch(checkpoint.config, clips=1, frames=1)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    half.to("cpu")
+    half.project_references(batch)
     assert not recwarn
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    with pytest.warns(UserWarning, match="no arithmetic in 16 bits: bfloat16 .* choose dtype float32"):
-        half.to("cpu")
+    for capability in ("AVX2", "NO AVX"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda name=capability: name)
+        with pytest.warns(UserWarning, match=rf"\({capability}\) has no arithmetic in 16 bits: bfloat16 .* float32"):
+            half.project_references(batch)
 
 
-def test_compiled_blocks_are_the_same(exported):
+def test_compiled_blocks_are_the_same(exported, monkeypatch):
     checkpoint, folder = exported("small")
     batch = random_batch(checkpoint.config, clips=1, frames=2)
     expected = DurianPipeline.from_pretrained(folder).generate(batch, Sampling(1))
-    with torch.compiler.set_stance("force_eager"):  # what is checked is that blocks can be replaced, not a C++ compiler
-        found = DurianPipeline.from_pretrained(folder).compile().generate(batch, Sampling(1))
+    graphs = []
+
+    def backend(graph, inputs):  # what Inductor, which needs a C++ compiler, would be given
+        graphs.append(graph)
+        return graph
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    pipeline = DurianPipeline.from_pretrained(folder).compile()
+    found = pipeline.generate(batch, Sampling(1))
     assert np.abs(found.astype(int) - expected).max() <= 1
+    assert len(graphs) >= 3, "residual blocks, attention sites and motion modules"
 
 
 def test_large_networks_are_written_in_shards(exported, tmp_path):
@@ -234,7 +251,7 @@ def test_damaged_exports_are_refused_with_the_reason(copy):
         DurianPipeline.from_pretrained(copy)
     shutil.rmtree(copy / "vae")
     vouch_for(copy)
-    with pytest.raises(InputError, match="vae"):
+    with pytest.raises(InputError, match="vae: expected"):
         DurianPipeline.from_pretrained(copy)
 
 
@@ -277,7 +294,7 @@ def test_what_is_no_export_is_refused(exported, tmp_path):
         DurianPipeline.from_pretrained(folder).generate(random_batch(checkpoint.config, clips=1, frames=7))
 
 
-def test_an_export_replaces_nothing_unless_it_is_asked_to(exported, tmp_path):
+def test_an_export_replaces_nothing_unless_it_is_asked_to(exported, tmp_path, monkeypatch):
     checkpoint, _ = exported("small")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("x")
@@ -295,6 +312,25 @@ def test_an_export_replaces_nothing_unless_it_is_asked_to(exported, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "ours"], "nothing temporary is left"
     with pytest.raises(InputError, match="unknown dtype 'int8'"):
         export_checkpoint(checkpoint.path, tmp_path / "other", "int8")
+    monkeypatch.chdir(tmp_path / "ours")
+    with pytest.raises(InputError, match="the working folder; name a folder in it"):
+        export_checkpoint(checkpoint.path, ".", overwrite=True)
+
+
+def test_checkpoints_that_cannot_be_exported_whole_are_refused(exported, tmp_path):
+    """Values that are infinite in half precision, and one whose identity network is missing."""
+    checkpoint, _ = exported("small")
+    large = {path: x.at[..., 0].set(70_000.0) if path == "denoiser/conv_out/bias" else x
+             for path, x in checkpoint.params.items()}
+    save_checkpoint(tmp_path / "large", replace(checkpoint, params=large), "float32")
+    with pytest.raises(InputError, match="denoiser/conv_out/bias has values that are not finite in fp16"):
+        export_checkpoint(tmp_path / "large", tmp_path / "out")
+    export_checkpoint(tmp_path / "large", tmp_path / "out", "bf16")
+    shutil.copytree(exported("identity")[0].path, tmp_path / "identity")
+    (tmp_path / "identity" / IDENTITY_FILE).unlink()
+    with pytest.raises(InputError, match="expected the ONNX file of an ArcFace network"):
+        export_checkpoint(tmp_path / "identity", tmp_path / "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity", "large", "out"]
 
 
 def test_the_certificate_is_written_and_fails_for_another_model(exported, copy):

@@ -259,6 +259,29 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         check_finite("loss", float("nan"), 10, 20, 10)
 
 
+@pytest.mark.parametrize(("outcome", "advice"), [
+    (np.nan, "loss is nan between steps 1 and 1; there is no checkpoint yet"),
+    ("RESOURCE_EXHAUSTED: Out of memory", "more memory than a device has.*Out of memory.*fewer clips")])
+def test_a_step_that_goes_wrong_ends_the_run(outcome, advice, records, tmp_path, monkeypatch):
+    class Step:
+        def lower(self, *_):
+            return self
+
+        def compile(self):
+            return self
+
+        def __call__(self, state, batch):
+            if isinstance(outcome, str):
+                raise jax.errors.JaxRuntimeError(outcome)
+            return state, {"loss": jnp.float32(outcome), "gradient_norm": jnp.float32(1)}
+
+    monkeypatch.setattr(loop, "make_train_step", lambda *_: Step())
+    monkeypatch.setattr(loop, "step_flops", lambda *_: 0)
+    with pytest.raises(InputError, match=advice):
+        train(small_config(records), tmp_path)
+    assert not list((tmp_path / "checkpoints").glob("*")) and not (tmp_path / "export").exists()
+
+
 def test_samples_that_need_too_much_memory_are_left_out(tmp_path, monkeypatch, capsys):
     def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating")

@@ -17,7 +17,7 @@ from durian_jax.convert.names import Tensor
 from durian_jax.convert.networks import network_maps, parameter_shapes
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json
-from durian_jax.identity import IDENTITY_FILE
+from durian_jax.identity import IDENTITY_FILE, open_identity_encoder
 from durian_jax.models.config import DurianConfig
 from durian_jax.models.positions import sequence_position_code
 from durian_jax.tensor_files import WEIGHT_NAMES, TensorFiles, check_paths, write_tensors
@@ -48,37 +48,43 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         with sizes and the SHA-256 of every file.
 
     Raises:
-        InputError: no such checkpoint, a damaged one, one that only JAX runs, a folder that is there already or holds
-            something else, or a full disk.
+        InputError: no such checkpoint, a damaged one, one that only JAX runs, one with values that `dtype` cannot hold,
+            a folder that is there already or holds something else, or a full disk.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
-    out = Path(out)
+    out = Path(out).resolve()
     config, objective, folder = read_config(checkpoint)
     check_exportable(config)
     _check_replaceable(out, folder, overwrite)
     files = TensorFiles(folder)
     check_paths(parameter_shapes(config), files.shapes, str(folder))
+    open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
     writable_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "made"
         with tqdm(total=len(files), desc="exporting", unit="tensor") as bar:
             def read(tensor: Tensor) -> np.ndarray:
                 bar.update()
-                return tensor.to_theirs(files[tensor.path]).astype(NUMPY_TYPES[dtype])
+                with np.errstate(over="ignore"):  # it is refused here
+                    x = tensor.to_theirs(files[tensor.path]).astype(NUMPY_TYPES[dtype])
+                if not np.isfinite(x).all():
+                    raise InputError(f"{folder}: {tensor.path} has values that are not finite in {dtype}; choose "
+                                     "another dtype, or an earlier checkpoint if it holds such already")
+                return x
 
             try:
                 for part, (values, tensors, stem) in networks(config, files.shapes, read, dtype).items():
                     (made / part).mkdir(parents=True)
                     write_json(made / part / "config.json", values)
                     write_tensors(made / part, tensors, shard_bytes, stem, {"format": "pt"})
+                write_json(made / "scheduler" / "scheduler_config.json", sizes.scheduler_json(objective))
+                if config.identity_dim is not None:
+                    shutil.copyfile(folder / IDENTITY_FILE, made / IDENTITY_FILE)
+                write_bundle(made, config, objective, dtype)
             except (OSError, SafetensorError) as error:
                 raise InputError(f"{out} could not be written: {error}; is the disk full, or the checkpoint "
                                  "damaged?") from error
-        write_json(made / "scheduler" / "scheduler_config.json", sizes.scheduler_json(objective))
-        if config.identity_dim is not None:
-            shutil.copyfile(folder / IDENTITY_FILE, made / IDENTITY_FILE)
-        write_bundle(made, config, objective, dtype)
         _put_in_place(made, out, Path(temporary) / "old")
     return out
 
@@ -87,6 +93,9 @@ def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
     """Refuse to write over anything but an export, and that only if it is asked for."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; name a folder to make")
+    if out.is_mount() or out == Path.cwd():
+        raise InputError(f"{out} cannot be replaced as a whole, being a mounted volume or the working folder; name a "
+                         "folder in it")
     if checkpoint.resolve().is_relative_to(out.resolve()):
         raise InputError(f"{out} holds the checkpoint itself ({checkpoint}); name another folder")
     if out.is_dir() and any(out.iterdir()):
@@ -98,9 +107,9 @@ def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
 
 def _put_in_place(made: Path, out: Path, aside: Path) -> None:
     """Rename, with what was there kept aside until the new one has its name."""
-    if out.is_dir():
-        out.rename(aside)
     try:
+        if out.is_dir():
+            out.rename(aside)
         made.rename(out)
     except OSError as error:
         if aside.is_dir():

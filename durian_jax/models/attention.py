@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from durian_jax.errors import InputError
+
 
 @flax.struct.dataclass
 class ReferenceSet:
@@ -287,7 +289,13 @@ def choose_implementation(name: str, platform: str, dtype: str, capability: str 
         name: "auto" or one of `IMPLEMENTATIONS`.
         platform: where it is to run, "cpu", "gpu" or "tpu".
         capability: compute capability of the GPU, such as "8.0".
+
+    Raises:
+        InputError: one that this platform does not run.
     """
+    wanted = {"splash": "tpu", "cudnn": "gpu"}.get(name, platform)
+    if wanted != platform:
+        raise InputError(f"attention={name} runs on a {wanted}, found a {platform}; choose auto, xla or chunked")
     if name != "auto":
         return name
     if platform == "gpu" and dtype != "float32" and re.fullmatch(r"([89]|\d\d)\.\d", capability):

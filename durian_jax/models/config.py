@@ -206,9 +206,9 @@ class DurianConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
-        if self.image_size % self.size_multiple:
-            raise InputError(f"image_size={self.image_size} must be a multiple of {self.size_multiple}: the codec's "
-                             f"downscale {self.codec.downscale} times 2 for each of the U-Net's halvings")
+        if self.image_size < 1 or self.image_size % self.size_multiple:
+            raise InputError(f"image_size={self.image_size} must be a positive multiple of {self.size_multiple}: the "
+                             f"codec's downscale {self.codec.downscale} times 2 for each of the U-Net's halvings")
         if any(width % self.temporal_heads for width in self.unet.channels):
             raise InputError(f"temporal_heads={self.temporal_heads} must divide every width of {self.unet.channels}")
         if self.keypoint_patch * 2 ** len(self.keypoint_channels) != self.codec.downscale:

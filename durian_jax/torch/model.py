@@ -1,7 +1,7 @@
 """DNet, ARNet, PRNet, keypoint encoder, codec and image encoder: the counterpart of `models.durian`.
 
-Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), H x W pixels, h x w latents, N = h * w
-tokens, c latent channels, C channels, D width of an embedding, M selections of references.
+Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), I images, H x W pixels, h x w latents,
+N = h * w tokens, c latent channels, C channels, D width of an embedding, M selections of references.
 """
 
 from collections.abc import Sequence
@@ -82,17 +82,17 @@ class Durian(nn.Module):
         return getattr(self.config.codec, "scaling_factor", 1.0)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (M, 3, H, W) in [-1, 1] -> latents (M, c, h, w)."""
+        """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
         encoded = self.vae.encode(images)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents * self._scale
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (M, c, h, w) -> images (M, 3, H, W) float32, about [-1, 1]."""
+        """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
         return self.vae.decode(latents / self._scale).sample.float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (M, 3, H, W) in [-1, 1] -> the image encoder's embeddings (M, D)."""
+        """Images (I, 3, H, W) in [-1, 1] -> the image encoder's embeddings (I, D)."""
         side, like = self.config.image_encoder.image_size, self.image_encoder.visual_projection.weight
         x = _resized(images.float(), side, "bicubic") * 0.5 + 0.5
         mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
@@ -205,7 +205,7 @@ def _make_codec(config: DurianConfig) -> nn.Module:
 
 
 def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """A ReferenceNet's features of images (M, c', h, w) with their embeddings (M, D): (M, N, C) of every site."""
+    """A ReferenceNet's features of images (I, c', h, w) with their embeddings (I, D): (I, N, C) of every site."""
     sites = None
     if embeddings is not None:  # one embedding: its value is the result
         attentions = [block.attn2 for block in network.sites()[:-1]]
@@ -214,5 +214,5 @@ def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -
 
 
 def _resized(x: torch.Tensor, side: int, mode: str) -> torch.Tensor:
-    """(M, C, H, W) -> (M, C, side, side), smoothed where it becomes smaller, as jax.image.resize does."""
+    """(I, C, H, W) -> (I, C, side, side), smoothed where it becomes smaller, as jax.image.resize does."""
     return F.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)

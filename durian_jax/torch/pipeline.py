@@ -28,7 +28,7 @@ from durian_jax.torch.model import Durian, References
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Instruction sets, as PyTorch names them.
-SLOW_IN_16_BITS = ("DEFAULT", "AVX2")
+SLOW_IN_16_BITS = ("DEFAULT", "NO AVX", "AVX2")
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
@@ -111,11 +111,6 @@ class DurianPipeline:
             InputError: no such device here.
         """
         self.device, self._offload = choose_device(device), offload
-        capability = torch.backends.cpu.get_cpu_capability()
-        if self.device.type == "cpu" and self.dtype != torch.float32 and capability in SLOW_IN_16_BITS:
-            name = str(self.dtype).removeprefix("torch.")
-            warnings.warn(f"this CPU ({capability}) has no arithmetic in 16 bits: {name} takes many times as long as "
-                          "float32; choose dtype float32", stacklevel=2)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         for network in self.model.children():
             network.to("cpu" if offload else self.device, memory_format=layout)
@@ -156,6 +151,7 @@ class DurianPipeline:
             batch: portrait, portrait_mask, attributes, attribute_masks and, where the model has such, identity, as
                 `inference.references.reference_batch` makes them.
         """
+        self._warn_if_slow()
         model = self.model
         pictures = (self.to_tensor(batch[name]) for name in ("portrait", "portrait_mask", "attributes",
                                                              "attribute_masks"))
@@ -175,7 +171,7 @@ class DurianPipeline:
     def generate(self, batch: dict[str, np.ndarray], sampling: Sampling = Sampling(), *,
                  blend: np.ndarray | None = None, temporal: bool | None = None, first_frame: int = 0,
                  references: References | None = None) -> np.ndarray:
-        """Animate B portraits: the counterpart of `inference.generate.generate`, with the same arguments.
+        """Animate B portraits: the counterpart of `inference.generate.generate`, with its arguments; pictures only.
 
         Returns:
             (B, F, H, W, 3) uint8.
@@ -258,6 +254,13 @@ class DurianPipeline:
     def to_tensor(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         """(..., H, W, C) in numpy -> (..., C, H, W), on the device, with channels last in memory."""
         return torch.tensor(x).to(self.device, dtype or self.dtype).movedim(-1, -3)
+
+    def _warn_if_slow(self) -> None:
+        capability = torch.backends.cpu.get_cpu_capability()
+        if self.device.type == "cpu" and self.dtype != torch.float32 and capability in SLOW_IN_16_BITS:
+            name = str(self.dtype).removeprefix("torch.")
+            warnings.warn(f"this CPU ({capability}) has no arithmetic in 16 bits: {name} takes many times as long as "
+                          "float32; choose dtype float32", stacklevel=3)
 
     @contextlib.contextmanager
     def _at_work(self, *networks: nn.Module):

@@ -22,6 +22,7 @@ from durian_jax.data.encoded import EncodedSamples
 from durian_jax.data.pairs import sample_pair
 from durian_jax.files import write_json
 from durian_jax.models.config import DurianConfig
+from durian_jax.training.checkpoints import placed
 from durian_jax.training.chips import parse_topology
 from durian_jax.training.loop import run_layout, validate
 from durian_jax.training.optimizer import make_optimizer
@@ -71,12 +72,6 @@ def prepare(config: ConfigDict, topology: str) -> tuple[Callable[[], jax.stages.
         "flops_per_step": step_flops(config, model, objective, state, batch),
         "filled_flops_per_chip": filled_flops(config, model, objective, state, batch, layout, chip.tile)}
     return lambda: make_train_step(config, model, objective, optimizer, layout).lower(state, batch), facts
-
-
-def placed(shapes: TrainState, layout: Layout) -> TrainState:
-    """The shapes of a state with where its arrays lie."""
-    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes,
-                        layout.state(shapes))
 
 
 def batch_shapes(config: ConfigDict, model: DurianConfig, data: DataConfig, layout: Layout

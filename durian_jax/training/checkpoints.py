@@ -21,6 +21,10 @@ _UNFINISHED = "*.orbax-checkpoint-tmp*"  # what Orbax calls a checkpoint until i
 _SMALLEST_PART = 64 * 1024
 
 
+# What errors of XLA say where an array does not fit.
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+
+
 class DamagedCheckpoint(UserWarning):
     """A checkpoint was ignored, the one before takes its place."""
 
@@ -103,9 +107,10 @@ class RunCheckpoints:
             kept = "there is none before it" if self.last_saved is None \
                 else f"that of step {self.last_saved} is whole, the same command goes on from it"
             # One process may wait for another that has gone: that is no full disk, and may go well next time.
-            kind = ClusterError if jax.process_count() > 1 and isinstance(error, RuntimeError) else InputError
-            raise kind(f"the checkpoint of step {step} could not be written: {_first_line(error)}. Is the disk full? "
-                       f"Of the checkpoints, {kept}") from error
+            lost = jax.process_count() > 1 and isinstance(error, RuntimeError)
+            kind, reason = (ClusterError, "Another process has gone, or is") if lost else (InputError, "Is")
+            raise kind(f"the checkpoint of step {step} could not be written: {_first_line(error)}. {reason} the disk "
+                       f"full? Of the checkpoints, {kept}") from error
 
     def restore(self, like: TrainState, layout: Layout) -> tuple[TrainState, dict]:
         """The newest checkpoint that can be read: its state and data state.
@@ -124,6 +129,8 @@ class RunCheckpoints:
             try:
                 loaded = self._checkpointer.load_checkpointables(checkpoint.step, parts)
             except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                if OUT_OF_MEMORY in str(error):
+                    raise  # it is whole
                 problem = _first_line(error)
             if _all_agree(loaded is not None):
                 return loaded["state"], loaded["data"]
@@ -131,8 +138,8 @@ class RunCheckpoints:
             problems.append(f"step {checkpoint.step}: {problem}")
             warnings.warn(f"the checkpoint of step {checkpoint.step} cannot be read and is ignored ({problem})",
                           DamagedCheckpoint, stacklevel=2)
-        raise InputError(f"no checkpoint of the run can be read: {'; '.join(problems)}; begin again in another "
-                         "--workdir")
+        raise InputError(f"no checkpoint of the run can be read: {'; '.join(problems)}. Look at {self._folder} and its "
+                         "disk; if they are lost, begin again in another --workdir")
 
     def __enter__(self) -> "RunCheckpoints":
         return self
@@ -184,9 +191,12 @@ def load_params(workdir: Path, layout: Layout | None = None) -> FlatParams:
         InputError: the run has no checkpoint yet.
     """
     _quieten()
-    with ocp.training.Checkpointer((workdir / "checkpoints").absolute()) as checkpointer:
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True  # of the state no optimiser's
+    with ocp.training.Checkpointer((workdir / "checkpoints").absolute(), context=context) as checkpointer:
         if checkpointer.latest is None:
             raise InputError(f"{workdir}: no whole checkpoint yet; let the run reach its first (checkpoint_every)")
-        shapes = checkpointer.checkpointables_metadata(None).metadata["state"]
+        of_state = checkpointer.checkpointables_metadata(None).metadata["state"]
+        shapes = {name: of_state[name] for name in ("frozen", "average")}
         state = checkpointer.load_checkpointables(None, {"state": placed(shapes, layout)})["state"]
     return {**state["frozen"], **state["average"]}

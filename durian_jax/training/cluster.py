@@ -4,11 +4,13 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 from jax._src import distributed
@@ -23,6 +25,9 @@ _CLUSTER = "DURIAN_CLUSTER"
 # Where processes tell the coordinator that they live.
 _ALIVE = "durian/alive/"
 _DONE, _FAILED = "done", "failed"  # its last words
+
+# How much longer than `silence` a process may take until it speaks at all.
+_FIRST_SILENCE = 5
 
 # JAX's own limit of silence, after which it aborts without saying who; ours comes first.
 _JAX_SILENCE_SECONDS = 600
@@ -60,16 +65,17 @@ def join(timeout: int = 300) -> None:
         return
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX aborts the process when its time is over, without a word of advice; so this comes a moment before.
+    # JAX aborts the process when its time is over, without a word of advice; so this comes with it.
     address = arguments.get("coordinator_address", "the first of them")
     advice = threading.Timer(timeout, print, (
-        f"durian: error: not all processes came within {timeout} s; look at the logs of the others, and that they can "
-        f"reach {address}",), {"file": sys.stderr, "flush": True})
+        f"durian: error: not all processes came within {timeout} s; JAX lists the numbers of those that did not. "
+        f"Look at their logs, and that they can reach {address}",), {"file": sys.stderr, "flush": True})
     advice.daemon = True
     advice.start()
     try:
-        jax.distributed.initialize(**arguments, initialization_timeout=timeout + 2,
-                                   heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS)
+        with _roll_call(timeout):
+            jax.distributed.initialize(**arguments, initialization_timeout=timeout + 10,
+                                       heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS)
     except ValueError as error:
         raise InputError(f"expected to be one of several processes, found {str(error).splitlines()[0][:300]}; set "
                          f"{', '.join(_OWN)}") from error
@@ -77,6 +83,20 @@ def join(timeout: int = 300) -> None:
         raise ClusterError(f"the processes did not find each other: {str(error).splitlines()[0][:300]}") from error
     finally:
         advice.cancel()
+
+
+@contextlib.contextmanager
+def _roll_call(timeout: int) -> Iterator[None]:
+    """A block in which the first process's service waits so long for the others, and then says who is missing.
+
+    `jax.distributed.initialize` can limit the wait of each process only, none of which knows who else has come.
+    """
+    make_service = distributed._jax.get_distributed_runtime_service
+    distributed._jax.get_distributed_runtime_service = partial(make_service, cluster_register_timeout=timeout)
+    try:
+        yield
+    finally:
+        distributed._jax.get_distributed_runtime_service = make_service
 
 
 def _launched_by_others() -> bool:
@@ -100,13 +120,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def meet(name: str, minutes: int = 120) -> None:
+def barrier(name: str, minutes: int = 120) -> None:
     """Wait until every process has come here."""
     if jax.process_count() > 1:
         distributed.global_state.client.wait_at_barrier(f"durian/{name}", minutes * 60_000)
 
 
-class Watch:
+class Heartbeat:
     """Ends this process, saying why, when another one of the run has gone: a collective operation would wait for ever.
 
     Every process tells the coordinator that it lives, and looks when the others last did.
@@ -118,9 +138,10 @@ class Watch:
 
     def __init__(self, last_saved: Callable[[], int | None], silence: float):
         self._last_saved, self._silence = last_saved, silence
+        self._hosts: dict[int, str] = {}
         self._over = threading.Event()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Heartbeat":
         if jax.process_count() > 1:
             threading.Thread(target=self._run, daemon=True).start()
         return self
@@ -142,11 +163,12 @@ class Watch:
     def _run(self) -> None:
         others = [process for process in range(jax.process_count()) if process != jax.process_index()]
         heard = dict.fromkeys(others, ("", time.monotonic()))
+        host = socket.gethostname()
         beats = itertools.count()
         while not self._over.wait(self._silence / 6):
             now = time.monotonic()
             try:
-                self._tell(str(next(beats)))
+                self._tell(f"{next(beats)} {host}")
                 said = {int(key.removeprefix(_ALIVE)): text
                         for key, text in distributed.global_state.client.key_value_dir_get(_ALIVE)}
             except RuntimeError:  # process 0, which keeps what they say, has gone: of the others nothing is known
@@ -154,16 +176,20 @@ class Watch:
             for process in others:
                 if said.get(process, heard[process][0]) != heard[process][0]:
                     heard[process] = said[process], now
+                    self._hosts[process] = said[process].partition(" ")[2] or self._hosts.get(process, "")
+            # Before it has said anything it may be opening its data.
+            limit = lambda text: self._silence if text else _FIRST_SILENCE * self._silence
             gone = [process for process, (text, when) in heard.items()
-                    if text == _FAILED or text != _DONE and now - when > self._silence]
+                    if text == _FAILED or text != _DONE and now - when > limit(text)]
             if gone and not self._over.is_set():
                 self._leave(gone)
 
     def _leave(self, gone: list[int]) -> None:
         names = ", ".join(map(str, gone))
-        print(f"durian: error: process {names} of {jax.process_count()} has gone: it has failed, or nothing was "
-              f"heard of it for {self._silence:.0f} s. Look at its log, then start all of them again: the run goes on "
-              f"from step {self._last_saved() or 0}", file=sys.stderr, flush=True)
+        hosts = ", ".join(sorted({self._hosts[process] for process in gone if self._hosts.get(process)}))
+        print(f"durian: error: process {names} of {jax.process_count()} has gone{hosts and f' ({hosts})'}: it has "
+              f"failed, or nothing was heard of it for {self._silence:.0f} s. Look at its log, then start all of them "
+              f"again: the run goes on from step {self._last_saved() or 0}", file=sys.stderr, flush=True)
         os._exit(1)
 
 

@@ -41,6 +41,13 @@ class Instruction:
         match = re.search(pattern, self.rest)
         return match[1] if match else ""
 
+    @property
+    def loop(self) -> tuple[str, int] | None:
+        """Of a loop: the computation that is its body, and how often it runs."""
+        if self.opcode != "while":
+            return None
+        return self.attribute(r"body=%([\w.-]+)"), int(self.attribute(r'known_trip_count"?:\{"?n"?:"?(\d+)') or 1)
+
 
 @dataclass
 class Program:
@@ -60,9 +67,9 @@ class Program:
         """The instructions that run one after the other, and how often; what is fused into one is not looked into."""
         for instruction in self.computations[name or self.entry]:
             yield instruction, times
-            if instruction.opcode == "while":
-                trips = int(instruction.attribute(r'known_trip_count"?:\{"?n"?:"?(\d+)') or 1)
-                yield from self.executed(instruction.attribute(r"body=%([\w.-]+)"), times * trips)
+            if instruction.loop:
+                body, trips = instruction.loop
+                yield from self.executed(body, times * trips)
 
     def origin(self, instruction: Instruction) -> str:
         """The project's line that an instruction comes from, or the name of the operation."""
@@ -173,6 +180,9 @@ def exchanges(program: Program, chips: int) -> list[Exchange]:
     for instruction, times in program.executed():
         for called in re.findall(r"(?:calls|to_apply|called_computations)=\{?%([\w.-]+)", instruction.rest):
             trips[called] = times
+        if instruction.loop:
+            body, rounds = instruction.loop
+            trips[body] = times * rounds
     whole, started = {}, {}
     for name, computation in program.computations.items():
         starts = any("AsyncCollectiveStart" in instruction.rest for instruction in computation)

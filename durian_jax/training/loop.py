@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +27,8 @@ from durian_jax.models.config import CodecConfig, DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
 from durian_jax.models.unet import REMAT_POLICIES
 from durian_jax.tensor_files import check_paths
-from durian_jax.training.checkpoints import RunCheckpoints, load_params, whole_steps
-from durian_jax.training.cluster import Preemption, Watch, is_first, meet
+from durian_jax.training.checkpoints import OUT_OF_MEMORY, RunCheckpoints, load_params, whole_steps
+from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
 from durian_jax.training.encoders import ENCODERS, check_samples
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
@@ -51,8 +53,10 @@ def initial_params(config: ConfigDict, model: DurianConfig, prefixes: tuple[str,
 
     Args:
         prefixes: beginnings of the paths that are wanted.
-        layout: where they are to lie; None: on the first device.
+        layout: where they are to lie, all in parts; None: on the first device.
     """
+    # What is to be whole becomes so in the precision in which it is kept, and not before.
+    layout = layout and replace(layout, whole=frozenset())
     place = None if layout is None else layout.param
     if not config.init_from:
         return init_params(model, config.seed, place=place)
@@ -158,7 +162,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
 
     Raises:
         InputError: see `validate`; also a run of another model in `workdir`, a loss that is not finite, a checkpoint
-            that cannot be written, and a process that has gone.
+            that cannot be written, too little memory, and a process that has gone.
     """
     clock = Clock(jax.devices())
     model, data, objective = validate(config)
@@ -171,9 +175,10 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
     samples = EncodedSamples(config.source.samples) if config.source.samples else None
     batches = iter(_loader(config, data, samples, parts, layout.clip_groups))
     optimizer = make_optimizer(config)
+    step_function = make_train_step(config, model, objective, optimizer, layout)
     last_saved = lambda: max(whole_steps(workdir / "checkpoints"), default=None)
-    with Watch(last_saved, config.silence_seconds), Preemption() as preemption, \
-            RunCheckpoints(workdir, config.keep_last, config.keep_every) as checkpoints:
+    with Heartbeat(last_saved, config.silence_seconds), Preemption() as preemption, \
+            RunCheckpoints(workdir, config.keep_last, config.keep_every) as checkpoints, _memory_explained():
         state = _first_state(config, model, optimizer, layout, checkpoints, batches)
         if samples is not None:
             encoders = {path: x for path, x in {**state.frozen, **state.params}.items() if path.startswith(ENCODERS)}
@@ -181,12 +186,19 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         if is_first():
             write_json(workdir / "config.json", json.loads(config.to_json()))
         start = logged = int(state.step)
-        step_function = make_train_step(config, model, objective, optimizer, layout)
+        if profile is not None and profile[1] <= start and is_first():
+            tqdm.write(f"durian: no trace is written: step {profile[1]} is over, the run goes on from step {start}",
+                       file=sys.stderr)
         metrics = MetricsWriter(workdir, start, active=is_first())
         with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step",
                   disable=not is_first()) as bar, Tracing(workdir / "profile", profile) as tracing:
             bar.set_postfix_str("compiling, once")
+            values = before = {}
             for step in range(start + 1, config.total_steps + 1):
+                # While a batch is fetched one step is under way, no more: what is waited for are data, and a run that
+                # is told to stop does so soon.
+                jax.block_until_ready(before)
+                before = values
                 with clock.waiting():
                     batch = next(batches)
                     if samples is None:
@@ -195,7 +207,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                 if step == start + 1:
                     clock.flops = step_flops(config, model, objective, state, inputs)
                     step_function = step_function.lower(state, inputs).compile()
-                    meet("compiled")  # the first exchange waits for half a minute only
+                    barrier("compiled")  # the first exchange waits for half a minute only
                 with tracing.step(step):
                     state, values = step_function(state, inputs)
                 tracing.end(step, values)
@@ -225,6 +237,19 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
             return False
         _export(workdir, config, current_checkpoint(objective, model, state))
         return True
+
+
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    """Turns a lack of memory, of which XLA tells in its own way, into advice."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if OUT_OF_MEMORY not in str(error):
+            raise
+        raise InputError(f"the run needs more memory than a device has ({str(error).splitlines()[0][:300]}); take "
+                         "fewer clips (batch_size), --config.remat=full or a larger mesh.fsdp; `durian plan` says what "
+                         "fits TPUs") from error
 
 
 def _finite(values: dict[str, jax.Array], logged: int, step: int, last_saved: int | None) -> dict[str, float]:
@@ -279,14 +304,14 @@ def _export(workdir: Path, config: ConfigDict, checkpoint: Checkpoint) -> None:
 
 
 def current_checkpoint(objective: Objective, model: DurianConfig, state: TrainState) -> Checkpoint:
-    """The averaged weights of a state, as inference takes them; every process must call it.
+    """The averaged weights of a state, as inference takes them; every process must call it, the first one gets all.
 
     What every device holds whole stays on the first one, without a copy; the rest goes to this process's memory.
     """
     params = {**state.frozen, **state.average}
     whole = {path: x.addressable_data(0) for path, x in params.items() if x.is_fully_replicated}
-    return Checkpoint(model, objective,
-                      {**whole, **to_host({path: x for path, x in params.items() if path not in whole})})
+    parts = {path: x for path, x in params.items() if path not in whole}
+    return Checkpoint(model, objective, {**whole, **to_host(parts, keep=is_first())})
 
 
 def check_finite(name: str, value: float, logged: int, step: int, last_saved: int | None) -> None:
@@ -296,8 +321,9 @@ def check_finite(name: str, value: float, logged: int, step: int, last_saved: in
         InputError: the value is not finite; names the steps and the last good checkpoint.
     """
     if not np.isfinite(value):
-        raise InputError(f"{name} is {value} between steps {logged + 1} and {step}; the last good checkpoint is of "
-                         f"step {last_saved}. Start again with a lower learning_rate or gradient_clip.")
+        saved = f"the last good checkpoint is of step {last_saved}" if last_saved else "there is no checkpoint yet"
+        raise InputError(f"{name} is {value} between steps {logged + 1} and {step}; {saved}. Start again with a lower "
+                         "learning_rate or gradient_clip.")
 
 
 def check_same_run(workdir: Path, config: ConfigDict) -> None:

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 
 from durian_jax.files import write_text
+from durian_jax.training.chips import CHIPS
 
 # Matrix products per second of a chip, in bfloat16, by JAX's name of it (the makers' figures).
-PEAK_FLOPS = {"TPU v4": 275e12, "TPU v5 lite": 197e12, "TPU v5e": 197e12, "TPU v5": 459e12, "TPU v5p": 459e12,
-              "TPU v6 lite": 918e12, "TPU v6e": 918e12, "NVIDIA A100": 312e12, "NVIDIA H100": 989e12,
-              "NVIDIA H200": 989e12}
+_TPUS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p",
+         "TPU v6 lite": "v6e", "TPU v6e": "v6e"}
+PEAK_FLOPS = {**{name: CHIPS[chip].flops for name, chip in _TPUS.items()}, "NVIDIA A100": 312e12,
+              "NVIDIA H100": 989e12, "NVIDIA H200": 989e12}
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -4,11 +4,14 @@ Everything is written as if for one device; XLA's partitioner divides the step b
 results do not depend on the mesh.
 """
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -38,7 +41,7 @@ def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
         devices: None: all of the cluster.
 
     Raises:
-        InputError: sizes that do not make up the devices.
+        InputError: sizes that do not make up the devices, or slices of different sizes.
     """
     devices = jax.devices() if devices is None else devices
     shape = [sizes[name] for name in MESH_AXES]
@@ -51,7 +54,30 @@ def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
     if int(np.prod(shape)) != len(devices):
         raise InputError(f"mesh: {text} does not make up the {len(devices)} devices there are; change mesh.data, "
                          "mesh.fsdp, mesh.frames or mesh.tensor")
-    return jax.make_mesh(tuple(shape), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape), devices=devices)
+    return Mesh(arrange(tuple(shape), devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def arrange(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
+    """Devices in the shape of a mesh, neighbours in it being neighbours in the network.
+
+    Slices (of TPUs; of GPUs: machines) have a slower network between them: the first axes of the mesh, which exchange
+    the least, go over it.
+
+    Raises:
+        InputError: slices of different sizes.
+    """
+    slices = Counter(getattr(device, "slice_index", 0) for device in devices)
+    if len(set(slices.values())) > 1:
+        raise InputError("mesh: expected slices (machines with GPUs) of one size, found some of "
+                         f"{sorted(set(slices.values()))} devices")
+    if len(slices) == 1:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    outer, left = [], len(slices)
+    for size in shape:
+        outer.append(math.gcd(size, left))
+        left //= outer[-1]
+    inner = tuple(size // part for size, part in zip(shape, outer, strict=True))
+    return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
 @dataclass(frozen=True)
@@ -173,9 +199,17 @@ class Layout:
         return {name: whole(name, x) for name, x in batch.items()}
 
 
-def to_host(params: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
-    """Whole parameters in this process's memory, one by one; every process must call it."""
+def to_host(params: Mapping[str, jax.Array], keep: bool = True) -> dict[str, np.ndarray]:
+    """Whole parameters in this process's memory, one by one; every process must call it.
+
+    Args:
+        keep: False: this process only gives the others its parts, and gets nothing.
+    """
     from jax.experimental import multihost_utils
 
-    whole = lambda x: np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
-    return {path: whole(x) for path, x in params.items()}
+    kept = {}
+    for path, x in params.items():
+        whole = np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
+        if keep:
+            kept[path] = whole
+    return kept

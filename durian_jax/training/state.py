@@ -57,19 +57,19 @@ def create_state(params: FlatParams, stage: str, optimizer: optax.GradientTransf
     """The state before the first step of a stage.
 
     Args:
-        params: of the whole model, placed as `layout` says.
+        params: of the whole model, in parts on the devices of `layout`.
         frozen_dtype: precision in which the parameters are kept that this stage does not train.
         layout: where the state lies, from the moment it is made; None: on one device.
     """
     trained, frozen = split(params, stage)
     trained = {path: jnp.asarray(x, jnp.float32) for path, x in trained.items()}
-    frozen = {path: jnp.asarray(x, frozen_dtype) for path, x in frozen.items()}
 
-    def rest(trained):
-        return jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, trained), optimizer.init(trained)
+    def rest(trained, frozen):
+        return (jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, trained), optimizer.init(trained),
+                {path: x.astype(frozen_dtype) for path, x in frozen.items()})
 
-    places = None if layout is None else layout.state(jax.eval_shape(rest, trained))
-    step, average, optimizer_state = jax.jit(rest, out_shardings=places)(trained)
+    places = None if layout is None else layout.state(jax.eval_shape(rest, trained, frozen))
+    step, average, optimizer_state, frozen = jax.jit(rest, out_shardings=places)(trained, frozen)
     return TrainState(step, trained, frozen, average, optimizer_state)
 
 
