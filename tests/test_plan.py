@@ -325,3 +325,18 @@ def test_facts_of_a_run_follow_from_its_mesh(compiler, tmp_path):
     assert len({facts["flops_per_step"] for facts in (alone, divided, whole)}) == 1
     assert alone["mesh"]["data"] == 4 and math.prod(divided["mesh"].values()) == 4
     assert sorted(divided["coordinates"]) == [[0, 0, 0], [0, 1, 0], [1, 0, 0], [1, 1, 0]]
+
+
+MESHES = """
+import numpy as np
+from jax.experimental import topologies
+from durian_jax.training.sharding import arrange
+of = lambda topology, slices=1: topologies.get_topology_desc(topology, "tpu", num_slices=slices).devices
+print(arrange((2, 8, 1, 1), of("v6e:4x4")).shape)
+print(np.vectorize(lambda chip: chip.slice_index)(arrange((2, 4, 1, 1), of("v6e:2x2", 2))).squeeze().tolist())
+"""
+
+
+def test_an_axis_of_the_torus_is_split_where_it_must_be_and_slices_stay_together(compiler):
+    done = subprocess.run([sys.executable, "-c", MESHES], env=compiler_environment(), capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["(2, 8, 1, 1)", "[[0, 0, 0, 0], [1, 1, 1, 1]]"], done.stderr
