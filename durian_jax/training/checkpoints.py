@@ -19,8 +19,6 @@ _UNFINISHED = "*.orbax-checkpoint-tmp*"  # what Orbax calls a checkpoint until i
 # Of an array that lies on several devices each writes a part, but no smaller one than this: for every shape of a part
 # a program is compiled, which at the first save of a small model takes longer than to write it.
 _SMALLEST_PART = 64 * 1024
-
-
 # What errors of XLA say where an array does not fit.
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
