@@ -63,7 +63,8 @@ while [ "${#left[@]}" -gt 0 ]; do
   left=("${rest[@]}")
   if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
     status=$code
-    echo "local.sh: a process ended with status $code; stopping the others" >&2
+    for number in "${!pids[@]}"; do [ "${pids[number]}" != "$ended" ] || first="process $number ended with status $code"; done
+    echo "local.sh: $first; stopping the others" >&2
     stop
     # A process whose neighbour has gone finds that out within a minute, and says which it was.
     (sleep 90; for pid in "${left[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done) > /dev/null 2>&1 &
@@ -71,4 +72,5 @@ while [ "${#left[@]}" -gt 0 ]; do
   fi
 done
 [ -z "${killer:-}" ] || kill "$killer" 2> /dev/null || true
+[ "$status" -eq 0 ] || echo "local.sh: $first; the same command goes on from the last checkpoint" >&2
 exit "$status"

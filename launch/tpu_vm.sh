@@ -54,7 +54,7 @@ if [ -z "$runtime" ]; then
     v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
     v5p-*) runtime=v2-alpha-tpuv5 ;;
     v6e-*) runtime=v2-alpha-tpuv6e ;;
-    *) fail "--runtime is needed for $type" ;;
+    *) fail "--type $type: expected v5litepod-N (v5e), v5p-N or v6e-N; for others name --runtime, too" ;;
   esac
 fi
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 """Training: stages train what they should, and a killed run goes on as if nothing had happened."""
 
 import functools
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from configs.durian import get_config
 from durian_jax.errors import InputError
@@ -21,6 +23,7 @@ from durian_jax.models.config import DurianConfig
 from durian_jax.models.parameters import param_shapes
 from durian_jax.training import loop
 from durian_jax.training.loop import check_finite, initial_params, train, validate
+from durian_jax.training.metrics import bar_in_logs
 from durian_jax.training.optimizer import make_learning_rate
 from durian_jax.training.state import STAGES, split
 from durian_jax.training.step import compiler_options
@@ -252,6 +255,19 @@ def test_metrics_are_written_without_pytorch(tmp_path):
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "loss": 0.5}
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes() and b"PNG" in events.read_bytes()
+
+
+def test_a_bar_is_whole_lines_in_a_log(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    assert bar_in_logs() == {}, "of a notebook"
+    monkeypatch.setattr(sys, "__stderr__", log)
+    with tqdm(total=2, desc="stage 1", **{**bar_in_logs(), "mininterval": 0}) as bar:
+        bar.update()
+        bar.update()
+    lines = log.getvalue().split("\n")
+    assert len(lines) >= 3 and lines.pop() == "" and "\r" not in log.getvalue()
+    assert all(line.startswith("stage 1: ") for line in lines) and "2/2" in lines[-1]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from durian_jax.data import DataConfig, SyntheticClips
 from durian_jax.data.encoded import EncodedSamples
 from durian_jax.data.pairs import sample_pair
+from durian_jax.errors import InputError
 from durian_jax.files import write_json
 from durian_jax.models.config import DurianConfig
 from durian_jax.training.checkpoints import placed
@@ -52,11 +53,15 @@ def prepare(config: ConfigDict, topology: str) -> tuple[Callable[[], jax.stages.
     """What lowers a run's step for a topology, and what can be said without doing so.
 
     Raises:
-        InputError: a mesh or batch that does not fit the topology.
+        InputError: a slice that does not exist, a mesh or batch that does not fit it.
     """
     model, data, objective = validate(config)
     chip, _ = parse_topology(topology)
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(f"--topology {topology}: the compiler knows no such slice; take a size that is rented, such "
+                         "as v5e:4x4 or v5p:4x4x4") from error
     layout = run_layout(config, model, make_mesh(config.mesh, list(devices)))
     layout.check_batch(config.batch_size, data.frames)
     optimizer = make_optimizer(config)

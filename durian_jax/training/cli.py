@@ -1,5 +1,8 @@
 """Command line to config, for the verbs that take one: `durian train`, `durian plan` and `durian encode`."""
 
+import ast
+from contextlib import suppress
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -121,7 +124,11 @@ def parse(argv: list[str], verb: str, names: tuple[str, ...], optional: tuple[st
     try:
         rest = values([f"durian {verb}", *argv])[1:]
     except (flags.Error, FileNotFoundError, ValueError, AttributeError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].removesuffix(".")  # what a config raises comes with a traceback
+        text = str(error)
+        with suppress(ValueError, SyntaxError):
+            text = str(ast.literal_eval(text))  # a KeyError's is a literal
+        # What a config raises comes with a traceback.
+        reason = text.strip().splitlines()[-1].removesuffix(".")
         raise InputError(f"durian {verb}: {reason}. Example: {example}") from error
     if rest:
         raise InputError(f"durian {verb}: unexpected {' '.join(rest)}; options begin with two dashes, as in "

@@ -188,9 +188,11 @@ class Heartbeat:
     def _leave(self, gone: list[int]) -> None:
         names = ", ".join(map(str, gone))
         hosts = ", ".join(sorted({self._hosts[process] for process in gone if self._hosts.get(process)}))
-        print(f"durian: error: process {names} of {jax.process_count()} has gone{hosts and f' ({hosts})'}: it has "
+        print(f"durian: error: process {names} of {jax.process_count()} has gone{hosts and f' (on {hosts})'}: it has "
               f"failed, or nothing was heard of it for {self._silence:.0f} s. Look at its log, then start all of them "
               f"again: the run goes on from step {self._last_saved() or 0}", file=sys.stderr, flush=True)
+        if is_first():  # with it goes what the others hear each other by: let them say so first
+            time.sleep(self._silence / 3)
         os._exit(1)
 
 

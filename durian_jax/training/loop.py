@@ -30,7 +30,7 @@ from durian_jax.tensor_files import check_paths
 from durian_jax.training.checkpoints import OUT_OF_MEMORY, RunCheckpoints, load_params, whole_steps
 from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
 from durian_jax.training.encoders import ENCODERS, check_samples
-from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
+from durian_jax.training.metrics import Clock, MetricsWriter, Tracing, bar_in_logs
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
 from durian_jax.training.samples import sample_sheet
 from durian_jax.training.sharding import Layout, make_mesh, to_host
@@ -191,7 +191,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                        file=sys.stderr)
         metrics = MetricsWriter(workdir, start, active=is_first())
         with tqdm(total=config.total_steps, initial=start, desc=f"stage {config.stage}", unit="step",
-                  disable=not is_first()) as bar, Tracing(workdir / "profile", profile) as tracing:
+                  disable=not is_first(), **bar_in_logs()) as bar, Tracing(workdir / "profile", profile) as tracing:
             bar.set_postfix_str("compiling, once")
             values = before = {}
             for step in range(start + 1, config.total_steps + 1):
@@ -210,6 +210,8 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                     barrier("compiled")  # the first exchange waits for half a minute only
                 with tracing.step(step):
                     state, values = step_function(state, inputs)
+                if step == start + 1:
+                    bar.set_postfix_str("", refresh=False)
                 tracing.end(step, values)
                 last = step == config.total_steps or preemption.stops_after(step)
                 if step % config.log_every == 0 or last:

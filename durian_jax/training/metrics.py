@@ -139,6 +139,25 @@ def _summary_writer(folder: Path, purge_step: int):
     return SummaryWriter(str(folder), purge_step=purge_step)
 
 
+def bar_in_logs() -> dict:
+    """Options of tqdm: where standard error goes to a log, which shows whole lines only, a line every ten seconds."""
+    if sys.stderr is not sys.__stderr__ or sys.stderr.isatty():  # a notebook, which has its own, draws a bar
+        return {}
+    return {"file": _Lines(), "mininterval": 10}
+
+
+class _Lines:
+    """Standard error, with what would be written over what was there before on a line of its own."""
+
+    def write(self, text: str) -> None:
+        for line in text.replace("\r", "\n").splitlines():
+            if line.strip():
+                sys.stderr.write(line.rstrip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 class Tracing:
     """Writes a trace of some steps, for TensorBoard's profiler or Perfetto.
 

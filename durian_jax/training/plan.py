@@ -99,6 +99,9 @@ def _compile(folder: Path, topology: str, full: bool, progress: bool) -> str:
     text = (folder / "log").read_text(errors="replace")
     if "RESOURCE_EXHAUSTED" in text and "hbm" in text.lower():
         return text
+    refused = [line.partition("InputError: ")[2] for line in text.splitlines() if "errors.InputError: " in line]
+    if refused:
+        raise InputError(refused[-1])
     lines = [line for line in text.splitlines() if "Error" in line] or text.splitlines()[-5:]
     raise InputError(f"the step cannot be compiled for {topology}: " + "\n".join(lines[-3:])[:1500])
 
