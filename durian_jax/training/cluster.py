@@ -147,7 +147,7 @@ class Heartbeat:
         return self
 
     def __exit__(self, kind, error, _) -> None:
-        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+        if isinstance(error, (jax.errors.JaxRuntimeError, ClusterError)) and jax.process_count() > 1:
             # An exchange with another process has failed; which one it was, `_run` will know, and end this one. Where a
             # barrier's time is over, the error names those that have not come.
             print(f"an exchange between processes has failed: {str(error)[:1000]}", file=sys.stderr)
