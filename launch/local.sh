@@ -72,5 +72,9 @@ while [ "${#left[@]}" -gt 0 ]; do
   fi
 done
 [ -z "${killer:-}" ] || kill "$killer" 2> /dev/null || true
-[ "$status" -eq 0 ] || echo "local.sh: $first; the same command goes on from the last checkpoint" >&2
+case "$status" in
+  0) ;;
+  2) echo "local.sh: $first; see its error above" >&2 ;; # a mistake, with which it would end again
+  *) echo "local.sh: $first; the same command goes on from the last checkpoint" >&2 ;;
+esac
 exit "$status"

@@ -59,9 +59,10 @@ def prepare(config: ConfigDict, topology: str) -> tuple[Callable[[], jax.stages.
     chip, _ = parse_topology(topology)
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    except (RuntimeError, NotImplementedError) as error:
-        raise InputError(f"--topology {topology}: the compiler knows no such slice; take a size that is rented, such "
-                         "as v5e:4x4 or v5p:4x4x4") from error
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"--topology {topology}: the compiler knows no such slice ({reason}); take a size that is "
+                         "rented, such as v5e:4x4 or v5p:4x4x4") from error
     layout = run_layout(config, model, make_mesh(config.mesh, list(devices)))
     layout.check_batch(config.batch_size, data.frames)
     optimizer = make_optimizer(config)
