@@ -65,10 +65,10 @@ bench: $(VENV)/install.stamp
 parity: $(VENV)/test.stamp
 	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
-$(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt durian_jax/torch/requirements.txt
+$(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt durian_jax/pytorch/requirements.txt
 	$(VENV)/bin/python -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-r durian_jax/torch/requirements.txt
+		-r durian_jax/pytorch/requirements.txt
 	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 

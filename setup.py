@@ -18,7 +18,7 @@ setup(
         "durian_jax.data": ["templates/*.html"],
         "durian_jax.evaluation": ["templates/*.html"],
         "durian_jax.prepare": ["*.txt"],
-        "durian_jax.torch": ["*.txt"],
+        "durian_jax.pytorch": ["*.txt"],
     },
     install_requires=[
         "absl-py>=2.1",

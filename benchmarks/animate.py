@@ -36,9 +36,9 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.durian import get_config
+from durian_jax.configs.durian import get_config
 from durian_jax.files import write_text
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.training.metrics import peak_flops
 
 GUIDANCE = 3.5
@@ -177,7 +177,7 @@ def model_config(options) -> DurianConfig:
 
 def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
     """A procedural clip with one attribute."""
-    from durian_jax.inference.references import make_references
+    from durian_jax.inference.durian import make_references
     from durian_jax.synthetic import render, sample_motion, sample_person, still
 
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), config.image_size)
@@ -206,11 +206,11 @@ def jax_row(options) -> dict:
     import jax
     import jax.numpy as jnp
 
+    from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.diffusion import Objective
+    from durian_jax.diffusion.sampling import Sampling
     from durian_jax.inference.generate import generate
-    from durian_jax.inference.sampling import Sampling
     from durian_jax.models.parameters import param_shapes
-    from durian_jax.weights import Checkpoint
 
     config = replace(model_config(options), dtype=options.dtype)
     pattern = 0.02 * np.random.default_rng(0).standard_normal(1 << 20, np.float32)
@@ -234,9 +234,9 @@ def torch_row(options) -> dict:
     from torch.utils.flop_counter import FlopCounterMode
 
     from durian_jax.diffusion import Objective
-    from durian_jax.inference.sampling import Sampling
-    from durian_jax.torch.model import Durian
-    from durian_jax.torch.pipeline import DurianPipeline
+    from durian_jax.diffusion.sampling import Sampling
+    from durian_jax.pytorch.durian.model import Durian
+    from durian_jax.pytorch.pipeline import DurianPipeline
 
     config, row, dtype = model_config(options), options.row, getattr(torch, options.dtype)
     torch.manual_seed(0)
@@ -324,7 +324,7 @@ def random_model(make, dtype, device: str):
 
 def general_cross(attn, context):
     """Cross-attention that is computed for every token."""
-    from durian_jax.torch.attention import Blend, split_heads
+    from durian_jax.pytorch.durian.attention import Blend, split_heads
 
     key, value = split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
     return (Blend(key, value, None, None),)

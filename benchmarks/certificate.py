@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from configs.durian import get_config
 from durian_jax import runtime
+from durian_jax.configs.durian import get_config
 from durian_jax.diffusion import Objective
 from durian_jax.files import writable_file, write_json
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
     if options.out:
         writable_file(options.out, (".json",))
     runtime.configure()
+    from durian_jax.checkpoints.weights import write_checkpoint
     from durian_jax.convert.exporter import export_checkpoint
-    from durian_jax.verify import describe, verify_export
-    from durian_jax.weights import write_checkpoint
+    from durian_jax.evaluation.parity import describe, verify_export
 
     settings = get_config("sd15,stage=2")
     config = DurianConfig.from_dict(settings.model.to_dict())
@@ -53,7 +53,7 @@ def main() -> None:
 
 def random_tensors(config: DurianConfig) -> Iterator[tuple[str, np.ndarray]]:
     """Path and values: kernels that keep the variance, scales about 1, biases about 0."""
-    from durian_jax.convert.networks import parameter_shapes
+    from durian_jax.convert.families.durian import parameter_shapes
 
     rng = np.random.default_rng(0)
     for path, shape in tqdm(sorted(parameter_shapes(config).items()), desc="drawing weights", unit="tensor"):

@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 
 from durian_jax.data import DataConfig, RecordedClips, make_loader, write_clips
-from durian_jax.data.pairs import sample_pair
+from durian_jax.data.clip_record import ENCODINGS
 from durian_jax.data.pipeline import tune_process
-from durian_jax.data.record import ENCODINGS
+from durian_jax.data.samples.durian import sample_pair
 from durian_jax.synthetic import render, sample_motion, sample_person
 
 SIZE, MARGIN = 512, 64
@@ -138,7 +138,7 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
 
 
 def parts(source, stage: str, config: DataConfig) -> None:
-    """Where the time of a sample goes, by functions of `data.pairs`, CPU time of one thread."""
+    """Where the time of a sample goes, by functions of `data.samples.durian`, CPU time of one thread."""
     import cProfile
     import pstats
 

@@ -95,7 +95,7 @@ def import_row(folder: Path) -> list[float]:
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.pretrained import import_files
+    from durian_jax.convert.import_files import import_files
 
     parts = {name: str(folder) for name in ("unet", "vae", "motion", "image_encoder")}
     return timed(lambda: import_files(folder / "start", **parts, size=SIZE, dtype="bfloat16",
@@ -140,7 +140,7 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
         import jax
         import numpy as np
 
-        from configs.durian import get_config
+        from durian_jax.configs.durian import get_config
         from durian_jax.models.parameters import example_batch, param_shapes
         from durian_jax.training.loop import initial_params, validate
         from durian_jax.training.optimizer import make_optimizer

@@ -45,8 +45,8 @@ def main() -> None:
 
 def transfer_quality(name: str, cases: int) -> list[dict]:
     """A row for each of `CAPACITIES`: the share of keys that is left, and the means of `transfer.run`."""
+    from durian_jax.checkpoints.weights import load_checkpoint
     from durian_jax.evaluation import transfer
-    from durian_jax.weights import load_checkpoint
 
     checkpoint = load_checkpoint(name)
     # Every case is drawn once.
@@ -78,12 +78,12 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
     import jax.numpy as jnp
     from tqdm import tqdm
 
-    from configs.durian import get_config
+    from durian_jax.checkpoints.weights import read_config
+    from durian_jax.configs.durian import get_config
     from durian_jax.data import DataConfig
     from durian_jax.data.pipeline import make_samples
-    from durian_jax.models.pruning import TRACE, shares
-    from durian_jax.training.sources import make_source
-    from durian_jax.weights import read_config
+    from durian_jax.models.durian.pruning import TRACE, shares
+    from durian_jax.training.training_clips import make_source
 
     config, settings = read_config(name)[0], get_config("tiny,stage=1")
     data = DataConfig(**settings.data.to_dict(), image_size=config.image_size)

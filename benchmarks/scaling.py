@@ -13,10 +13,10 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from configs.durian import get_config
+from durian_jax.configs.durian import get_config
 from durian_jax.files import write_json, write_text
-from durian_jax.training.plan import GIB, Plan, mesh_text, parse_mesh, plan
-from durian_jax.training.tpu_compiler import requirement
+from durian_jax.planning.plan import GIB, Plan, mesh_text, parse_mesh, plan
+from durian_jax.planning.tpu_compiler import requirement
 
 # Stage, topology, mesh, batch, remat.
 ROWS = [

@@ -10,8 +10,8 @@ import argparse
 import os
 import time
 
-from durian_jax.training.chips import CHIPS
-from durian_jax.training.tpu_compiler import compiler_environment
+from durian_jax.hardware.chips import CHIPS
+from durian_jax.planning.tpu_compiler import compiler_environment
 
 # Tokens of a frame, channels of a head: the three levels with attention at 512 px, 8 heads.
 SITES = ((4096, 40), (1024, 80), (256, 160))
@@ -28,8 +28,8 @@ def main() -> None:
     from jax.experimental import topologies
     from jax.sharding import SingleDeviceSharding
 
+    from durian_jax.hardware.flops import count_flops
     from durian_jax.models.attention import _chunked_sequence, _product, _splash
-    from durian_jax.training.flops import count_flops
 
     shape = "x".join(["2", "2", "1"][:CHIPS[chip].torus_axes])
     device = topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{shape}").devices[0]

@@ -32,7 +32,7 @@ class _Verbs(click.Group):
 
 
 def _sampling(command):
-    """The options of every verb that samples from a checkpoint; the defaults of `inference.sampling.Sampling`."""
+    """The options of every verb that samples from a checkpoint; the defaults of `diffusion.sampling.Sampling`."""
     for option in reversed((
         click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
                      help="The model: a shipped one by name, or a folder."),
@@ -73,8 +73,8 @@ def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.diffusion.sampling import Sampling
     from durian_jax.evaluation.demo import run_demo
-    from durian_jax.inference.sampling import Sampling
 
     run_demo(out, checkpoint=checkpoint, cases=cases, sampling=Sampling(steps, guidance, seed, sampler))
     click.echo(f"open {out}/index.html")
@@ -110,8 +110,8 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.animate import animate_files
-    from durian_jax.inference.sampling import Sampling
+    from durian_jax.diffusion.sampling import Sampling
+    from durian_jax.inference.animate import animate_files
 
     report = animate_files(source, driving, attributes, out, checkpoint=checkpoint, frames=frames, size=size,
                            sampling=Sampling(steps, guidance, seed, sampler), backend=backend, device=device,
@@ -170,7 +170,7 @@ def train(ctx, flags):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.training.cli import run
+    from durian_jax.commands.config_flags import run
 
     run(list(flags))
 
@@ -201,7 +201,7 @@ def plan(ctx, flags):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.training.cli import run_plan
+    from durian_jax.commands.config_flags import run_plan
 
     run_plan(list(flags))
 
@@ -238,7 +238,7 @@ def import_(base, unet, vae, motion, image_encoder, identity_model, out, size, d
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.pretrained import import_files
+    from durian_jax.convert.import_files import import_files
 
     unet, vae = unet or base, vae or base
     for name, value in (("unet", unet), ("vae", vae)):
@@ -272,7 +272,7 @@ def encode(ctx, flags):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.encode import run
+    from durian_jax.training.encode import run
 
     run(list(flags))
 
@@ -325,8 +325,8 @@ def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
 
     runtime.configure()
     import durian_jax.torch  # noqa: F401 - first: it says what is missing
+    from durian_jax.evaluation.parity import describe, verify_export
     from durian_jax.files import writable_file, write_json
-    from durian_jax.verify import describe, verify_export
 
     if json_path:
         writable_file(json_path, (".json",))
@@ -361,8 +361,8 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.diffusion.sampling import Sampling
     from durian_jax.evaluation.report import evaluate_checkpoint
-    from durian_jax.inference.sampling import Sampling
 
     click.echo(evaluate_checkpoint(
         checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,

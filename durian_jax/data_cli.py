@@ -70,7 +70,7 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
 
     In the same format as `prepare` writes those of real people.
     """
-    from durian_jax.data.records import refuse_to_replace
+    from durian_jax.data.recorded_clips import refuse_to_replace
     from durian_jax.data.synthesize import synthesize as draw
     from durian_jax.files import writable_folder
 
@@ -109,7 +109,7 @@ def expand(dataset, kinds, **options):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.expand import expand as expand_dataset
+    from durian_jax.expansion.dataset import expand as expand_dataset
 
     done = expand_dataset(dataset, kinds=[kind.strip() for kind in kinds.split(",")], **options)
     click.echo(f"{dataset}: {done['clips']} clips with generated regions (" + ", ".join(
@@ -144,7 +144,7 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from durian_jax.data import DataConfig, RecordedClips
     from durian_jax.data.batch_sheet import batch_sheet
-    from durian_jax.data.sheet import dataset_sheet
+    from durian_jax.data.dataset_sheet import dataset_sheet
     from durian_jax.files import writable_file
     from durian_jax.video import IMAGE_SUFFIXES, write_image
 
@@ -186,7 +186,7 @@ def export_masks(dataset, clip, folder):
     FOLDER/KIND/FRAME.png for hair, glasses, beard and hat, white where it is seen, and, to paint by,
     FOLDER/frames/FRAME.png. `durian sheet` shows the names of clips.
     """
-    from durian_jax.data.edit import export_masks as export
+    from durian_jax.data.mask_files import export_masks as export
 
     click.echo(f"{folder}: masks of {export(dataset, clip, folder)} frames")
 
@@ -200,7 +200,7 @@ def replace_masks(dataset, clip, folder):
 
     Reads FOLDER/KIND/FRAME.png as `export` writes them. Kinds without a folder stay as they are.
     """
-    from durian_jax.data.edit import replace_masks as replace
+    from durian_jax.data.mask_files import replace_masks as replace
 
     about = replace(dataset, clip, folder)
     click.echo(f"{dataset}: {clip} has other masks of {', '.join(about['replaced'])}")

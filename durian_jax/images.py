@@ -22,8 +22,8 @@ def model_inputs(batch: dict, xp=np) -> dict:
     """A batch of the loader as models take it: float32, pictures in [-1, 1], masks in [0, 1].
 
     Args:
-        batch: fields of `data.pairs.sample_pair`, uint8 pictures and masks of 0 and 1; or of
-            `data.encoded`, float16 latents and embeddings, and uint8 masks of 0 to 255.
+        batch: fields of `data.samples.durian.sample_pair`, uint8 pictures and masks of 0 and 1; or of
+            `data.encoded_samples`, float16 latents and embeddings, and uint8 masks of 0 to 255.
         xp: numpy or jax.numpy.
     """
     share = 1 / 255 if "frame_latents" in batch else 1.0

@@ -14,7 +14,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Files that take minutes come first, so that both workers have something to do until the end.
-LONG = ("test_sharding", "test_training", "test_cluster", "test_notebooks", "test_plan", "test_torch", "test_ablations")
+LONG = ("test_sharding", "test_training", "test_cluster", "test_notebooks", "test_plan", "test_pytorch", "test_ablations")
 
 PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
 

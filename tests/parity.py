@@ -26,28 +26,25 @@ from diffusers import UNet2DConditionModel, UNetMotionModel
 from flax.traverse_util import unflatten_dict
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from configs.durian import get_config
+from durian_jax.configs.durian import get_config
 from durian_jax.convert import sizes
+from durian_jax.convert.families.durian import network_maps, parameter_shapes
 from durian_jax.convert.names import Tensor
-from durian_jax.convert.networks import network_maps, parameter_shapes
 from durian_jax.files import write_json, write_text
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
-from durian_jax.models.autoencoder_kl import AutoencoderKL, PixelAttention
-from durian_jax.models.autoencoder_tiny import AutoencoderTiny, TinyBlock
-from durian_jax.models.config import (
-    AutoencoderKLConfig,
-    AutoencoderTinyConfig,
-    DurianConfig,
-    ImageEncoderConfig,
-    UNetConfig,
-)
-from durian_jax.models.durian import Durian, EncodedReferences, References, select_references
+from durian_jax.models.codecs.autoencoder_kl import AutoencoderKL, PixelAttention
+from durian_jax.models.codecs.autoencoder_tiny import AutoencoderTiny, TinyBlock
+from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.durian.model import Durian, EncodedReferences, References, select_references
 from durian_jax.models.image_encoder import EncoderLayer, ImageEncoder
+from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.layers import timestep_embedding
-from durian_jax.models.motion import MotionModule
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
-from durian_jax.models.transformer import SpatialTransformer
-from durian_jax.models.unet import UNet
+from durian_jax.models.unet.config import UNetConfig
+from durian_jax.models.unet.motion import MotionModule
+from durian_jax.models.unet.transformer import SpatialTransformer
+from durian_jax.models.unet.unet import UNet
 
 # Largest relative error in float32 of a block and of a network.
 LIMITS = {"block": 2e-5, "network": 1e-4}

@@ -13,7 +13,7 @@ from durian_jax import __version__
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import make_readable, write_json
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 
 BUNDLE_FILE = "durian.json"
 FORMAT = 1

@@ -11,17 +11,17 @@ import numpy as np
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from durian_jax.checkpoints.weights import read_config
 from durian_jax.convert import sizes
 from durian_jax.convert.bundle import BUNDLE_FILE, DTYPES, check_exportable, write_bundle
+from durian_jax.convert.families.durian import network_maps, parameter_shapes
 from durian_jax.convert.names import Tensor
-from durian_jax.convert.networks import network_maps, parameter_shapes
 from durian_jax.errors import InputError
+from durian_jax.faces.arcface import IDENTITY_FILE, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
-from durian_jax.identity import IDENTITY_FILE, open_identity_encoder
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.positions import sequence_position_code
 from durian_jax.tensor_files import WEIGHT_NAMES, TensorFiles, check_paths, write_tensors
-from durian_jax.weights import read_config
 
 # Largest file; beyond it a network is written in shards, as diffusers does.
 SHARD_BYTES = 5 << 30

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.checkpoints.weights import write_checkpoint
 from durian_jax.convert import sizes
+from durian_jax.convert.families.durian import REFERENCE_NETWORKS, network_maps, parameter_shapes
 from durian_jax.convert.files import find_folder, read_json
 from durian_jax.convert.names import Tensor
-from durian_jax.convert.networks import REFERENCE_NETWORKS, network_maps, parameter_shapes
 from durian_jax.convert.tensors import (
     NO_MIDDLE,
     POSITION_NUMBERS,
@@ -30,10 +31,9 @@ from durian_jax.convert.tensors import (
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import init_params
 from durian_jax.tensor_files import TensorFiles
-from durian_jax.weights import write_checkpoint
 
 # Names of before diffusers renamed the attention of its autoencoders, and today's.
 _OLD_NAMES = (

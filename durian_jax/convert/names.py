@@ -10,13 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from durian_jax.models.config import (
-    AutoencoderKLConfig,
-    AutoencoderTinyConfig,
-    CodecConfig,
-    ImageEncoderConfig,
-    UNetConfig,
-)
+from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
+from durian_jax.models.image_encoder_config import ImageEncoderConfig
+from durian_jax.models.unet.config import UNetConfig
 
 Rule = tuple[str, str | Callable[[re.Match], str]]
 
@@ -181,12 +177,12 @@ def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
 
 
 def small_codec_rules(config: CodecConfig) -> list[Rule]:
-    """The autoencoder of this project, `torch.codec.Codec`: the same names."""
+    """The autoencoder of this project, `pytorch.codec.Codec`: the same names."""
     return [(r".*", lambda match: match[0].replace("/", "."))]
 
 
 def keypoint_encoder_rules() -> list[Rule]:
-    """`torch.codec.KeypointEncoder`."""
+    """`pytorch.codec.KeypointEncoder`."""
     return [(r"blocks_(\d+)", r"blocks.\1"), (r"(conv_in|conv_out)", r"\1")]
 
 

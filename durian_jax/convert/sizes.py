@@ -9,13 +9,10 @@ from typing import Any
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.schedule import TIMESTEPS
 from durian_jax.errors import InputError
-from durian_jax.models.config import (
-    AutoencoderKLConfig,
-    AutoencoderTinyConfig,
-    DurianConfig,
-    ImageEncoderConfig,
-    UNetConfig,
-)
+from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.image_encoder_config import ImageEncoderConfig
+from durian_jax.models.unet.config import UNetConfig
 
 # Fields that have one supported value; one that a file leaves out has it by default.
 _UNET_FIXED = {

@@ -7,7 +7,7 @@ copy in place instead of looking for it.
 import cv2
 import numpy as np
 
-from durian_jax.faces.expand import dilate
+from durian_jax.faces.fill_region import dilate
 
 
 def random_affine(rng: np.random.Generator, size: int, shift: float, scale: float,

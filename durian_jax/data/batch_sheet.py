@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from durian_jax.data.config import DataConfig
 from durian_jax.data.pipeline import make_loader
+from durian_jax.data.samples.config import DataConfig
 from durian_jax.data.sources import ClipSource
 from durian_jax.faces.draw import keypoint_image
 

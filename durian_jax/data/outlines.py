@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from durian_jax.data.record import Donors, Outline
+from durian_jax.data.clip_record import Donors, Outline
 from durian_jax.files import atomic_file
 
 

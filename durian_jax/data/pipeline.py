@@ -12,9 +12,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from durian_jax.data.config import DataConfig
-from durian_jax.data.pairs import sample_pair
-from durian_jax.data.record import DecodeError
+from durian_jax.data.clip_record import DecodeError
+from durian_jax.data.samples.config import DataConfig
+from durian_jax.data.samples.durian import sample_pair
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from durian_jax.data.record import DecodeError
+from durian_jax.data.clip_record import DecodeError
 
 
 @contextmanager

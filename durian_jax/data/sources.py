@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from durian_jax.data.record import Outline, outline
-from durian_jax.data.records import RecordedClips
+from durian_jax.data.clip_record import Outline, outline
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 

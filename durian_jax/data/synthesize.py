@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from durian_jax.data.record import Outline, Provenance, write_record
-from durian_jax.data.records import finish_dataset, part_name, prepare_directory, write_shard
+from durian_jax.data.clip_record import Outline, Provenance, write_record
+from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 
 

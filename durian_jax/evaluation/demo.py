@@ -13,15 +13,15 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.checkpoints.weights import load_checkpoint
+from durian_jax.diffusion.sampling import Sampling
+from durian_jax.evaluation.contact_sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
 from durian_jax.evaluation.report import sampling_settings
-from durian_jax.evaluation.sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
-from durian_jax.inference.sampling import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image, write_video
-from durian_jax.weights import load_checkpoint
 
 COMPOSITIONS = (("hair", "glasses"), ("hat", "beard"))
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)

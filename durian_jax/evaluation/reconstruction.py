@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from durian_jax.data import DataConfig, RecordedClips
-from durian_jax.data.record import DecodeError
+from durian_jax.data.clip_record import DecodeError
 from durian_jax.errors import InputError
 from durian_jax.evaluation.transfer import CaseMaker, TransferCase
 from durian_jax.faces.topology import ATTRIBUTE_KINDS

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
+from durian_jax.diffusion.sampling import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
+from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.reconstruction import reconstruction_cases
-from durian_jax.evaluation.sheet import Section, draw_sheet
 from durian_jax.files import writable_file, write_json
-from durian_jax.inference.sampling import Sampling
 from durian_jax.versions import versions
 from durian_jax.video import write_image
-from durian_jax.weights import Checkpoint, load_checkpoint
 
 _COLUMNS = ("portrait", "attribute", "driving", "pasted", "result", "exact truth")
 

@@ -15,15 +15,15 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion.sampling import Sampling
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
+from durian_jax.inference.durian import reference_batch
 from durian_jax.inference.generate import generate
-from durian_jax.inference.references import reference_batch
-from durian_jax.inference.sampling import Sampling
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
-from durian_jax.weights import Checkpoint
 
 SPLIT = "benchmark"
 # Indices of people and motions that belong to one case; no two cases share any.

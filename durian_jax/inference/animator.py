@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.diffusion.sampling import Sampling
 from durian_jax.errors import InputError
+from durian_jax.faces.arcface import IdentityEncoder
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.identity import IdentityEncoder
-from durian_jax.inference.references import reference_batch
-from durian_jax.inference.sampling import Sampling
+from durian_jax.inference.durian import reference_batch
 from durian_jax.inference.windows import cross_fade, window_starts
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 
 if TYPE_CHECKING:
-    from durian_jax.weights import Checkpoint
+    from durian_jax.checkpoints.weights import Checkpoint
 
 
 class Backend(Protocol):
@@ -52,8 +52,8 @@ class Animator:
 
     def __init__(self, model: "str | Path | Checkpoint | Backend" = "tiny"):
         if not hasattr(model, "generate"):
+            from durian_jax.checkpoints.weights import load_checkpoint
             from durian_jax.inference.generate import JaxBackend
-            from durian_jax.weights import load_checkpoint
 
             model = JaxBackend(load_checkpoint(model) if isinstance(model, str | Path) else model)
         self.backend = model

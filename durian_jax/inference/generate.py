@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
-from durian_jax.diffusion.run import sample
+from durian_jax.diffusion.sampling import FIELDS, Sampling
+from durian_jax.diffusion.sampling_loop import sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
-from durian_jax.inference.sampling import FIELDS, Sampling
 from durian_jax.models.attention import choose_implementation
-from durian_jax.models.config import DurianConfig
-from durian_jax.models.durian import Durian, References, select_references
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.durian.model import Durian, References, select_references
 from durian_jax.models.parameters import variables
-from durian_jax.weights import Checkpoint
 
 # A frame of more latents attends in chunks where no kernel does it: all logits at once would take gigabytes.
 _MANY_TOKENS = 1024

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from durian_jax.errors import InputError
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 
 
 def at_size(config: DurianConfig, size: int | None, name: str) -> DurianConfig:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from durian_jax.models.attention import merge_heads, self_attention, split_heads
-from durian_jax.models.config import CLIP_MEAN, CLIP_STD, ImageEncoderConfig
+from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD, ImageEncoderConfig
 from durian_jax.models.layers import dense, layer_norm, logical, patch_conv
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from durian_jax.faces.topology import K
-from durian_jax.models.config import DurianConfig
-from durian_jax.models.durian import Durian
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.durian.model import Durian
 from durian_jax.models.layers import Parameter
 
 FlatParams = dict[str, jax.Array]
 
 
 def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attributes: int = 1) -> dict:
-    """A batch of zeros: what the model sees of a training batch (`data.pairs.sample_pair`)."""
+    """A batch of zeros: what the model sees of a training batch (`data.samples.durian.sample_pair`)."""
     s = config.image_size
     shapes = {
         "frames": (clips, frames, s, s, 3), "keypoints": (clips, frames, K, 3),

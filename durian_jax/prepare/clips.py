@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from durian_jax.data.record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
-from durian_jax.data.records import write_shard
+from durian_jax.data.clip_record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
+from durian_jax.data.recorded_clips import write_shard
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.pose import head_pose
@@ -43,7 +43,7 @@ class Settings:
         segment_frames: longer stretches are cut into clips of at most so many frames.
         min_frames: shorter stretches are left out.
         max_frames: look at this many frames of a video at most; None at all.
-        encoding: of the frames, one of `data.record.ENCODINGS`.
+        encoding: of the frames, one of `data.clip_record.ENCODINGS`.
         faces: one of `track.FACES`: which of several faces seen together become clips.
         masker: see `maskers.make_masker`.
         masks: folder of masks made by the user (`maskers.UserMasks`); None: there are none.
@@ -173,7 +173,7 @@ def split_run(first: int, last: int, stride: int, segment_frames: int, min_frame
 
 
 def clip_quality(clip: Clip, source_face_height: float) -> dict[str, float]:
-    """The value of each of `data.record.QUALITIES`.
+    """The value of each of `data.clip_record.QUALITIES`.
 
     Args:
         clip: of one person.

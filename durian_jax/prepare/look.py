@@ -14,16 +14,7 @@ from durian_jax.faces import quality
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
 from durian_jax.prepare.client import Annotator
-from durian_jax.prepare.crop import (
-    FACE_CENTRE,
-    FACE_HEIGHT,
-    Box,
-    face_centre,
-    face_height,
-    head_box,
-    runs,
-    shot_cuts,
-)
+from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
 from durian_jax.video import iterate_video, probe_video, read_image
 

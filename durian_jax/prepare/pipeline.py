@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from durian_jax.data.outlines import Outlines, save_outlines
-from durian_jax.data.records import (
+from durian_jax.data.recorded_clips import (
     finish_dataset,
     part_name,
     prepare_directory,

@@ -6,8 +6,8 @@
 """
 
 from durian_jax.synthetic.attributes import Beard, Glasses, Hair, Hat, held_out
-from durian_jax.synthetic.identity import SPLITS, Identity, Person, sample_person
 from durian_jax.synthetic.motion import Motion, sample_motion, still
+from durian_jax.synthetic.person import SPLITS, Identity, Person, sample_person
 from durian_jax.synthetic.render import render
 
 __all__ = ["SPLITS", "Beard", "Glasses", "Hair", "Hat", "Identity", "Motion", "Person", "held_out", "render",

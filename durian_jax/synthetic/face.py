@@ -7,8 +7,8 @@ import numpy as np
 
 from durian_jax.faces.topology import GROUPS, K
 from durian_jax.synthetic.geometry import Points, ball, join, solid
-from durian_jax.synthetic.identity import Identity
 from durian_jax.synthetic.motion import Motion
+from durian_jax.synthetic.person import Identity
 
 # Half of the face's outline from the middle of the forehead to the chin: x in half widths, y in half
 # heights.

@@ -5,7 +5,7 @@ import numpy as np
 from durian_jax.synthetic.colours import INK, WHITE, mix, shade
 from durian_jax.synthetic.face import Face
 from durian_jax.synthetic.geometry import Points, ball, join, reverse, round_outline, smooth, solid, take
-from durian_jax.synthetic.identity import Identity
+from durian_jax.synthetic.person import Identity
 from durian_jax.synthetic.sketch import Sketch
 
 SKULL_Y = -0.05  # centre of the skull

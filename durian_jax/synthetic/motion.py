@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.synthetic.identity import split_rng
+from durian_jax.synthetic.person import split_rng
 
 
 @dataclass(frozen=True)

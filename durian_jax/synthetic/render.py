@@ -6,20 +6,14 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.synthetic.accessories import (
-    paint_beard,
-    paint_glasses,
-    paint_hat,
-    paint_moustache,
-    paint_temples,
-)
+from durian_jax.synthetic.accessories import paint_beard, paint_glasses, paint_hat, paint_moustache, paint_temples
 from durian_jax.synthetic.colours import mix
 from durian_jax.synthetic.face import Face
 from durian_jax.synthetic.figure import paint_body, paint_eyes, paint_head, paint_mouth
 from durian_jax.synthetic.geometry import project
 from durian_jax.synthetic.hair import paint_back, paint_front
-from durian_jax.synthetic.identity import Identity, Person
 from durian_jax.synthetic.motion import Motion
+from durian_jax.synthetic.person import Identity, Person
 from durian_jax.synthetic.sketch import LABEL, Sketch
 
 

@@ -16,29 +16,30 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, read_config, save_checkpoint
 from durian_jax.data import DataConfig, make_loader
-from durian_jax.data.encoded import EncodedSamples, make_encoded_loader
+from durian_jax.data.encoded_samples import EncodedSamples, make_encoded_loader
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.faces.arcface import IDENTITY_FILE, embed_faces, open_identity_encoder
 from durian_jax.files import atomic_file, writable_folder, write_json
-from durian_jax.identity import IDENTITY_FILE, embed_faces, open_identity_encoder
 from durian_jax.models.attention import IMPLEMENTATIONS
-from durian_jax.models.config import CodecConfig, DurianConfig
+from durian_jax.models.codecs.config import CodecConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_axes, param_shapes
-from durian_jax.models.unet import REMAT_POLICIES
+from durian_jax.models.unet.unet import REMAT_POLICIES
 from durian_jax.tensor_files import check_paths
-from durian_jax.training.checkpoints import OUT_OF_MEMORY, RunCheckpoints, load_params, whole_steps
 from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
-from durian_jax.training.encoders import ENCODERS, check_samples
+from durian_jax.training.encoder_probe import ENCODERS, check_samples
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing, bar_in_logs
 from durian_jax.training.optimizer import OPTIMIZERS, make_optimizer
-from durian_jax.training.samples import sample_sheet
+from durian_jax.training.run_checkpoints import OUT_OF_MEMORY, RunCheckpoints, load_params, whole_steps
+from durian_jax.training.sample_sheet import sample_sheet
 from durian_jax.training.sharding import Layout, make_mesh, to_host
-from durian_jax.training.sources import make_source
 from durian_jax.training.state import STAGES, TrainState, create_state, split, state_shapes
 from durian_jax.training.step import make_train_step, step_flops
+from durian_jax.training.training_clips import make_source
 from durian_jax.video import write_image
-from durian_jax.weights import Checkpoint, load_checkpoint, read_config, save_checkpoint
 
 # What must not change when a run goes on.
 FIXED = ("stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from durian_jax.files import write_text
-from durian_jax.training.chips import CHIPS
+from durian_jax.hardware.chips import CHIPS
 
 # Matrix products per second of a chip, in bfloat16, by JAX's name of it (the makers' figures).
 _TPUS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p",

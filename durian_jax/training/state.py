@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import FlatParams, param_shapes
 from durian_jax.training.sharding import Layout
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from durian_jax.diffusion import Objective
+from durian_jax.hardware.flops import count_flops
 from durian_jax.images import model_inputs
 from durian_jax.models.attention import choose_implementation
-from durian_jax.models.config import DurianConfig
+from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import variables
-from durian_jax.training.flops import count_flops
-from durian_jax.training.losses import codec_loss, denoising_loss
+from durian_jax.training.recipes.durian import codec_loss, denoising_loss
 from durian_jax.training.sharding import Layout
 from durian_jax.training.state import TrainState, state_shapes
 

@@ -1,0 +1,1 @@
+"""Exported weights: reading, writing, and the checkpoints that ship with the package."""

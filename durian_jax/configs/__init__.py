@@ -1,0 +1,1 @@
+"""Training presets, packaged with the wheel."""

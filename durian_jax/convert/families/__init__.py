@@ -1,0 +1,1 @@
+"""Name maps and export layouts, one file per model family."""

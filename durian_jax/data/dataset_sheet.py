@@ -1,0 +1,327 @@
+"""`durian sheet DATASET`: every clip of a dataset on one page, to be looked through before training.
+
+The page holds text only and its pictures lie beside it, one a clip, loaded as they come into sight: ten
+thousand clips open in any browser, from a disk as well as from a server.
+"""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import jinja2
+import numpy as np
+from tqdm import tqdm
+
+from durian_jax.data.clip_record import QUALITIES, EncodedClip, Outline, Provenance
+from durian_jax.data.recorded_clips import RecordedClips
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import layer_bit
+from durian_jax.faces.draw import keypoint_image
+from durian_jax.faces.fill_region import LAYERS
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import atomic_file, writable_file, writable_folder
+
+FRAMES = 4  # of each clip, evenly spaced
+SIDE = 160  # width of a frame on the page in pixels
+# RGB of what is blended over a frame, and of what is drawn as a thin line; far from skin and from each other.
+FILLS = {"hair": (150, 80, 255), "glasses": (0, 210, 255), "beard": (150, 220, 0), "hat": (255, 50, 90)}
+LINES = {"person": (255, 255, 255), "eyes": (110, 190, 255), "nose": (255, 160, 40), "mouth": (255, 110, 200)}
+VIEW = (255, 235, 0)  # the edge of the view inside the margin
+STRENGTH = 0.5  # of a fill
+_GAP, _GROUP_GAP, _GROUND = 2, 12, (32, 32, 35)
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading of the page's table.
+
+    Attributes:
+        name: what it says.
+        hint: the longer explanation that a browser shows on request.
+        kind: "number" or "text": how it sorts.
+    """
+
+    name: str
+    hint: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of the page's table: what it says, and what it is sorted by (NaN and "" come last)."""
+
+    text: str
+    key: float | str
+    hint: str = ""
+
+    @property
+    def sort(self) -> str:
+        """The key as the page has it."""
+        return self.key if isinstance(self.key, str) else f"{self.key:.7g}"
+
+
+COLUMNS = (
+    Column("#", "place in the dataset"), Column("name", "of the clip", "text"),
+    Column("identity", "of the person", "text"),
+    Column("video", "the file it was cut from, and which of its frames", "text"), Column("frames", "of the clip"),
+    *(Column(f"{kind} %", f"share of the view that shows {kind}, mean over the frames; – if it is never seen")
+      for kind in ATTRIBUTE_KINDS),
+    *(Column(name.replace("_", " "), f"{name}; – where it was not measured") for name in QUALITIES),
+    *(Column(f"{name} °", f"least and largest {name} of the head; sorted by their difference")
+      for name in ("yaw", "pitch", "roll")))
+
+
+def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = None,
+                  limit: int | None = None) -> Path:
+    """Writes a page of all clips with masks, keypoints and qualities, and of the files that were rejected.
+
+    Clips that cannot be decoded are shown with their error.
+
+    Args:
+        directory: of a complete dataset; rejected.jsonl and report.json are shown where there are any.
+        out: the page, ending in .html; DATASET/sheet.html if None. Pictures go into the folder
+            `<name>_pictures` beside it, 00012.jpg being that of clip 12.
+        limit: show so many clips only, evenly spread over the dataset; None shows all.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: no dataset, a limit below 1, or an output that cannot be written.
+    """
+    clips = RecordedClips(directory)
+    if limit is not None and limit < 1:
+        raise InputError(f"expected a limit of at least 1 clip, got {limit}; leave it out to show all")
+    page = writable_file(clips.directory / "sheet.html" if out is None else out, (".html", ".htm"))
+    pictures = writable_folder(page.with_name(f"{page.stem}_pictures"))
+    chosen = np.linspace(0, len(clips) - 1, min(limit or len(clips), len(clips))).round().astype(int).tolist()
+
+    # Decoding and scaling release Python's lock: threads are enough, and need no start.
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
+    rows = []
+    try:
+        drawn = pool.map(lambda index: _open(clips, index), chosen)
+        for index, opened in zip(chosen, tqdm(drawn, "drawing", len(chosen), unit="clip"), strict=True):
+            if opened.strip:
+                _write_bytes(pictures / _picture_name(index), opened.strip)
+            rows.append(_row(index, clips.outline(index), opened, pictures.name))
+    finally:
+        pool.shutdown(cancel_futures=True)  # an interrupted run ends with the clips in hand
+    rejected_columns, rejected = _rejected(clips.directory / "rejected.jsonl")
+    text = _environment().get_template("sheet.html").render(
+        dataset=clips.directory.resolve().name, about=clips.about, total=len(clips), rows=rows, columns=COLUMNS,
+        facts=_facts(clips.about), warnings=_warnings(clips.directory / "report.json"),
+        rejected=rejected, rejected_columns=rejected_columns, fills=FILLS, lines=LINES, view=VIEW)
+    # A file name that is no text in any encoding shall not cost the page.
+    _write_bytes(page, text.encode("utf-8", "replace"))
+    # Of an earlier and larger page: only now, so that it stays whole until the new one is there.
+    ours = {path.name for path in pictures.glob("*.jpg") if re.fullmatch(r"\d{5,}", path.stem)}
+    for old in ours - {_picture_name(index) for index in chosen}:
+        (pictures / old).unlink(missing_ok=True)
+    return page
+
+
+# --- pictures -----------------------------------------------------------------------------------------
+
+def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
+    """(H, W, 3) uint8: some frames of a clip plain, then with masks, then with keypoints.
+
+    Args:
+        side: width of each frame in pixels.
+
+    Raises:
+        DecodeError: a damaged frame or mask.
+    """
+    chosen = shown_frames(len(clip))
+    height = max(1, round(side * clip.height / clip.width))
+    frames = [_scaled(clip.frame(i), side, height) for i in chosen]
+    # Bits cannot be averaged: nearest neighbour.
+    fields = [cv2.resize(clip.mask(i), (side, height), interpolation=cv2.INTER_NEAREST_EXACT) for i in chosen]
+    margin = round(clip.margin * side / clip.width)
+    drawn = (keypoint_image(clip.keypoints[chosen], height, side) * 255).astype(np.uint8)
+    groups = (frames, [draw_masks(*pair, margin) for pair in zip(frames, fields, strict=True)],
+              [np.maximum(frame // 3, lines) for frame, lines in zip(frames, drawn, strict=True)])
+    return _joined([_joined(group, _GAP) for group in groups], _GROUP_GAP)
+
+
+def shown_frames(count: int) -> list[int]:
+    """Which frames of a clip of `count` are drawn: `FRAMES` evenly spaced ones, or all."""
+    return np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist()
+
+
+def draw_masks(frame: np.ndarray, field: np.ndarray, margin: int = 0) -> np.ndarray:
+    """A frame with what its mask says: attributes tinted and outlined, person and regions outlined, the view framed.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        field: (H, W) uint8 bit field.
+        margin: pixels around the view; no frame for 0.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    picture = frame.astype(np.float32)
+    for kind in LAYERS:  # what is worn on top is drawn last
+        shown = (field & layer_bit(kind)) > 0
+        picture[shown] += STRENGTH * (np.array(FILLS[kind], np.float32) - picture[shown])
+    picture = np.ascontiguousarray(picture.round().astype(np.uint8))
+    for layer, colour in {**LINES, **{kind: FILLS[kind] for kind in LAYERS}}.items():
+        edges, _ = cv2.findContours(field & layer_bit(layer), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, edges, -1, colour, 1)
+    if margin:
+        height, width = field.shape
+        cv2.rectangle(picture, (margin, margin), (width - margin - 1, height - margin - 1), VIEW, 1)
+    return picture
+
+
+def _scaled(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    down = frame.shape[1] >= width
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if down else cv2.INTER_CUBIC)
+
+
+def _joined(pictures: list[np.ndarray], gap: int) -> np.ndarray:
+    """Pictures of one height side by side."""
+    between = np.full((pictures[0].shape[0], gap, 3), _GROUND, np.uint8)
+    return np.concatenate([part for picture in pictures for part in (between, picture)][1:], 1)
+
+
+def _picture_name(index: int) -> str:
+    return f"{index:05d}.jpg"
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a clip's record holds beyond the index, as far as it can be read.
+
+    Attributes:
+        provenance: None for a record that cannot be opened.
+        strip: JPEG of `draw_strip`, empty if there is an error.
+        size: its (height, width).
+        error: what is wrong, empty if nothing.
+    """
+
+    provenance: Provenance | None
+    strip: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    error: str = ""
+
+
+def _open(clips: RecordedClips, index: int) -> _Opened:
+    provenance = None
+    try:
+        clip = clips.open(index)
+        provenance = clip.provenance
+        strip = draw_strip(clip)
+        return _Opened(provenance, cv2.imencode(".jpg", strip[..., ::-1], _JPEG)[1].tobytes(), strip.shape[:2])
+    except Exception as error:  # noqa: BLE001 (a damaged clip is to be seen on the page, not to hide the others)
+        return _Opened(provenance, error=str(error) or type(error).__name__)
+
+
+def _row(index: int, outline: Outline, opened: _Opened, folder: str) -> dict:
+    """What the page says of a clip."""
+    worn = [kind for kind, area in zip(ATTRIBUTE_KINDS, outline.areas.max(0), strict=True) if area > 0]
+    video = opened.provenance.video if opened.provenance else ""
+    words = [outline.name, outline.identity, video, *worn, *(["damaged"] if opened.error else [])]
+    return {"cells": _cells(index, outline, opened.provenance), "words": " ".join(words).lower(),
+            "error": opened.error, "picture": quote(f"{folder}/{_picture_name(index)}"), "size": opened.size,
+            "frames": ", ".join(map(str, shown_frames(len(outline))))}
+
+
+def _cells(index: int, outline: Outline, provenance: Provenance | None) -> list[Cell]:
+    """One for each of `COLUMNS`."""
+    areas = [float(area) if area > 0 else math.nan for area in outline.areas.mean(0)]
+    spans = [(float(low), float(high)) for low, high in zip(outline.poses.min(0), outline.poses.max(0), strict=True)]
+    return [
+        Cell(str(index), float(index)), Cell(outline.name, outline.name), Cell(outline.identity, outline.identity),
+        _origin(provenance, len(outline)), Cell(str(len(outline)), float(len(outline))),
+        *(Cell(_number(100 * area), area) for area in areas),
+        *(Cell(_number(value), value) for value in map(float, outline.quality)),
+        *(Cell(f"{round(low)}…{round(high)}" if math.isfinite(high - low) else "–", high - low)
+          for low, high in spans)]
+
+
+def _origin(provenance: Provenance | None, frames: int) -> Cell:
+    """The video and the range of its frames."""
+    if provenance is None or not provenance.video:
+        return Cell("", "")
+    first, stride = provenance.first_frame, provenance.stride
+    step = f", every {stride}" if stride > 1 else ""
+    return Cell(f"{Path(provenance.video).name} {first}–{first + (frames - 1) * stride}{step}",
+                f"{provenance.video} {first}", provenance.video)
+
+
+def _number(value: float) -> str:
+    """A measured value at about three digits."""
+    return "–" if not math.isfinite(value) else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+# --- what lies beside the records ----------------------------------------------------------------------
+
+def _facts(about: Mapping) -> dict[str, str]:
+    """The plain fields of dataset.json, whichever they are."""
+    def words(value: object) -> str:
+        return (", ".join(f"{key.replace('_', ' ')} {words(item)}" for key, item in value.items())
+                if isinstance(value, dict) else "–" if value is None else _text(value))
+
+    return {key.replace("_", " "): words(value) for key, value in about.items()
+            if key not in ("clips_with", "statistics")}
+
+
+def _rejected(path: Path) -> tuple[tuple[Column, ...], list[list[Cell]]]:
+    """Columns and rows of rejected.jsonl: the file first, the reason last, any other field between."""
+    entries = []
+    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if line.strip():  # the last line of an interrupted run may be cut off
+            entries.append(entry if isinstance(entry, dict) else {"reason": line})
+    further = dict.fromkeys(key for entry in entries for key in entry if key not in ("file", "reason"))
+    keys = ("file", *further, "reason")
+    rows = [[Cell(_text(entry.get(key, "")), _text(entry.get(key, ""))) for key in keys] for entry in entries]
+    return tuple(Column(key, key, "text") for key in keys), rows
+
+
+def _warnings(path: Path) -> list[str]:
+    """The `warnings` of report.json, its own and those of its files."""
+    try:
+        report = json.loads(path.read_text("utf-8", "replace"))
+    except (OSError, ValueError):
+        return []
+    found = []
+    for part in (report, *_listed(report, "files")):
+        source = f"{part['file']}: " if isinstance(part, dict) and "file" in part else ""
+        # Most name their file themselves.
+        found += [text if text.startswith(source) else source + text for text in map(_text, _listed(part, "warnings"))]
+    return found
+
+
+def _listed(part: object, key: str) -> Iterable:
+    value = part.get(key, []) if isinstance(part, dict) else []
+    return value if isinstance(value, list) else [value]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _environment() -> jinja2.Environment:
+    # Names, reasons and paths come from users' files: all of them are escaped.
+    return jinja2.Environment(loader=jinja2.PackageLoader("durian_jax.data"), autoescape=True,
+                              undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    with atomic_file(path) as temporary:
+        Path(temporary).write_bytes(content)

@@ -1,0 +1,127 @@
+"""A folder of encoded samples: what `durian encode` writes, and training reads instead of clips.
+
+    samples-00000-of-00040.array_record ...   a sample a record: its fields as safetensors
+    plan.json       what was to be made; written first
+    probe.safetensors   what the encoders made of a known picture, to tell other weights by
+    dataset.json    written last: a folder that has it is complete
+
+N samples, F frames, A attributes, h x w latents, c latent channels, D width of an embedding, K keypoints.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import grain
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+from safetensors import SafetensorError
+from safetensors.numpy import load, load_file, save
+
+from durian_jax.data.clip_record import DecodeError
+from durian_jax.data.pipeline import SkippingSampler, batch_samples
+from durian_jax.data.shards import open_shard, read_row, shard_writer
+from durian_jax.errors import InputError
+
+FORMAT = "encoded_samples-1"
+
+
+def shard_name(number: int, count: int) -> str:
+    """File name of one of `count` shards."""
+    return f"samples-{number:05d}-of-{count:05d}.array_record"
+
+
+def write_samples(path: Path, samples: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """Write one shard; it appears whole or not at all.
+
+    Args:
+        samples: fields of a sample: frame_latents (F, h, w, c), portrait_latents (h, w, c), attribute_latents
+            (A, h, w, c), portrait_embedding (D,) and attribute_embeddings (A, D) where the model has such, float16;
+            frame_masks (F, h, w, 1), portrait_mask (h, w, 1), attribute_masks (A, h, w, 1), uint8 shares of a latent
+            from 0 to 255; keypoints (F, K, 3) and attribute_valid (A,), float32.
+    """
+    with shard_writer(path) as write:
+        for sample in samples:
+            write(save({name: np.ascontiguousarray(x) for name, x in sample.items()}))
+
+
+class EncodedSamples:
+    """Random access to a folder of encoded samples (a Grain data source).
+
+    Attributes:
+        about: content of dataset.json.
+        probe: what the encoders made of the known picture.
+
+    Raises:
+        InputError: the folder holds no encoded samples, or not all that it should.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        self.directory = Path(directory)
+        path = self.directory / "dataset.json"
+        if not path.is_file():
+            unfinished = (self.directory / "plan.json").is_file()
+            raise InputError(f"{directory}: expected encoded samples (dataset.json), found "
+                             + ("an unfinished set; repeat `durian encode` with the same arguments" if unfinished
+                                else "none; write them with `durian encode`"))
+        try:
+            self.about = json.loads(path.read_text())
+            self.probe = load_file(self.directory / "probe.safetensors")
+            found = self.about["format"]
+            self._length, self._per_shard = self.about["samples"], self.about["samples_per_shard"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(f"{directory} is damaged: {error!r}; write it again with `durian encode`") from error
+        if found != FORMAT:
+            raise InputError(f"{directory}: expected samples of the format {FORMAT}, found {found}; write them "
+                             "again with `durian encode`")
+        count = -(-self._length // self._per_shard)
+        self._paths = [self.directory / shard_name(i, count) for i in range(count)]
+        missing = [path.name for path in self._paths if not path.is_file()]
+        if missing:
+            raise InputError(f"{directory}: missing {', '.join(missing)}; repeat `durian encode` with the same "
+                             "arguments")
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self):  # worker processes open files of their own
+        return EncodedSamples, (self.directory,)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """One sample, see `write_samples`.
+
+        Raises:
+            DecodeError: a damaged record.
+        """
+        shard, row = divmod(int(index), self._per_shard)
+        path = self._paths[shard]
+        with self._lock:
+            if shard not in self._readers:
+                self._readers[shard] = open_shard(path)
+            data = read_row(self._readers[shard], path, row)
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise DecodeError(f"{path}, record {row}: {error}") from error
+
+
+def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return source[index]
+
+
+def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
+                        shard_index: int | Sequence[int] = 0, shard_count: int = 1, worker_count: int = 0
+                        ) -> grain.IterDataset:
+    """The batches of a run from encoded samples, for ever; see `pipeline.make_loader`, whose promises it shares.
+
+    Raises:
+        InputError: while iterating, too many undecodable records.
+    """
+    reader = SkippingSampler(partial(_stored, source), len(source), max_failures)
+    samples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(reader)
+    return batch_samples(samples, batch_size, shard_index, shard_count, worker_count)

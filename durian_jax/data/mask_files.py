@@ -1,0 +1,173 @@
+"""Masks of a clip as files to paint on, and back: `durian masks export` and `durian masks replace`."""
+
+import difflib
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from durian_jax.data.clip_record import DecodeError, EncodedClip, rewrite_record
+from durian_jax.data.recorded_clips import RecordedClips, replace_records
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import writable_folder
+from durian_jax.video import read_image, write_image
+
+FRAMES = "frames"  # the folder that is there to be looked at
+_NAMED = 5  # files named in a message before "..."
+
+
+def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> int:
+    """Writes a clip's masks as FOLDER/<kind>/<frame>.png and, to paint by, its frames as FOLDER/frames/<frame>.png.
+
+    Every attribute kind gets a folder, black throughout where nobody wears it. Pictures have the stored size,
+    margin included; white is the attribute.
+
+    Args:
+        directory: of a complete dataset.
+        clip_name: as on `durian sheet`'s page.
+        folder: made if missing.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        InputError: no such dataset or clip, a damaged record, masks that lie there already, or a folder that cannot
+            be written.
+    """
+    clips = RecordedClips(directory)
+    clip = _open(clips, find_clip(clips, clip_name))
+    folder = Path(folder)
+    for name in (FRAMES, *ATTRIBUTE_KINDS):
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
+            raise InputError(f"{folder / name}: expected a new folder, found files that may have been painted on; "
+                             f"name another folder or delete it")
+    try:
+        decoded = clip.clip()
+    except DecodeError as error:
+        raise _damaged(error) from error
+    writable_folder(folder)
+    for index, frame in enumerate(decoded.frames):
+        write_image(folder / FRAMES / _file_name(index), frame)
+        for kind in ATTRIBUTE_KINDS:
+            shown = (decoded.masks[index] & attribute_bit(kind)) > 0
+            write_image(folder / kind / _file_name(index), shown.astype(np.uint8) * 255)
+    return len(clip)
+
+
+def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> dict:
+    """Replaces the masks of those attribute kinds of which FOLDER/<kind>/<frame>.png exist.
+
+    Nothing else changes: other kinds, clips and frames stay as they are, to the byte; of the dataset only the
+    clip's shard, the index and dataset.json are written. A pixel counts from half white and half opaque. Kinds may
+    overlap: what is worn on top (`faces.fill_region.LAYERS`) does not take the pixel away from what lies below, so hair
+    that new glasses hide is to be painted out of the hair's masks, too.
+
+    Args:
+        directory: of a complete dataset.
+        clip_name: as on `durian sheet`'s page.
+        folder: as `export_masks` writes it; delete the folders of kinds that are to stay. Each kind's folder has
+            one picture for every frame, of the stored size; `frames` is not read.
+
+    Returns:
+        The new content of dataset.json, and `replaced`: the kinds.
+
+    Raises:
+        InputError: no such dataset or clip, a damaged record in its shard, a folder of an unknown kind or of none,
+            missing or surplus frames, pictures that are damaged or of another size. Nothing has been written then.
+    """
+    clips = RecordedClips(directory)
+    index = find_clip(clips, clip_name)
+    clip, kinds = _open(clips, index), _kinds(Path(folder))
+    try:
+        masks = np.stack([clip.mask(i) for i in range(len(clip))])
+        for kind in kinds:
+            drawn = _read_masks(Path(folder) / kind, masks.shape)
+            masks = np.where(drawn, masks | np.uint8(attribute_bit(kind)), masks & np.uint8(255 - attribute_bit(kind)))
+        about = replace_records(directory, {index: rewrite_record(clip, masks=masks)})
+    except DecodeError as error:
+        raise _damaged(error) from error
+    return {**about, "replaced": kinds}
+
+
+def find_clip(clips: RecordedClips, name: str) -> int:
+    """Place of the clip of this name.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    names = [clips.outline(index).name for index in range(len(clips))]
+    if names.count(name) == 1:
+        return names.index(name)
+    if name in names:
+        raise InputError(f"{clips.directory}: {names.count(name)} clips have the name {name!r}, expected one; write "
+                         "the dataset again with names that differ")
+    near = difflib.get_close_matches(name, names, 3, 0.4)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`durian sheet` lists the names"
+    raise InputError(f"{clips.directory}: no clip has the name {name!r}; {hint}")
+
+
+def _open(clips: RecordedClips, index: int) -> EncodedClip:
+    try:
+        return clips.open(index)
+    except DecodeError as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: DecodeError) -> InputError:
+    return InputError(f"{error}; the record is damaged, write the dataset again")
+
+
+def _kinds(folder: Path) -> list[str]:
+    """The attribute kinds that have a folder in `folder`."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder with masks, found {'a file' if folder.exists() else 'nothing'}; "
+                         "write one with `durian masks export`")
+    found = sorted(path.name for path in folder.iterdir()
+                   if path.is_dir() and not path.name.startswith(".") and path.name != FRAMES)
+    unknown = [name for name in found if name not in ATTRIBUTE_KINDS]
+    if unknown or not found:
+        raise InputError(f"{folder}: expected folders named {', '.join(ATTRIBUTE_KINDS)}, found "
+                         f"{', '.join(unknown) or 'none'}; rename or move what does not belong there")
+    return [kind for kind in ATTRIBUTE_KINDS if kind in found]
+
+
+def _read_masks(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """(T, H, W) bool: the masks of one kind."""
+    expected = [_file_name(index) for index in range(shape[0])]
+    found = {path.name for path in folder.iterdir() if path.suffix.lower() == ".png"}
+    missing = [name for name in expected if name not in found]
+    surplus = sorted(found.difference(expected))
+    if missing:
+        raise InputError(f"{folder}: expected a mask for each of the clip's {shape[0]} frames, found none for "
+                         f"{_listed(missing)}; add them, or delete the folder to keep the masks of this kind")
+    if surplus:
+        raise InputError(f"{folder}: expected {expected[0]} to {expected[-1]}, found also {_listed(surplus)}; are "
+                         "these the masks of another clip?")
+    return np.stack([_read_mask(folder / name, shape[1:]) for name in expected])
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: where a picture is rather white than black."""
+    mask = read_image(path).mean(-1) > 127.5
+    if mask.shape == size and read_image(path).max() == 1:
+        raise InputError(f"{path}: expected white (255) for the attribute, found the values 0 and 1; multiply the "
+                         "mask by 255")
+    if mask.shape != size:
+        raise InputError(f"{path}: expected {size[1]} x {size[0]} px as the stored frames have (margin included), "
+                         f"found {mask.shape[1]} x {mask.shape[0]}; export the clip again to see them")
+    # Transparent pixels are not painted, whereas `read_image` lays them over white.
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if raw.ndim == 3 and raw.shape[2] == 4:
+        mask &= raw[..., 3] > np.iinfo(raw.dtype).max / 2
+    return mask
+
+
+def _file_name(frame: int) -> str:
+    return f"{frame:05d}.png"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f", ... ({len(names)} files)" if len(names) > _NAMED else "")

@@ -1,0 +1,334 @@
+"""A folder of clips: the TFDS dataset `portrait_clips`, one ArrayRecord example a clip (see `record`).
+
+    portrait_clips-train.array_record-00000-of-00003 ...   the shards
+    dataset_info.json, features.json   what TFDS needs: tfds.builder_from_directory(folder).as_data_source()
+    index.safetensors   per frame the visible share of each attribute kind and the head's pose, per clip its
+                        name, person, quality and the small masks of a few frames: enough to choose frames and to
+                        expand other people's regions without opening a record
+    dataset.json        counts and statistics, for people and for checks; written last: a folder that has it
+                        is complete
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from durian_jax.data.clip_record import (
+    QUALITIES,
+    EncodedClip,
+    Outline,
+    encoded_outline,
+    features,
+    read_record,
+    write_record,
+)
+from durian_jax.data.outlines import Outlines, save_outlines
+from durian_jax.data.shards import open_shard, read_row, shard_writer
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import write_json
+
+FORMAT = "portrait_clips-1"
+_OWN_FILES = ("dataset.json", "index.safetensors", "dataset_info.json", "features.json", "report.json",
+              "rejected.jsonl")
+
+
+def shard_name(number: int, count: int) -> str:
+    """File name of one of `count` shards."""
+    return f"portrait_clips-train.array_record-{number:05d}-of-{count:05d}"
+
+
+def part_name(number: int) -> str:
+    """File name of a shard while the number of shards is not known yet."""
+    return f".part-{number:05d}.tmp"
+
+
+def write_shard(path: Path, records: Iterable[bytes | tuple[bytes, Outline]]) -> list[Outline]:
+    """Writes one shard atomically.
+
+    Args:
+        path: of the shard.
+        records: with their complete outlines where these are known; else the records' masks are decoded.
+
+    Returns:
+        The clips' outlines in order, for `finish_dataset`.
+
+    Raises:
+        DecodeError: a record without an outline is none.
+    """
+    outlines = []
+    with shard_writer(path) as write:
+        for entry in records:
+            record, known = entry if isinstance(entry, tuple) else (entry, None)
+            outlines.append(known or encoded_outline(read_record(record, str(path))))
+            write(record)
+    return outlines
+
+
+def read_shard(path: Path, row: int) -> bytes:
+    """One record of a shard.
+
+    Raises:
+        DecodeError: damaged.
+    """
+    return read_row(open_shard(path), path, row)
+
+
+def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int], margin: int,
+                   about: dict | None = None) -> dict:
+    """Makes a dataset of the parts 0.. in place; returns dataset.json's content.
+
+    Args:
+        directory: holds a file `part_name(i)` for each of `shards`.
+        shards: outlines of the clips in each part.
+        size: (H, W) of the frames.
+        margin: their margin in pixels.
+        about: further fields of dataset.json (JSON values).
+
+    Raises:
+        InputError: no clip.
+    """
+    if not any(shards):
+        raise InputError(f"{directory}: no clip to write; a dataset needs at least one")
+    for number in range(len(shards)):
+        part = directory / part_name(number)
+        if part.exists():  # else an earlier attempt got so far
+            os.replace(part, directory / shard_name(number, len(shards)))
+    return _write_index(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
+                                            **(about or {})})
+
+
+def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict) -> dict:
+    """Index, TFDS metadata and, last, dataset.json for shards in place."""
+    outlines = [entry for shard in shards for entry in shard]
+    save_outlines(directory / "index.safetensors", shards)
+    index = load_file(directory / "index.safetensors")
+    _write_tfds_metadata(directory, [len(shard) for shard in shards])
+    present = np.array([(entry.areas > 0).any(0) for entry in outlines])
+    content = {
+        "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]),
+        "people": len({entry.identity for entry in outlines}),
+        "shards": len(shards),
+        "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
+        "statistics": _statistics(index), **about,
+    }
+    write_json(directory / "dataset.json", content)
+    return content
+
+
+def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
+    names = [shard_name(number, len(shard_lengths)) for number in range(len(shard_lengths))]
+    template = tfds.core.ShardedFileTemplate(data_dir=directory, dataset_name="portrait_clips", split="train",
+                                             filetype_suffix="array_record")
+    split = tfds.core.SplitInfo(name="train", shard_lengths=shard_lengths, filename_template=template,
+                                num_bytes=sum((directory / name).stat().st_size for name in names))
+    tfds.folder_dataset.write_metadata(
+        data_dir=directory, features=features(), split_infos=[split], check_data=False,
+        description="Annotated clips of one person each: frames, keypoints, head poses and attribute masks.")
+
+
+def _statistics(index: Mapping[str, np.ndarray]) -> dict:
+    """Spread of the poses and of what else was measured: 5 %, 50 % and 95 % of the frames or clips lie below."""
+    areas = {kind: index["areas"][:, i] for i, kind in enumerate(ATTRIBUTE_KINDS)}
+    values = {**{name: index["poses"][:, i] for i, name in enumerate(("yaw", "pitch", "roll"))},
+              **{name: index["quality"][:, i] for i, name in enumerate(QUALITIES)},
+              **{f"{kind}_area": area[area > 0] for kind, area in areas.items()}}
+    known = {name: value[np.isfinite(value)] for name, value in values.items()}
+    return {name: {f"p{q}": round(float(np.percentile(value.astype(np.float64), q)), 4) for q in (5, 50, 95)}
+            for name, value in known.items() if len(value)}
+
+
+def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding: str = "png",
+                shard_size: int = 256, about: dict | None = None) -> dict:
+    """Writes clips into a new or replaced folder of records.
+
+    Args:
+        directory: made if missing; an earlier dataset in it is replaced.
+        clips: any iterable, consumed once, all of one picture size.
+        encoding: key of `ENCODINGS`: lossless for drawn frames, "jpeg" or "webp" for real ones.
+        shard_size: clips a shard.
+        about: further fields of dataset.json (JSON values).
+
+    Returns:
+        The content of dataset.json.
+
+    Raises:
+        InputError: no clip at all, clips of different sizes, or a folder that cannot be written.
+    """
+    directory = prepare_directory(directory)
+    shape = None
+
+    def checked():
+        nonlocal shape
+        for clip in clips:
+            found = (*clip.frames.shape[1:3], clip.margin)
+            shape = shape or found
+            if found != shape:
+                raise InputError(f"{directory}: expected clips of one size {shape[:2]} and margin {shape[2]}, found "
+                                 f"{found[:2]} and {found[2]} ({clip.identity}); resize them first")
+            yield write_record(clip, encoding)
+
+    shards, stream = [], checked()
+    try:
+        while (first := next(stream, None)) is not None:
+            shards.append(write_shard(directory / part_name(len(shards)), _take(first, stream, shard_size)))
+    except BaseException:
+        prepare_directory(directory)
+        raise
+    return finish_dataset(directory, shards, (shape or (0, 0))[:2], shape[2] if shape else 0,
+                          {"encoding": encoding, **(about or {})})
+
+
+def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], about: dict | None = None) -> dict:
+    """Puts other bytes in the place of some clips; only their shards are written again, each atomically.
+
+    Args:
+        directory: of a complete dataset.
+        records: clip index -> its new record, of the same size.
+        about: further or changed fields of dataset.json.
+
+    Returns:
+        The new content of dataset.json.
+    """
+    clips = RecordedClips(directory)
+    shards = []
+    for number, rows in enumerate(clips.shards()):
+        path = clips.directory / shard_name(number, len(clips.shards()))
+        if any(row in records for row in rows):
+            shards.append(write_shard(path, (
+                records.get(row) or (clips.record(row), clips.outlines.complete(row)) for row in rows)))
+        else:
+            shards.append([clips.outlines.complete(row) for row in rows])
+    counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")
+    kept = {key: value for key, value in clips.about.items() if key not in counted}
+    return _write_index(clips.directory, shards, {**kept, **(about or {})})
+
+
+def refuse_to_replace(directory: str | os.PathLike) -> None:
+    """Raises InputError where the folder holds a dataset already."""
+    if (Path(directory) / "dataset.json").exists():
+        raise InputError(f"{directory} holds records already; name another folder, or replace them with --overwrite")
+
+
+def prepare_directory(directory: str | os.PathLike) -> Path:
+    """Makes the folder and takes an earlier or unfinished dataset out of it, dataset.json first."""
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for old in [*(directory / name for name in _OWN_FILES), *directory.glob("portrait_clips-*.array_record-*"),
+                    *directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{directory}: expected a folder that can be written, found {error}; "
+                         f"choose another") from error
+    return directory
+
+
+class RecordedClips:
+    """Random access to a folder of records (a Grain data source over `EncodedClip`s).
+
+    Pickles to its path only, so that it travels to worker processes.
+    """
+
+    def __init__(self, directory: str | os.PathLike):
+        """Raises InputError when the folder is not a complete dataset."""
+        self.directory = Path(directory)
+        if not (self.directory / "dataset.json").exists():
+            found = "a folder without dataset.json" if self.directory.is_dir() else "no such folder"
+            raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one of videos, "
+                             "`durian synthesize` of procedural people")
+        try:
+            self.about = json.loads((self.directory / "dataset.json").read_text())
+            self.outlines = Outlines(self.directory / "index.safetensors")
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
+                             f"index.safetensors, found {error}; write it with `durian prepare` or "
+                             f"`durian synthesize`") from error
+        if self.about.get("format") != FORMAT:
+            raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
+                             f"{self.about.get('format')!r}; write the records again")
+        self._shard_ends = self.outlines.shard_ends
+        self._readers: dict[int, ArrayRecordReader] = {}
+        for number in range(len(self._shard_ends)):
+            if not self._shard(number).is_file():
+                raise InputError(f"{self._shard(number)}: missing, dataset.json counts {len(self._shard_ends)} "
+                                 "shards; copy it again")
+
+    def __reduce__(self):
+        return RecordedClips, (str(self.directory),)
+
+    def __repr__(self) -> str:
+        return f"RecordedClips({str(self.directory)!r}, {len(self)} clips)"
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    def shards(self) -> list[range]:
+        """The clips of each shard."""
+        return [range(int(a), int(b)) for a, b in zip([0, *self._shard_ends[:-1]], self._shard_ends, strict=True)]
+
+    def outline(self, index: int) -> Outline:
+        """What the index knows of a clip, from memory."""
+        return self.outlines[index]
+
+    def donor_frames(self, index: int) -> np.ndarray:
+        """(DONORS,) numbers of the frames whose masks are kept in the index."""
+        return self.outlines.donor_frames[range(len(self))[index]]
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of one of them."""
+        return self.outlines.donor(range(len(self))[index], number)
+
+    def record(self, index: int) -> bytes:
+        """The bytes of a clip.
+
+        Raises:
+            DecodeError: damaged shard.
+        """
+        shard, row = self._find(index)
+        if shard not in self._readers:
+            self._readers[shard] = open_shard(self._shard(shard))
+        return read_row(self._readers[shard], self._shard(shard), row)
+
+    def open(self, index: int) -> EncodedClip:
+        """The clip with its pictures still compressed.
+
+        Raises:
+            DecodeError: damaged record.
+        """
+        shard, row = self._find(index)
+        return read_record(self.record(index), f"{self._shard(shard)}, record {row}")
+
+    def read(self, index: int, frames: Sequence[int] | None = None) -> Clip:
+        """The decoded clip, or only some of its frames.
+
+        Raises:
+            DecodeError: damaged record.
+        """
+        return self.open(index).clip(frames)
+
+    def __getitem__(self, index: int) -> Clip:
+        return self.read(index)
+
+    def _shard(self, number: int) -> Path:
+        return self.directory / shard_name(number, len(self._shard_ends))
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Shard and row of a clip."""
+        index = range(len(self))[index]
+        shard = int(np.searchsorted(self._shard_ends, index, side="right"))
+        return shard, index - (int(self._shard_ends[shard - 1]) if shard else 0)
+
+
+def _take(first: bytes, rest: Iterator[bytes], count: int) -> Iterator[bytes]:
+    yield first
+    for _, record in zip(range(count - 1), rest, strict=False):
+        yield record

@@ -1,0 +1,1 @@
+"""One training sample from clips, one file per model family."""

@@ -1,0 +1,1 @@
+"""`durian expand`: generated regions for mask expansion."""

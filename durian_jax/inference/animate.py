@@ -1,0 +1,182 @@
+"""`durian animate`: from files to files. Every input is looked at before the model is built."""
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from durian_jax.convert.bundle import read_bundle
+from durian_jax.diffusion.sampling import Sampling
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.files import writable_file, write_json
+from durian_jax.inference.animator import Animator, Backend
+from durian_jax.inference.size import at_size
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
+from durian_jax.prepare.client import Annotator
+from durian_jax.prepare.track import describe_ranges
+from durian_jax.versions import versions
+from durian_jax.video import probe_video, read_image, write_video
+
+# What can run a model.
+BACKENDS = ("jax", "torch")
+
+
+def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
+                  checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
+                  sampling: Sampling = Sampling(), backend: str = "jax", device: str | None = None,
+                  dtype: str | None = None) -> dict:
+    """Animates a photo by a video.
+
+    Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's
+    sound) and `<out>.json`. The same arguments give the same videos.
+
+    Args:
+        source: photo of the identity.
+        driving: video of the motion.
+        attributes: "KIND=PHOTO" each.
+        out: the .mp4 to write.
+        checkpoint: name of a shipped one, or a folder; for the torch backend, what `durian export` has written.
+        frames: at most so many; None takes all.
+        size: side of the pictures; None takes the checkpoint's. Models without a position code can make others.
+        sampling: steps, guidance and seed.
+        backend: one of `BACKENDS`.
+        device: of the torch backend, such as "cuda"; None: a GPU if there is one.
+        dtype: of the torch backend; None: what the model was trained in.
+
+    Returns:
+        What the JSON holds: frames, settings, seconds and versions.
+
+    Raises:
+        InputError: anything wrong with an input, the output, the checkpoint or the device, before the model is built.
+    """
+    clock = _Clock()
+    if backend not in BACKENDS:
+        raise InputError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
+    if backend == "jax" and (device or dtype):
+        raise InputError("device and dtype are for backend='torch'; JAX takes its default device and the model's dtype")
+    out = writable_file(out, (".mp4",))
+    concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
+    requests = parse_attributes(attributes)
+    config = at_size(_check_model(checkpoint, backend, device), size, str(checkpoint))
+    model_size = config.image_size
+    for photo in (source, *requests.values()):
+        read_image(photo)
+    probe_video(driving)
+    for output in (out, concat_out, report_out):
+        _check_output(output, (source, driving, *requests.values()))
+
+    with Annotator() as annotator:
+        portrait = annotate_image(source, model_size, annotator=annotator)
+        donors = [(kind, annotate_image(photo, model_size, known=(kind,), annotator=annotator))
+                  for kind, photo in requests.items()]
+        driver = _annotate_driving(driving, model_size, frames, annotator)
+    clock.lap("annotate")
+
+    model = _load(checkpoint, config, backend, device, dtype)
+    clock.lap("load")
+    result = Animator(model).animate(portrait, donors, driver, sampling=sampling)
+    clock.lap("animate")
+
+    write_video(out, result, driver.fps)
+    write_video(concat_out, concat(driver, portrait, donors, result), driver.fps, audio_from=driving)
+    clock.lap("write")
+    report = {
+        "frames": len(result),
+        "settings": {"source": str(source), "driving": str(driving),
+                     "attributes": {kind: str(photo) for kind, photo in requests.items()},
+                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend,
+                     **({"device": str(model.device), "dtype": str(model.dtype)} if backend == "torch" else {}),
+                     **asdict(sampling)},
+        "seconds": clock.seconds(),
+        "versions": versions(),
+    }
+    write_json(report_out, report)
+    return report
+
+
+def _check_model(checkpoint: str | Path, backend: str, device: str | None) -> DurianConfig:
+    """The sizes of a model that can be run here."""
+    if backend == "torch":
+        from durian_jax.pytorch.pipeline import choose_device
+
+        choose_device(device)
+        return read_bundle(checkpoint)[0]
+    from durian_jax.checkpoints.weights import read_config
+
+    return read_config(checkpoint)[0]
+
+
+def _load(checkpoint: str | Path, config: DurianConfig, backend: str, device: str | None, dtype: str | None) -> Backend:
+    if backend == "torch":
+        from durian_jax.torch import DurianPipeline
+
+        return DurianPipeline.from_pretrained(checkpoint, dtype, config.image_size).to(device)
+    from durian_jax.checkpoints.weights import load_checkpoint
+    from durian_jax.inference.generate import JaxBackend
+
+    return JaxBackend(replace(load_checkpoint(checkpoint), config=config))
+
+
+def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
+    """["hair=a.png", ...] -> {"hair": "a.png", ...} in the given order.
+
+    Raises:
+        InputError: no "KIND=PHOTO", an unknown kind, or a kind given twice.
+    """
+    requests = {}
+    for text in attributes:
+        kind, sign, photo = text.partition("=")
+        if not sign or not photo:
+            raise InputError(f"attribute {text!r}: expected KIND=PHOTO, such as hair=person.png")
+        attribute_bit(kind)
+        if kind in requests:
+            raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {photo}); choose one")
+        requests[kind] = photo
+    return requests
+
+
+def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+           result: np.ndarray) -> np.ndarray:
+    """(T, H, n W, 3): driving | source | every attribute | result; photos stand still."""
+    photos = [portrait, *(photo for _, photo in attributes)]
+    stills = [np.broadcast_to(photo.frames, result.shape) for photo in photos]
+    return np.concatenate([driving.frames, *stills, result], axis=2)
+
+
+def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
+    """Refuses an output that cannot be written or that is one of the inputs."""
+    writable_file(output)
+    for given in inputs:
+        if output.exists() and output.samefile(given):
+            raise InputError(f"output {output} would replace the input {given}; choose another output name")
+
+
+def _annotate_driving(path: str | Path, size: int, frames: int | None, annotator: Annotator) -> Clip:
+    """The driving clip; a gap would tear motion and sound apart, so it is an error here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FramesLeftOut)  # they are named below
+        clip, skipped = annotate_video(path, size, frames, annotator=annotator)
+    if skipped:
+        raise InputError(f"{path}: no face found in frames {describe_ranges(skipped)}; expected one in every "
+                         "frame; cut those frames out, or stop before them with --frames")
+    return clip
+
+
+class _Clock:
+    """Seconds of each part of the work."""
+
+    def __init__(self):
+        self._start = self._last = time.perf_counter()
+        self._laps = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name], self._last = now - self._last, now
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._laps, "total": time.perf_counter() - self._start}

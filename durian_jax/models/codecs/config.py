@@ -1,0 +1,93 @@
+"""Sizes of the autoencoders between pixels and latents. Imports no jax."""
+
+from dataclasses import dataclass
+
+from durian_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The small autoencoder that this project trains itself (`models.codecs.small`).
+
+    Attributes:
+        patch: side of the pixel patch that becomes one token of the outer level (space to depth).
+        encoder_channels, decoder_channels: width of each level, outer to inner; every further level halves
+            the resolution. The encoder runs on every training image and may be the narrower one.
+        layers: residual blocks a level in the encoder; the decoder has one more.
+        latent_channels: c, channels of a latent.
+        norm_groups: groups of every group normalisation.
+    """
+
+    patch: int = 4
+    encoder_channels: tuple[int, ...] = (32, 64)
+    decoder_channels: tuple[int, ...] = (64, 112)
+    layers: int = 1
+    latent_channels: int = 16
+    norm_groups: int = 8
+
+    def __post_init__(self):
+        if len(self.encoder_channels) != len(self.decoder_channels):
+            raise InputError(f"CodecConfig: encoder_channels and decoder_channels need the same number of levels, "
+                             f"got {len(self.encoder_channels)} and {len(self.decoder_channels)}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, along one side."""
+        return self.patch * 2 ** (len(self.encoder_channels) - 1)
+
+
+@dataclass(frozen=True)
+class AutoencoderKLConfig:
+    """diffusers' AutoencoderKL: Stable Diffusion's autoencoder (`models.codecs.autoencoder_kl`).
+
+    Attributes:
+        channels: width of each level, outer to inner; every further level halves the resolution.
+        layers: residual blocks a level in the encoder; the decoder has one more.
+        latent_channels: c, channels of a latent.
+        norm_groups: groups of every group normalisation.
+        scaling_factor: latents are multiplied by it, which gives them about unit variance.
+    """
+
+    channels: tuple[int, ...] = (128, 256, 512, 512)
+    layers: int = 2
+    latent_channels: int = 4
+    norm_groups: int = 32
+    scaling_factor: float = 0.18215
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, along one side."""
+        return 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class AutoencoderTinyConfig:
+    """diffusers' AutoencoderTiny: a small stand-in with the same latents (`models.codecs.autoencoder_tiny`).
+
+    Attributes:
+        channels: width of every layer.
+        encoder_blocks, decoder_blocks: residual blocks of each resolution, from the pixels to the latents and
+            back; every further resolution is half or twice the one before.
+        latent_channels: c, channels of a latent.
+        scaling_factor: latents are multiplied by it.
+    """
+
+    channels: int = 64
+    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+    latent_channels: int = 4
+    scaling_factor: float = 1.0
+
+    def __post_init__(self):
+        if len(self.encoder_blocks) != len(self.decoder_blocks):
+            raise InputError(f"AutoencoderTinyConfig: encoder_blocks and decoder_blocks need the same number of "
+                             f"resolutions, got {len(self.encoder_blocks)} and {len(self.decoder_blocks)}")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels a latent, along one side."""
+        return 2 ** (len(self.encoder_blocks) - 1)
+
+
+# codec_kind -> its sizes.
+CODECS = {"small": CodecConfig, "autoencoder_kl": AutoencoderKLConfig, "autoencoder_tiny": AutoencoderTinyConfig}

@@ -1,0 +1,1 @@
+"""Durian (arXiv 2509.04434): its sizes and networks."""

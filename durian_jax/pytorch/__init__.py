@@ -1,0 +1,1 @@
+"""Inference in PyTorch, on diffusers' modules. Imports no jax."""

@@ -1,0 +1,115 @@
+"""The small networks that diffusers has no class for: this project's own autoencoder, and the keypoint encoder.
+
+Axis letters: M images, H x W pixels, h x w latents, c latent channels, C channels.
+"""
+
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
+
+from durian_jax.models.codecs.config import CodecConfig
+
+
+class Encoder(nn.Module):
+    """(M, 3, H, W) in [-1, 1] -> (M, c, h, w)."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.config, width_in = config, config.encoder_channels[0]
+        self.conv_in = nn.Conv2d(3 * config.patch**2, width_in, 3, padding=1)
+        for level, width in enumerate(config.encoder_channels):
+            if level:
+                self.add_module(f"down_{level}", nn.Conv2d(4 * width_in, width, 1))
+            for i in range(config.layers):
+                self.add_module(f"level_{level}_resnet_{i}", _resnet(width, config))
+            width_in = width
+        self.conv_out = nn.Conv2d(width_in, config.latent_channels, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = self.conv_in(space_to_depth(images, self.config.patch))
+        for level in range(len(self.config.encoder_channels)):
+            if level:
+                x = self.get_submodule(f"down_{level}")(space_to_depth(x, 2))
+            for i in range(self.config.layers):
+                x = self.get_submodule(f"level_{level}_resnet_{i}")(x, None)
+        return self.conv_out(x)
+
+
+class Decoder(nn.Module):
+    """(M, c, h, w) -> (M, 3, H, W), about [-1, 1]."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.config, channels = config, config.decoder_channels
+        self.conv_in = nn.Conv2d(config.latent_channels, channels[-1], 3, padding=1)
+        for level, width in enumerate(channels):
+            for i in range(config.layers + 1):
+                self.add_module(f"level_{level}_resnet_{i}", _resnet(width, config))
+            if level:
+                self.add_module(f"up_{level}", nn.Conv2d(width, 4 * channels[level - 1], 1))
+        self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=1e-5)
+        self.conv_out = nn.Conv2d(channels[0], 3 * config.patch**2, 3, padding=1)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        x = self.conv_in(latents)
+        for level in reversed(range(len(self.config.decoder_channels))):
+            for i in range(self.config.layers + 1):
+                x = self.get_submodule(f"level_{level}_resnet_{i}")(x, None)
+            if level:
+                x = depth_to_space(self.get_submodule(f"up_{level}")(x), 2)
+        return depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.config.patch)
+
+
+class Codec(nn.Module):
+    """Pixels to latents and back (`models.codecs.small`), with the methods of diffusers' autoencoders."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+
+    def encode(self, images: torch.Tensor) -> SimpleNamespace:
+        """(M, 3, H, W) in [-1, 1] -> an object with `latents` (M, c, h, w)."""
+        return SimpleNamespace(latents=self.encoder(images))
+
+    def decode(self, latents: torch.Tensor) -> SimpleNamespace:
+        """(M, c, h, w) -> an object with `sample` (M, 3, H, W), not clipped."""
+        return SimpleNamespace(sample=self.decoder(latents))
+
+
+class KeypointEncoder(nn.Module):
+    """(M, 3, H, W) drawn keypoints in [0, 1] -> (M, channels, h, w) (`models.durian.keypoint_encoder`)."""
+
+    def __init__(self, channels: int, widths: tuple[int, ...], patch: int):
+        super().__init__()
+        self.patch = patch
+        self.conv_in = nn.Conv2d(3 * patch**2, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(width_in, width, 3, stride=2, padding=1)
+                                    for width_in, width in zip((widths[0], *widths), widths, strict=False))
+        self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = F.silu(self.conv_in(space_to_depth(images, self.patch)))
+        for block in self.blocks:
+            x = F.silu(block(x))
+        return self.conv_out(x)
+
+
+def space_to_depth(x: torch.Tensor, patch: int) -> torch.Tensor:
+    """(M, C, H, W) -> (M, patch * patch * C, H / patch, W / patch); a pixel's channels stay together."""
+    m, c, height, width = x.shape
+    x = x.reshape(m, c, height // patch, patch, width // patch, patch)
+    return x.permute(0, 3, 5, 1, 2, 4).reshape(m, patch * patch * c, height // patch, width // patch)
+
+
+def depth_to_space(x: torch.Tensor, patch: int) -> torch.Tensor:
+    """The inverse of `space_to_depth`."""
+    m, c, h, w = x.shape
+    x = x.reshape(m, patch, patch, c // patch**2, h, w)
+    return x.permute(0, 3, 4, 1, 5, 2).reshape(m, c // patch**2, h * patch, w * patch)
+
+
+def _resnet(width: int, config: CodecConfig) -> ResnetBlock2D:
+    return ResnetBlock2D(in_channels=width, temb_channels=None, groups=config.norm_groups, eps=1e-5)

@@ -1,0 +1,1 @@
+"""Durian's networks in PyTorch."""

@@ -1,0 +1,220 @@
+"""DNet, ARNet, PRNet, keypoint encoder, codec and image encoder: the counterpart of `models.durian.model`.
+
+Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), I images, H x W pixels, h x w latents,
+N = h * w tokens, c latent channels, C channels, D width of an embedding, M selections of references.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderTiny
+from torch import nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from durian_jax.convert import sizes
+from durian_jax.convert.bundle import check_exportable
+from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
+from durian_jax.pytorch.codec import Codec, KeypointEncoder
+from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, split_heads
+from durian_jax.pytorch.durian.unet import UNet
+
+
+@dataclass
+class EncodedReferences:
+    """What the ReferenceNets take of the pictures.
+
+    Attributes:
+        inputs: (B, G, c', h, w) latents, with the masks on one more channel where the config has such.
+        portrait_embedding: (B, D): of its identity, or the image encoder's; None: there is none.
+        attribute_embeddings: (B, A, D); None: there are none.
+    """
+
+    inputs: torch.Tensor
+    portrait_embedding: torch.Tensor | None
+    attribute_embeddings: torch.Tensor | None
+
+
+@dataclass
+class References:
+    """What the denoiser attends to, computed once a clip.
+
+    Attributes:
+        key_values: keys and values (B, G, H, N, D) of every attention site.
+        context: (B, A, D) embeddings of the attributes; None: there are none.
+    """
+
+    key_values: list[tuple[torch.Tensor, torch.Tensor]]
+    context: torch.Tensor | None
+
+
+class Durian(nn.Module):
+    """All networks of a model; a submodule is a folder of an export.
+
+    Args:
+        config: sizes.
+
+    Raises:
+        InputError: a kind of model that this backend does not run.
+    """
+
+    def __init__(self, config: DurianConfig):
+        super().__init__()
+        check_exportable(config)
+        self.config, unet, channels = config, config.unet, config.codec.latent_channels
+        self.denoising_unet = UNet(unet, channels, channels, config.latent_size, config.temporal_heads,
+                                   config.max_frames)
+        with_mask = channels + config.mask_channel
+        self.portrait_reference = UNet(unet, with_mask, None, config.latent_size)
+        self.attribute_reference = UNet(unet, with_mask, None, config.latent_size)
+        self.keypoint_encoder = KeypointEncoder(unet.channels[0], config.keypoint_channels, config.keypoint_patch)
+        self.vae = _make_codec(config)
+        if config.image_encoder is not None:
+            self.image_encoder = CLIPVisionModelWithProjection(
+                CLIPVisionConfig(**sizes.image_encoder_json(config.image_encoder)))
+        if config.identity_dim is not None:
+            self.identity_projection = nn.Linear(config.identity_dim, unet.context_dim)
+
+    @property
+    def _scale(self) -> float:
+        return getattr(self.config.codec, "scaling_factor", 1.0)
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
+        encoded = self.vae.encode(images)
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        return latents * self._scale
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
+        return self.vae.decode(latents / self._scale).sample.float()
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (I, 3, H, W) in [-1, 1] -> the image encoder's embeddings (I, D)."""
+        side, like = self.config.image_encoder.image_size, self.image_encoder.visual_projection.weight
+        x = _resized(images.float(), side, "bicubic") * 0.5 + 0.5
+        mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
+        return self.image_encoder(((x - mean) / std).to(like.dtype)).image_embeds
+
+    def encode_references(self, portrait: torch.Tensor, portrait_mask: torch.Tensor, attributes: torch.Tensor,
+                          attribute_masks: torch.Tensor, identity: torch.Tensor | None = None) -> EncodedReferences:
+        """What the ReferenceNets take of the pictures.
+
+        Args:
+            portrait, portrait_mask: (B, 3, H, W) in [-1, 1] and (B, 1, H, W) M_port, which is blanked here unless the
+                config has masked_references=False.
+            attributes, attribute_masks: (B, A, 3, H, W) and (B, A, 1, H, W); all but the attribute is blanked here.
+            identity: (B, identity_dim) of the portrait, if the config has such.
+        """
+        b, a = attributes.shape[:2]
+        images = torch.cat([portrait[:, None], attributes], 1).flatten(0, 1)
+        masks = torch.cat([portrait_mask[:, None], attribute_masks], 1)
+        if self.config.masked_references:
+            images = images * torch.cat([1 - masks[:, :1], masks[:, 1:]], 1).flatten(0, 1)
+        latents = self.encode(images).unflatten(0, (b, 1 + a))
+        inputs = latents
+        if self.config.mask_channel:
+            small = _resized(masks.flatten(0, 1).float(), latents.shape[-1], "bilinear")
+            inputs = torch.cat([latents, small.unflatten(0, (b, 1 + a)).to(latents.dtype)], 2)
+        embeddings = None
+        if self.config.image_encoder is not None:
+            embeddings = self.embed(images).unflatten(0, (b, 1 + a))
+        of_portrait = None if embeddings is None else embeddings[:, 0]
+        if self.config.identity_dim is not None:
+            of_portrait = self.identity_projection(identity)
+        return EncodedReferences(inputs, of_portrait, None if embeddings is None else embeddings[:, 1:])
+
+    def portrait_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
+        """F_port of every attention site (paper, "Dual ReferenceNet"): (B, 1, N, C)."""
+        features = _features(self.portrait_reference, encoded.inputs[:, 0], encoded.portrait_embedding)
+        return tuple(x[:, None] for x in features)
+
+    def attribute_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
+        """F_attr of every attention site: (B, A, N, C)."""
+        inputs, embeddings = encoded.inputs[:, 1:], encoded.attribute_embeddings
+        features = _features(self.attribute_reference, inputs.flatten(0, 1),
+                             None if embeddings is None else embeddings.flatten(0, 1))
+        return tuple(x.unflatten(0, inputs.shape[:2]) for x in features)
+
+    def project_references(self, portrait: Sequence[torch.Tensor], attributes: Sequence[torch.Tensor],
+                           context: torch.Tensor | None) -> References:
+        """The denoiser's keys and values of `portrait_features` and `attribute_features`.
+
+        Args:
+            context: (B, A, D) embeddings of the attributes; None: there are none.
+        """
+        blocks = self.denoising_unet.sites()
+        key_values = [project_key_value(block.attn1, torch.cat([x, y], 1))
+                      for block, x, y in zip(blocks, portrait, attributes, strict=True)]
+        return References(key_values, context)
+
+    def select(self, references: References, valid: np.ndarray, weights: np.ndarray | None = None) -> list[Site]:
+        """What each attention site is given, by which references take part.
+
+        Args:
+            references: from `project_references`.
+            valid: (B, A), 0 for an unused slot.
+            weights: None composes. (B, A) summing to 1 over A interpolates: one selection an attribute, blended.
+        """
+        valid = valid > 0
+        b, a = valid.shape
+        chosen = valid[:, None] if weights is None else np.eye(a, dtype=bool)[None] & valid[:, None]     # B M A
+        groups = np.concatenate([np.ones((*chosen.shape[:2], 1), bool), chosen], -1)
+        place = lambda x, like: torch.from_numpy(np.ascontiguousarray(x)).to(like.device)
+        example = references.key_values[0][0]
+        shares = [None if weights is None else place(weights[:, m, None, None], example).to(example.dtype)
+                  for m in range(chosen.shape[1])]
+
+        def blend(key, value, taking_part, share):
+            """Of (B, G, H, N, D), the groups that take part in any clip, as (B, H, S, D)."""
+            kept = taking_part.any(0)
+            seen = taking_part[:, kept]
+            index = place(np.flatnonzero(kept), key)
+            key, value = (x[:, index].transpose(1, 2).flatten(2, 3) for x in (key, value))
+            mask = None if seen.all() else place(np.repeat(seen, key.shape[2] // seen.shape[1], 1)[:, None], key)
+            return Blend(key.contiguous(), value.contiguous(), mask, share)
+
+        sites = []
+        for block, (key, value) in zip(self.denoising_unet.sites(), references.key_values, strict=True):
+            spatial = tuple(blend(key, value, groups[:, m], share) for m, share in enumerate(shares))
+            cross = None
+            if references.context is not None:
+                cross = self._cross(block.attn2, references.context * place(chosen.any(1)[..., None], key), chosen,
+                                    shares, place)
+            sites.append(Site(spatial, cross))
+        return sites
+
+    def _cross(self, attn, context: torch.Tensor, chosen: np.ndarray, shares: list, place):
+        """What a cross-attention is given: the result itself where every selection sees one embedding."""
+        seen = chosen | ~chosen.any(-1, keepdims=True)                                                    # B M A
+        value = attn.to_v(context)
+        if (seen.sum(-1) == 1).all():
+            single = [(value * place(seen[:, m, :, None], value)).sum(1, keepdim=True) for m in range(len(shares))]
+            return attn.to_out[0](sum(x if share is None else x * share for x, share in zip(single, shares,
+                                                                                            strict=True)))
+        key, value = split_heads(attn.to_k(context), attn.heads), split_heads(value, attn.heads)
+        return tuple(Blend(key, value, None if seen[:, m].all() else place(seen[:, m, None], key), share)
+                     for m, share in enumerate(shares))
+
+
+def _make_codec(config: DurianConfig) -> nn.Module:
+    cls = {AutoencoderKLConfig: AutoencoderKL, AutoencoderTinyConfig: AutoencoderTiny}.get(type(config.codec))
+    return Codec(config.codec) if cls is None else cls.from_config(sizes.codec_json(config))
+
+
+def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """A ReferenceNet's features of images (I, c', h, w) with their embeddings (I, D): (I, N, C) of every site."""
+    sites = None
+    if embeddings is not None:  # one embedding: its value is the result
+        attentions = [block.attn2 for block in network.sites()[:-1]]
+        sites = [Site(cross=attn.to_out[0](attn.to_v(embeddings))[:, None]) for attn in attentions]
+    return network(x, torch.zeros(len(x), device=x.device), sites=sites)
+
+
+def _resized(x: torch.Tensor, side: int, mode: str) -> torch.Tensor:
+    """(I, C, H, W) -> (I, C, side, side), smoothed where it becomes smaller, as jax.image.resize does."""
+    return F.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)

@@ -1,0 +1,111 @@
+"""Identity embeddings: the face in its place, a network of the user's, and clear words where it does not fit."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
+from durian_jax.diffusion import Objective
+from durian_jax.errors import InputError
+from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
+from durian_jax.faces.face_crop import FACE_SIZE, face_crop
+from durian_jax.faces.topology import POSITION
+from durian_jax.inference.durian import reference_batch
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.durian.model import Durian, EncodedReferences
+from durian_jax.models.parameters import init_params, variables
+from durian_jax.models.unet.config import UNetConfig
+from durian_jax.synthetic import render, sample_person, still
+
+WIDTH = 48
+
+
+def write_network(path, side=FACE_SIZE):
+    """A stand-in for ArcFace: means of 16 parts of the face, flattened."""
+    nodes = [helper.make_node("AveragePool", ["face"], ["pooled"], kernel_shape=[28, 28], strides=[28, 28]),
+             helper.make_node("Flatten", ["pooled"], ["embedding"])]
+    graph = helper.make_graph(
+        nodes, "means", [helper.make_tensor_value_info("face", TensorProto.FLOAT, ["N", 3, side, side])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", WIDTH])])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return write_network(tmp_path_factory.mktemp("identity") / "means.onnx")
+
+
+def test_the_crop_has_the_face_upright_in_its_place():
+    person = sample_person("benchmark", 0)
+    straight, turned = (render(person, still(roll=roll), size=256) for roll in (0.0, 0.35))
+    for photo in (straight, turned):
+        image, keypoints = np.zeros_like(photo.frames[0]), photo.keypoints[0]
+        for point, colour in ((468, (255, 0, 0)), (473, (0, 255, 0))):
+            x, y = (keypoints[POSITION[point], :2] * 256).astype(int)
+            image[y - 3:y + 4, x - 3:x + 4] = colour
+        crop = face_crop(image, keypoints)
+        assert crop.shape == (112, 112, 3) and crop.dtype == np.uint8
+        for channel, place in ((0, (38.3, 51.7)), (1, (73.5, 51.5))):
+            y, x = (axis.mean() for axis in np.nonzero(crop[..., channel] > 128))
+            assert abs(x - place[0]) < 6 and abs(y - place[1]) < 6
+
+
+def test_embeddings_are_the_networks_at_unit_length(network):
+    encoder = IdentityEncoder(network)
+    assert encoder.width == WIDTH
+    faces = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
+    pixels = (faces.astype(np.float64) - 127.5) / 127.5
+    means = pixels.reshape(3, 4, 28, 4, 28, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(3, -1)
+    np.testing.assert_allclose(encoder(faces), means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_networks_that_do_not_fit_are_refused(network, tmp_path):
+    assert open_identity_encoder("", None) is None
+    with pytest.raises(InputError, match="attends to an identity embedding of width 48.*found none"):
+        open_identity_encoder("", WIDTH)
+    with pytest.raises(InputError, match="have width 48, the model expects identity_dim=512"):
+        open_identity_encoder(network, 512)
+    with pytest.raises(InputError, match="expected an ONNX file, found none"):
+        IdentityEncoder(tmp_path / "no.onnx")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(InputError, match="onnxruntime cannot read it"):
+        IdentityEncoder(tmp_path / "text.onnx")
+    with pytest.raises(InputError, match=r"expected a network from \(N, 3, 112, 112\)"):
+        IdentityEncoder(write_network(tmp_path / "small.onnx", side=56))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return DurianConfig(
+        image_size=32, keypoint_channels=(8, 8), keypoint_patch=2, temporal_heads=2, identity_dim=WIDTH,
+        unet=UNetConfig(channels=(16, 32), heads=(1, 2), attention=(False, True), context_dim=24))
+
+
+def test_a_checkpoint_brings_its_network(model, network, tmp_path):
+    save_checkpoint(tmp_path, Checkpoint(model, Objective(), init_params(model, 0)))
+    with pytest.raises(InputError, match=f"ONNX file of an ArcFace network as .*{IDENTITY_FILE}"):
+        load_checkpoint(tmp_path)
+    write_network(tmp_path / IDENTITY_FILE)
+    checkpoint = load_checkpoint(tmp_path)
+    portrait, donor = (render(sample_person("benchmark", i, require=("hair",)), still(), size=32) for i in (0, 1))
+    batch = reference_batch(checkpoint, [(portrait, [("hair", donor)])])
+    expected = IdentityEncoder(network)(face_crop(portrait.frames[0], portrait.keypoints[0])[None])
+    np.testing.assert_allclose(batch["identity"], expected, atol=1e-6)
+
+
+def test_the_portraits_network_attends_to_it_and_no_other(model):
+    params = {path: x + 0.1 for path, x in init_params(model, 0).items()}
+    rng = np.random.default_rng(0)
+    noise = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    side = model.latent_size
+
+    def features(identity):
+        encoded = EncodedReferences(latents[0], masks[0], latents[1], masks[1], identity)
+        return Durian(model).apply(variables(params), encoded, method="reference_features")
+    latents = noise(1, side, side, 16), noise(1, 2, side, side, 16)
+    masks = noise(1, side, side, 1), noise(1, 2, side, side, 1)
+    a, b = features(noise(1, WIDTH)), features(noise(1, WIDTH))
+    assert abs(a[-1][:, 0] - b[-1][:, 0]).max() > 1e-3
+    np.testing.assert_array_equal(a[-1][:, 1:], b[-1][:, 1:])

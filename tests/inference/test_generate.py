@@ -1,0 +1,94 @@
+"""Sampling a batch, on random weights: what must not depend on how it is asked for."""
+
+import numpy as np
+import pytest
+
+from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion import Objective
+from durian_jax.diffusion.sampling import Sampling
+from durian_jax.errors import InputError
+from durian_jax.inference import generate as module
+from durian_jax.inference.generate import generate, reconstruct
+from durian_jax.models import attention
+from durian_jax.models.durian.model import Durian
+from durian_jax.models.parameters import variables
+from tests.models.test_models import TINY, random_batch, random_params
+
+FAST = Sampling(steps=2)
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return Checkpoint(TINY, Objective(), random_params())
+
+
+def levels(a, b):
+    """Largest difference in grey levels."""
+    return np.abs(a.astype(int) - b.astype(int)).max()
+
+
+def test_one_seed_gives_one_clip(checkpoint):
+    batch = random_batch()
+    clip = generate(checkpoint, batch, FAST)
+    assert clip.shape == (2, 3, 32, 32, 3) and clip.dtype == np.uint8
+    np.testing.assert_array_equal(clip, generate(checkpoint, batch, FAST))
+    assert levels(clip, generate(checkpoint, batch, Sampling(steps=2, seed=1))) > 2
+
+
+def test_guidance_of_one_is_no_guidance(checkpoint):
+    batch = random_batch()
+    plain = generate(checkpoint, batch, FAST)
+    assert levels(plain, generate(checkpoint, batch, Sampling(steps=2, guidance_scale=1.0 + 1e-6))) <= 1
+    assert levels(plain, generate(checkpoint, batch, Sampling(steps=2, guidance_scale=3.0))) > 2
+
+
+def test_blending_all_to_one_attribute_is_that_attribute(checkpoint):
+    batch = random_batch(attributes=2)
+    blended = generate(checkpoint, batch, FAST, blend=np.array([[0.0, 1.0]] * 2))
+    second = {**batch, **{name: batch[name][:, 1:] for name in ("attributes", "attribute_masks", "attribute_valid")}}
+    assert levels(blended, generate(checkpoint, second, FAST)) <= 1
+
+
+def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
+    """Without motion modules, a frame does not depend on the window that it is sampled in."""
+    batch = random_batch()
+    whole = generate(checkpoint, batch, FAST, temporal=False)
+    tail = generate(checkpoint, {**batch, "keypoints": batch["keypoints"][:, 1:]}, FAST, temporal=False, first_frame=1)
+    assert levels(whole[:, 1:], tail) <= 1
+
+
+def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):
+    """Attention in chunks and one picture decoded after the other: the same clip."""
+    expected = generate(checkpoint, random_batch(), FAST)
+    monkeypatch.setattr(module, "_MANY_TOKENS", 1)
+    monkeypatch.setattr(module, "_DECODED", 1)
+    chunked, decoded, decode = [], [], Durian.decode
+    monkeypatch.setitem(attention.IMPLEMENTATIONS, "chunked",
+                        lambda *values: chunked.append(1) or attention._chunked(*values))
+    monkeypatch.setattr(Durian, "decode", lambda model, latents: decoded.append(len(latents)) or decode(model, latents))
+    assert levels(generate(checkpoint, random_batch(), FAST), expected) <= 1
+    assert chunked and decoded and set(decoded) == {1}
+
+
+def test_more_frames_than_the_model_knows_are_refused(checkpoint):
+    with pytest.raises(InputError, match="9 frames at once exceed the 8"):
+        generate(checkpoint, random_batch(frames=9), FAST)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance_scale": -1.0}, {"seed": 2**32}, {"sampler": "euler"}])
+def test_sampling_refuses_what_makes_no_sense(wrong):
+    with pytest.raises(InputError, match="sampling: expected"):
+        Sampling(**wrong)
+
+
+def test_decoding_does_not_clip(checkpoint):
+    """Clipped pixels would have no gradient: a loss could not bring them back."""
+    model, params = Durian(checkpoint.config), variables(checkpoint.params)
+    side = checkpoint.config.latent_size
+    latents = 100 * np.random.default_rng(0).normal(size=(1, side, side, checkpoint.config.codec.latent_channels))
+    assert np.abs(model.apply(params, latents, method=model.decode)).max() > 1.0
+
+
+def test_reconstruction_has_the_shape_of_the_images(checkpoint):
+    images = random_batch()["portrait"]
+    assert reconstruct(checkpoint, images).shape == images.shape

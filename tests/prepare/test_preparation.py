@@ -1,0 +1,315 @@
+"""`durian prepare` as a whole: several processes, kills, rejections, supplied masks, real clips."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("apache_beam", reason="needs the extra `prepare`")
+
+from durian_jax.data.recorded_clips import RecordedClips, shard_name
+from durian_jax.errors import InputError
+from durian_jax.faces.topology import GROUPS, K
+from durian_jax.prepare.client import Annotator
+from durian_jax.prepare.clips import Settings
+from durian_jax.prepare.environment import find_annotator
+from durian_jax.prepare.inputs import find_inputs
+from durian_jax.prepare.pipeline import prepare
+from durian_jax.prepare.work import Work
+from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.video import read_video, write_image, write_video
+
+PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[3] / "shared" / "portraits")
+SMALL = Settings(size=64, margin=8, segment_frames=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _annotator():
+    try:
+        find_annotator()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def person_frames(number: int, frames: int = 16, size: int = 256) -> np.ndarray:
+    """(T, H, W, 3) of a procedural person without a hat, turning gently."""
+    person = sample_person("validation", number).without("hat")
+    return render(person, sample_motion("validation", number, frames), size).frames
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Four usable videos, one of them of two people side by side, and six unusable files."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(3):
+        write_video(folder / f"person{number}.mp4", person_frames(number), 25)
+    write_video(folder / "pair.mp4", np.concatenate([person_frames(3), person_frames(4)], 2), 25)
+    data = (folder / "person0.mp4").read_bytes()
+    (folder / "cut.mp4").write_bytes(data[:len(data) // 2])
+    (folder / "empty.mp4").touch()
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(20_000))
+    (folder / "words.mp4").write_text("not a video")
+    write_image(folder / "photo.png", person_frames(0, 1)[0])
+    write_video(folder / "wall.mp4", np.full((10, 64, 64, 3), 90, np.uint8), 25)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(videos, tmp_path_factory):
+    """The dataset of `videos`, made by two worker processes."""
+    out = tmp_path_factory.mktemp("prepared")
+    return out, prepare([videos], out, SMALL, workers=2, shard_clips=4)
+
+
+def shard_bytes(folder: Path) -> dict[str, bytes]:
+    names = [*(path.name for path in folder.glob("portrait_clips-*")), "index.safetensors", "dataset.json",
+             "rejected.jsonl"]
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def test_every_video_ends_in_the_dataset_or_among_the_rejected(prepared, videos):
+    out, report = prepared
+    assert (report["accepted"], report["rejected"]) == (4, 6)
+    assert json.loads((out / "report.json").read_text()) == report
+    rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    reasons = {Path(entry["file"]).name: entry["reason"] for entry in rejected}
+    assert reasons.keys() == {"cut.mp4", "empty.mp4", "noise.mp4", "words.mp4", "photo.png", "wall.mp4"}
+    for name, words in (("empty.mp4", "empty file"), ("words.mp4", "not a readable video"), ("photo.png", "picture"),
+                        ("wall.mp4", "no face found in any of the 10 frames")):
+        assert words in reasons[name], reasons[name]
+    assert all(str(videos) in reason for reason in reasons.values())
+    assert not list(out.glob(".*"))
+
+
+def test_the_dataset_holds_what_the_videos_show(prepared):
+    out, report = prepared
+    clips = RecordedClips(out)
+    assert len(clips) == report["clips"] == 10 and clips.about["shards"] == 3
+    assert {clips.outline(i).identity for i in range(10)} == {"person0", "person1", "person2", "pair/0", "pair/1"}
+    assert len({clips.outline(i).name for i in range(10)}) == 10
+    assert sum(clips[i].mask("person").any() for i in range(10)) >= 5, "drawn people pass for persons, mostly"
+    names = [clips.outline(i).name.split("#")[0] for i in range(10)]
+    assert names == sorted(names), "in the order of the inputs, whichever process was first"
+    for index in range(10):
+        encoded = clips.open(index)
+        clip = encoded.clip()
+        assert clip.frames.shape == (8, 80, 80, 3) and clip.margin == 8 and clip.keypoints.shape[1:] == (K, 3)
+        assert clip.mesh.shape == (8, 478, 3)
+        for layer in ("eyes", "nose", "mouth"):
+            assert clip.mask(layer).any((1, 2)).all(), layer
+        contour = clip.view().keypoints[:, GROUPS["contour"], 1]
+        assert (np.ptp(contour, axis=1) > 0.3).all() and (np.ptp(contour, axis=1) < 0.65).all()
+        origin = encoded.provenance
+        assert Path(origin.video).stem == origin.name.split("#")[0] and origin.stride == 1
+        assert origin.first_frame in (0, 8) and all(np.isfinite(value) for value in origin.quality.values())
+        assert origin.quality["face_height"] > 60 and 0 <= origin.quality["occlusion"] <= 1
+    assert {"yaw", "sharpness", "hair_area"} <= clips.about["statistics"].keys()
+
+
+def test_the_crop_shows_the_video(prepared, videos):
+    """Pixels of the dataset are those of the video, at the place that the keypoints say."""
+    clips = RecordedClips(prepared[0])
+    clip = clips[[clips.outline(i).name for i in range(10)].index("person1#0")]
+    frames, _ = read_video(videos / "person1.mp4")
+    picture = cv2.resize(frames[0], (128, 128), interpolation=cv2.INTER_AREA)
+    patch = clip.frames[0][20:60, 20:60]
+    scores = [cv2.matchTemplate(picture, cv2.resize(patch, (side, side)), cv2.TM_CCOEFF_NORMED).max()
+              for side in range(24, 96, 2)]
+    assert max(scores) > 0.9 and np.median(scores) < 0.8
+
+
+def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, monkeypatch):
+    """kill -9 once at least one video is finished; the second run does not touch what is done."""
+    code = ("import sys; from durian_jax.prepare.clips import Settings; "
+            "from durian_jax.prepare.pipeline import prepare; "
+            "prepare([sys.argv[1]], sys.argv[2], Settings(size=64, margin=8, segment_frames=12), shard_clips=4)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(videos), str(tmp_path)], stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    limit = time.monotonic() + 120
+    while not list(tmp_path.glob(".durian-work/*.json")) and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = {path.stem for path in tmp_path.glob(".durian-work/*.json")}
+    assert finished and not (tmp_path / "dataset.json").exists()
+    asked = []
+    monkeypatch.setattr(Work, "accept", lambda self, key, *rest, _accept=Work.accept: (
+        asked.append(key), _accept(self, key, *rest)))
+    report = prepare([videos], tmp_path, SMALL, shard_clips=4)
+    assert len(asked) == 4 - len(finished) and not finished & set(asked) and report["accepted"] == 4
+    assert shard_bytes(tmp_path) == shard_bytes(prepared[0])
+
+
+def test_a_finished_dataset_is_not_replaced_unasked(prepared, videos):
+    before = shard_bytes(prepared[0])
+    assert prepare([videos], prepared[0], SMALL) == prepared[1], "the same again: nothing to do"
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare([videos], prepared[0], Settings(size=32, margin=8, segment_frames=12))
+    os.utime(videos / "words.mp4")  # mended, perhaps
+    with pytest.raises(InputError, match="--overwrite"):
+        prepare([videos], prepared[0], SMALL)
+    assert shard_bytes(prepared[0]) == before
+    with pytest.raises(InputError, match="every input lies in the output folder"):
+        prepare([prepared[0] / shard_name(0, 3)], prepared[0], SMALL, overwrite=True)
+
+
+def test_too_many_rejected_stop_the_run_and_mending_continues_it(videos, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"bad{number}.mp4").write_text("not a video")
+    shutil.copy(videos / "person0.mp4", folder / "z.mp4")
+    with pytest.raises(InputError, match=r"(?s)stopped: 3 of 3 videos were rejected, more than --max-rejected 2; "
+                                         r"4 were not looked at.*not a readable video"):
+        prepare([folder], tmp_path / "out", SMALL, max_rejected=2)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert len((tmp_path / "out" / "rejected.jsonl").read_text().splitlines()) == 3
+    for number in range(6):
+        (folder / f"bad{number}.mp4").unlink()
+    assert prepare([folder], tmp_path / "out", SMALL, max_rejected=2)["accepted"] == 1
+    with pytest.raises(InputError, match="none of the 1 videos could be used"):
+        prepare([videos / "words.mp4"], tmp_path / "other", SMALL)
+    assert (tmp_path / "other" / "rejected.jsonl").read_text().count("\n") == 1
+
+
+def test_supplied_masks_and_labels_and_identities(videos, tmp_path):
+    """What the user says counts: masks by pixels, labels for what is worn, names for who is who."""
+    masks = tmp_path / "masks" / "person2" / "hat"
+    masks.mkdir(parents=True)
+    mask = np.zeros((256, 256), np.uint8)
+    mask[:60] = 255
+    for frame in range(16):
+        write_image(masks / f"{frame:04d}.png", mask)
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"path,identity,labels\n{videos / 'person2.mp4'},Ann,beard hat\n")
+    settings = Settings(size=64, margin=8, segment_frames=12, masks=str(tmp_path / "masks"))
+    prepare([manifest], tmp_path / "out", settings)
+    clips = RecordedClips(tmp_path / "out")
+    assert {clips.outline(i).identity for i in range(len(clips))} == {"Ann"}
+    clip = clips[0]
+    hat = clip.mask("hat")
+    assert hat.any() and (hat[:, 1:] <= hat[:, :-1]).all(), "a band at the top, as the user drew it"
+    assert clip.mask("beard").any() and not clip.mask("hair").any() and not clip.mask("glasses").any()
+    named = prepare([manifest], tmp_path / "again", settings, identify=lambda names, frames, given: [
+        f"{given[0]}-{len(names)}-{frames[0].shape[0]}"] * len(names))
+    assert named["files"][0]["clips"][0]["identity"] == "Ann-2-64"
+    assert named["files"][0]["judged"][0]["attributes"] == ["beard", "hat"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="expected folders named after videos"):
+        prepare([manifest], tmp_path / "x", Settings(size=64, masks=str(tmp_path / "none")))
+    shutil.move(masks.parent, masks.parents[1] / "someone")
+    with pytest.raises(InputError, match="someone"):
+        prepare([manifest], tmp_path / "typo", settings)
+
+
+def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
+    """No dataset comes of a run that was stopped, and mending the last file continues it."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(videos / "person0.mp4", folder / "a.mp4")
+    (folder / "z.mp4").write_text("not a video")
+    with pytest.raises(InputError, match="stopped: 1 of 2"):
+        prepare([folder], tmp_path / "out", SMALL, max_rejected=0)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    shutil.copy(videos / "person1.mp4", folder / "z.mp4")
+    assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
+
+
+def test_a_dead_annotator_is_not_the_videos_fault(videos, tmp_path, monkeypatch):
+    """Once: another one does the work. Always: the run ends, nothing is rejected, and it can go on."""
+    lives = [1]
+
+    def mesh(self, image, _meshes=Annotator.meshes):
+        if lives and lives.pop():
+            self._process.kill()
+        return _meshes(self, image)
+    monkeypatch.setattr(Annotator, "meshes", mesh)
+    assert prepare([videos / "person0.mp4"], tmp_path / "once", SMALL)["accepted"] == 1
+    lives[:] = [1] * 100
+    with pytest.raises(InputError, match="run the same command again"):
+        prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)
+    assert not list((tmp_path / "always").rglob("*.rejected"))
+    lives.clear()
+    assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
+
+
+def test_a_video_that_kills_its_process_is_rejected_in_the_end(videos, tmp_path):
+    settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
+    work = Work(tmp_path, settings)
+    with work.held():
+        assert [work.start(work.key(video)) for _ in range(3)] == [True, True, False]
+    with pytest.raises(InputError, match="the process that worked on it died, twice"):
+        prepare([videos / "person0.mp4"], tmp_path, settings)
+
+
+def test_only_one_preparation_writes_into_a_folder(videos, tmp_path):
+    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes there"):
+        prepare([videos], tmp_path, SMALL)
+
+
+def test_files_of_others_are_left_alone(videos, tmp_path):
+    for name in ("work/thesis.tex", ".durian-work/notes.txt", ".other.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    prepare([videos / "person0.mp4"], tmp_path, SMALL)
+    for name in ("work/thesis.tex", ".durian-work/notes.txt", ".other.tmp"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_part_of_a_video_keeps_its_frame_numbers(videos, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,start,end\n{videos / 'person1.mp4'},0.16,0.6\n")
+    report = prepare([tmp_path / "list.csv"], tmp_path / "out", SMALL)
+    clip = RecordedClips(tmp_path / "out").open(0)
+    assert clip.provenance.first_frame == report["files"][0]["clips"][0]["first"] == 4
+    whole = RecordedClips(tmp_path / "out").about
+    assert whole["clips"] == 1 and len(clip) == 11
+
+
+@pytest.mark.parametrize("change", [{"size": 0}, {"margin": -1}, {"fps": 0}, {"faces": "second"},
+                                    {"encoding": "gif"}, {"max_frames": 0}, {"segment_frames": 4}])
+def test_senseless_settings_are_refused(change):
+    with pytest.raises(InputError):
+        Settings(**change)
+
+
+def test_masks_that_were_mended_are_used(videos, tmp_path):
+    """A rejection for want of a mask is forgotten, and what was made with other masks is made again."""
+    masks = tmp_path / "masks" / "person0" / "glasses"
+    masks.mkdir(parents=True)
+    for frame in range(15):
+        write_image(masks / f"{frame}.png", np.full((256, 256), 255 * (frame > 3), np.uint8))
+    settings = Settings(size=64, margin=8, segment_frames=12, masks=str(tmp_path / "masks"))
+    with pytest.raises(InputError, match="no mask for frame 15"):
+        prepare([videos / "person0.mp4"], tmp_path / "out", settings)
+    write_image(masks / "15.png", np.full((256, 256), 255, np.uint8))
+    assert prepare([videos / "person0.mp4"], tmp_path / "out", settings)["accepted"] == 1
+    shown = RecordedClips(tmp_path / "out")[0].mask("glasses")
+    assert not shown[:4].any() and shown[4:].all()
+
+
+def test_odd_names_of_tools_are_refused_before_the_work(videos, tmp_path):
+    with pytest.raises(InputError, match="unknown masker 'magic'"):
+        prepare([videos], tmp_path, Settings(masker="magic"))
+    with pytest.raises(InputError, match="worker"):
+        prepare([videos], tmp_path, SMALL, workers=0)
+
+
+def test_real_clips(tmp_path):
+    if not (PORTRAITS / "clips").is_dir():
+        pytest.skip(f"no real portraits in {PORTRAITS}; name their folder in DURIAN_PORTRAITS")
+    clips_folder = PORTRAITS / "clips"
+    report = prepare([clips_folder / "retalk_3.mp4", clips_folder / "lp_d0.mp4"], tmp_path,
+                     Settings(size=64, margin=8, fps=8, max_frames=60))
+    assert report["accepted"] == 2
+    for clip in RecordedClips(tmp_path):
+        assert clip.mask("hair").mean() > 0.02 and not clip.mask("beard").any()
+        # Whole-frame jumps would show as jumps of the rigid nose bridge.
+        assert np.abs(np.diff(clip.keypoints[:, GROUPS["nose_bridge"], :2], axis=0)).max() < 0.1
