@@ -1,1 +1,1 @@
-"""How good a model is: metrics, the transfer benchmark with exact answers, and the demo."""
+"""Metrics, benchmarks, the PyTorch parity certificate and the demo."""

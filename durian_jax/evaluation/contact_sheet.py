@@ -1,4 +1,4 @@
-"""Contact sheets: rows of labelled pictures on one page, and the same rows side by side in a video."""
+"""Contact sheets and side-by-side videos of labelled pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _PAPER, _INK, _FAINT = (250, 249, 246), (38, 38, 42), (138, 136, 132)
 _GAP, _MARGIN, _GUTTER = 10, 28, 104
-_ROUND = 10  # radius of a picture's corners
+_ROUND = 10  # corner radius of the pictures
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Section:
     """Rows of a sheet under common column headings.
 
     Attributes:
-        title: what the rows show.
+        title: heading of the section.
         columns: heading of each column.
-        rows: of each row its label and its pictures (H, W, 3) uint8, one a column.
+        rows: label and pictures of each row. Pictures are (H, W, 3) uint8, one per column.
     """
 
     title: str
@@ -28,7 +28,7 @@ class Section:
 
 
 def draw_sheet(title: str, sections: Sequence[Section], picture: int = 256) -> np.ndarray:
-    """All sections below each other; (H, W, 3) uint8.
+    """Draw all sections below each other; return (H, W, 3) uint8.
 
     Args:
         picture: side of each picture on the sheet in pixels.
@@ -57,10 +57,10 @@ def draw_sheet(title: str, sections: Sequence[Section], picture: int = 256) -> n
 
 
 def side_by_side(columns: Sequence[tuple[str, np.ndarray]], picture: int = 256) -> np.ndarray:
-    """Labelled clips next to each other, (T, H, W, 3) uint8 with even sides.
+    """Place labelled clips next to each other; return (T, H, W, 3) uint8 of even width.
 
     Args:
-        columns: heading and clip (T or 1, H, W, 3) of each; single pictures stand still.
+        columns: heading and clip (T, H, W, 3) of each column. Shorter clips hold their last frame.
         picture: side of each picture in pixels.
     """
     frames = max(len(clip) for _, clip in columns)
@@ -80,13 +80,13 @@ def side_by_side(columns: Sequence[tuple[str, np.ndarray]], picture: int = 256) 
 
 
 def enlarge(image: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at another size: cubic upwards, area averages downwards."""
+    """Resize a square picture: cubic interpolation upwards, area averages downwards."""
     up = size >= image.shape[0]
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC if up else cv2.INTER_AREA)
 
 
 def split_picture(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Several pictures in the place of one: vertical stripes of equal width around their centres."""
+    """Join the central vertical stripes of several pictures into one picture of the same size."""
     size = images[0].shape[1]
     edges = np.linspace(0, size, len(images) + 1).round().astype(int)
     stripes = []
@@ -99,7 +99,7 @@ def split_picture(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def with_inset(image: np.ndarray, inset: np.ndarray) -> np.ndarray:
-    """A picture with another one small in its lower left corner."""
+    """Return a copy of the picture with a small second picture in its lower left corner."""
     size = image.shape[0]
     small, edge = enlarge(inset, size * 3 // 8), max(1, size // 64)
     image = image.copy()
@@ -113,7 +113,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _corner_mask(size: int) -> Image.Image:
-    """An antialiased rounded square."""
+    """Return an antialiased rounded square as a mask for pasting."""
     mask = Image.new("L", (size * 4, size * 4))
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, size * 4 - 1, size * 4 - 1), _ROUND * 4, fill=255)
     return mask.resize((size, size), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
-"""`durian demo`: what the model can do, on held-out procedural people with exact answers.
+"""`durian demo`: results on held-out procedural people, next to the exact answers.
 
-Everything runs through two compiled functions, one that composes (transfers too: they have one attribute
-and an empty second slot) and one that interpolates.
+Only two functions are compiled, one for compositions and one for interpolations. A transfer runs as a
+composition with an empty second slot.
 """
 
 import time
@@ -28,25 +28,25 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _COLUMNS = ("portrait", "attribute", "driving", "result", "exact truth")
 _SLOTS = 2
 _BATCH = 5
-_SHEET_FRAME = 0.7  # which moment of a clip the contact sheet shows
+_SHEET_FRAME = 0.7  # relative position of the frame that the contact sheet shows
 
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
              sampling: Sampling = Sampling()) -> dict:
-    """Transfers, compositions and an interpolation; writes videos, a sheet, a page and a report.
+    """Run transfers, compositions and one interpolation; write videos, a sheet, a page and a report.
 
     Args:
-        out: folder to write into; made if missing.
-        checkpoint: name of a shipped one, or a folder.
-        cases: transfers of each attribute kind.
-        frames: length of each clip, at most what the checkpoint's temporal layers know.
+        out: output folder; created if missing.
+        checkpoint: name of a shipped checkpoint, or a folder.
+        cases: number of transfers per attribute kind.
+        frames: frames per clip; reduced to the checkpoint's `max_frames` if larger.
         sampling: steps, guidance and seed.
 
     Returns:
         The content of report.json.
 
     Raises:
-        InputError: unknown checkpoint, or a folder that cannot be written.
+        InputError: the checkpoint is unknown or `out` is not writable.
     """
     started = time.perf_counter()
     out = writable_folder(out)
@@ -79,13 +79,13 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
 
 
 def two_hairstyles(frames: int, size: int) -> TransferCase:
-    """One person who is to wear a blend of two other people's hair."""
+    """Return a case with the hairstyles of two people as attributes, to blend on a third person."""
     first, second = (transfer_case("hair", index, frames, size) for index in (100, 101))
     return replace(first, attributes=(*first.attributes, *second.attributes))
 
 
 def _in_batches(model, cases: Sequence[TransferCase], bar: tqdm, sampling: Sampling) -> np.ndarray:
-    """Answers to all cases from one compiled function: equal batches, the last one filled up."""
+    """Sample all cases in batches of equal size, so that one compiled function serves all."""
     results = []
     for start in range(0, len(cases), _BATCH):
         group = list(cases[start:start + _BATCH])
@@ -105,11 +105,11 @@ def _name(case: TransferCase) -> str:
 
 def _write_videos(out: Path, transfers, transfer_results, compositions, composition_results, blended,
                   steps_between) -> list[dict]:
-    """Writes every mp4 and returns the page's sections."""
+    """Write every mp4 and return the page's sections."""
     def video(file: str, case: TransferCase, result: np.ndarray) -> dict:
         clips = (case.portrait.frames, _attribute_picture(case)[None], case.driving.frames, result,
                  case.truth.frames)
-        # There and back again, so that the loop has no jump.
+        # Forwards, then backwards, so that the loop has no jump.
         pages = there_and_back(side_by_side(list(zip(_COLUMNS, clips, strict=True))))
         write_video(out / file, pages, case.truth.fps / 2)
         region = score(case, result)["psnr_region"]
@@ -117,22 +117,22 @@ def _write_videos(out: Path, transfers, transfer_results, compositions, composit
 
     sections = [
         {"title": "Transfer",
-         "text": "One attribute of one person moves to another, who is animated by a third.",
+         "text": "An attribute of one person is transferred to a second person, who moves like a third.",
          "videos": [video(f"transfer_{_name(case)}_{i // len(ATTRIBUTE_KINDS)}.mp4", case, result)
                     for i, (case, result) in enumerate(zip(transfers, transfer_results, strict=True))]},
-        {"title": "Composition", "text": "Two attributes from two people in one pass, without retraining.",
+        {"title": "Composition", "text": "Attributes of two people are transferred in one pass, without retraining.",
          "videos": [video(f"compose_{_name(case).replace(' + ', '_')}.mp4", case, result)
                     for case, result in zip(compositions, composition_results, strict=True)]}]
     strip = side_by_side([(_share(a), clip) for a, clip in zip(ALPHAS, steps_between, strict=True)])
     write_video(out / "interpolate_hair.mp4", there_and_back(strip), blended.truth.fps / 2)
     sections.append({"title": "Interpolation",
-                     "text": "From one hairstyle to another, by blending the outputs of two attentions.",
+                     "text": "One hairstyle changes into another: the outputs of two attentions are blended.",
                      "videos": [{"file": "interpolate_hair.mp4", "title": "hair", "note": ""}]})
     return sections
 
 
 def there_and_back(frames: np.ndarray) -> np.ndarray:
-    """A clip that ends where it began: forwards, then backwards."""
+    """Append the reversed clip, so that the result loops without a jump."""
     return np.concatenate([frames, frames[-2:0:-1]])
 
 
@@ -142,7 +142,7 @@ def _share(alpha: float) -> str:
 
 def demo_sheet(transfers, transfer_results, compositions, composition_results, blended,
                steps_between) -> np.ndarray:
-    """The contact sheet: one moment of everything."""
+    """Draw the contact sheet: one frame of every result."""
     def rows(cases, results):
         return [(_name(case).replace(" + ", "\n+ "),
                  (case.portrait.frames[0], _attribute_picture(case), *(

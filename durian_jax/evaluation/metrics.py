@@ -1,7 +1,7 @@
-"""How close a result is to the exact truth, and how sure a mean over cases is.
+"""Metrics against the exact truth, and means over cases with confidence intervals.
 
-T frames, H x W pixels. Pictures are uint8 RGB; every function measures one clip and returns one number,
-the mean over its frames.
+T frames, H x W pixels. Pictures are uint8 RGB. Each metric takes one clip and returns one number, the mean
+over its frames.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 
 _LEVELS = 255.0
-# A perfect picture scores 100 dB instead of infinity, which no mean survives.
+# A perfect picture scores 100 dB: one infinite value would make the mean infinite.
 _SMALLEST_ERROR = _LEVELS**2 * 1e-10
 
 
 def l1(result: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute error, 0 to 1."""
+    """Return the mean absolute error, 0 to 1."""
     return float(np.abs(result.astype(np.float64) - truth).mean() / _LEVELS)
 
 
 def psnr(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB, at most 100.
+    """Return the peak signal-to-noise ratio in dB, at most 100.
 
     Args:
         result, truth: (T, H, W, 3) uint8.
-        region: (T, H, W) bool, the pixels that count; all by default. Frames in which it is empty do not
-            count; NaN if it is empty in all.
+        region: (T, H, W) bool, the pixels to measure; default: all pixels. Frames with an empty region are
+            skipped. The result is NaN if the region is empty in every frame.
     """
     squared = (result.astype(np.float64) - truth) ** 2
     values = [10 * np.log10(_LEVELS**2 / max(error, _SMALLEST_ERROR))
@@ -35,10 +35,10 @@ def psnr(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None
 
 
 def ssim(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None) -> float:
-    """Structural similarity (Wang et al. 2004: Gaussian window of 1.5 px), -1 to 1; region as in `psnr`.
+    """Return the structural similarity (Wang et al. 2004, Gaussian window of 1.5 px), -1 to 1.
 
-    Inside a region it is the mean of the similarity map there, so that the window still sees the
-    surroundings.
+    `region` works as in `psnr`: the similarity map is averaged inside it. The Gaussian window may still
+    cover pixels outside.
     """
     maps = np.stack([
         structural_similarity(a, b, channel_axis=-1, data_range=_LEVELS, gaussian_weights=True, sigma=1.5,
@@ -49,9 +49,9 @@ def ssim(result: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None
 
 
 def sharpness(result: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute image gradient of the result over the truth's: 1 = as sharp, 0 = flat.
+    """Return the mean absolute gradient of the result divided by the truth's: 1 = as sharp, 0 = flat.
 
-    A blurred mean scores well in PSNR; this is what it loses.
+    A blurred result can score well in PSNR; its sharpness is low.
     """
     return _gradient(result) / max(_gradient(truth), 1e-6)
 
@@ -62,7 +62,7 @@ def _gradient(frames: np.ndarray) -> float:
 
 
 def _frame_means(maps: np.ndarray, region: np.ndarray | None) -> list[float]:
-    """Mean of (T, H, W) maps inside the region, for each frame where there is any."""
+    """Return the mean of each (H, W) map inside the region; skip frames with an empty region."""
     if region is None:
         return [float(m.mean()) for m in maps]
     return [float(m[r].mean()) for m, r in zip(maps, region, strict=True) if r.any()]
@@ -75,7 +75,7 @@ class Mean:
     Attributes:
         value: the mean; NaN without cases.
         half_width: the interval is value +- half_width; NaN with fewer than two cases.
-        cases: how many were averaged (NaNs are left out).
+        cases: number of averaged cases; NaNs do not count.
     """
 
     value: float
@@ -88,7 +88,7 @@ class Mean:
 
 
 def mean_of_cases(values) -> Mean:
-    """Mean over cases with its interval; cases without a value (NaN) do not count."""
+    """Return the mean over cases with its interval; ignore NaNs."""
     values = np.asarray(values, np.float64)
     values = values[~np.isnan(values)]
     n = len(values)
@@ -99,6 +99,6 @@ def mean_of_cases(values) -> Mean:
 
 
 def mean_of_means(means: list[Mean]) -> Mean:
-    """Unweighted mean of independent means; the half widths add in quadrature."""
+    """Return the unweighted mean of independent means; their half widths add in quadrature."""
     half_width = np.sqrt(sum(m.half_width**2 for m in means)) / len(means)
     return Mean(float(np.mean([m.value for m in means])), float(half_width), sum(m.cases for m in means))

@@ -1,8 +1,9 @@
-"""Self-attribute transfer on recorded clips: the papers' own measure, and all that real people allow.
+"""Self-attribute transfer on recorded clips (arXiv 2509.04434, table 1).
 
-A clip's first frame is the portrait and its last frame wears the attribute; the frames between are to be
-found again from their keypoints (Durian, table 1). The truth is known, but the attribute is the
-portrait's own, so that the figures say little about transfer (Durian, ablations).
+The first frame of a clip is the portrait and the last frame shows the attribute. The model reconstructs
+the frames between them from their keypoints. Recorded clips of real people have no other exact answer.
+The attribute is the portrait's own, so the scores say little about transfer between people
+(arXiv 2509.04434, ablations).
 """
 
 from functools import partial
@@ -16,29 +17,33 @@ from durian_jax.errors import InputError
 from durian_jax.evaluation.transfer import CaseMaker, TransferCase
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 
-# Share of the picture from which an attribute counts as worn, as in training.
+# Minimum area of a worn attribute, as a share of the picture; the same as in training.
 _WORN = DataConfig().minimum_area
 
 
 def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int) -> dict[str, list[CaseMaker]]:
-    """Kind -> a clip of each of the first `count` people who show it throughout.
+    """Select, for each kind, one clip of each of the first `count` people who show it in all frames.
 
-    One clip a person, so that the cases of a kind are independent. The kinds are not: they share people.
+    Each person has one case per kind, so the cases of a kind are independent. Cases of different kinds are
+    not, because a person may show several kinds.
 
     Args:
-        folder: records of people whom the model has not been trained on.
-        count: people of each kind, at most.
-        frames: frames of each clip to find again, evenly spaced.
-        size: H = W in pixels that the model makes.
+        folder: records of people who are not in the training data.
+        count: maximum number of people per kind.
+        frames: number of frames to reconstruct per clip, evenly spaced.
+        size: H = W of the model's output in pixels.
+
+    Returns:
+        Kind -> functions that make its cases. Kinds without a clip are missing.
 
     Raises:
-        InputError: no records, records of another size, or none that is long enough and shows an attribute. When
-            a case is made: a damaged record.
+        InputError: the folder has no records, the records have another size, or no clip is long enough and
+            shows an attribute. A damaged record raises when its case is made.
     """
     clips = RecordedClips(folder)
     height, width = (clips.about[side] - 2 * clips.about["margin"] for side in ("height", "width"))
     if (height, width) != (size, size):
-        raise InputError(f"{folder}: expected pictures of {size} x {size} px as the checkpoint makes, found "
+        raise InputError(f"{folder}: expected pictures of {size} x {size} px, the checkpoint's size, found "
                          f"{width} x {height}; prepare the clips with --size {size}")
     cases = {}
     for column, kind in enumerate(ATTRIBUTE_KINDS):
@@ -51,13 +56,13 @@ def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int)
             cases[kind] = [partial(reconstruction_case, clips, index, kind, frames)
                            for index in list(first.values())[:count]]
     if not cases:
-        raise InputError(f"{folder}: expected clips of at least {frames + 2} frames that show an attribute throughout, "
-                         f"found none among {len(clips)}; ask for fewer --frames or prepare other clips")
+        raise InputError(f"{folder}: expected clips of at least {frames + 2} frames that show an attribute in all "
+                         f"frames, found none in {len(clips)} clips; use fewer --frames or prepare other clips")
     return cases
 
 
 def reconstruction_case(clips: RecordedClips, index: int, kind: str, frames: int) -> TransferCase:
-    """The question that one clip answers; `frames` frames strictly between its first and its last."""
+    """Make the case of one clip: reconstruct `frames` frames strictly between its first and last frame."""
     try:
         clip = clips[index].view()
     except DecodeError as error:

@@ -1,4 +1,4 @@
-"""`durian evaluate`: the benchmark's figures as a table, a JSON file and a contact sheet."""
+"""`durian evaluate`: benchmark scores as a table, a JSON file and a contact sheet."""
 
 import time
 from dataclasses import asdict
@@ -26,29 +26,30 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
                         cases: int = 64, frames: int = 1, sampling: Sampling = Sampling(),
                         json_path: str | Path | None = None, sheet_path: str | Path | None = None,
                         sheet_cases: int = 5) -> str:
-    """Runs a benchmark and writes what was asked for.
+    """Run a benchmark, write the requested files and return the table of scores.
 
     Args:
-        checkpoint: name of a shipped one, or a folder.
+        checkpoint: name of a shipped checkpoint, or a folder.
         benchmark: "synthetic", see `evaluation.transfer`; "reconstruction", see `evaluation.reconstruction`.
-        clips: for "reconstruction", the folder of records of people that were held out of training.
-        cases: transfers of each attribute kind; "reconstruction" makes do with fewer.
-        frames: length of each.
+        clips: for "reconstruction", a folder of records of people who are not in the training data.
+        cases: number of transfers per attribute kind; "reconstruction" uses fewer if the records have fewer.
+        frames: frames per case.
         sampling: steps, guidance and seed.
-        json_path: gets `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
-        sheet_path: gets a contact sheet.
-        sheet_cases: its cases of each kind.
+        json_path: file for `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
+        sheet_path: file for a contact sheet.
+        sheet_cases: number of cases per kind on the sheet.
 
     Returns:
-        The table for people to read.
+        The table as text.
 
     Raises:
-        InputError: unknown benchmark or checkpoint, or an output that cannot be written.
+        InputError: the benchmark or checkpoint is unknown, the settings do not fit each other, or an output
+            is not writable.
     """
     if benchmark not in BENCHMARKS:
         raise InputError(f"unknown benchmark {benchmark!r}; expected one of {', '.join(BENCHMARKS)}")
     if (benchmark == "reconstruction") != (clips is not None):
-        raise InputError("a folder of records (--clips) goes with the benchmark reconstruction, and only with it")
+        raise InputError("the benchmark reconstruction needs a folder of records (--clips); other benchmarks take none")
     if json_path:
         writable_file(json_path, (".json",))
     if sheet_path:
@@ -56,7 +57,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     model = load_checkpoint(checkpoint)
     size, longest = model.config.image_size, model.config.max_frames
     if frames > longest:
-        raise InputError(f"--frames {frames}: {checkpoint} makes clips of at most {longest} frames")
+        raise InputError(f"--frames {frames}: expected at most {longest} frames, the limit of {checkpoint}")
     questions = (transfer.transfer_cases(cases, frames, size) if clips is None else
                  reconstruction_cases(clips, cases, frames, size))
     started = time.perf_counter()
@@ -75,12 +76,12 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
 
 
 def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -> dict:
-    """What decides the pictures, for a report."""
+    """Return the settings that determine the pictures, for a report."""
     return {"checkpoint": str(name), "size": model.config.image_size, **asdict(sampling)}
 
 
 def table(summary: dict[str, dict]) -> str:
-    """The summary as lines of text, each mean with half its 95 % interval."""
+    """Format the summary as a text table; each mean is shown with half of its 95 % interval."""
     columns = (("L1", "l1"), ("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
                ("region dB", "psnr_region"), ("unchanged", "unchanged_psnr_region"),
                ("pasted", "paste_psnr_region"), ("SSIM", "ssim"), ("region", "ssim_region"),
@@ -98,7 +99,7 @@ def table(summary: dict[str, dict]) -> str:
 
 
 def benchmark_sheet(examples: dict[str, list]) -> np.ndarray:
-    """Contact sheet of the benchmark's first cases, their first frames."""
+    """Draw a contact sheet with the first frame of each example."""
     sections = []
     for kind in examples:
         rows = [(f"{kind} {i}", (case.portrait.frames[0], case.attributes[0][1].frames[0],

@@ -1,11 +1,11 @@
-"""The synthetic transfer benchmark: cross-identity transfers whose exact answer can be rendered.
+"""The synthetic transfer benchmark: cross-identity transfers with an exact, rendered answer.
 
-Person A's photo and person B's attribute, in the motion of person C. Nobody has such an answer for real
-people, and self-reconstruction scores do not measure transfer (Durian, table of ablations: unmasked
-references reconstruct best and fail to transfer).
+A case shows person A with the attribute of person B in the motion of person C. Real people have no exact
+answer for this. Self-reconstruction scores do not measure transfer: in the ablations of arXiv 2509.04434,
+unmasked references reconstruct best and fail to transfer.
 
-The driving keypoints are those of the answer itself: A's own face in C's motion, that is, exact
-retargeting. The benchmark therefore measures the model and not the retargeting.
+The driving keypoints are those of the answer: A's own face in C's motion. Retargeting is thus exact, and
+the benchmark measures only the model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,9 @@ from durian_jax.inference.generate import generate
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 
 SPLIT = "benchmark"
-# Indices of people and motions that belong to one case; no two cases share any.
+# Number of people and motions that are reserved for one case, so that no two cases share any.
 _BLOCK = 8
-# Blocks of one index: first those of the single kinds, then those of compositions by their first kind.
+# Blocks per case index: one for each kind alone, then one for each first kind of a composition.
 _BLOCKS = 2 * len(ATTRIBUTE_KINDS)
 _METRICS = ("l1", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
 _BASELINE_METRICS = ("psnr", "psnr_region")
@@ -38,13 +38,13 @@ SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", 
 
 @dataclass(frozen=True)
 class TransferCase:
-    """One question and its exact answer.
+    """The inputs of one transfer and its exact answer.
 
     Attributes:
         portrait: photo of A.
         attributes: kind and photo (of B) of each attribute to transfer.
-        driving: T frames of C, for the viewer.
-        truth: T frames of A with B's attributes in C's motion; its keypoints drive the model.
+        driving: T frames of C; only shown, the model does not use them.
+        truth: T frames of A with B's attributes in C's motion. Its keypoints drive the model.
     """
 
     portrait: Clip
@@ -53,16 +53,16 @@ class TransferCase:
     truth: Clip
 
     def attribute_region(self) -> np.ndarray:
-        """(T, H, W) bool: where the answer shows the attributes."""
+        """Return (T, H, W) bool: pixels of the truth that show the attributes."""
         return np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
 
 
 def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128) -> TransferCase:
-    """Case `index` of the benchmark for one attribute kind, or for several in one pass.
+    """Render case `index` of the benchmark for one attribute kind, or for several in one pass.
 
     Args:
-        kinds: what to transfer; each kind comes from another person.
-        index: >= 0.
+        kinds: attribute kinds to transfer; each kind comes from another person.
+        index: number of the case, >= 0.
         frames: T.
         size: H = W in pixels.
     """
@@ -71,13 +71,13 @@ def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size:
     first = block * _BLOCK
     portrait_person, driver = sample_person(SPLIT, first), sample_person(SPLIT, first + 1)
     if {"hair", "hat"} & set(kinds):
-        # Under the portrait's own hat there would be no hair to judge, and a second hat has no place.
+        # The portrait's own hat would cover the transferred hair, and a person cannot wear two hats.
         portrait_person = portrait_person.without("hat")
     answer, attributes = portrait_person, []
     for number, kind in enumerate(kinds, start=2):
         donor = sample_person(SPLIT, first + number, require=(kind,))
         answer = answer.wear(**{kind: donor})
-        # The reference shows the attribute whole: a hat would cover it.
+        # A hat would cover part of the attribute in the reference.
         shown = donor if kind == "hat" else donor.without("hat")
         attributes.append((kind, render(shown, _photo_motion(first + number), size=size)))
     motion = sample_motion(SPLIT, first + 1, frames)
@@ -93,7 +93,7 @@ def _photo_motion(index: int) -> Motion:
 
 
 def paste(case: TransferCase) -> np.ndarray:
-    """Baseline: attribute pixels laid over the portrait photo by keypoint similarity, (H, W, 3) uint8."""
+    """Return the paste baseline, (H, W, 3) uint8: attribute pixels moved onto the portrait by keypoint similarity."""
     image = case.portrait.frames[0]
     for kind, donor in case.attributes:
         matrix = keypoint_similarity(donor.keypoints[0], case.portrait.keypoints[0], *image.shape[:2])
@@ -103,7 +103,7 @@ def paste(case: TransferCase) -> np.ndarray:
 
 
 def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
-    """Every number of the report for one case; result is (T, H, W, 3) uint8."""
+    """Compute all `SUMMARY_KEYS` of one case; result is (T, H, W, 3) uint8."""
     truth, region = case.truth.frames, case.attribute_region()
     scores = {"l1": metrics.l1(result, truth),
               "psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
@@ -119,11 +119,11 @@ def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
 
 def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Sampling = Sampling(), *,
            slots: int | None = None, blend: Sequence[Sequence[float]] | None = None) -> np.ndarray:
-    """The model's answers to cases of equal length, in one call; (B, T, H, W, 3) uint8.
+    """Sample the model's results for cases of equal length as one batch; return (B, T, H, W, 3) uint8.
 
     Args:
         sampling: steps, guidance and seed.
-        slots: A of the batch; one more than needed does not change the answers.
+        slots: A of the batch. Empty slots do not change the results.
         blend: weights of each case's attributes, to interpolate instead of composing.
     """
     batch = reference_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
@@ -133,13 +133,13 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `run` found out.
+    """The result of `run`.
 
     Attributes:
-        summary: kind (and "mean" over the kinds) -> `cases`, every one of `SUMMARY_KEYS`, and for each of
-            them `<key>_ci95`: (low, high) of the mean's 95 % confidence interval.
-        scores: kind -> of each case in order, every one of `SUMMARY_KEYS`.
-        examples: kind -> the first cases with the model's answers (T, H, W, 3).
+        summary: kind (and "mean" over the kinds) -> `cases`, all `SUMMARY_KEYS`, and for each key
+            `<key>_ci95`: (low, high) of the mean's 95 % confidence interval.
+        scores: kind -> all `SUMMARY_KEYS` of each case, in order.
+        examples: kind -> the first cases with the model's results (T, H, W, 3).
     """
 
     summary: dict[str, dict]
@@ -147,26 +147,26 @@ class Benchmark:
     examples: dict[str, list[tuple[TransferCase, np.ndarray]]]
 
 
-# Draws a case when its turn comes.
+# Makes a case only when it is needed.
 CaseMaker = Callable[[], TransferCase]
 
 
 def transfer_cases(count: int, frames: int = 1, size: int = 128) -> dict[str, list[CaseMaker]]:
-    """The benchmark: kind -> its first `count` cases."""
+    """Return the benchmark: kind -> its first `count` cases."""
     return {kind: [partial(transfer_case, kind, index, frames, size) for index in range(count)]
             for kind in ATTRIBUTE_KINDS}
 
 
 def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampling: Sampling = Sampling(), *,
         keep: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
-    """Asks a checkpoint every question and scores its answers.
+    """Sample every case with a checkpoint and score the results.
 
     Args:
         cases: kind -> cases, all of equal length and of the checkpoint's size.
         sampling: steps, guidance and seed.
-        keep: examples of each kind to return.
-        batch_size: cases in one call of the sampler.
-        progress: show a bar.
+        keep: number of examples per kind to return.
+        batch_size: cases per call of the sampler.
+        progress: show a progress bar.
     """
     todo = [(kind, index, make) for kind, makers in cases.items() for index, make in enumerate(makers)]
     batch_size = min(batch_size, len(todo))
@@ -176,7 +176,7 @@ def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampli
         for start in range(0, len(todo), batch_size):
             group = todo[start:start + batch_size]
             questions = [make() for _, _, make in group]
-            # Every batch is full, so that one compiled function serves all.
+            # All batches have the same size, so that the sampler is compiled once.
             full = questions + questions[:1] * (batch_size - len(questions))
             results = sample(checkpoint, full, sampling)
             for (kind, index, _), case, result in zip(group, questions, results, strict=False):
@@ -188,7 +188,7 @@ def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampli
 
 
 def summarize(scores: dict[str, list[dict[str, float]]]) -> dict[str, dict]:
-    """Kind -> scores of its cases (`score`) becomes `Benchmark.summary`."""
+    """Compute `Benchmark.summary` from `Benchmark.scores`."""
     means = {kind: {key: metrics.mean_of_cases([case[key] for case in cases]) for key in SUMMARY_KEYS}
              for kind, cases in scores.items()}
     means["mean"] = {key: metrics.mean_of_means([means[kind][key] for kind in scores])

@@ -216,7 +216,7 @@ def test_reconstruction_refuses_what_does_not_fit(recorded):
     with pytest.raises(InputError, match="prepare the clips with --size 128"):
         reconstruction_cases(recorded, 2, 3, 128)
     for wrong in ({"benchmark": "reconstruction"}, {"clips": recorded}):
-        with pytest.raises(InputError, match="--clips. goes with the benchmark reconstruction"):
+        with pytest.raises(InputError, match="the benchmark reconstruction needs a folder of records"):
             report.evaluate_checkpoint("tiny", **wrong)
     with pytest.raises(InputError, match="at most 16 frames"):
         report.evaluate_checkpoint("tiny", frames=17)
