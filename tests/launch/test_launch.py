@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-LAUNCH = Path(__file__).parents[3] / "launch"
+LAUNCH = Path(__file__).parents[2] / "launch"
 RUN = ["--", "--config=configs/durian.py:sd15,stage=1", "--workdir=/mnt/durian/runs/1",
        "--config.model.unet.channels=(320,640)"]
 TPU = [LAUNCH / "tpu_vm.sh", "--name", "d1", "--zone", "us-east5-b", "--type", "v6e-256", "--share", "10.0.0.2:/durian"]
