@@ -1,0 +1,82 @@
+"""Metrics against literal values."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from durian_jax.evaluation import metrics
+
+
+def _noise(rng, shape=(2, 32, 32, 3)):
+    return rng.integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_l1_of_a_constant_error():
+    truth = np.full((3, 16, 16, 3), 100, np.uint8)
+    assert metrics.l1(truth - 51, truth) == pytest.approx(0.2)
+
+
+def test_psnr_of_a_constant_error():
+    truth = np.full((3, 16, 16, 3), 100, np.uint8)
+    assert metrics.psnr(truth + 10, truth) == pytest.approx(10 * np.log10(255**2 / 100))
+    assert metrics.psnr(truth, truth) == pytest.approx(100)
+
+
+def test_psnr_counts_only_the_region():
+    truth = np.full((1, 16, 16, 3), 100, np.uint8)
+    result = truth.copy()
+    result[:, :8] += 51  # an error of a fifth of the range is 20 log10(5) dB
+    upper = np.zeros((1, 16, 16), bool)
+    upper[:, :8] = True
+    assert metrics.psnr(result, truth, upper) == pytest.approx(20 * np.log10(5))
+    assert metrics.psnr(result, truth, ~upper) == pytest.approx(100)
+    assert metrics.psnr(result, truth) == pytest.approx(20 * np.log10(5) + 10 * np.log10(2))
+    assert np.isnan(metrics.psnr(result, truth, np.zeros_like(upper)))
+
+
+def test_psnr_skips_frames_without_region():
+    truth = np.zeros((2, 8, 8, 3), np.uint8)
+    result = truth.copy()
+    result[1] = 255
+    region = np.zeros((2, 8, 8), bool)
+    region[1, 2:4] = True
+    assert metrics.psnr(result, truth, region) == pytest.approx(0)
+
+
+def test_ssim_is_one_for_equal_and_low_for_unrelated_pictures():
+    rng = np.random.default_rng(0)
+    a, b = _noise(rng), _noise(rng)
+    assert metrics.ssim(a, a) == pytest.approx(1)
+    assert abs(metrics.ssim(a, b)) < 0.1
+    half = np.zeros((2, 32, 32), bool)
+    half[:, :, :10] = True
+    mixed = np.where(half[..., None], a, b)
+    assert metrics.ssim(mixed, a, half) > 0.8 > 0.3 > metrics.ssim(mixed, a, ~half)
+
+
+def test_ssim_of_flat_pictures_is_the_luminance_term():
+    a, b = np.full((1, 16, 16, 3), 100, np.uint8), np.full((1, 16, 16, 3), 150, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    assert metrics.ssim(a, b) == pytest.approx((2 * 100 * 150 + c1) / (100**2 + 150**2 + c1), abs=1e-6)
+
+
+def test_sharpness_scales_with_contrast():
+    rng = np.random.default_rng(0)
+    truth = _noise(rng) // 2 * 2
+    assert metrics.sharpness(truth, truth) == pytest.approx(1)
+    assert metrics.sharpness(truth // 2, truth) == pytest.approx(0.5)
+    assert metrics.sharpness(np.zeros_like(truth), truth) == 0
+
+
+def test_confidence_interval_is_student_t():
+    values = [1.0, 2.0, 3.0, float("nan"), 4.0]
+    mean = metrics.mean_of_cases(values)
+    low, high = stats.t.interval(0.95, 3, loc=2.5, scale=stats.sem([1, 2, 3, 4]))
+    assert mean.cases == 4 and mean.value == 2.5
+    assert mean.interval == pytest.approx((low, high))
+    assert np.isnan(metrics.mean_of_cases([3.0]).half_width)
+
+
+def test_mean_of_means_adds_half_widths_in_quadrature():
+    mean = metrics.mean_of_means([metrics.Mean(1, 3, 5), metrics.Mean(3, 4, 7)])
+    assert (mean.value, mean.half_width, mean.cases) == (2, 2.5, 12)

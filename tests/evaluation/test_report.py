@@ -1,0 +1,98 @@
+"""`durian evaluate` with a stand-in model, and the recorded scores of the shipped checkpoint."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from durian_jax.checkpoints.weights import SHIPPED
+from durian_jax.diffusion.sampling import Sampling
+from durian_jax.evaluation import report, transfer
+from durian_jax.evaluation.transfer import summarize
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from tests.helpers.evaluation import record_clips, use_blank_model
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    return use_blank_model(monkeypatch, report)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recorded")
+    record_clips(folder)
+    return folder
+
+
+def test_evaluate_writes_summary_and_sheet(batches, tmp_path):
+    text = report.evaluate_checkpoint("blank", cases=3, json_path=tmp_path / "x.json",
+                                      sampling=Sampling(steps=5, seed=4), sheet_path=tmp_path / "x.png", sheet_cases=1)
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert asdict(Sampling(steps=5, seed=4)).items() <= content["settings"].items()
+    assert content["summary"]["hat"]["cases"] == 3 and len(content["scores"]["hat"]) == 3
+    assert content["summary"]["hat"]["psnr"] == pytest.approx(
+        np.mean([case["psnr"] for case in content["scores"]["hat"]]))
+    assert content["summary"]["mean"]["psnr_region"] < content["summary"]["mean"]["paste_psnr_region"]
+    assert len(text.splitlines()) == 6 and text.splitlines()[-1].startswith("mean")
+    assert (tmp_path / "x.png").exists()
+    assert all(shapes["keypoints"][0] == 12 for shapes, _ in batches)
+
+
+def test_evaluate_reconstructs_recorded_clips(batches, recorded, tmp_path):
+    report.evaluate_checkpoint("blank", benchmark="reconstruction", clips=recorded, cases=2, frames=3,
+                               json_path=tmp_path / "x.json", sheet_path=tmp_path / "x.png")
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert content["settings"]["clips"] == str(recorded)
+    assert 0 < content["summary"]["hair"]["l1"] < content["summary"]["hair"]["psnr"] and (tmp_path / "x.png").exists()
+
+
+def test_the_shipped_checkpoint_reproduces_its_scores(tmp_path):
+    """Recompute the first cases of the model card with the command line."""
+    then = json.loads((SHIPPED / "tiny" / "figures.json").read_text())
+    # The other tests compile with few optimizations; the recorded scores come from full optimization.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    subprocess.run([sys.executable, "-m", "durian_jax.cli", "evaluate", "--checkpoint", "tiny", "--cases", "4",
+                    "--json", str(tmp_path / "now.json")], check=True, env=environment)
+    now = json.loads((tmp_path / "now.json").read_text())
+    for key in ("benchmark", "frames", "size", *asdict(Sampling())):
+        assert now["settings"][key] == then["settings"][key], key
+    for kind in ATTRIBUTE_KINDS:
+        assert len(now["scores"][kind]) == 4
+        for case, (ours, theirs) in enumerate(zip(now["scores"][kind], then["scores"][kind], strict=False)):
+            for key in transfer.SUMMARY_KEYS:
+                # Rounding differs between processors, and sampling amplifies the difference.
+                tolerance = 0.1 if "psnr" in key else 0.01
+                assert ours[key] == pytest.approx(theirs[key], abs=tolerance), (kind, case, key)
+
+
+def test_the_shipped_summary_follows_from_its_cases():
+    figures = json.loads((SHIPPED / "tiny" / "figures.json").read_text())
+    summary = figures["summary"]
+    assert all(summary[kind]["cases"] >= 64 for kind in ATTRIBUTE_KINDS) and figures["settings"]["steps"] <= 20
+    recomputed = summarize(figures["scores"])
+    for kind in summary:
+        for key in transfer.SUMMARY_KEYS:
+            assert summary[kind][key] == pytest.approx(recomputed[kind][key]), (kind, key)
+
+
+def test_the_shipped_checkpoint_is_sharp_and_beats_pasting():
+    summary = json.loads((SHIPPED / "tiny" / "figures.json").read_text())["summary"]
+    assert summary["mean"]["ssim"] >= 0.75 and 0.7 <= summary["mean"]["sharpness"] <= 1.2
+    for kind in ATTRIBUTE_KINDS:
+        assert summary[kind]["psnr_region"] >= summary[kind]["paste_psnr_region"] + 2, kind
+
+
+def test_the_shipped_checkpoint_reaches_the_targets():
+    mean = json.loads((SHIPPED / "tiny" / "figures.json").read_text())["summary"]["mean"]
+    assert mean["psnr"] >= 22 and mean["psnr_region"] >= 19
+
+
+def test_the_shipped_checkpoint_is_small():
+    sizes = {path.name: path.stat().st_size for path in (SHIPPED / "tiny").rglob("*") if path.is_file()}
+    assert {"config.json", "model.safetensors", "README.md", "figures.json"} <= set(sizes)
+    assert sum(sizes.values()) <= 24_000_000
