@@ -1,19 +1,19 @@
-"""Seconds of a guided denoising step and of a finished clip, and peak memory: ours in JAX, ours in PyTorch, and the
-usual way in PyTorch.
+"""Time per guided denoising step and per clip, and peak memory: ours in JAX, ours in PyTorch, and a PyTorch baseline.
 
     python -m benchmarks.animate                               the paper's size at 256 px, 4 frames, on this CPU
     python -m benchmarks.animate --dtype float32               on a CPU without bfloat16
     python -m benchmarks.animate --device cuda --size 512 --frames 16 --steps 20
     python -m benchmarks.animate --rows usual compiled --markdown docs/pytorch.md
-    python -m benchmarks.animate --count --size 256 512 --frames 4 16      arithmetic only, on any machine
+    python -m benchmarks.animate --count --size 256 512 --frames 4 16      count operations only, on any machine
 
-The usual way is that of published code for reference attention, written here on diffusers' UNetMotionModel: reference
-features are repeated for every frame, concatenated with the frame's own and projected again at every step; both halves
-of the guidance are computed with references, as one batch; image embeddings are attended to with general
-cross-attention. The rows after it take one measure more each. Weights are random: speed does not depend on them.
-Each row runs in a process of its own, so that its memory is its own. A machine that others share is slower at one time
-than at another: rows are run in turn, `--rounds` times; seconds are medians of all steps, a row is compared with the
-first in its own round, and a clip is timed in the first round.
+The baseline ("usual") implements reference attention as published code does, on diffusers' UNetMotionModel. It repeats
+the reference features for every frame, concatenates them with the frame's own features and projects both at every step.
+Both guidance branches attend to references and run as one batch. Cross-attention to image embeddings is general. Each
+later PyTorch row adds one optimization. Weights are random, because speed does not depend on them.
+
+Each row runs in its own process, so that memory is measured per row. The speed of a shared machine varies over time.
+Rows therefore run in turn, `--rounds` times. Step times are medians over all rounds. A row is compared with the first
+row of the same round. A clip is timed in the first round only.
 """
 
 import argparse
@@ -43,18 +43,18 @@ from durian_jax.training.metrics import peak_flops
 
 GUIDANCE = 3.5
 
-# name -> what it is.
+# Name -> label in the tables.
 ROWS = {
-    "usual": "the usual way",
-    "shared": "ours in PyTorch: keys and values of references projected once a clip",
-    "unconditional": "and no reference attention in the unconditional half",
-    "constant": "and cross-attention to one embedding computed once a clip",
-    "channels_last": "and channels last in memory",
-    "compiled": "and torch.compile, block by block",
+    "usual": "baseline: reference attention as published",
+    "shared": "ours in PyTorch: reference keys and values projected once per clip",
+    "unconditional": "+ no reference attention in the unconditional branch",
+    "constant": "+ cross-attention to one embedding computed once per clip",
+    "channels_last": "+ channels-last memory layout",
+    "compiled": "+ torch.compile, block by block",
     "jax": "ours in JAX",
 }
 
-# Those that differ in arithmetic.
+# Rows that differ in their number of operations.
 COUNTED = ("usual", "shared", "unconditional", "constant")
 
 
@@ -64,14 +64,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs="+", default=[256], help="one or more, in pixels")
     parser.add_argument("--frames", type=int, nargs="+", default=[4], help="one or more")
     parser.add_argument("--dtype", nargs="+", choices=("bfloat16", "float16", "float32"), default=["bfloat16"],
-                        help="one or more, to compute in")
-    parser.add_argument("--steps", type=int, default=4, help="of the finished clip")
-    parser.add_argument("--repeats", type=int, default=1, help="steps that a process times")
+                        help="one or more, of weights and activations")
+    parser.add_argument("--steps", type=int, default=4, help="denoising steps per clip")
+    parser.add_argument("--repeats", type=int, default=1, help="timed steps per process")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--markdown", type=Path, help="write the table there")
-    parser.add_argument("--heading", default="Measured", help="below which it is to stand")
-    parser.add_argument("--count", action="store_true", help="count the operations of four rows, compute nothing")
+    parser.add_argument("--markdown", type=Path, help="write the table to this existing file")
+    parser.add_argument("--heading", default="Measured", help="section of the file that the table replaces")
+    parser.add_argument("--count", action="store_true", help="count the operations of four rows, measure no time")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -81,9 +81,9 @@ def main() -> None:
     if min(options.steps, options.repeats, options.rounds) < 1:
         parser.error("--steps, --repeats and --rounds: expected at least 1")
     if "float16" in options.dtype and "jax" in options.rows and not options.count:
-        parser.error("--dtype float16: expected bfloat16 or float32 for the row jax; choose others with --rows")
+        parser.error("--dtype float16: the row jax needs bfloat16 or float32; leave it out with --rows")
     if options.markdown and not options.markdown.is_file():
-        parser.error(f"--markdown: no such file: {options.markdown}")
+        parser.error(f"--markdown {options.markdown}: expected an existing file, found none")
     text = counts(options) if options.count else speeds(options)
     print(text)
     if options.markdown:
@@ -91,15 +91,15 @@ def main() -> None:
 
 
 def counts(options) -> str:
-    """Markdown: TFLOPs of a guided step."""
-    lines = ["| px, frames | " + " | ".join(ROWS[row] for row in COUNTED) + " | times less |",
+    """Count TFLOPs per guided step; return Markdown."""
+    lines = ["| px, frames | " + " | ".join(ROWS[row] for row in COUNTED) + " | ratio |",
              "|---" * (len(COUNTED) + 2) + "|"]
     for size, frames in itertools.product(options.size, options.frames):
         setting = {"size": size, "frames": frames, "dtype": "bfloat16"}
         found = [in_process({"row": row, **setting}, options, False)["flops"] for row in COUNTED]
         lines.append(f"| {size}, {frames} | " + " | ".join(f"{x / 1e12:.2f}" for x in found)
                      + f" | {found[0] / found[-1]:.2f} |")
-    return "\n".join([f"`{command_line()}`: TFLOPs of a guided step.", "", *lines, ""])
+    return "\n".join([f"`{command_line()}`: TFLOPs per guided step.", "", *lines, ""])
 
 
 def command_line() -> str:
@@ -107,7 +107,7 @@ def command_line() -> str:
 
 
 def speeds(options) -> str:
-    """Markdown: every row in a process of its own, in turn."""
+    """Run every row in its own process, in turn; return Markdown."""
     found = []
     for size, frames, dtype in itertools.product(options.size, options.frames, options.dtype):
         setting = {"size": size, "frames": frames, "dtype": dtype}
@@ -131,7 +131,7 @@ def in_process(setting: dict, options, with_clip: bool) -> dict:
 
 
 def merged(setting: dict, results: Sequence[dict], bases: Sequence[dict]) -> dict:
-    """What the rounds say of a row, and how much faster it is than the base, in the same rounds."""
+    """Merge the rounds of one row: median step time, and median speed-up over the base row of the same round."""
     middle = lambda result: statistics.median(result["seconds"])
     return {**setting, **results[0], "step": statistics.median(x for result in results for x in result["seconds"]),
             "faster": statistics.median(middle(base) / middle(result)
@@ -139,16 +139,16 @@ def merged(setting: dict, results: Sequence[dict], bases: Sequence[dict]) -> dic
 
 
 def replace_section(page: str, heading: str, text: str) -> str:
-    """A Markdown page with this text below the heading, which is added at the end if it is not there."""
+    """Replace the section of a Markdown page below the heading; append the section if it is missing."""
     before, _, rest = page.partition(f"\n## {heading}\n")
     after = rest[rest.find("\n## ") + 1:] if "\n## " in rest else ""
     return f"{before.rstrip()}\n\n## {heading}\n\n{text.rstrip()}\n" + (f"\n{after}" if after else "")
 
 
 def table(found: list[dict], options) -> str:
-    """Markdown; what is faster is compared with the first row of the same setting and round.
+    """Return Markdown; speed-ups are relative to the first row of the same setting and round.
 
-    A single row is named above the table.
+    If there is only one row, its label stands above the table.
     """
     rows = []
     for values in found:
@@ -157,15 +157,15 @@ def table(found: list[dict], options) -> str:
         share = f" ({values['flops'] / values['step'] / peak:.0%})" if peak and rate else ""
         rows.append({
             "": ROWS[values["row"]], "px, frames, dtype": f"{values['size']}, {values['frames']}, {values['dtype']}",
-            "a guided step, s": f"{values['step']:.3f}", "times faster": f"{values['faster']:.2f}",
+            "guided step, s": f"{values['step']:.3f}", "speed-up": f"{values['faster']:.2f}",
             "clip, s": f"{values['clip']:.1f}", "peak GiB": f"{values['memory']:.1f}", "TFLOP/s": rate + share})
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "jax"))
-    about = f"Clips of guided steps: {options.steps}; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
+    about = f"Guided steps per clip: {options.steps}; rounds: {options.rounds}; {found[0]['device']}; {versions}; " \
             f"{date.today()}."
     if len(options.rows) == 1:
         about = f'Row: "{rows[0][""]}". {about}'
         for row in rows:
-            del row[""], row["times faster"]
+            del row[""], row["speed-up"]
     header, *lines = (f"| {' | '.join(cells)} |" for cells in (rows[0], *(row.values() for row in rows)))
     return "\n".join([f"`{command_line()}`", "", about, "", header, "|---" * len(rows[0]) + "|", *lines, ""])
 
@@ -176,7 +176,7 @@ def model_config(options) -> DurianConfig:
 
 
 def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
-    """A procedural clip with one attribute."""
+    """Return a procedural clip with one attribute as a batch."""
     from durian_jax.inference.durian import make_references
     from durian_jax.synthetic import render, sample_motion, sample_person, still
 
@@ -187,7 +187,7 @@ def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
 
 
 def timed(call, repeats: int = 1, finish=lambda: None, warm_up: bool = True) -> list[float]:
-    """Seconds of calls, after one that is not counted."""
+    """Return the seconds of each call; with `warm_up`, make one untimed call first."""
     seconds = []
     for _ in range(repeats + warm_up):
         start = time.perf_counter()
@@ -218,7 +218,7 @@ def jax_row(options) -> dict:
     checkpoint = Checkpoint(config, Objective("stable_diffusion", "epsilon", region_weight=0.0), params)
     batch = example_batch(config, options.frames)
     run = lambda steps: generate(checkpoint, batch, Sampling(steps, GUIDANCE))
-    # A step is what a longer clip takes more: references and pictures cost both alike.
+    # Two runs differ by two steps only, so their difference excludes references and decoding.
     steps = max(options.steps, 1)
     short, long = partial(run, steps), partial(run, steps + 2)
     short(), long()
@@ -269,10 +269,10 @@ def torch_row(options) -> dict:
         on_gpu = options.device.startswith("cuda")
         finish = torch.cuda.synchronize if on_gpu else lambda: None
         with FlopCounterMode(display=False, custom_mapping=cpu_attention()) as counter:
-            step()  # which warms up, too
+            step()  # also warms up
         if options.device == "meta":
             return {"flops": counter.get_total_flops()}
-        if row == "compiled":  # not before: what counts FLOPs keeps blocks from being compiled
+        if row == "compiled":  # after counting, because the FLOP counter prevents compilation
             pipeline.compile()
         seconds = timed(step, options.repeats, finish, warm_up=on_gpu or row == "compiled")
 
@@ -297,7 +297,7 @@ def torch_row(options) -> dict:
 
 
 def cpu_attention() -> dict:
-    """How to count the FLOPs of attention on CPUs, which PyTorch's counter does not know."""
+    """Return a FLOP formula for attention on CPUs, which PyTorch's counter lacks."""
     import torch
     from torch.utils.flop_counter import sdpa_flop_count
 
@@ -306,13 +306,13 @@ def cpu_attention() -> dict:
 
 
 def random_model(make, dtype, device: str):
-    """A module with random weights, without initialising it the slow way."""
+    """Make a module with random weights, without its slow initialisation."""
     import torch
 
     with torch.device("meta"):
         model = make()
     model = model.to(dtype).to_empty(device=device)
-    # One after the other: billions of draws would take minutes.
+    # Repeat one pattern, because drawing billions of values takes minutes.
     pattern = 0.02 * torch.randn(1 << 20, device=device, dtype=dtype)
     for x in model.parameters():
         for part in x.data.view(-1).split(len(pattern)):
@@ -323,7 +323,7 @@ def random_model(make, dtype, device: str):
 
 
 def general_cross(attn, context):
-    """Cross-attention that is computed for every token."""
+    """Project keys and values for cross-attention that is computed for every token."""
     from durian_jax.pytorch.durian.attention import Blend, split_heads
 
     key, value = split_heads(attn.to_k(context), attn.heads), split_heads(attn.to_v(context), attn.heads)
@@ -331,14 +331,14 @@ def general_cross(attn, context):
 
 
 class UsualWay:
-    """A guided step as published code does it, on diffusers' UNetMotionModel and its attention processors.
+    """One guided step of the baseline, on diffusers' UNetMotionModel and its attention processors.
 
     Args:
         config: sizes.
-        model: ours, whose weights it takes.
-        features: (B, G, N, C) of every site.
+        model: our model, which provides the weights.
+        features: (B, G, N, C) reference features of every attention site.
         context: (B, A, D) image embeddings.
-        keypoint_features: (F, C_0, h, w), added to the first features of both halves.
+        keypoint_features: (F, C_0, h, w), added to the first features of both guidance branches.
     """
 
     def __init__(self, config: DurianConfig, model, features, context, keypoint_features):
@@ -349,7 +349,7 @@ class UsualWay:
         from durian_jax.convert import sizes
 
         class ConcatenatedReferences:
-            """Processor: keys and values of the frame's tokens and of the references', projected together."""
+            """Attention processor that projects frame tokens and reference tokens together."""
 
             def __init__(self, reference):
                 self.reference = reference.flatten(1, 2)

@@ -1,8 +1,8 @@
-"""`durian verify` of the paper's size on random weights: docs/certificate.json.
+"""Run `durian verify` at the paper's size with random weights; it makes docs/certificate.json.
 
-    python -m benchmarks.certificate --out docs/certificate.json     a quarter of an hour on two cores, 20 GiB of memory
+    python -m benchmarks.certificate --out docs/certificate.json     15 minutes on two cores, 20 GiB of memory
 
-Every tensor is random, also those that training starts from zeros, so that no part is without effect.
+All tensors are random, including those that training initialises with zeros, so that every part has an effect.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from durian_jax.models.durian.config import DurianConfig
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=256, help="of the pictures")
+    parser.add_argument("--size", type=int, default=256, help="picture size in pixels")
     parser.add_argument("--frames", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=2, help="of the finished clip")
-    parser.add_argument("--out", type=Path, help="the report")
+    parser.add_argument("--steps", type=int, default=2, help="denoising steps of the clip")
+    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     options = parser.parse_args()
     if options.out:
         writable_file(options.out, (".json",))
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def random_tensors(config: DurianConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """Path and values: kernels that keep the variance, scales about 1, biases about 0."""
+    """Yield path and values: kernels that preserve variance, scales around 1, biases around 0."""
     from durian_jax.convert.families.durian import parameter_shapes
 
     rng = np.random.default_rng(0)

@@ -1,12 +1,12 @@
-"""Speed of training batches from recorded clips, beside bare JPEG decoding of the same pixels.
+"""Speed of training batches from recorded clips, compared with bare JPEG decoding of the same pixels.
 
-    python benchmarks/data.py                    drawn clips, both stages, 0, 1 and 2 worker processes
-    python benchmarks/data.py --samples 10000    also shows that memory stays flat
+    python benchmarks/data.py                    procedural clips, both stages, 0, 1 and 2 worker processes
+    python benchmarks/data.py --samples 10000    also measures memory over many samples
 
-Clips of procedural people are drawn at 512 px with a margin (640 px stored), as `durian prepare` stores real ones;
-their content is simpler than a photo's, so noise is added until a JPEG has the size of a real one (about 100 KiB).
-The peer, in the same run, decodes the same stored frames with cv2.imdecode and does nothing else. Its time is CPU
-time of one thread, its rate with several workers that of one times their number (the machine's cores at most).
+The clips show procedural people at 512 px with a margin (640 px stored), as `durian prepare` stores real clips.
+Procedural pictures compress better than photos. Noise is added until a JPEG has the size of a photo's (about 100 KiB).
+The baseline only decodes the same stored frames with cv2.imdecode, in the same run. Its time is the CPU time of one
+thread. Its rate with N workers is N times the rate of one thread, with N at most the number of cores.
 """
 
 import argparse
@@ -37,11 +37,11 @@ STAGES = {stage: DataConfig(image_size=SIZE, frames=frames, mask_jitter=0.3, blu
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=24, help="drawn people")
-    parser.add_argument("--samples", type=int, default=0, help="of stage 1, for the memory figures; 0: leave out")
-    parser.add_argument("--seconds", type=float, default=10, help="a row")
+    parser.add_argument("--clips", type=int, default=24, help="number of procedural clips")
+    parser.add_argument("--samples", type=int, default=0, help="stage 1 samples for the memory test; 0: skip the test")
+    parser.add_argument("--seconds", type=float, default=10, help="duration of each row")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--dataset", help="records to use instead of drawn ones")
+    parser.add_argument("--dataset", help="records to use instead of procedural clips")
     options = parser.parse_args()
     tune_process()
     print(f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores; OpenCV {cv2.__version__}, "
@@ -62,7 +62,7 @@ def main():
 
 
 def draw(folder: Path, count: int) -> Path:
-    """A dataset of procedural people, 24 frames each."""
+    """Write a dataset of procedural people, 24 frames each."""
     def clips():
         for number in range(count):
             rng = np.random.default_rng(number)
@@ -78,7 +78,7 @@ def draw(folder: Path, count: int) -> Path:
 
 
 def bare(directory) -> float:
-    """Seconds a frame of decoding nothing but JPEGs, one thread."""
+    """Return the seconds per frame of bare JPEG decoding on one thread."""
     source = RecordedClips(directory)
     compressed = [source.open(i).compressed("frames", j) for i in range(min(len(source), 8)) for j in range(8)]
     times = []
@@ -91,7 +91,7 @@ def bare(directory) -> float:
 
 
 def encodings(source) -> None:
-    """What each encoding of frames costs."""
+    """Print size and decoding time of each frame encoding."""
     frames = source.read(0, range(6)).frames
     print(f"\nframes of {frames.shape[1]} px     KiB  ms to decode")
     for name, (extension, settings) in ENCODINGS.items():
@@ -114,7 +114,7 @@ def encodings(source) -> None:
 
 
 def throughput(source, stage: str, config: DataConfig, workers: list[int], seconds: float) -> None:
-    """Samples a second by number of worker processes (0: two threads)."""
+    """Print samples per second for each number of worker processes (0: two threads)."""
     pictures = config.frames + 2
     peer = bare(source.directory) * pictures
     print(f"\nstage {stage}: {pictures} pictures a sample of {config.image_size} px; bare decoding of them takes "
@@ -138,7 +138,7 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
 
 
 def parts(source, stage: str, config: DataConfig) -> None:
-    """Where the time of a sample goes, by functions of `data.samples.durian`, CPU time of one thread."""
+    """Print the time per sample of each function of the sample pipeline, as CPU time of one thread."""
     import cProfile
     import pstats
 
@@ -165,7 +165,7 @@ def parts(source, stage: str, config: DataConfig) -> None:
 
 
 class Slow(RecordedClips):
-    """One shard answers late, as a busy disk does."""
+    """A dataset with one slow shard, as on a busy disk."""
 
     def record(self, index):
         if self._find(index)[0] == 0:
@@ -177,7 +177,7 @@ class Slow(RecordedClips):
 
 
 def slow_shard(source, seconds: float) -> None:
-    """Whether others wait while one shard is slow: the longest gap between batches."""
+    """Print how much one slow shard delays the batches."""
     print("\none slow shard (50 ms a record more)   samples/s   longest wait for a batch")
     config = replace(STAGES["1"], image_size=source.about["height"] - 2 * source.about["margin"])
     for name, kind in (("no", RecordedClips), ("yes", Slow)):
@@ -197,7 +197,7 @@ def slow_shard(source, seconds: float) -> None:
 
 
 def memory(source, samples: int) -> None:
-    """Memory of this process and its workers over many samples."""
+    """Print the memory of this process and its workers over many samples."""
     config = replace(STAGES["1"], image_size=source.about["height"] - 2 * source.about["margin"])
     loader = iter(make_loader(source, config, seed=0, batch_size=8, worker_count=2, threads=1, prefetch=2))
     me = psutil.Process()

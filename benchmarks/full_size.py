@@ -1,11 +1,11 @@
-"""Time and memory of the paper's size on this machine, beside diffusers' UNetMotionModel in the same run.
+"""Time and memory at the paper's size on this machine, compared with diffusers' UNetMotionModel in the same run.
 
-    python -m benchmarks.full_size                 all rows; about 20 minutes on two cores, 20 GB of disk, 24 of memory
+    python -m benchmarks.full_size                 all rows; 20 minutes on two cores, 20 GB of disk, 24 GB of memory
     python -m benchmarks.full_size --rows animate diffusers-bfloat16 --folder /data/bench
 
-Pretrained parts are made by diffusers and transformers with random weights, and imported by `durian import`: time and
-memory do not depend on the values. Every row is a process of its own; its memory is the largest resident set that the
-system counted. A row's seconds are those of a second call, with everything compiled; those of the first stand beside.
+diffusers and transformers make the pretrained parts with random weights, and `durian import` imports them. Time and
+memory do not depend on the values. Each row runs in its own process; its memory is the largest resident set. The first
+call includes compilation, the second does not.
 """
 
 import argparse
@@ -27,7 +27,7 @@ SIZE, FRAMES = 256, 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--folder", help="for the weights, which are kept there; else they are temporary")
+    parser.add_argument("--folder", help="keep the weights in this folder; default: a temporary folder")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -54,18 +54,18 @@ def main() -> None:
 
 
 def run_alone(row: str, folder: Path) -> tuple[list[float], float]:
-    """Seconds of a row's calls, and its process's peak memory in GiB."""
+    """Run a row in its own process; return the seconds of its calls and the peak memory in GiB."""
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.full_size", "--row", row, "--folder", str(folder)],
                                stdout=subprocess.PIPE, text=True)
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"the row {row} ended with status {status}; too little memory?")
+        raise SystemExit(f"row {row}: ended with status {status}; see its output above, or free memory")
     return json.loads(output.strip().splitlines()[-1]), usage.ru_maxrss / 2**20
 
 
 def timed(call, repeats: int = 2) -> list[float]:
-    """Seconds of each call."""
+    """Return the seconds of each call."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -75,7 +75,7 @@ def timed(call, repeats: int = 2) -> list[float]:
 
 
 def make_parts(folder: Path) -> None:
-    """Random weights of Stable Diffusion 1.5's U-Net and autoencoder, AnimateDiff v2 and CLIP ViT-L/14."""
+    """Save random weights of Stable Diffusion 1.5's U-Net and autoencoder, AnimateDiff v2 and CLIP ViT-L/14."""
     from diffusers import AutoencoderKL, MotionAdapter, UNet2DConditionModel
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -161,7 +161,7 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
         batch["attribute_valid"][:] = 1
         if encoded:
             batch = encoded_batch(model, batch)
-        # Compiled before the state is there: compiling takes gigabytes of its own.
+        # Compile before the state exists, because compilation itself needs gigabytes.
         start = time.perf_counter()
         step = make_train_step(config, model, objective, optimizer)
         step = step.lower(jax.eval_shape(make_state, param_shapes(model)), batch).compile()
@@ -180,7 +180,7 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
 
 
 def encoded_batch(model, batch: dict) -> dict:
-    """A batch of the same shape as `durian encode` would have made of this one; all zeros."""
+    """Return a batch of zeros with the shapes that `durian encode` makes from this batch."""
     import numpy as np
 
     side, channels = model.latent_size, model.codec.latent_channels

@@ -1,9 +1,9 @@
-"""Fewer reference tokens: what transfers lose by it, and how many tokens show something at all.
+"""Fewer reference tokens: the loss in transfer quality, and the share of tokens that are relevant.
 
-    python -m benchmarks.pruning                           the shipped checkpoint, 16 transfers of each attribute
+    python -m benchmarks.pruning                           the shipped checkpoint, 16 transfers per attribute
     python -m benchmarks.pruning --checkpoint runs/stage1/export --cases 64 --json figures.json
 
-Every row is the same checkpoint with other capacities: it was not trained for them, unless its own config has such.
+All rows use the same checkpoint with different capacities. It was trained with the capacities of its own config only.
 """
 
 import argparse
@@ -22,10 +22,10 @@ PERCENTILES = (50, 90, 99)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default="tiny", help="name of a shipped one, or a folder")
-    parser.add_argument("--cases", type=int, default=16, help="transfers of each attribute")
+    parser.add_argument("--checkpoint", default="tiny", help="name of a shipped checkpoint, or a folder")
+    parser.add_argument("--cases", type=int, default=16, help="transfers per attribute")
     parser.add_argument("--samples", type=int, default=200, help="training samples whose tokens are counted")
-    parser.add_argument("--json", help="also write the figures to this file")
+    parser.add_argument("--json", help="also write the results to this file")
     options = parser.parse_args()
     if options.json:
         from durian_jax.files import writable_file, write_json
@@ -44,21 +44,21 @@ def main() -> None:
 
 
 def transfer_quality(name: str, cases: int) -> list[dict]:
-    """A row for each of `CAPACITIES`: the share of keys that is left, and the means of `transfer.run`."""
+    """Return a row for each of `CAPACITIES`: the share of keys that are kept, and the means of `transfer.run`."""
     from durian_jax.checkpoints.weights import load_checkpoint
     from durian_jax.evaluation import transfer
 
     checkpoint = load_checkpoint(name)
-    # Every case is drawn once.
+    # Render every case only once for all capacities.
     questions = {kind: [cache(make) for make in makers]
                  for kind, makers in transfer.transfer_cases(cases, size=checkpoint.config.image_size).items()}
     print(f"\n{'portrait':>8} {'attribute':>9} {'keys':>6}" + "".join(f"{title:>10}" for title in COLUMNS.values())
-          + f"   ({name}, {cases} transfers of each attribute)")
+          + f"   ({name}, {cases} transfers per attribute)")
     rows = []
     for portrait, attribute in CAPACITIES:
         config = replace(checkpoint.config, portrait_capacity=portrait, attribute_capacity=attribute)
         result = transfer.run(replace(checkpoint, config=config), questions, progress=False)
-        # Of the frame's own, the portrait's and one attribute's.
+        # Keys of the frame, the portrait and one attribute, relative to keeping all.
         row = {"portrait_capacity": portrait, "attribute_capacity": attribute, "keys": (1 + portrait + attribute) / 3,
                **{kind: {key: means[key] for key in COLUMNS} for kind, means in result.summary.items()}}
         rows.append(row)
@@ -68,11 +68,14 @@ def transfer_quality(name: str, cases: int) -> list[dict]:
 
 
 def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float]]]:
-    """Training samples of the procedural world: the capacity that keeps all relevant tokens of a share of them.
+    """Measure, on procedural training samples, the capacities that keep all relevant tokens.
+
+    A token is relevant if more than `TRACE` of it lies outside M_port (portrait) or inside M_attr (attribute). For
+    ", half or more" it is relevant if at least half of it does.
 
     Returns:
-        "portrait" or "attribute", and the same with only those tokens that are relevant to half or more -> side of an
-        attention site -> capacities that suffice for `PERCENTILES` of the references.
+        "portrait" or "attribute", with or without ", half or more" -> side of an attention site -> capacities that
+        are sufficient for `PERCENTILES` of the references.
     """
     import jax
     import jax.numpy as jnp
@@ -108,8 +111,8 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
 
 
 def print_needed(needed: dict[str, dict[int, list[float]]], samples: int) -> None:
-    print(f"{'capacity that suffices for':26} {'tokens':>8}" + "".join(f"{percent:8} %" for percent in PERCENTILES)
-          + f"   (of the references of {samples} samples)")
+    print(f"{'sufficient capacity for':26} {'tokens':>8}" + "".join(f"{percent:8} %" for percent in PERCENTILES)
+          + f"   of the references ({samples} samples)")
     for reference, by_side in needed.items():
         for side, values in by_side.items():
             print(f"{reference:26} {f'{side} x {side}':>8}" + "".join(f"{value:10.3f}" for value in values))

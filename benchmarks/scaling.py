@@ -1,10 +1,10 @@
-"""Plans of the paper's size on TPU slices: the table of docs/scaling.md.
+"""Plans of the paper's size on TPU slices; it makes the table of docs/scaling.md.
 
     python -m benchmarks.scaling                       all rows: two hours on two cores, 10 GiB of memory
     python -m benchmarks.scaling --rows 0 1 --out docs/scaling
 
-Each row is a `durian plan`, which is printed as a command. --out FILE writes FILE.json (`rows`, each with every field
-of `durian plan --json`) and FILE.md; rows that were not asked for stay as FILE.json has them.
+Each row is one `durian plan`; its command is printed. --out FILE writes FILE.json (`rows`, each with every field of
+`durian plan --json`) and FILE.md. Rows that are not selected are kept from FILE.json.
 """
 
 import argparse
@@ -30,14 +30,14 @@ ROWS = [
     ("1", "v5p:4x8x8", "data=32,fsdp=8", 1024, "none"),
     ("1", "v5p:8x8x16", "data=128,fsdp=8", 4096, "none"),
 ]
-# Four images a chip on 16, 256 and 1024 chips.
+# Four images per chip on 16, 256 and 1024 chips.
 WEAK = ROWS[-3:]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", type=int, choices=range(len(ROWS)), default=range(len(ROWS)))
-    parser.add_argument("--out", type=Path, help="without an ending")
+    parser.add_argument("--out", type=Path, help="output path without its suffix")
     options = parser.parse_args()
     path = options.out and options.out.with_suffix(".json")
     known = json.loads(path.read_text())["rows"] if path and path.exists() else []
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def command(stage: str, topology: str, mesh: str, batch: int, remat: str) -> str:
-    """The same as a command line."""
+    """Return a row as a command line."""
     return (f"durian plan --config=configs/durian.py:sd15,stage={stage} --topology={topology} --mesh={mesh} "
             f"--batch={batch} --config.remat={remat}")
 
@@ -63,7 +63,7 @@ def plan_of(stage: str, topology: str, mesh: str, batch: int, remat: str) -> Pla
 
 
 def write_results(path: Path, rows: list[dict]) -> None:
-    """FILE.json, and in FILE.md what comes after the heading "Plans"."""
+    """Write FILE.json, and replace everything after the heading "Plans" in FILE.md."""
     versions = f"jax {version('jax')}, {requirement()}, {date.today()}"
     write_json(path, {"versions": versions, "rows": rows})
     page = path.with_suffix(".md")
@@ -74,30 +74,31 @@ def write_results(path: Path, rows: list[dict]) -> None:
 
 
 def weak_scaling(rows: list[dict]) -> str:
-    """What grows with the number of chips at constant work a chip: a paragraph, once all of `WEAK` are known."""
+    """Return a paragraph on weak scaling (constant work per chip), or "" if a row of `WEAK` is missing."""
     found = {row["command"]: row for row in rows}
     if not all(command(*row) in found for row in WEAK):
         return ""
     first, *others = (found[command(*row)] for row in WEAK)
     share = lambda row: row["flops_per_step"] / row["chips"]
     lines = [f"{row['chips']} chips: {share(row) / share(first) - 1:+.1%} FLOPs and "
-             f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes a chip"
+             f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes"
              for row in others]
-    return f"\n\nWeak scaling, four images a chip, against {first['chips']} chips: {'; '.join(lines)}."
+    return (f"\n\nWeak scaling, four images per chip. Change per chip relative to {first['chips']} chips: "
+            f"{'; '.join(lines)}.")
 
 
 def table(rows: list[dict]) -> list[str]:
-    """The lines of a Markdown table."""
-    heads = ("stage", "topology", "mesh", "clips a step", "remat", "GiB a chip, of", "TFLOP a chip",
-             "exchanged, GiB a chip", "bounds: compute, memory, network, s", "MFU at most", "hours at least",
-             "compiled in, s")
+    """Return the lines of a Markdown table."""
+    heads = ("stage", "topology", "mesh", "clips per step", "remat", "GiB per chip: used, available", "TFLOP per chip",
+             "exchanged GiB per chip", "bounds: compute, memory, network, s", "MFU at most", "hours at least",
+             "compile time, s")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:
         bounds = ", ".join(f"{row['bounds'][name]:.3f}" for name in ("compute", "memory", "network"))
         lines.append(
             f"| {row['config'][-1]} | {row['topology']} | {mesh_text(Plan(row))} | {row['batch']} | {row['remat']} | "
             f"{row['peak_bytes_per_chip'] / GIB:.2f}, {row['hbm_bytes_per_chip'] / GIB:.2f}"
-            f"{'' if row['fits'] else ' **too much**'} | {row['flops_per_step'] / row['chips'] / 1e12:.2f} | "
+            f"{'' if row['fits'] else ' **does not fit**'} | {row['flops_per_step'] / row['chips'] / 1e12:.2f} | "
             f"{row['collective_bytes_per_chip'] / GIB:.2f} | {bounds} | {row['mfu_bound']:.2f} | {row['hours']:.1f} | "
             f"{row['compile_seconds']:.0f} |")
     return lines

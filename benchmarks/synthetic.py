@@ -1,4 +1,4 @@
-"""Frames a second of the procedural world, one process, one thread.
+"""Rendered frames per second of the procedural world, one process, one thread.
 
     python benchmarks/synthetic.py
 """

@@ -1,9 +1,10 @@
-"""Attention at the paper's sites, compiled for a TPU chip without one: which implementation, which blocks, which heads.
+"""Attention at the paper's sites, compiled for a TPU chip on a machine without one.
 
     python -m benchmarks.tpu_attention --chip v5e
 
-One frame with a portrait and one attribute, forward and backward, in bfloat16. Temporaries are the compiler's; FLOPs
-are counted, with matrix units filled up. Time is not known: the compiler cannot tell that of a kernel.
+Compares implementations, block sizes and padded head widths: one frame with a portrait and one attribute, forward and
+backward, in bfloat16. Temporaries are the compiler's figure. FLOPs are counted without and with padding to full matrix
+units. There are no times, because the compiler does not estimate kernels.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import time
 from durian_jax.hardware.chips import CHIPS
 from durian_jax.planning.tpu_compiler import compiler_environment
 
-# Tokens of a frame, channels of a head: the three levels with attention at 512 px, 8 heads.
+# Tokens per frame and channels per head of the three levels with attention at 512 px.
 SITES = ((4096, 40), (1024, 80), (256, 160))
 HEADS = 8
 
@@ -39,14 +40,14 @@ def main() -> None:
 
     def widened(attend, width):
         pad = lambda x: jnp.pad(x, ((0, 0),) * 4 + ((0, width - x.shape[-1]),))
-        # The scale of the logits follows from the width that the kernel sees.
+        # The kernel derives the scale of the logits from the padded width.
         scale = lambda x: x * (width / x.shape[-1]) ** 0.5
         return lambda q, k, v: attend(pad(scale(q)), pad(k), pad(v), None)[..., :q.shape[-1]]
 
     splash = lambda block: lambda q, k, v: _splash(q, k, v, None, block)
     print(f"{chip}; jax {jax.__version__}")
     print(f"{'tokens x keys, head':24s} {'implementation':28s} {'temporaries, MiB':>18s} {'GFLOP':>8s} "
-          f"{'filled up':>10s} {'compiled in, s':>15s}")
+          f"{'padded':>10s} {'compiled in, s':>15s}")
     for tokens, width in SITES:
         keys = 3 * tokens
         variants = {"xla": one(_product), "chunked": one(_chunked_sequence)}
@@ -63,7 +64,7 @@ def main() -> None:
             try:
                 memory = f"{jax.jit(step).lower(*arguments).compile().memory_analysis().temp_size_in_bytes / 2**20:.1f}"
             except jax.errors.JaxRuntimeError as error:
-                memory = "too much VMEM" if "vmem" in str(error).lower() else "not compiled"
+                memory = "out of VMEM" if "vmem" in str(error).lower() else "not compiled"
             seconds = time.perf_counter() - start
             flops = [count_flops(step, *arguments, tile=tile) / 1e9 for tile in (1, CHIPS[chip].tile)]
             print(f"{tokens} x {keys}, {width:3d}".ljust(24), f"{name:28s} {memory:>18s} {flops[0]:8.1f} "
