@@ -1,16 +1,16 @@
 """Durian (arXiv 2509.04434), in two sizes.
 
     durian synthesize --out data/drawn --clips 7000 --frames 12 --fps 6
-    durian train --config=configs/durian.py:tiny,stage=codec --workdir=runs/codec --config.source.clips=data/drawn
-    durian train --config=configs/durian.py:tiny,stage=1 --workdir=runs/stage1 --config.source.clips=data/drawn \
+    durian train --config=tiny,stage=codec --workdir=runs/codec --config.source.clips=data/drawn
+    durian train --config=tiny,stage=1 --workdir=runs/stage1 --config.source.clips=data/drawn \
         --config.init_from=runs/codec
-    durian train --config=configs/durian.py:tiny,stage=2 --workdir=runs/stage2 --config.source.clips=data/drawn \
+    durian train --config=tiny,stage=2 --workdir=runs/stage2 --config.source.clips=data/drawn \
         --config.init_from=runs/stage1
 
     durian import --base SD15 --motion ANIMATEDIFF --image-encoder CLIP --out data/start    # folders or hub ids
-    durian train --config=configs/durian.py:sd15,stage=1 --workdir=runs/sd1 --config.source.clips=data/mine \
+    durian train --config=sd15,stage=1 --workdir=runs/sd1 --config.source.clips=data/mine \
         --config.init_from=data/start
-    durian train --config=configs/durian.py:sd15,stage=2 --workdir=runs/sd2 --config.source.clips=data/mine \
+    durian train --config=sd15,stage=2 --workdir=runs/sd2 --config.source.clips=data/mine \
         --config.init_from=runs/sd1
 
 `tiny` is the shipped checkpoint: procedural portraits at 128 px on a CPU. `sd15` is the paper's: Stable Diffusion 1.5
