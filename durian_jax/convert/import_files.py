@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from durian_jax.commands.config_flags import parse
+from ml_collections import ConfigDict
+
 from durian_jax.convert.importer import STABLE_DIFFUSION, import_checkpoint
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder
@@ -14,17 +15,17 @@ from durian_jax.training.loop import validate
 
 def import_files(out: str | Path, *, unet: str, vae: str, motion: str | None = None, image_encoder: str | None = None,
                  identity_model: str | None = None, size: int | None = None, dtype: str = "float32",
-                 config: str | None = None, overwrite: bool = False) -> DurianConfig:
+                 config: ConfigDict | None = None, overwrite: bool = False) -> DurianConfig:
     """`durian import`: see `import_checkpoint`.
 
     Args:
         identity_model: ONNX file of an ArcFace network, which is copied into the checkpoint.
         size: side of the pictures; None: the config's, or 512.
-        config: "FILE.py:PRESET,..." of a training config whose model is to be made; None: what the parts are.
+        config: training config whose model the checkpoint gets; None: the model follows from the parts.
         overwrite: replace a checkpoint in `out`.
 
     Raises:
-        InputError: see `import_checkpoint`; also a config that cannot be read.
+        InputError: see `import_checkpoint`; also a config that contradicts itself.
     """
     if (Path(out) / "config.json").exists() and not overwrite:
         raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
@@ -35,8 +36,7 @@ def import_files(out: str | Path, *, unet: str, vae: str, motion: str | None = N
     model = None
     objective = STABLE_DIFFUSION
     if config is not None:
-        settings, = parse([f"--config={config}"], "import", ())
-        model, _, objective = validate(settings)
+        model, _, objective = validate(config)
     model = import_checkpoint(out, unet=unet, vae=vae, motion=motion, image_encoder=image_encoder, config=model,
                               objective=objective, dtype=dtype, changes=changes)
     if identity_model:

@@ -7,7 +7,6 @@ image encoder, reads no pictures, and sees each sample again after so many steps
 
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from durian_jax.commands.config_flags import parse
 from durian_jax.data.encoded_samples import FORMAT, shard_name, write_samples
 from durian_jax.data.pipeline import batch_samples, make_samples
 from durian_jax.errors import InputError
@@ -33,25 +31,6 @@ from durian_jax.models.parameters import FlatParams, variables
 from durian_jax.training.encoder_probe import ENCODERS, data_fields, differences, encoder_fields, probe
 from durian_jax.training.loop import initial_params, validate
 from durian_jax.training.training_clips import make_source
-
-
-def run(argv: list[str]) -> None:
-    """`durian encode`.
-
-    Args:
-        argv: `--config=... --out=FOLDER --samples=N [--part=I/N] [--config.FIELD=VALUE ...]`.
-
-    Raises:
-        InputError: a missing or unknown flag or field; see `encode_samples`.
-    """
-    if not any(flag.startswith("--part") for flag in argv):
-        argv = [*argv, "--part=0/1"]
-    config, out, samples, part = parse(argv, "encode", ("out", "samples", "part"))
-    numbers = re.fullmatch(r"(\d+)/(\d+)", part)
-    if not samples.isdecimal() or not numbers:
-        raise InputError(f"encode: expected --samples=NUMBER and --part=I/N, found {samples} and {part}")
-    encode_samples(config, out, int(samples), part=(int(numbers[1]), int(numbers[2])))
-    print(f"{out}: pass it to --config.source.samples")
 
 
 def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples_per_shard: int = 256,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from durian_jax.checkpoints import weights as weights_module
 from durian_jax.checkpoints.weights import Checkpoint
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.diffusion import SAMPLERS, Objective
 from durian_jax.diffusion.sampling import Sampling
 from durian_jax.errors import InputError
@@ -46,7 +46,7 @@ def test_help_lists_every_verb():
 
 
 def test_help_imports_no_jax():
-    code = ("import sys; from durian_jax.cli import main; main(['--help'], standalone_mode=False); "
+    code = ("import sys; from durian_jax.commands.main import main; main(['--help'], standalone_mode=False); "
             "assert 'jax' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -185,7 +185,7 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
 
 def test_exit_status_of_the_program(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "durian_jax.cli", "evaluate", "--checkpoint", str(tmp_path / "none")],
+        [sys.executable, "-m", "durian_jax", "evaluate", "--checkpoint", str(tmp_path / "none")],
         capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == ""
     assert "durian: error: no checkpoint" in result.stderr and "Traceback" not in result.stderr

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.checkpoints.weights import load_checkpoint
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.configs.durian import get_config
 from durian_jax.convert import sizes
 from durian_jax.convert.exporter import export_checkpoint

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.data import DataConfig, RecordedClips, SyntheticClips, synthesize
 from durian_jax.data import dataset_sheet as sheet_module
 from durian_jax.data import recorded_clips as records_module

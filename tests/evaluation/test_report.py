@@ -56,7 +56,7 @@ def test_the_shipped_checkpoint_reproduces_its_scores(tmp_path):
     then = json.loads((SHIPPED / "tiny" / "figures.json").read_text())
     # The other tests compile with few optimizations; the recorded scores come from full optimization.
     environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
-    subprocess.run([sys.executable, "-m", "durian_jax.cli", "evaluate", "--checkpoint", "tiny", "--cases", "4",
+    subprocess.run([sys.executable, "-m", "durian_jax", "evaluate", "--checkpoint", "tiny", "--cases", "4",
                     "--json", str(tmp_path / "now.json")], check=True, env=environment)
     now = json.loads((tmp_path / "now.json").read_text())
     for key in ("benchmark", "frames", "size", *asdict(Sampling())):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from durian_jax.checkpoints.weights import load_checkpoint
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.data import RecordedClips
 from durian_jax.data import recorded_clips as records
 from durian_jax.data.clip_record import DecodeError, rewrite_record

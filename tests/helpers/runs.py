@@ -32,7 +32,7 @@ def command(records, workdir, stage, *more):
     """The command line of a small run; a flag of `more` takes the place of one of `SMALL`."""
     optimizer = ["--config.optimizer=muon"] if str(stage) == "2" else []
     flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *optimizer, *more)}
-    return [sys.executable, "-m", "durian_jax.cli", "train", f"--config=configs/durian.py:tiny,stage={stage}",
+    return [sys.executable, "-m", "durian_jax", "train", f"--config=tiny,stage={stage}",
             f"--workdir={workdir}", f"--config.source.clips={records}", *flags.values()]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.faces import quality
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES, POSITION

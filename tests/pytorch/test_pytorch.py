@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.convert.bundle import file_hashes, read_bundle
 from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.diffusion import Objective
@@ -415,7 +415,7 @@ def test_the_exported_tiny_model_animates_without_jax(tmp_path):
     export_checkpoint("tiny", tmp_path / "tiny")
     subprocess.run([sys.executable, "-c", WITHOUT_JAX, tmp_path / "tiny", tmp_path / "frames.npy"], check=True)
     refusing = WITHOUT_JAX.partition("import numpy")[0]
-    without = f"{refusing}sys.argv[1:] = ['demo']\nfrom durian_jax.cli import main\nmain()"
+    without = f"{refusing}sys.argv[1:] = ['demo']\nfrom durian_jax.commands.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True)
     assert done.returncode == 2 and "durian: error: this needs" in done.stderr and "Traceback" not in done.stderr
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), 128)

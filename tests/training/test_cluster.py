@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from tests.helpers.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
 # What is tested are the processes: with one network each compiles in a third of the time.

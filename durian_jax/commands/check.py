@@ -1,0 +1,32 @@
+"""`durian check`."""
+
+import click
+
+from durian_jax.commands.options import json_option
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@json_option("Write the reports with all measurements to this file.")
+@click.pass_context
+def check(ctx, files, json_path):
+    """Report problems of photos and videos.
+
+    Checks source photos, attribute photos and driving videos for `durian animate`: small, blurred, turned or
+    hidden faces, cuts, a first frame that is not calm, and more. Says how to fix each problem. The exit status
+    is 1 if a file has an error, and 0 if it has only warnings.
+
+    \b
+    durian check me.png friend.png talk.mp4
+    """
+    from durian_jax.files import writable_file, write_json
+    from durian_jax.prepare.check import check_files, describe
+
+    if json_path:
+        writable_file(json_path, (".json",))
+    reports = check_files(files)
+    for report in reports:
+        click.echo(describe(report))
+    if json_path:
+        write_json(json_path, {"files": [report.as_dict() for report in reports]})
+    ctx.exit(0 if all(report.ok for report in reports) else 1)

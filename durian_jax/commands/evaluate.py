@@ -1,0 +1,38 @@
+"""`durian evaluate`."""
+
+import click
+
+from durian_jax.commands.options import json_option, sampling_argument, sampling_options
+
+
+@click.command()
+@sampling_options
+@click.option("--benchmark", type=click.Choice(["synthetic", "reconstruction"]), default="synthetic",
+              show_default=True, help="synthetic: cross-identity transfers whose exact answer is rendered; "
+              "reconstruction: recorded people get their own attribute back.")
+@click.option("--clips", default=None, metavar="FOLDER",
+              help="Records of people who are not in the training data, for the benchmark reconstruction.")
+@click.option("--cases", type=click.IntRange(1), default=64, show_default=True,
+              help="Number of transfers per attribute.")
+@click.option("--frames", type=click.IntRange(1), default=1, show_default=True, help="Number of frames per clip.")
+@json_option("Write the summary and all scores to this file.")
+@click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet into this file.")
+@click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
+              help="Number of cases per attribute on the sheet.")
+def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, json_path, sheet,
+             sheet_cases):
+    """Measure a model against known answers.
+
+    Prints means and 95 % confidence intervals of L1, PSNR, SSIM (whole frame and attribute region) and
+    sharpness. Two baselines stand beside the model: the unchanged portrait, and the pixels of the attribute
+    pasted by its keypoints.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.evaluation.report import evaluate_checkpoint
+
+    click.echo(evaluate_checkpoint(
+        checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,
+        sampling=sampling_argument(steps, guidance, seed, sampler),
+        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases))

@@ -1,0 +1,43 @@
+"""`durian expand`."""
+
+import click
+
+from durian_jax.commands.options import seed_option
+
+
+@click.command()
+@click.argument("dataset", metavar="DATASET")
+@click.option("--generator", default="own", show_default=True, metavar="NAME",
+              help="own: the checkpoint transfers attributes of other people to the faces. diffusers:FOLDER or "
+              "diffusers:OWNER/NAME: a Stable Diffusion XL model draws people from prompts.")
+@click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
+              help="Model of the generator own.")
+@click.option("--controlnet", default=None, metavar="FOLDER|OWNER/NAME",
+              help="For diffusers: a ControlNet that follows keypoints as durian draws them.")
+@click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
+              help="For diffusers: finds the attribute; heuristic, or segformer:FOLDER.")
+@click.option("--frames", type=click.IntRange(1), default=2, show_default=True,
+              help="Number of frames per clip, spread over its head poses.")
+@click.option("--kinds", default="hair,glasses,beard,hat", show_default=True, metavar="KIND,...",
+              help="Attributes to generate, where a clip shows them.")
+@click.option("--steps", type=click.IntRange(1), default=None,
+              help="Number of sampling steps.  [default: own 1, diffusers 30]")
+@seed_option
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True,
+              help="Number of pictures to generate at once.")
+@click.option("--overwrite", is_flag=True, help="Replace the generated regions of the clips.")
+def expand(dataset, kinds, **options):
+    """Add generated mask regions to a dataset.
+
+    Mask expansion: generates hair, glasses, beards or hats of other shapes for each person, at the same
+    keypoints, and stores the regions that they cover. Training blanks these regions too, so that the model
+    learns to put long hair on short hair. Repeat the command to continue after it was killed.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.expansion.dataset import expand as expand_dataset
+
+    done = expand_dataset(dataset, kinds=[kind.strip() for kind in kinds.split(",")], **options)
+    click.echo(f"{dataset}: {done['clips']} clips with generated regions (" + ", ".join(
+        f"{kind} {count}" for kind, count in done["regions"].items()) + f"), {sum(done['left_out'].values())} left out")

@@ -1,0 +1,52 @@
+"""The program `durian`."""
+
+from importlib import import_module
+
+import click
+
+from durian_jax import __version__
+from durian_jax.errors import InputError
+
+# Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
+VERBS = {verb: verb for verb in (
+    "demo", "animate", "check", "train", "plan", "import", "encode", "export", "verify", "evaluate", "prepare",
+    "synthesize", "expand", "sheet", "masks", "annotator")}
+VERBS["import"] = "import_weights"
+
+
+class _Verbs(click.Group):
+    """Imports a verb's module when the verb is used or listed; prints an InputError as one line."""
+
+    def list_commands(self, ctx):
+        return list(VERBS)
+
+    def get_command(self, ctx, name):
+        if name not in VERBS:
+            return None
+        return getattr(import_module(f"durian_jax.commands.{VERBS[name]}"), VERBS[name])
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"durian: error: {error}", err=True)
+            ctx.exit(error.status)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("durian_jax"):
+                raise
+            click.echo(f"durian: error: this needs {error.name}, which is not installed: pip install durian-jax; "
+                       "without JAX, `durian animate --backend torch` runs an export of `durian export`", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="durian")
+def main():
+    """Animate a portrait and give it hair, glasses, a beard or a hat from other photos.
+
+    Start with `durian demo`, which needs neither network nor accelerator.
+    """
+
+
+if __name__ == "__main__":
+    main()

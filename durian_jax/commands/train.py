@@ -1,0 +1,53 @@
+"""`durian train`."""
+
+import re
+
+import click
+
+from durian_jax.commands.config_flags import config_command, read_config
+from durian_jax.errors import InputError
+
+
+@config_command()
+@click.option("--workdir", required=True, metavar="FOLDER",
+              help="Folder of the run: metrics.jsonl, TensorBoard events, sample sheets, checkpoints, export.")
+@click.option("--profile", default=None, metavar="FIRST:LAST",
+              help="Write a trace of these steps to WORKDIR/profile.  [default: no trace]")
+def train(config, overrides, workdir, profile):
+    """Train a model, or continue a run.
+
+    \b
+    durian train --config=tiny,stage=1 --workdir=runs/tiny
+    durian train --config=tiny,stage=2 --workdir=runs/tiny2 --config.total_steps=8
+
+    Repeat the command to continue from the last checkpoint in the workdir, on any number of devices and hosts.
+    Raise --config.total_steps to train longer. SIGTERM saves a checkpoint and stops the run. The scripts in
+    launch/ start a run on several hosts.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    settings = read_config(config, overrides)
+    steps = None if profile is None else _steps(profile)
+    from durian_jax.training import cluster
+
+    cluster.join()  # before anything else uses JAX
+    from durian_jax.training.loop import train as run
+
+    cluster.check_joined()
+    with cluster.leaving_at_once():
+        finished = run(settings, workdir, steps)
+    if not cluster.is_first():
+        return
+    if finished:
+        click.echo(f"{workdir}/export holds the averaged weights: pass it to --checkpoint, or start another run from "
+                   "it with --config.init_from")
+    else:
+        click.echo("asked to stop (SIGTERM): saved; repeat the command to continue")
+
+
+def _steps(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+):(\d+)", text, re.ASCII)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--profile={text}: expected the first and the last step to trace, as in --profile=10:15")
+    return int(match[1]), int(match[2])
