@@ -1,4 +1,4 @@
-"""Several processes that train together: joining, agreeing to stop, and saying who is missing."""
+"""Training in several processes: they join, agree when to stop, and report lost processes."""
 
 import contextlib
 import itertools
@@ -17,30 +17,30 @@ from jax._src import distributed
 
 from durian_jax.errors import ClusterError, InputError
 
-# Variables by which a launcher says that this process is one of several: those of machines that nothing else describes
-# (launch/local.sh), and the one that says that JAX is to look for what TPU VMs, GKE and Slurm set.
+# Environment variables from a launcher. _OWN describes the processes explicitly (launch/local.sh). With _CLUSTER,
+# JAX uses the variables of TPU VMs, GKE or Slurm.
 _OWN = ("DURIAN_COORDINATOR", "DURIAN_PROCESSES", "DURIAN_PROCESS")
 _CLUSTER = "DURIAN_CLUSTER"
 
-# Where processes tell the coordinator that they live.
+# Key of the heartbeats in the coordinator's store.
 _ALIVE = "durian/alive/"
-_DONE, _FAILED = "done", "failed"  # its last words
+_DONE, _FAILED = "done", "failed"  # last heartbeat of a process
 
-# How much longer than `silence` a process may take until it speaks at all.
+# Before its first heartbeat a process may be silent for this multiple of `silence`.
 _FIRST_SILENCE = 5
 
-# JAX's own limit of silence, after which it aborts without saying who; ours comes first.
+# JAX's own heartbeat limit. JAX then aborts without naming the lost process, so this must exceed our limit.
 _JAX_SILENCE_SECONDS = 600
 
 
 def join(timeout: int = 300) -> None:
-    """Find the other processes, if the environment says that there are any; before anything else is done with JAX.
+    """Join the other processes of the run, if the environment describes several. Call this before any use of JAX.
 
-    Reads DURIAN_COORDINATOR (host:port of process 0), DURIAN_PROCESSES and DURIAN_PROCESS; or, with DURIAN_CLUSTER=auto
-    and in a Slurm job of several tasks, what TPU VMs, GKE and Slurm set.
+    Reads DURIAN_COORDINATOR (host:port of process 0), DURIAN_PROCESSES and DURIAN_PROCESS. With DURIAN_CLUSTER=auto,
+    and in a Slurm job of several tasks, JAX reads the variables of TPU VMs, GKE or Slurm instead.
 
     Args:
-        timeout: seconds to wait for them.
+        timeout: seconds to wait for the other processes.
 
     Raises:
         InputError: variables that contradict each other, or that describe no cluster.
@@ -53,11 +53,11 @@ def join(timeout: int = 300) -> None:
             count, number = int(given["DURIAN_PROCESSES"]), int(given["DURIAN_PROCESS"])
             address = given["DURIAN_COORDINATOR"]
         except (KeyError, ValueError) as error:
-            raise InputError(f"expected {', '.join(_OWN)} (host:port, number of processes, this one's number), found "
-                             f"{given}") from error
+            raise InputError(f"expected {', '.join(_OWN)} (host:port, number of processes, number of this process), "
+                             f"found {given}; set all three") from error
         if not 0 <= number < count or ":" not in address:
-            raise InputError(f"DURIAN_PROCESS={number}: expected a number below DURIAN_PROCESSES={count}, and "
-                             f"DURIAN_COORDINATOR={address} to be host:port")
+            raise InputError(f"DURIAN_PROCESS={number}: expected a number from 0 to below DURIAN_PROCESSES={count}, "
+                             f"and DURIAN_COORDINATOR={address} as host:port; correct these variables")
         if count == 1:
             return
         arguments = {"coordinator_address": address, "num_processes": count, "process_id": number}
@@ -65,11 +65,11 @@ def join(timeout: int = 300) -> None:
         return
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX aborts the process when its time is over, without a word of advice; so this comes with it.
-    address = arguments.get("coordinator_address", "the first of them")
+    # At the timeout JAX aborts the process without advice, so print ours at the same time.
+    address = arguments.get("coordinator_address", "the first process")
     advice = threading.Timer(timeout, print, (
-        f"durian: error: not all processes came within {timeout} s; JAX lists the numbers of those that did not. "
-        f"Look at their logs, and that they can reach {address}",), {"file": sys.stderr, "flush": True})
+        f"durian: error: not all processes joined within {timeout} s; JAX lists the numbers of the missing ones. "
+        f"Read their logs, and check that they can reach {address}",), {"file": sys.stderr, "flush": True})
     advice.daemon = True
     advice.start()
     try:
@@ -77,7 +77,7 @@ def join(timeout: int = 300) -> None:
             jax.distributed.initialize(**arguments, initialization_timeout=timeout + 10,
                                        heartbeat_timeout_seconds=_JAX_SILENCE_SECONDS)
     except ValueError as error:
-        raise InputError(f"expected to be one of several processes, found {str(error).splitlines()[0][:300]}; set "
+        raise InputError(f"expected the variables of a cluster, found {str(error).splitlines()[0][:300]}; set "
                          f"{', '.join(_OWN)}") from error
     except RuntimeError as error:
         raise ClusterError(f"the processes did not find each other: {str(error).splitlines()[0][:300]}") from error
@@ -87,9 +87,9 @@ def join(timeout: int = 300) -> None:
 
 @contextlib.contextmanager
 def _roll_call(timeout: int) -> Iterator[None]:
-    """A block in which the first process's service waits so long for the others, and then says who is missing.
+    """Let the coordinator wait `timeout` seconds for all processes and then name the missing ones.
 
-    `jax.distributed.initialize` can limit the wait of each process only, none of which knows who else has come.
+    `jax.distributed.initialize` can only limit the wait of each process, and a process does not know who is missing.
     """
     make_service = distributed._jax.get_distributed_runtime_service
     distributed._jax.get_distributed_runtime_service = partial(make_service, cluster_register_timeout=timeout)
@@ -105,35 +105,36 @@ def _launched_by_others() -> bool:
 
 
 def check_joined() -> None:
-    """Refuse to train where the chips of other hosts are seen, but their processes were not found.
+    """Refuse to train if JAX sees the chips of other hosts but this process did not join their processes.
 
     Raises:
-        InputError: see above.
+        InputError: the processes of several hosts are not joined.
     """
     if jax.process_count() > 1 and distributed.global_state.client is None:
-        raise InputError(f"this is one of {jax.process_count()} hosts, which must find each other: set {_CLUSTER}=auto "
-                         "on all of them")
+        raise InputError(f"expected joined processes, found one of {jax.process_count()} hosts alone; set {_CLUSTER}="
+                         "auto on all hosts")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes logs, metrics and exports."""
+    """Return whether this process is the first, which writes logs, metrics and exports."""
     return jax.process_index() == 0
 
 
 def barrier(name: str, minutes: int = 120) -> None:
-    """Wait until every process has come here."""
+    """Wait until every process reaches the barrier of this name."""
     if jax.process_count() > 1:
         distributed.global_state.client.wait_at_barrier(f"durian/{name}", minutes * 60_000)
 
 
 class Heartbeat:
-    """Ends this process, saying why, when another one of the run has gone: a collective operation would wait for ever.
+    """Context that ends this process with a message if another process of the run is lost.
 
-    Every process tells the coordinator that it lives, and looks when the others last did.
+    Without it a collective operation would wait for ever. Every process sends heartbeats to the coordinator and
+    reads the others' heartbeats.
 
     Args:
-        last_saved: gives the step of the last whole checkpoint.
-        silence: seconds after which a process that has said nothing has gone.
+        last_saved: returns the step of the last complete checkpoint.
+        silence: seconds without a heartbeat after which a process counts as lost.
     """
 
     def __init__(self, last_saved: Callable[[], int | None], silence: float):
@@ -148,9 +149,9 @@ class Heartbeat:
 
     def __exit__(self, kind, error, _) -> None:
         if isinstance(error, (jax.errors.JaxRuntimeError, ClusterError)) and jax.process_count() > 1:
-            # An exchange with another process has failed; which one it was, `_run` will know, and end this one. Where a
-            # barrier's time is over, the error names those that have not come.
-            print(f"an exchange between processes has failed: {str(error)[:1000]}", file=sys.stderr)
+            # Give `_run` time to find the lost process, report it and end this one. After a barrier's timeout nobody
+            # may be lost, but then the error names the late processes.
+            print(f"durian: a collective operation failed: {str(error)[:1000]}", file=sys.stderr)
             time.sleep(2 * self._silence)
         self._over.set()
         if jax.process_count() > 1:
@@ -172,13 +173,13 @@ class Heartbeat:
                 self._tell(f"{next(beats)} {host}")
                 said = {int(key.removeprefix(_ALIVE)): text
                         for key, text in distributed.global_state.client.key_value_dir_get(_ALIVE)}
-            except RuntimeError:  # process 0, which keeps what they say, has gone: of the others nothing is known
+            except RuntimeError:  # process 0, which stores the heartbeats, is lost; assume that all others live
                 said = {process: str(now) for process in others if process != 0}
             for process in others:
                 if said.get(process, heard[process][0]) != heard[process][0]:
                     heard[process] = said[process], now
                     self._hosts[process] = said[process].partition(" ")[2] or self._hosts.get(process, "")
-            # Before it has said anything it may be opening its data.
+            # Before the first heartbeat a process may still open its data.
             limit = lambda text: self._silence if text else _FIRST_SILENCE * self._silence
             gone = [process for process, (text, when) in heard.items()
                     if text == _FAILED or text != _DONE and now - when > limit(text)]
@@ -188,17 +189,21 @@ class Heartbeat:
     def _leave(self, gone: list[int]) -> None:
         names = ", ".join(map(str, gone))
         hosts = ", ".join(sorted({self._hosts[process] for process in gone if self._hosts.get(process)}))
-        print(f"durian: error: process {names} of {jax.process_count()} has gone{hosts and f' (on {hosts})'}: it has "
-              f"failed, or nothing was heard of it for {self._silence:.0f} s. Look at its log, then start all of them "
-              f"again: the run goes on from step {self._last_saved() or 0}", file=sys.stderr, flush=True)
-        if is_first():  # with it goes what the others hear each other by: let them say so first
+        print(f"durian: error: process {names} of {jax.process_count()} has exited or hangs"
+              f"{hosts and f' (on {hosts})'}: it failed, or sent no heartbeat for {self._silence:.0f} s. Read its log, "
+              f"then start all processes again: the run resumes from step {self._last_saved() or 0}",
+              file=sys.stderr, flush=True)
+        if is_first():  # the heartbeats end with process 0, so let the others report first
             time.sleep(self._silence / 3)
         os._exit(1)
 
 
 @contextlib.contextmanager
 def leaving_at_once() -> Iterator[None]:
-    """A block after whose error this process ends without waiting for the others, which cannot go on either."""
+    """Context that ends this process at once after an error, without waiting for the other processes.
+
+    With a single process the error is raised as usual.
+    """
     try:
         yield
     except BaseException as error:
@@ -212,7 +217,7 @@ def leaving_at_once() -> Iterator[None]:
 
 
 class Preemption:
-    """Notices SIGTERM, by which machines that are about to be taken away say so.
+    """Context that notices SIGTERM, which preemptible machines send before they are taken away.
 
     Several processes agree on the step after which they stop.
     """
@@ -222,7 +227,7 @@ class Preemption:
         self._before = None
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() == 1:  # else JAX's own service listens
+        if jax.process_count() == 1:  # with several, JAX's own service handles SIGTERM
             self._before = signal.signal(signal.SIGTERM, self._notice)
         return self
 
@@ -234,7 +239,7 @@ class Preemption:
         self._asked = True
 
     def stops_after(self, step: int) -> bool:
-        """Whether this step is to be the last; every process asks after every step."""
+        """Return whether to stop after this step. Every process must call this after every step."""
         if jax.process_count() == 1:
             return self._asked
         from jax.experimental import multihost_utils

@@ -13,7 +13,7 @@ import numpy as np
 from durian_jax.files import write_text
 from durian_jax.hardware.chips import CHIPS
 
-# Matrix products per second of a chip, in bfloat16, by JAX's name of it (the makers' figures).
+# JAX's name of a chip -> FLOPs per second of its bfloat16 matrix products, as published by the manufacturer.
 _TPUS = {"TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p", "TPU v5p": "v5p",
          "TPU v6 lite": "v6e", "TPU v6e": "v6e"}
 PEAK_FLOPS = {**{name: CHIPS[chip].flops for name, chip in _TPUS.items()}, "NVIDIA A100": 312e12,
@@ -21,16 +21,16 @@ PEAK_FLOPS = {**{name: CHIPS[chip].flops for name, chip in _TPUS.items()}, "NVID
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak of a chip, or None where it is not known (a CPU)."""
+    """Return the peak FLOPs per second of a chip, or None if it is unknown (for example a CPU)."""
     known = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
     return PEAK_FLOPS[max(known, key=len)] if known else None
 
 
 class Clock:
-    """How a run spends its time.
+    """Measurement of how a run spends its time.
 
     Attributes:
-        flops: of the model in one step, on all chips together.
+        flops: FLOPs of the model per step, summed over all chips.
     """
 
     def __init__(self, devices: list):
@@ -41,30 +41,35 @@ class Clock:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A block that waits for data."""
+        """Count the block as waiting for data."""
         before = time.monotonic()
         yield
         self._waited += time.monotonic() - before
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """A block that is no training: a sample sheet, a checkpoint."""
+        """Count the block as time outside of training, for example a sample sheet or a checkpoint."""
         before = time.monotonic()
         yield
         self._away += time.monotonic() - before
 
     def read(self, steps: int) -> dict[str, float]:
-        """Figures of the steps since the last reading.
+        """Return the speed of the steps since the last reading.
+
+        Args:
+            steps: number of steps since the last reading.
 
         Returns:
-            seconds_per_step; data_seconds_per_step, of waiting for batches; tflops_per_second, by all chips; mfu, their
-            share of the chips' peak, where that is known; goodput, the share of the time since the start in which steps
-            were made and not compiled, restored, saved or waited for.
+            seconds_per_step: time per step, without `away` blocks.
+            data_seconds_per_step: time per step spent waiting for batches.
+            tflops_per_second: of all chips together.
+            mfu: tflops_per_second as a share of the chips' peak, only if the peak is known.
+            goodput: share of the time since the start spent on steps, not on compiling, restoring, saving or waiting.
         """
         now = time.monotonic()
         seconds = now - self._since - self._away
         per_second = self.flops * steps / seconds
-        if self._steps:  # the first reading's time has compiling in it
+        if self._steps:  # the first reading includes compilation
             self._productive += seconds - self._waited
         values = {"seconds_per_step": seconds / steps, "data_seconds_per_step": self._waited / steps,
                   "tflops_per_second": per_second / 1e12, "goodput": self._productive / (now - self._began)}
@@ -77,13 +82,13 @@ class Clock:
 
 
 class MetricsWriter:
-    """Writes one JSON object a logged step, and the same numbers and pictures to TensorBoard.
+    """Writer of one JSON object per logged step, and of the same numbers and pictures to TensorBoard.
 
     Args:
         workdir: folder of the run.
-        step: steps that the run starts from; later lines, left by a killed run, will be written again
-            and are removed.
-        active: False writes nothing: of several processes, one does.
+        step: step that the run starts from. Later lines of a killed run are removed, because the run writes
+            them again.
+        active: False writes nothing. Only one process of a run is active.
     """
 
     def __init__(self, workdir: Path, step: int, active: bool = True):
@@ -103,7 +108,7 @@ class MetricsWriter:
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + "\n")
-            except json.JSONDecodeError:  # a line that was cut by the kill
+            except json.JSONDecodeError:  # a killed run cut this line
                 break
         write_text(self._path, "".join(kept))
 
@@ -116,7 +121,7 @@ class MetricsWriter:
             self._board.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Log a picture (H, W, 3) uint8."""
+        """Log an (H, W, 3) uint8 picture."""
         if self._file is not None:
             self._board.add_image(name, image, step, dataformats="HWC")
 
@@ -127,10 +132,10 @@ class MetricsWriter:
 
 
 def _summary_writer(folder: Path, purge_step: int):
-    """A writer to TensorBoard, which does without PyTorch: to import it takes seconds where it is installed."""
+    """Return a TensorBoard writer. Hide PyTorch from it, because importing PyTorch takes seconds."""
     absent = "torch" not in sys.modules
     if absent:
-        sys.modules["torch"] = None  # importing it fails, for which tensorboardX is prepared
+        sys.modules["torch"] = None  # makes `import torch` fail, which tensorboardX handles
     try:
         from tensorboardX import SummaryWriter
     finally:
@@ -140,14 +145,14 @@ def _summary_writer(folder: Path, purge_step: int):
 
 
 def bar_in_logs() -> dict:
-    """Options of tqdm: where standard error goes to a log, which shows whole lines only, a line every ten seconds."""
-    if sys.stderr is not sys.__stderr__ or sys.stderr.isatty():  # a notebook, which has its own, draws a bar
+    """Return options of tqdm that print a line every ten seconds if standard error is a log and not a terminal."""
+    if sys.stderr is not sys.__stderr__ or sys.stderr.isatty():  # a notebook replaces sys.stderr and can draw a bar
         return {}
     return {"file": _Lines(), "mininterval": 10}
 
 
 class _Lines:
-    """Standard error, with what would be written over what was there before on a line of its own."""
+    """Standard error for logs: each update of the progress bar becomes a new line."""
 
     def write(self, text: str) -> None:
         for line in text.replace("\r", "\n").splitlines():
@@ -159,11 +164,11 @@ class _Lines:
 
 
 class Tracing:
-    """Writes a trace of some steps, for TensorBoard's profiler or Perfetto.
+    """Context that writes a trace of some steps, for TensorBoard's profiler or Perfetto.
 
     Args:
-        folder: for the trace.
-        steps: first and last step; None: no trace.
+        folder: output folder of the trace.
+        steps: first and last traced step. None writes no trace.
     """
 
     def __init__(self, folder: Path, steps: tuple[int, int] | None):
@@ -177,11 +182,11 @@ class Tracing:
             jax.profiler.stop_trace()
 
     def step(self, step: int) -> AbstractContextManager:
-        """The block that is the step."""
+        """Return the context in which the step must run."""
         if self._steps is None or not self._steps[0] <= step <= self._steps[1]:
             return nullcontext()
         if not self._running:
-            # Without Python's own calls: tracing them in all threads has crashed runs that load data in threads.
+            # Do not trace Python calls: tracing all threads crashed runs that load data in threads.
             options = jax.profiler.ProfileOptions()
             options.python_tracer_level = 0
             jax.profiler.start_trace(str(self._folder), profiler_options=options)
@@ -189,7 +194,7 @@ class Tracing:
         return jax.profiler.StepTraceAnnotation("train", step_num=step)
 
     def end(self, step: int, values: dict[str, jax.Array]) -> None:
-        """After a step: the trace of the last one waits for what it has computed."""
+        """Stop the trace after its last step, once `values` of this step are computed."""
         if self._running and step == self._steps[1]:
             jax.block_until_ready(values)
             jax.profiler.stop_trace()

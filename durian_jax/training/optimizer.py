@@ -1,4 +1,4 @@
-"""Learning-rate schedule and optimiser, from the numbers in a config."""
+"""Learning-rate schedule and optimiser of a training config."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ OPTIMIZERS = ("adamw", "muon")
 
 
 def make_learning_rate(config) -> optax.Schedule:
-    """Linear warm-up, constant, then a cosine to `final_fraction` of it over the last `decay_steps`."""
+    """Return the schedule: linear warm-up, constant, then cosine decay over the last `decay_steps`.
+
+    The decay ends at `final_fraction` of the learning rate.
+    """
     decay_steps = min(config.decay_steps, config.total_steps)
 
     def learning_rate(step: jax.Array) -> jax.Array:
@@ -22,7 +25,7 @@ def make_learning_rate(config) -> optax.Schedule:
 
 
 def _muon_dimensions(params):
-    """Matrices and convolution kernels are orthogonalised; norms and biases are left to Adam."""
+    """Select matrices and convolution kernels for Muon. None leaves norms and biases to Adam."""
     def of(x: jax.Array):
         if x.ndim == 2:
             return MuonDimensionNumbers((0,), (1,))
@@ -33,14 +36,14 @@ def _muon_dimensions(params):
 
 
 def make_optimizer(config) -> optax.GradientTransformation:
-    """The optimiser of a training config.
+    """Return the optimiser of a training config.
 
-    "adamw" is the papers'. "muon" (orthogonalised momentum) needs about half the steps on a small
-    model that starts from nothing; `consistent_rms` gives its updates Adam's size, so that learning
-    rates mean the same.
+    The papers use "adamw". "muon" (orthogonalised momentum) needs about half the steps for a small model
+    without pretrained weights. `consistent_rms` scales its updates like Adam's, so learning rates are
+    comparable.
 
     Args:
-        config: `optimizer` is one of `OPTIMIZERS`.
+        config: training config; `optimizer` is one of `OPTIMIZERS`.
     """
     learning_rate = make_learning_rate(config)
     if config.optimizer == "adamw":

@@ -106,7 +106,7 @@ class RunCheckpoints:
                 else f"that of step {self.last_saved} is whole, the same command goes on from it"
             # One process may wait for another that has gone: that is no full disk, and may go well next time.
             lost = jax.process_count() > 1 and isinstance(error, RuntimeError)
-            kind, reason = (ClusterError, "Another process has gone, or is") if lost else (InputError, "Is")
+            kind, reason = (ClusterError, "Another process has exited, or is") if lost else (InputError, "Is")
             raise kind(f"the checkpoint of step {step} could not be written: {_first_line(error)}. {reason} the disk "
                        f"full? Of the checkpoints, {kept}") from error
 

@@ -1,4 +1,4 @@
-"""The launch scripts: their commands, recorded by stand-ins for gcloud, kubectl, srun and scontrol."""
+"""The launch scripts, run with stand-ins for gcloud, kubectl, srun and scontrol that record their calls."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ TPU = [LAUNCH / "tpu_vm.sh", "--name", "d1", "--zone", "us-east5-b", "--type", "
 GKE = [LAUNCH / "gke.sh", "--name", "d1", "--image", "registry/durian", "--claim", "data", "--accelerator",
        "tpu-v5p-slice", "--topology", "4x4x8"]
 
-# A stand-in writes down how it was called, and answers what the test's script for it says.
+# A stand-in records its call and then runs the script that the test gives it.
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "{name} $(printf '%q ' "$@")" >> "{calls}"
 [ -t 0 ] || [ "{name}" != kubectl ] || cat >> "{calls}.stdin"
@@ -27,7 +27,10 @@ printf '%s\\n' "{name} $(printf '%q ' "$@")" >> "{calls}"
 
 @pytest.fixture
 def machine(tmp_path):
-    """Runs a script with stand-ins on PATH: (arguments, name -> script) -> the finished process and the calls."""
+    """Return a function that runs a script with stand-ins on PATH.
+
+    Args: the script with its arguments, and name -> script of each stand-in. Returns: the finished process and the calls.
+    """
     def run(arguments, stand_ins, timeout=60, **environment):
         folder, calls = tmp_path / "bin", tmp_path / "calls"
         folder.mkdir(exist_ok=True)
@@ -42,7 +45,7 @@ def machine(tmp_path):
     return run
 
 
-# The request is granted at its second describe; with `taken_away`, the first training run finds its slice gone.
+# The first `describe` of a request grants it. `train` is the script of a training run.
 GCLOUD = """
 case "$*" in
   *"queued-resources create"*) echo WAITING > "$STATE" ;;
@@ -53,24 +56,24 @@ case "$*" in
 esac
 """
 FINISHED = 'echo "/mnt/durian/runs/1/export holds the averaged weights: pass it to --checkpoint"'
-# The run is asked to stop some time before the request says that the slice goes.
+# A preempted run stops some time before its request is suspended.
 TAKEN_AWAY = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
              '(sleep 1; echo SUSPENDED > "$STATE") > /dev/null 2>&1 & echo "asked to stop (SIGTERM): saved"; fi'
 LOST_HOST = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; ' \
-            'echo "[2] durian: error: process 3 of 64 has gone"; exit 2; fi'
-LOST_WHILE_SAVING = LOST_HOST.replace("process 3 of 64 has gone", "the checkpoint of step 9 could not be written: x. "
-                                     "Another process has gone, or is the disk full?")
+            'echo "[2] durian: error: process 3 of 64 has exited"; exit 2; fi'
+LOST_WHILE_SAVING = LOST_HOST.replace("process 3 of 64 has exited", "the checkpoint of step 9 could not be written: x. "
+                                     "Another process has exited, or is the disk full?")
 BROKEN_LINE = f'if [ -e "$STATE.again" ]; then {FINISHED}; else touch "$STATE.again"; exit 255; fi'
 
 
 def verbs(calls):
-    """What of the calls matters: create, scp, install, train, delete."""
+    """Reduce the calls of gcloud to create, scp, install, train and delete."""
     names = {"queued-resources create": "create", "tpu-vm scp": "scp", "mount": "install",
              "DURIAN_CLUSTER=auto": "train", "queued-resources delete": "delete"}
     return [verb for call in calls for text, verb in names.items() if text in call and "describe" not in call]
 
 
-def test_a_slice_is_asked_for_installed_used_and_deleted(machine):
+def test_a_slice_is_created_installed_used_and_deleted(machine):
     done, calls = machine([*TPU, "--spot", *RUN], {"gcloud": GCLOUD.format(train=FINISHED)})
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
@@ -81,23 +84,23 @@ def test_a_slice_is_asked_for_installed_used_and_deleted(machine):
     assert "the request is ACTIVE" in done.stderr
 
 
-def test_a_slice_that_is_taken_away_is_asked_for_again(machine):
+def test_a_preempted_slice_is_requested_again(machine):
     done, calls = machine([*TPU, "--keep", *RUN], {"gcloud": GCLOUD.format(train=TAKEN_AWAY)},
                           DURIAN_POLL_SECONDS="0.2")
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"] + ["create", "scp", "install", "train"]
-    assert "was taken away (attempt 1 of 20)" in done.stderr and "is kept" in done.stderr
+    assert "was preempted (attempt 1 of 20)" in done.stderr and "is kept" in done.stderr
 
 
 @pytest.mark.parametrize("train", [BROKEN_LINE, LOST_HOST, LOST_WHILE_SAVING], ids=["connection", "host", "saving"])
-def test_what_is_lost_starts_the_run_again_on_the_same_slice(machine, train):
+def test_a_lost_connection_or_process_restarts_the_run_on_the_same_slice(machine, train):
     done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train=train)})
     assert done.returncode == 0, done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
 
 
-def test_an_outage_is_waited_for(machine):
-    """gcloud does not answer after a broken line: the slice is not given up. A first request it must not refuse."""
+def test_an_outage_of_gcloud_does_not_end_a_run(machine):
+    """If gcloud fails after the connection broke, the slice is kept. If gcloud refuses the first request, the script ends."""
     twice = 'case "$*" in *describe*) if [ -e "$STATE.again" ] && [ ! -e "$STATE.back" ]; then touch "$STATE.back"; ' \
             'echo "no network" >&2; exit 1; fi ;; esac\n'
     done, calls = machine([*TPU, *RUN], {"gcloud": twice + GCLOUD.format(train=BROKEN_LINE)})
@@ -105,19 +108,19 @@ def test_an_outage_is_waited_for(machine):
     assert verbs(calls) == ["create", "scp", "install", "train", "scp", "install", "train", "delete"]
     refuse = 'case "$*" in *"queued-resources create"*) echo "no such zone" >&2; exit 1 ;; esac\n'
     done, calls = machine([*TPU, *RUN], {"gcloud": refuse + GCLOUD.format(train=FINISHED)})
-    assert done.returncode == 2 and "the slice could not be asked for" in done.stderr
+    assert done.returncode == 2 and "the slice could not be requested" in done.stderr
 
 
 def test_a_run_that_fails_by_itself_is_not_repeated(machine):
     done, calls = machine([*TPU, *RUN], {"gcloud": GCLOUD.format(train='echo "durian: error: no clips"; exit 2')})
-    assert done.returncode == 2 and "the run has failed" in done.stderr
+    assert done.returncode == 2 and "the run failed" in done.stderr
     assert verbs(calls) == ["create", "scp", "install", "train", "delete"]
 
 
-def test_workers_that_cannot_be_set_up_are_not_tried_for_long(machine):
+def test_a_failing_setup_of_the_workers_is_tried_twice(machine):
     script = 'case "$*" in *"tpu-vm scp"*) echo "no such share" >&2; exit 1 ;; esac' + GCLOUD.format(train=FINISHED)
     done, calls = machine([*TPU, *RUN], {"gcloud": script})
-    assert done.returncode == 2 and "could not be set up, twice" in done.stderr
+    assert done.returncode == 2 and "the setup of the workers failed twice" in done.stderr
     assert verbs(calls) == ["create", "scp", "scp", "delete"]
 
 
@@ -125,7 +128,7 @@ def test_a_request_that_fails_is_not_repeated(machine):
     failed = 'case "$*" in *failedData*) echo "no quota" ;; *describe*) [ -e "$STATE" ] && echo FAILED || ' \
              '{ echo NOT_FOUND >&2; exit 1; } ;; *create*) touch "$STATE" ;; esac'
     done, calls = machine([*TPU, *RUN], {"gcloud": failed})
-    assert done.returncode == 2 and "the request has failed: no quota" in done.stderr
+    assert done.returncode == 2 and "the request failed: no quota" in done.stderr
     assert verbs(calls) == ["create", "delete"]
 
 
@@ -142,7 +145,7 @@ def test_dry_runs_call_nothing(machine):
 
 @pytest.mark.parametrize("phase", ["Running", "Failed"])
 def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
-    # A finished run of that name is there, and the first host takes a moment to begin.
+    # A finished run of this name exists, and the first host needs a moment to start.
     pods = 'case "$*" in *"get jobset"*) [ -e "$STATE" ] || echo Completed ;; "delete jobset d1"*) touch "$STATE" ;; ' \
            f'*"get pod"*) [ ! -e "$STATE.pod" ] || echo {phase}; touch "$STATE.pod" ;; esac'
     odd = "--config.init_from=/mnt/durian/a b&c\\d"
@@ -164,11 +167,11 @@ def test_the_manifest_is_filled_in_and_applied(machine, tmp_path, phase):
 
 @pytest.mark.parametrize(("durian", "status"), [
     ("exit 2", 2), ("exit 1", 1), ("exit 0", 0),
-    # It saves and ends well; the pod must not, or the run would be taken for finished.
+    # A stopped run saves and exits with status 0. The pod must fail, or the run would count as finished.
     ('trap "kill %1; exit 0" TERM; kill -TERM $PPID; sleep 20 & wait', 1),
     ('trap "kill %1; exit 2" TERM; kill -TERM $PPID; sleep 20 & wait', 1)],
     ids=["mistake", "failed", "finished", "stopped", "stopped without saving"])
-def test_the_status_of_a_pod_says_whether_to_start_it_again(machine, durian, status):
+def test_the_status_of_a_pod_decides_about_a_restart(machine, durian, status):
     manifest = yaml.safe_load(machine([*GKE, "--dry-run", *RUN], {})[0].stdout)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
@@ -177,7 +180,7 @@ def test_the_status_of_a_pod_says_whether_to_start_it_again(machine, durian, sta
     assert done.returncode == status
 
 
-def test_a_slurm_job_that_was_stopped_is_queued_again(machine):
+def test_a_stopped_slurm_job_is_requeued(machine):
     done, calls = machine([LAUNCH / "slurm.sh", *RUN[1:]], {"srun": 'echo "asked to stop (SIGTERM): saved"',
                                                             "scontrol": ""}, SLURM_JOB_ID="17")
     assert done.returncode == 0, done.stderr
@@ -189,23 +192,23 @@ def test_a_slurm_job_that_was_stopped_is_queued_again(machine):
 @pytest.mark.parametrize(("arguments", "message"), [
     ([*TPU], "nothing to run"),
     ([*TPU[:3], *RUN], "--zone is missing"),
-    ([*TPU, "--", "--workdir=runs/1"], "--workdir must lie in the share"),
+    ([*TPU, "--", "--workdir=runs/1"], "--workdir must be in the share"),
     ([*TPU, "--fast"], "unknown option --fast"),
     ([*TPU, "--runtime"], "--runtime needs a value"),
-    ([*GKE[:2], "Durian_1", *GKE[3:], *RUN], "--name: expected small letters, digits and dashes, found Durian_1"),
-    ([*GKE, "--", "--workdir=/tmp/1"], "--workdir must lie in the volume"),
-    ([*GKE[:-1], "4by4", *RUN], "--topology: expected such as 16x16"),
-    ([*GKE, "--chips", "3", *RUN], "no whole number of hosts of 3 chips"),
+    ([*GKE[:2], "Durian_1", *GKE[3:], *RUN], "--name: expected lower-case letters, digits and dashes, found Durian_1"),
+    ([*GKE, "--", "--workdir=/tmp/1"], "--workdir must be in the volume"),
+    ([*GKE[:-1], "4by4", *RUN], "--topology: expected a value such as 16x16"),
+    ([*GKE, "--chips", "3", *RUN], "--topology: expected a multiple of 3 chips"),
     ([LAUNCH / "local.sh", "--processes", "no", *RUN], "expected a positive number, found no"),
-    ([LAUNCH / "slurm.sh", *RUN[1:]], "not inside a job"),
+    ([LAUNCH / "slurm.sh", *RUN[1:]], "expected a Slurm job, found none"),
 ])
-def test_mistakes_are_refused_before_anything_is_called(machine, arguments, message):
+def test_mistakes_are_refused_before_any_call(machine, arguments, message):
     done, calls = machine(arguments, {name: "" for name in ("gcloud", "kubectl", "srun")}, SLURM_JOB_ID="")
     assert done.returncode == 2 and message in done.stderr and not calls
 
 
 def test_local_processes_are_stopped_together(machine):
-    """One fails: the others are asked to stop, and the status is its."""
+    """One process fails: the others are stopped, and the script exits with its status."""
     script = 'if [ "$DURIAN_PROCESS" = 1 ]; then sleep 2; exit 3; fi; ' \
              'trap "echo stopped; kill %1; exit 0" TERM; sleep 60 & wait'
     done, calls = machine([LAUNCH / "local.sh", "--processes", "3", *RUN], {"durian": script},

@@ -1,4 +1,4 @@
-"""Several processes on this machine train together: the same losses, one that is lost stops all, and all go on."""
+"""Training in several processes on this machine: equal losses, a lost process stops all, and the run resumes."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from durian_jax.commands.main import main
 from tests.helpers.runs import ON_MESHES, command, losses, mesh_flags, train_on
 
-# What is tested are the processes: with one network each compiles in a third of the time.
+# The model does not matter here, and a single network compiles in a third of the time.
 ONE_NETWORK = "--config.model.reference_mode=tokens"
 
 
@@ -27,7 +27,7 @@ def free_port():
 
 
 def start(records, workdir, mesh, processes, *more):
-    """So many processes with two virtual devices each; their output is in workdir/log-N."""
+    """Start `processes` processes with two virtual devices each. Process N writes its output to workdir/log-N."""
     port, running = free_port(), []
     workdir.mkdir(exist_ok=True)
     for number in range(processes):
@@ -47,7 +47,7 @@ def logs(workdir):
 
 
 def wait_for_steps(workdir, steps, running, timeout=400):
-    """Until so many steps are logged, and the checkpoint of the fourth is whole."""
+    """Wait until `steps` steps are logged and, from the fourth step on, the checkpoint of step 4 is complete."""
     deadline = time.monotonic() + timeout
     metrics = workdir / "metrics.jsonl"
     saved = workdir / "checkpoints" / "4"
@@ -58,7 +58,7 @@ def wait_for_steps(workdir, steps, running, timeout=400):
 
 @pytest.fixture(scope="module")
 def alone(records, tmp_path_factory):
-    """A run in one process on one device, with a trace of two steps."""
+    """Folder of a run in one process on one device, with a trace of two steps."""
     workdir = tmp_path_factory.mktemp("alone")
     train_on("1x1x1x1", records, workdir, "1", ONE_NETWORK, "--profile=18:19")
     return workdir
@@ -70,24 +70,24 @@ def on_one(alone):
 
 
 def lose_one(records, workdir, mesh, processes):
-    """So many processes of which one is killed: the losses until then."""
+    """Start a run, kill its last process and return the losses until then."""
     running = start(records, workdir, mesh, processes)
     wait_for_steps(workdir, 6, running)
     os.kill(running[-1].pid, signal.SIGKILL)
     for process in running[:-1]:
         assert process.wait(timeout=120) != 0
-    assert f"process {processes - 1} of {processes} has gone" in (workdir / "log-0").read_text(), logs(workdir)
-    assert "goes on from step 4" in logs(workdir)
+    assert f"process {processes - 1} of {processes} has exited" in (workdir / "log-0").read_text(), logs(workdir)
+    assert "resumes from step 4" in logs(workdir)
     return losses(workdir)
 
 
 def check_resumed(found, before, on_one):
     assert sorted(found)[:12] == list(range(1, 13))
     np.testing.assert_allclose([found[step] for step in range(1, 13)], on_one[:12], rtol=2e-4)
-    assert all(found[step] == before[step] for step in range(1, 5)), "it began again"
+    assert all(found[step] == before[step] for step in range(1, 5)), "the run restarted from step 0"
 
 
-def test_a_lost_process_stops_all_and_fewer_go_on(records, on_one, tmp_path):
+def test_a_lost_process_stops_all_and_fewer_processes_resume(records, on_one, tmp_path):
     before = lose_one(records, tmp_path, "2x2x2x1", 4)
     running = start(records, tmp_path, "2x2x1x1", 2, "--config.sample_every=12")
     assert [process.wait(timeout=400) for process in running] == [0, 0], logs(tmp_path)
@@ -96,7 +96,7 @@ def test_a_lost_process_stops_all_and_fewer_go_on(records, on_one, tmp_path):
     assert (tmp_path / "samples" / "0000012.png").is_file()
 
 
-def test_a_run_goes_on_on_another_mesh_and_sigterm_to_one_saves_and_ends_all(records, on_one, tmp_path):
+def test_a_run_resumes_on_another_mesh_and_sigterm_to_one_process_saves_and_stops_all(records, on_one, tmp_path):
     before = lose_one(records, tmp_path, "2x2x1x1", 2)
     running = start(records, tmp_path, "1x2x1x2", 2, "--config.total_steps=5000", "--config.checkpoint_every=4000")
     wait_for_steps(tmp_path, 12, running)
@@ -104,7 +104,7 @@ def test_a_run_goes_on_on_another_mesh_and_sigterm_to_one_saves_and_ends_all(rec
     assert [process.wait(timeout=120) for process in running] == [0, 0], logs(tmp_path)
     found = losses(tmp_path)
     check_resumed(found, before, on_one)
-    assert (tmp_path / "checkpoints" / str(max(found))).is_dir(), "saved after the last step"
+    assert (tmp_path / "checkpoints" / str(max(found))).is_dir(), "no checkpoint of the last step"
     assert "asked to stop" in (tmp_path / "log-0").read_text() and not (tmp_path / "export").exists()
 
 
@@ -123,16 +123,16 @@ def join_with(**environment):
                           capture_output=True, text=True, timeout=120)
 
 
-def test_processes_that_do_not_come_are_not_waited_for():
+def test_the_join_times_out_and_names_missing_processes():
     port = free_port()
     done = join_with(DURIAN_COORDINATOR=f"127.0.0.1:{port}", DURIAN_PROCESSES="3", DURIAN_PROCESS="0")
     assert done.returncode != 0
-    assert "not all processes came within 5 s" in done.stderr and f"can reach 127.0.0.1:{port}" in done.stderr
+    assert "not all processes joined within 5 s" in done.stderr and f"can reach 127.0.0.1:{port}" in done.stderr
     assert "timed out task names:\n1\n2\n" in done.stderr
 
 
-def test_launchers_may_try_again_where_processes_did_not_find_each_other(monkeypatch, tmp_path):
-    """A mistake in the flags is status 2, after which they do not."""
+def test_a_failed_join_exits_with_status_1(monkeypatch, tmp_path):
+    """Launchers retry after status 1, but not after status 2 (wrong flags)."""
     def unavailable(**_):
         raise RuntimeError("DEADLINE_EXCEEDED: no answer")
     monkeypatch.setattr(jax.distributed, "initialize", unavailable)
@@ -151,7 +151,7 @@ def test_contradictory_variables_are_refused(environment):
     assert "DURIAN_PROCESSES" in join_with(**environment).stdout
 
 
-def test_the_metrics_say_how_time_is_spent(alone):
+def test_metrics_measure_how_time_is_spent(alone):
     lines = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         assert line["tflops_per_second"] > 0 and 0 <= line["goodput"] <= 1
