@@ -1,1 +1,1 @@
-"""Chips and their figures, and FLOPs counted from a program."""
+"""Chip specifications, and FLOPs counted from a program."""

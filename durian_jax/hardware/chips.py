@@ -1,4 +1,4 @@
-"""What a TPU chip and a slice of them can do, by the makers' figures."""
+"""Specifications of TPU chips and slices, as published by the manufacturer."""
 
 import math
 import re
@@ -11,17 +11,17 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Chip:
-    """One chip.
+    """Specifications of one chip.
 
     Attributes:
-        flops: matrix products per second in bfloat16.
-        hbm_bytes: memory that a program may use (what XLA's out-of-memory errors call available).
+        flops: floating-point operations per second of matrix products in bfloat16.
+        hbm_bytes: memory available to a program, as in XLA's out-of-memory errors.
         hbm_bandwidth: bytes per second.
-        ring_bandwidth: bytes per second that a chip takes in from both neighbours along one axis of the torus.
+        ring_bandwidth: bytes per second that a chip receives from both neighbours along one axis of the torus.
         tile: side of the matrix unit.
         torus_axes: 2 or 3.
-        ring_length: an axis of the torus is a ring if its length is a multiple of this, else a line, which has half
-            the bandwidth.
+        ring_length: an axis of the torus is a ring if its length is a multiple of this. Otherwise it is a line with
+            half the bandwidth.
     """
 
     flops: float
@@ -42,28 +42,29 @@ CHIPS = {
 
 
 def parse_topology(text: str) -> tuple[Chip, tuple[int, ...]]:
-    """A topology such as "v5e:16x16": its chip, and how many of them lie along each axis.
+    """Return the chip of a topology like "v5e:16x16", and the number of chips along each axis.
 
     Raises:
-        InputError: a chip that is not known, or another number of axes than its torus has.
+        InputError: an unknown chip, or a number of axes that differs from the chip's torus.
     """
     match = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", text)
     if match is None or match[1] not in CHIPS:
-        raise InputError(f"--topology {text}: expected CHIP:AxB or CHIP:AxBxC with a chip of {', '.join(CHIPS)}, as in "
-                         "v5e:16x16")
+        raise InputError(f"--topology {text}: expected CHIP:AxB or CHIP:AxBxC with one of the chips "
+                         f"{', '.join(CHIPS)}, for example v5e:16x16")
     chip, shape = CHIPS[match[1]], tuple(int(size) for size in match[2].split("x"))
     if len(shape) != chip.torus_axes or math.prod(shape) < 1:
-        raise InputError(f"--topology {text}: expected {chip.torus_axes} sizes of at least 1 for {match[1]}, as in "
-                         f"{match[1]}:{'x'.join(['4'] * chip.torus_axes)}")
+        raise InputError(f"--topology {text}: expected {chip.torus_axes} sizes of at least 1 for {match[1]}, for "
+                         f"example {match[1]}:{'x'.join(['4'] * chip.torus_axes)}")
     return chip, shape
 
 
 def group_bandwidth(chip: Chip, shape: tuple[int, ...], coordinates: list[tuple[int, ...]]) -> float:
-    """Bytes per second that each chip of a group takes in when all of it exchange.
+    """Return the bytes per second that each chip of a group receives while all chips of the group exchange data.
 
     Args:
-        shape: of the torus.
-        coordinates: of the group's chips in it.
+        chip: the chip.
+        shape: number of chips along each axis of the torus.
+        coordinates: position of each chip of the group in the torus.
     """
     bandwidth = 0.0
     for axis, size in enumerate(shape):

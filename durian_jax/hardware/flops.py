@@ -1,6 +1,6 @@
 """Floating-point operations of a traced function, counted from its jaxpr.
 
-XLA's own count leaves out kernels written by hand and counts the body of a loop once.
+XLA's own count omits hand-written kernels and counts a loop's body only once.
 """
 
 import math
@@ -12,15 +12,19 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def count_flops(function: Callable, *arguments, tile: int = 1) -> int:
-    """Multiplications and additions in the matrix products and convolutions of a call; the rest is not counted.
+    """Count the multiplications and additions in the matrix products and convolutions of a call.
 
-    Recomputation counts as often as it is done, a loop's body as often as it runs, a kernel's body for every part of
-    its grid, and what is done on a mesh (`jax.shard_map`) on all its devices together.
+    Other operations do not count. Recomputation counts each time it runs, a loop's body once per iteration, a
+    kernel's body once per grid point, and the body of `jax.shard_map` once per device of the mesh.
 
     Args:
-        arguments: arrays, or their shapes and types.
-        tile: side of the matrix unit; what it must be filled up to counts as work: the contracted axis, and the
-            shorter of the other two. 1: only what is asked for.
+        function: the function to trace.
+        arguments: arrays, or their shapes and dtypes.
+        tile: side of the matrix unit. Padding to multiples of it counts as work, for the contracted axis and for
+            the shorter of the other two axes. 1: no padding.
+
+    Raises:
+        ValueError: a `while` loop with matrix products, because its length is unknown.
     """
     closed = jax.make_jaxpr(function)(*arguments)
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars))
@@ -39,7 +43,7 @@ def _flops(jaxpr: Jaxpr, tile: int) -> int:
         elif name == "cond":
             total += max(inner)
         elif name == "while" and sum(inner):
-            raise ValueError("the FLOPs of a loop of unknown length cannot be counted")
+            raise ValueError("expected loops of known length, found a `while` loop; write it with jax.lax.scan")
         else:
             total += sum(inner) * _repetitions(name, equation.params)
     return total
@@ -84,11 +88,11 @@ def _conv_flops(equation, tile: int) -> int:
     taps = math.prod(kernel[axis] for axis in numbers.rhs_spec[2:])
     positions = math.prod(result[axis] for axis in numbers.out_spec[2:])
     inputs, images, outputs = kernel[numbers.rhs_spec[1]], result[numbers.out_spec[0]], result[numbers.out_spec[1]]
-    # A product of matrices for every tap of the kernel; or, for a kernel's gradient, whose taps are the places of the
-    # picture, for every position of the result.
+    # Normally one matrix product per kernel tap. In a kernel's gradient the taps are the picture's positions; there,
+    # one matrix product per position of the result is cheaper.
     if taps <= positions:
         flops = taps * _product_flops(inputs, images * positions, outputs, tile)
     else:
         flops = positions * _product_flops(inputs * taps, images, outputs, tile)
-    # Positions between which zeros lie (a transposed convolution) are not work.
+    # The zeros that a transposed convolution inserts between positions are not work.
     return flops // math.prod(equation.params["lhs_dilation"])

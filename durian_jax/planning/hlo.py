@@ -1,6 +1,6 @@
-"""What XLA's dumps of a compiled program for one chip say: its memory, its traffic, and where they come from.
+"""Memory, traffic and their origins in a compiled program for one chip, read from XLA's dumps.
 
-They are there before the program's machine code is, which takes the compiler far longer.
+XLA writes these dumps long before the program's machine code is complete.
 """
 
 import itertools
@@ -19,7 +19,7 @@ _INSTRUCTION = re.compile(r"\s+(?:ROOT )?%(\S+) = (.*?) ([a-z][a-z0-9-]*)\((.*)"
 _COMPUTATION = re.compile(r"(ENTRY )?%(\S+) \(.*\{$")
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-# What moves no bytes of its own, or whose bytes are counted where it starts.
+# These operations move no bytes, or their bytes are counted at the matching start operation.
 _FREE = ("parameter", "tuple", "get-tuple-element", "bitcast", "constant", "while", "partition-id", "after-all",
          "copy-done", "slice-done", "async-done", "all-gather-done", "all-reduce-done", "collective-permute-done")
 
@@ -43,7 +43,7 @@ class Instruction:
 
     @property
     def loop(self) -> tuple[str, int] | None:
-        """Of a loop: the computation that is its body, and how often it runs."""
+        """Name of the loop's body and its number of iterations; None if the instruction is not a loop."""
         if self.opcode != "while":
             return None
         return self.attribute(r"body=%([\w.-]+)"), int(self.attribute(r'known_trip_count"?:\{"?n"?:"?(\d+)') or 1)
@@ -51,12 +51,12 @@ class Instruction:
 
 @dataclass
 class Program:
-    """A module of HLO.
+    """An HLO module.
 
     Attributes:
-        computations: name -> its instructions.
-        entry: name of the computation that is the program.
-        lines: number of a stack frame -> the project's line that it lies in, "models/resnet.py:26".
+        computations: name of a computation -> its instructions.
+        entry: name of the entry computation.
+        lines: id of a stack frame -> source line in the project, for example "models/resnet.py:26".
     """
 
     computations: dict[str, list[Instruction]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Program:
     lines: dict[int, str] = field(default_factory=dict)
 
     def executed(self, name: str | None = None, times: int = 1) -> Iterator[tuple[Instruction, int]]:
-        """The instructions that run one after the other, and how often; what is fused into one is not looked into."""
+        """Yield the executed instructions and how often each runs. A fusion counts as one instruction."""
         for instruction in self.computations[name or self.entry]:
             yield instruction, times
             if instruction.loop:
@@ -72,13 +72,13 @@ class Program:
                 yield from self.executed(body, times * trips)
 
     def origin(self, instruction: Instruction) -> str:
-        """The project's line that an instruction comes from, or the name of the operation."""
+        """Return the project's source line of an instruction, or else the name of its operation."""
         line = self.lines.get(int(instruction.attribute(r"stack_frame_id=(\d+)") or 0))
         return line or instruction.attribute(r'op_name="([^"]*)"') or instruction.opcode
 
 
 def read_program(path: Path) -> Program:
-    """Read a module from its text."""
+    """Read an HLO module from its text dump."""
     program, current, frames = Program(), [], {"FileNames": {}, "FileLocations": {}, "StackFrames": {}}
     section = None
     with path.open() as lines:
@@ -113,7 +113,7 @@ def _own_lines(frames: dict[str, dict[int, str]]) -> Iterator[tuple[int, str]]:
             file = names[number(location, "file_name_id")]
             if "durian_jax/" in file:
                 return f"{file.rpartition('durian_jax/')[2]}:{number(location, ' line')}"
-            frame = number(text, "parent_frame_id") - 1  # 0: there is none
+            frame = number(text, "parent_frame_id") - 1  # the outermost frame gives 0, which is no frame
         return None
 
     for frame in frames["StackFrames"]:
@@ -123,10 +123,11 @@ def _own_lines(frames: dict[str, dict[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def array_bytes(text: str, outside: bool = False) -> int:
-    """Bytes of all arrays of a type, as they lie in memory: filled up to the tiles of their layout.
+    """Return the bytes in memory of all arrays of a type, padded to the tiles of their layout.
 
     Args:
-        outside: count only those in a chip's main memory (HBM), not those that lie in its fast one.
+        text: the type, for example "bf16[8,128]{1,0:T(8,128)}", or a tuple of types.
+        outside: count only arrays in the chip's main memory (HBM), not those in its fast memory.
     """
     total = 0
     for kind, sizes, order, tiles in _ARRAY.findall(text):
@@ -143,9 +144,9 @@ def array_bytes(text: str, outside: bool = False) -> int:
 
 
 def memory_traffic(program: Program) -> int:
-    """Bytes that the instructions of a step read from and write to HBM, by their operands and results.
+    """Return the bytes that the instructions of a step read from and write to HBM.
 
-    What an instruction reads of an operand only in part counts whole.
+    The count uses whole operands and results, also where an instruction reads only a part of an operand.
     """
     types = {i.name: i.type for computation in program.computations.values() for i in computation}
     total = 0
@@ -162,8 +163,8 @@ class Exchange:
 
     Attributes:
         kind: one of `COLLECTIVES`.
-        bytes: that a chip gets of the others, if all goes round in a ring.
-        group: numbers of the chips, in the order of the mesh, of which the first one is part.
+        bytes: bytes that a chip receives per step, if the data travel around a ring.
+        group: the chips that exchange data with the first chip, including it. Chips are numbered in mesh order.
     """
 
     kind: str
@@ -172,9 +173,9 @@ class Exchange:
 
 
 def exchanges(program: Program, chips: int) -> list[Exchange]:
-    """The collective operations of a step.
+    """Return the collective operations of a step.
 
-    One that runs beside other work is cut into a start, steps and an end, each of which names it: its start counts.
+    An asynchronous operation consists of a start, steps and an end, and each part names it. Only the start counts.
     """
     trips = {}
     for instruction, times in program.executed():
@@ -200,7 +201,7 @@ def _exchange(instruction: Instruction, computation: str, chips: int, times: int
     kind, group = instruction.opcode.removesuffix("-start"), _group(instruction, chips)
     size, share = array_bytes(_exchanged_type(instruction, kind)), (len(group) - 1) / len(group)
     if kind == "all-reduce" and computation.startswith("all-reduce-scatter"):
-        kind = "reduce-scatter"  # a fusion of both
+        kind = "reduce-scatter"  # XLA fuses all-reduce and scatter
     elif kind == "all-reduce":
         size *= 2
     elif kind == "reduce-scatter":
@@ -211,7 +212,7 @@ def _exchange(instruction: Instruction, computation: str, chips: int, times: int
 
 
 def _exchanged_type(instruction: Instruction, kind: str) -> str:
-    """The type of what is exchanged: a start's result also holds what it takes and its marks."""
+    """Return the type of the exchanged data. The result of a start also holds its operands and flags."""
     if not instruction.opcode.endswith("-start"):
         return instruction.type
     arrays = [match[0] for match in _ARRAY.finditer(instruction.type)]
@@ -219,7 +220,7 @@ def _exchanged_type(instruction: Instruction, kind: str) -> str:
 
 
 def _group(instruction: Instruction, chips: int) -> tuple[int, ...]:
-    """The chips that exchange with the first one."""
+    """Return the chips that exchange data with the first chip."""
     rest = instruction.rest
     pairs = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", rest)
     if pairs:
@@ -238,29 +239,29 @@ def _group(instruction: Instruction, chips: int) -> tuple[int, ...]:
 
 
 def _numbers(text: str | None, chips: int) -> np.ndarray:
-    """The numbers of all chips in the order of a text such as "[16,16]T(1,0)": counted up, and transposed."""
+    """Return all chip numbers in the order of a text like "[16,16]T(1,0)": consecutive, reshaped, transposed."""
     sizes, order = re.match(r"(?:.*<=)?\[([\d,]+)\](?:T\(([\d,]+)\))?", text or f"[{chips}]").groups()
     numbers = np.arange(chips).reshape([int(size) for size in sizes.split(",")])
     return numbers.transpose([int(axis) for axis in order.split(",")]) if order else numbers
 
 
 def peak_bytes(assignment: Path) -> int:
-    """Bytes of HBM that a program's arguments and temporaries take, from the dump that says where each value lies."""
+    """Return the bytes of HBM for a program's arguments and temporaries, from its buffer-assignment dump."""
     with assignment.open() as lines:
         found = (re.match(r"allocation \d+: size (\d+),(.*)", line) for line in lines)
-        # Those of a colour lie in a chip's other memories.
+        # Allocations with a colour lie in other memories of the chip.
         return sum(int(allocation[1]) for allocation in found if allocation and " color " not in allocation[2])
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A temporary array.
+    """Temporary arrays of equal size, shape and origin.
 
     Attributes:
-        bytes: of one.
-        count: how many such there are in a step, not all at the same time.
-        shape: "bf16[8,512,512,128]".
-        origin: the project's line that it comes from.
+        bytes: size of one array.
+        count: number of these arrays in a step, not necessarily alive at the same time.
+        shape: for example "bf16[8,512,512,128]".
+        origin: the project's source line.
     """
 
     bytes: int
@@ -270,10 +271,12 @@ class Buffer:
 
 
 def largest_buffers(program: Program, assignment: Path, count: int = 8) -> list[Buffer]:
-    """The largest temporaries, alike ones together.
+    """Return the largest temporary arrays, with equal arrays grouped.
 
     Args:
-        assignment: the dump that says where each value lies.
+        program: the program.
+        assignment: its buffer-assignment dump.
+        count: maximum number of groups.
     """
     origins = {i.name: program.origin(i) for computation in program.computations.values() for i in computation}
     found, temporary = {}, False
@@ -290,7 +293,7 @@ def largest_buffers(program: Program, assignment: Path, count: int = 8) -> list[
 
 
 def short_of(failure: str) -> int:
-    """Bytes that a program would take, from the compiler's complaint that there are not so many; 0: it does not say."""
+    """Return the bytes that a program needs, from the compiler's out-of-memory error; 0 if the error has no number."""
     match = re.search(r"\(([\d.]+)([KMG])\) exceeds|Used ([\d.]+)([KMG]) of", failure)
     if match is None:
         return 0

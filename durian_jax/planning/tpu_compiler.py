@@ -1,6 +1,7 @@
-"""The TPU compiler (libtpu): where it is, and how it gets there.
+"""Location and installation of the TPU compiler (libtpu).
 
-It has a folder of its own. Beside jax in one environment it would look for TPUs whenever jax starts, for half a minute.
+It is installed in a separate folder. In jax's own environment it would search for TPUs at every start of jax, for
+half a minute.
 """
 
 import importlib.util
@@ -18,26 +19,29 @@ _LIBRARY = Path("libtpu", "libtpu.so")
 
 
 def requirement() -> str:
-    """What the installed jax wants, "libtpu==0.0.42.*"."""
+    """Return the requirement of the installed jax, for example "libtpu==0.0.42.*"."""
     return next(text.partition(";")[0].strip() for text in requires("jax") if text.startswith("libtpu"))
 
 
 def default_folder() -> Path:
-    """Where `durian plan --install` puts it: one place for each version."""
+    """Return the folder that `durian plan --install` uses, one per version."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "durian" / requirement().replace("==", "-").removesuffix(".*")
 
 
 def find_compiler() -> Path:
-    """libtpu.so: what TPU_LIBRARY_PATH names, one that is installed beside jax, or that of `install_compiler`.
+    """Return the path of libtpu.so.
+
+    It is the file in TPU_LIBRARY_PATH, else the one installed beside jax, else the one from `install_compiler`.
 
     Raises:
-        InputError: there is none.
+        InputError: no libtpu.so found.
     """
     named = os.environ.get(_VARIABLE)
     if named:
         if not Path(named).is_file():
-            raise InputError(f"{_VARIABLE}={named}: expected a file, libtpu.so; correct or unset the variable")
+            raise InputError(f"{_VARIABLE}={named}: expected a file libtpu.so, found none; correct or unset the "
+                             "variable")
         return Path(named)
     package = importlib.util.find_spec("libtpu")
     for folder in ([Path(package.origin).parents[1]] if package else []) + [default_folder()]:
@@ -48,13 +52,16 @@ def find_compiler() -> Path:
 
 
 def install_compiler(folder: str | Path | None = None) -> Path:
-    """Fetch the TPU compiler that the installed jax wants, unless it is there.
+    """Download the TPU compiler that the installed jax requires, unless it exists already.
 
     Args:
-        folder: where; None keeps one that `find_compiler` finds, else is `default_folder()`.
+        folder: target folder. None uses the compiler that `find_compiler` finds, or else `default_folder()`.
+
+    Returns:
+        The path of libtpu.so.
 
     Raises:
-        InputError: it cannot be installed.
+        InputError: the compiler cannot be installed.
     """
     if folder is None:
         try:
@@ -72,10 +79,10 @@ def install_compiler(folder: str | Path | None = None) -> Path:
 
 
 def compiler_environment() -> dict[str, str]:
-    """The environment of a process that compiles for TPUs on a machine without any."""
-    # XLA's flags are for CPUs, and what is compiled for TPUs is not kept.
+    """Return the environment variables of a process that compiles for TPUs on a machine without TPUs."""
+    # XLA_FLAGS are meant for CPUs, and programs for TPUs must not enter the compilation cache.
     kept = {name: value for name, value in os.environ.items()
             if name not in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_DISABLE_MOST_OPTIMIZATIONS")}
     return {**kept, "JAX_PLATFORMS": "cpu", _VARIABLE: str(find_compiler()), "TPU_SKIP_MDS_QUERY": "1",
-            # Two processes may use the library at a time: it drives no chips.
+            # Several processes may load the library, because none of them drives chips.
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
