@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Trains on TPU slices of a GKE cluster: fills in launch/gke.yaml, applies it and follows the first host's output. A
-# finished run of the same name makes way.
+# Trains on TPU slices of a GKE cluster. Fills in launch/gke.yaml, applies it and shows the output of the first host.
+# Deletes a finished run of the same name first.
 #
 #   launch/gke.sh --name durian-1 --image REGION-docker.pkg.dev/PROJECT/REPOSITORY/durian --claim durian-data \
 #       --accelerator tpu-v5-lite-podslice --topology 16x16 -- FLAGS OF durian train
 #
-#   --name NAME         of the JobSet
-#   --image IMAGE       made of launch/Dockerfile
-#   --claim CLAIM       a volume that many pods may write (Filestore), mounted at /mnt/durian; --workdir and data lie in
-#                       it: --workdir=/mnt/durian/runs/1
+#   --name NAME         name of the JobSet
+#   --image IMAGE       image built from launch/Dockerfile
+#   --claim CLAIM       volume that many pods can write (Filestore), mounted at /mnt/durian; put --workdir and data
+#                       there: --workdir=/mnt/durian/runs/1
 #   --accelerator KIND  tpu-v5-lite-podslice, tpu-v5p-slice or tpu-v6e-slice
-#   --topology T        of a slice, such as 16x16
-#   --slices N          [default: 1]
-#   --chips N           of a host                             [default: 4]
+#   --topology T        topology of a slice, such as 16x16
+#   --slices N          number of slices                      [default: 1]
+#   --chips N           chips per host                        [default: 4]
 #   --dry-run           print the manifest, apply nothing
 #
-# With XPK instead, on a cluster of `xpk cluster create` with a storage of `xpk storage create --mount-point=/mnt/durian`:
+# The same with XPK, after `xpk cluster create` and `xpk storage create --mount-point=/mnt/durian`:
 #   xpk workload create --cluster CLUSTER --workload durian-1 --tpu-type v5litepod-256 --num-slices 1 --max-restarts 50 \
 #       --storage STORAGE --docker-image IMAGE --command "DURIAN_CLUSTER=auto durian train FLAGS"
 #
-# DURIAN_POLL_SECONDS: between questions to kubectl [default: 10].
+# DURIAN_POLL_SECONDS: seconds between requests to kubectl [default: 10].
 set -euo pipefail
 
 usage() { sed -n '2,23s/^# \{0,1\}//p' "$0"; }
@@ -41,21 +41,21 @@ done
 for option in name image claim accelerator topology; do
   [ -n "${!option}" ] || fail "--$option is missing; see --help"
 done
-[[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name: expected small letters, digits and dashes, found $name"
-[[ "$topology" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology: expected such as 16x16 or 4x4x4, found $topology"
+[[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name: expected lower-case letters, digits and dashes, found $name"
+[[ "$topology" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology: expected a value such as 16x16 or 4x4x4, found $topology"
 for number in "$slices" "$chips"; do
   [[ "$number" =~ ^[1-9][0-9]*$ ]] || fail "expected a positive number, found $number"
 done
-[ $# -gt 0 ] || fail "nothing to run; name --config and --workdir after --"
+[ $# -gt 0 ] || fail "nothing to run; give --config and --workdir after --"
 case " $* " in
   *" --workdir=/mnt/durian/"*) ;;
-  *) fail "--workdir must lie in the volume, as in --workdir=/mnt/durian/runs/1, or it would go with the pod" ;;
+  *) fail "--workdir must be in the volume, such as --workdir=/mnt/durian/runs/1; other paths are lost with the pod" ;;
 esac
 total=$((${topology//x/*}))
-[ $((total % chips)) -eq 0 ] || fail "a slice of $total chips has no whole number of hosts of $chips chips"
+[ $((total % chips)) -eq 0 ] || fail "--topology: expected a multiple of $chips chips (--chips), found $total"
 
 printf -v flags '%q ' "$@"
-shopt -u patsub_replacement 2> /dev/null || true  # else & in a flag would stand for what it takes the place of
+shopt -u patsub_replacement 2> /dev/null || true  # otherwise & in a flag would mean the replaced text
 template="$(< "$(dirname "$0")/gke.yaml")"
 manifest="${template//NAME/$name}"
 manifest="${manifest//IMAGE/$image}"
@@ -71,13 +71,13 @@ if [ -n "$dry_run" ]; then
   echo "$manifest"
   exit 0
 fi
-command -v kubectl > /dev/null || fail "kubectl not found; install it and choose the cluster"
+command -v kubectl > /dev/null || fail "kubectl not found; install it and select the cluster"
 state() { kubectl get jobset "$name" --ignore-not-found -o jsonpath='{.status.terminalState}'; }
-[ -z "$(state)" ] || kubectl delete jobset "$name" --cascade=foreground  # with its pods
+[ -z "$(state)" ] || kubectl delete jobset "$name" --cascade=foreground  # wait until its pods are deleted
 kubectl apply -f - <<< "$manifest"
 selector="jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0"
 phase() { kubectl get pod -l "$selector" -o jsonpath='{.items[0].status.phase}' 2> /dev/null || true; }
-# Until the first host has begun, or all of it is over.
+# Wait until the first host has started, or the run is over.
 until [[ "$(phase)" =~ ^(Running|Succeeded|Failed)$ ]] || [ -n "$(state)" ]; do sleep "${DURIAN_POLL_SECONDS:-10}"; done
 kubectl logs -f -l "$selector" --tail=-1
-echo "gke.sh: the first host's output has ended; see kubectl get jobset $name, which starts a lost run again" >&2
+echo "gke.sh: the output of the first host has ended; JobSet restarts a lost run, see kubectl get jobset $name" >&2

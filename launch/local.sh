@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains with several processes on this machine, as a cluster in small: to try a mesh before paying for one.
+# Trains with several processes on this machine, like a small cluster, to test flags and meshes.
 #
 #   launch/local.sh [--processes 2] [--devices 2] [--port 12355] [--dry-run] -- FLAGS OF durian train
 #   launch/local.sh --processes 4 -- --config=configs/durian.py:tiny,stage=1 --workdir=runs/local --config.mesh.fsdp=2
 #
-# Each process has so many CPU devices; their output is marked with their number. When one fails the others are
-# stopped, and the command given again goes on from the last checkpoint. SIGTERM saves and stops all. --port is that of
-# the first process; DURIAN names the program, where it is neither .venv/bin/durian nor on PATH.
+# --devices: CPU devices per process; --port: port of process 0. Output lines start with the number of their process.
+# If one process fails, the others are stopped. The same command resumes from the last checkpoint. SIGTERM saves and
+# stops all. DURIAN: path of the program, if it is neither .venv/bin/durian nor on PATH.
 set -euo pipefail
 
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; }
@@ -28,7 +28,7 @@ done
 for number in "$processes" "$devices" "$port"; do
   [[ "$number" =~ ^[1-9][0-9]*$ ]] || fail "expected a positive number, found $number"
 done
-[ $# -gt 0 ] || fail "nothing to run; name --config and --workdir after --"
+[ $# -gt 0 ] || fail "nothing to run; give --config and --workdir after --"
 
 durian="${DURIAN:-durian}"
 if [ -z "${DURIAN:-}" ] && [ -x .venv/bin/durian ]; then durian=.venv/bin/durian; fi
@@ -39,7 +39,7 @@ if [ -n "$dry_run" ]; then
   done
   exit 0
 fi
-command -v "$durian" > /dev/null || fail "$durian not found; install the package, or name the program in DURIAN"
+command -v "$durian" > /dev/null || fail "$durian not found; install the package, or set DURIAN to the path of the program"
 
 pids=()
 # shellcheck disable=SC2329  # a trap calls it
@@ -48,7 +48,7 @@ trap stop TERM INT
 export DURIAN_COORDINATOR="127.0.0.1:$port" DURIAN_PROCESSES="$processes" JAX_PLATFORMS=cpu
 export JAX_NUM_CPU_DEVICES="$devices"
 for ((i = 0; i < processes; i++)); do
-  # Through a process substitution, so that the number is the program's own and signals reach it.
+  # With a process substitution $! is the program itself, so that signals reach it.
   DURIAN_PROCESS="$i" "$durian" train "$@" > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
   pids+=($!)
 done
@@ -63,10 +63,10 @@ while [ "${#left[@]}" -gt 0 ]; do
   left=("${rest[@]}")
   if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
     status=$code
-    for number in "${!pids[@]}"; do [ "${pids[number]}" != "$ended" ] || first="process $number ended with status $code"; done
+    for number in "${!pids[@]}"; do [ "${pids[number]}" != "$ended" ] || first="process $number exited with status $code"; done
     echo "local.sh: $first; stopping the others" >&2
     stop
-    # A process whose neighbour has gone finds that out within a minute, and says which it was.
+    # The others detect the lost process within a minute and name it: leave them time for that.
     (sleep 90; for pid in "${left[@]}"; do kill -KILL "$pid" 2> /dev/null || true; done) > /dev/null 2>&1 &
     killer=$!
   fi
@@ -74,7 +74,7 @@ done
 [ -z "${killer:-}" ] || kill "$killer" 2> /dev/null || true
 case "$status" in
   0) ;;
-  2) echo "local.sh: $first; see its error above" >&2 ;; # a mistake, with which it would end again
-  *) echo "local.sh: $first; the same command goes on from the last checkpoint" >&2 ;;
+  2) echo "local.sh: $first; see its error above" >&2 ;; # a mistake in the flags, which a restart would repeat
+  *) echo "local.sh: $first; the same command resumes from the last checkpoint" >&2 ;;
 esac
 exit "$status"

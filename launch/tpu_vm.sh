@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Trains on a slice of Cloud TPUs: asks for it, waits, installs this checkout on every worker, runs durian train on all
-# of them, follows their output, asks again when the slice is taken away, and deletes it at the end.
+# Trains on a slice of Cloud TPUs. Requests the slice, installs the last commit of this checkout on every worker, runs
+# durian train and shows its output. Requests another slice after a preemption. Deletes the slice at the end.
 #
 #   launch/tpu_vm.sh --name durian-1 --zone us-east5-b --type v6e-256 --share 10.0.0.2:/durian -- FLAGS OF durian train
 #
-#   --name NAME       of the queued resource and its node
-#   --zone ZONE       with such TPUs
+#   --name NAME       name of the queued resource and its node
+#   --zone ZONE       zone with TPUs of this type
 #   --type TYPE       accelerator type: v5litepod-256, v5p-128, v6e-256, ...
-#   --share HOST:PATH an NFS share (Filestore), mounted on every worker at /mnt/durian; --workdir and data lie in it:
+#   --share HOST:PATH NFS share (Filestore), mounted on every worker at /mnt/durian; put --workdir and data there:
 #                     --workdir=/mnt/durian/runs/1
 #   --runtime VERSION software of the TPU VM              [default: by type]
 #   --project ID      Google Cloud project                [default: gcloud's]
-#   --spot            cheaper, may be taken away at any time
+#   --spot            cheaper slice that may be preempted at any time
 #   --keep            do not delete the slice at the end
-#   --attempts N      how often to ask for a slice        [default: 20]
+#   --attempts N      maximum number of starts of the run [default: 20]
 #   --dry-run         print the commands, run none
 #
-# The same command again goes on from the last checkpoint. Ctrl-C deletes the slice, unless --keep is given.
-# DURIAN_POLL_SECONDS: between questions to gcloud [default: 30].
+# The same command resumes from the last checkpoint. Ctrl-C deletes the slice, unless --keep is given.
+# DURIAN_POLL_SECONDS: seconds between requests to gcloud [default: 30].
 set -euo pipefail
 
 usage() { sed -n '2,21s/^# \{0,1\}//p' "$0"; }
@@ -43,24 +43,24 @@ for option in name zone type share; do
   [ -n "${!option}" ] || fail "--$option is missing; see --help"
 done
 [[ "$attempts" =~ ^[1-9][0-9]*$ ]] || fail "--attempts: expected a positive number, found $attempts"
-[[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name: expected small letters, digits and dashes, found $name"
-[ $# -gt 0 ] || fail "nothing to run; name --config and --workdir after --"
+[[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name: expected lower-case letters, digits and dashes, found $name"
+[ $# -gt 0 ] || fail "nothing to run; give --config and --workdir after --"
 case " $* " in
   *" --workdir=/mnt/durian/"*) ;;
-  *) fail "--workdir must lie in the share, as in --workdir=/mnt/durian/runs/1, or a run could not go on on another slice" ;;
+  *) fail "--workdir must be in the share, such as --workdir=/mnt/durian/runs/1; other paths are lost with the slice" ;;
 esac
 if [ -z "$runtime" ]; then
   case "$type" in
     v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
     v5p-*) runtime=v2-alpha-tpuv5 ;;
     v6e-*) runtime=v2-alpha-tpuv6e ;;
-    *) fail "--type $type: expected v5litepod-N (v5e), v5p-N or v6e-N; for others name --runtime, too" ;;
+    *) fail "--type $type: expected v5litepod-N (v5e), v5p-N or v6e-N; for other types, add --runtime" ;;
   esac
 fi
 cd "$(dirname "$0")/.."
 if [ -z "$dry_run" ]; then
   command -v gcloud > /dev/null || fail "gcloud not found; install the Google Cloud CLI and log in"
-  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is no git checkout; what is installed is its last commit"
+  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is not a git checkout; clone the repository, its last commit is installed"
   [ -z "$(git status --porcelain)" ] || say "uncommitted changes are not installed"
 fi
 
@@ -70,7 +70,7 @@ run() {
   if [ -n "$dry_run" ]; then printf '%q ' "$@"; echo; else "$@"; fi
 }
 queued() { gcloud compute tpus queued-resources "$@"; }
-# The state of the request; nothing where there is none, UNKNOWN where gcloud fails.
+# Prints the state of the request: nothing without a request, UNKNOWN if gcloud fails.
 state() {
   local answer
   if answer="$(queued describe "$name" "${where[@]}" --format='value(state.state)' 2>&1)"; then
@@ -87,7 +87,7 @@ delete() { run gcloud compute tpus queued-resources delete "$name" "${where[@]}"
 leave() {
   local status=$?
   rm -f "$archive" "$log"
-  if [ -n "$keep" ]; then say "the slice $name is kept; it costs until you delete it"; else delete; fi
+  if [ -n "$keep" ]; then say "the slice $name is kept and billed until you delete it"; else delete; fi
   exit "$status"
 }
 
@@ -97,7 +97,7 @@ create() {
   run gcloud compute tpus queued-resources create "$name" "${where[@]}" "${options[@]}"
 }
 
-# Until the slice is there; fails where the request has come to an end.
+# Waits until the slice is ready. Returns 1 if the request was suspended or deleted.
 wait_for_slice() {
   [ -z "$dry_run" ] || { echo "# wait until: gcloud compute tpus queued-resources describe $name says ACTIVE"; return 0; }
   local before="" now failures=0
@@ -108,10 +108,10 @@ wait_for_slice() {
     case "$now" in
       ACTIVE) return 0 ;;
       FAILED)
-        fail "the request has failed: $(queued describe "$name" "${where[@]}" \
+        fail "the request failed: $(queued describe "$name" "${where[@]}" \
           --format='value(state.failedData.error.message)' 2>&1)" ;;
       SUSPENDED|SUSPENDING|"") return 1 ;;
-      UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud does not answer" ;;
+      UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud failed $failures times; see its errors above" ;;
     esac
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
@@ -121,7 +121,7 @@ install() {
   run git archive --format=tar.gz --output="$archive" HEAD || return 1
   run gcloud compute tpus tpu-vm scp "$archive" "$name:durian.tar.gz" "${where[@]}" --worker=all || return 1
   on_all "set -e
-pkill -TERM -f '[.]venv/bin/durian train' || true  # that of a launch whose desk went down
+pkill -TERM -f '[.]venv/bin/durian train' || true  # a run that an interrupted launch left behind
 for ((i = 0; i < 60; i++)); do pgrep -f '[.]venv/bin/durian train' > /dev/null || break; sleep 5; done
 mkdir -p durian && cd durian
 find . -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
@@ -135,7 +135,7 @@ cat setup.py constraints.txt | cmp -s - .venv/installed || {
   cat setup.py constraints.txt > .venv/installed; }"
 }
 
-# Fails unless the run has reached its end: a slice that is taken away makes it save and stop, which is no error.
+# Succeeds only if the run is complete. A preempted run saves and exits with status 0, so check its output too.
 train() {
   local flags
   printf -v flags '%q ' "$@"
@@ -143,9 +143,9 @@ train() {
   [ -n "$dry_run" ] || grep -q "holds the averaged weights" "$log"
 }
 
-# Whether the run has stopped by a mistake of its own, and not because one of its processes has gone with its host.
+# True if the run failed by itself, and not because a process or its host was lost. The texts are ClusterError's messages.
 has_failed() {
-  grep -E "durian: error|^Traceback" "$log" | grep -vE "has gone|not all processes came|did not find each other" > /dev/null
+  grep -E "durian: error|^Traceback" "$log" | grep -vE "has exited|not all processes joined|did not find each other" > /dev/null
 }
 
 log=/dev/null archive=durian.tar.gz
@@ -156,32 +156,32 @@ fi
 unprepared=0
 for ((attempt = 1; attempt <= attempts; attempt++)); do
   if [ -n "$dry_run" ] || [ -z "$(state)" ]; then
-    create || { # the first time by a mistake, later by an outage
-      [ "$attempt" -gt 1 ] || fail "the slice could not be asked for; see what gcloud says above"
+    create || { # a first failure is a mistake in the options, a later one is an outage
+      [ "$attempt" -gt 1 ] || fail "the slice could not be requested; see gcloud's error above"
       sleep "${DURIAN_POLL_SECONDS:-30}"
     }
   fi
   unprepared=$((unprepared + 1))
   if wait_for_slice && install && unprepared=0 && train "$@"; then
-    if [ -z "$dry_run" ]; then say "the run has ended"; elif [ -z "$keep" ]; then delete; fi
+    if [ -z "$dry_run" ]; then say "the run is complete"; elif [ -z "$keep" ]; then delete; fi
     exit 0
   fi
-  if has_failed; then fail "the run has failed; see its output above"; fi
-  # A slice is told to go some time before its request says so, and a connection may break: wait for what becomes of it.
+  if has_failed; then fail "the run failed; see its output above"; fi
+  # A preempted run stops some time before its request is suspended. Wait, to tell a preemption from a broken connection.
   for ((wait = 0; wait < 20; wait++)); do
     now="$(state)"
     [[ "$now" =~ ^(ACTIVE|SUSPENDING|UNKNOWN)$ ]] || break
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
   if [[ "$now" =~ ^(ACTIVE|UNKNOWN)$ ]]; then
-    [ "$unprepared" -lt 2 ] || fail "the workers could not be set up, twice; see what they say above, and check --share"
-    say "the slice is still there (attempt $attempt of $attempts); starting the run on it again"
+    [ "$unprepared" -lt 2 ] || fail "the setup of the workers failed twice; see its output above and check --share"
+    say "the slice still exists (attempt $attempt of $attempts); restarting the run on it"
   else
-    say "the slice was taken away (attempt $attempt of $attempts); asking for another, the run goes on from its last" \
+    say "the slice was preempted (attempt $attempt of $attempts); requesting another one, the run resumes from its last" \
       "checkpoint"
     delete
     unprepared=0
   fi
   : > "$log"
 done
-fail "no slice after $attempts attempts"
+fail "the run is not complete after $attempts attempts; repeat the command to continue"

@@ -27,9 +27,9 @@ printf '%s\\n' "{name} $(printf '%q ' "$@")" >> "{calls}"
 
 @pytest.fixture
 def machine(tmp_path):
-    """Return a function that runs a script with stand-ins on PATH.
+    """Return a function that runs a script with stand-ins (name -> script) on PATH.
 
-    Args: the script with its arguments, and name -> script of each stand-in. Returns: the finished process and the calls.
+    It returns the finished process and the recorded calls.
     """
     def run(arguments, stand_ins, timeout=60, **environment):
         folder, calls = tmp_path / "bin", tmp_path / "calls"
@@ -100,7 +100,7 @@ def test_a_lost_connection_or_process_restarts_the_run_on_the_same_slice(machine
 
 
 def test_an_outage_of_gcloud_does_not_end_a_run(machine):
-    """If gcloud fails after the connection broke, the slice is kept. If gcloud refuses the first request, the script ends."""
+    """The slice is kept if gcloud fails after a broken connection. Only a refused first request ends the script."""
     twice = 'case "$*" in *describe*) if [ -e "$STATE.again" ] && [ ! -e "$STATE.back" ]; then touch "$STATE.back"; ' \
             'echo "no network" >&2; exit 1; fi ;; esac\n'
     done, calls = machine([*TPU, *RUN], {"gcloud": twice + GCLOUD.format(train=BROKEN_LINE)})
