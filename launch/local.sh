@@ -39,7 +39,7 @@ if [ -n "$dry_run" ]; then
   done
   exit 0
 fi
-command -v "$durian" > /dev/null || fail "$durian not found; install the package, or set DURIAN to the path of the program"
+command -v "$durian" > /dev/null || fail "$durian not found; install the package, or set DURIAN to the program's path"
 
 pids=()
 # shellcheck disable=SC2329  # a trap calls it
@@ -63,7 +63,9 @@ while [ "${#left[@]}" -gt 0 ]; do
   left=("${rest[@]}")
   if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
     status=$code
-    for number in "${!pids[@]}"; do [ "${pids[number]}" != "$ended" ] || first="process $number exited with status $code"; done
+    for number in "${!pids[@]}"; do
+      [ "${pids[number]}" != "$ended" ] || first="process $number exited with status $code"
+    done
     echo "local.sh: $first; stopping the others" >&2
     stop
     # The others detect the lost process within a minute and name it: leave them time for that.

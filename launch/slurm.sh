@@ -4,7 +4,7 @@
 #   sbatch --nodes=4 --ntasks-per-node=8 --gpus-per-node=8 launch/slurm.sh FLAGS OF durian train
 #   launch/slurm.sh --dry-run FLAGS OF durian train      print the command of each task
 #
-# The job gets SIGTERM two minutes before its time limit, and on preemption. The run then saves and stops, and the job is
+# The job gets SIGTERM two minutes before its time limit, and on preemption. The run then saves and stops. The job is
 # requeued and resumes. Every node needs `durian` on PATH (or its path in DURIAN). All nodes must share the --workdir.
 #SBATCH --job-name=durian
 #SBATCH --signal=TERM@120

@@ -60,7 +60,7 @@ fi
 cd "$(dirname "$0")/.."
 if [ -z "$dry_run" ]; then
   command -v gcloud > /dev/null || fail "gcloud not found; install the Google Cloud CLI and log in"
-  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is not a git checkout; clone the repository, its last commit is installed"
+  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is not a git checkout; clone the repository and start from there"
   [ -z "$(git status --porcelain)" ] || say "uncommitted changes are not installed"
 fi
 
@@ -111,7 +111,7 @@ wait_for_slice() {
         fail "the request failed: $(queued describe "$name" "${where[@]}" \
           --format='value(state.failedData.error.message)' 2>&1)" ;;
       SUSPENDED|SUSPENDING|"") return 1 ;;
-      UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud failed $failures times; see its errors above" ;;
+      UNKNOWN) failures=$((failures + 1)); [ "$failures" -lt 10 ] || fail "gcloud failed 10 times; see above" ;;
     esac
     sleep "${DURIAN_POLL_SECONDS:-30}"
   done
@@ -143,9 +143,10 @@ train() {
   [ -n "$dry_run" ] || grep -q "holds the averaged weights" "$log"
 }
 
-# True if the run failed by itself, and not because a process or its host was lost. The texts are ClusterError's messages.
+# True if the run failed by itself, and not because a process or its host was lost. The texts are those of ClusterError.
 has_failed() {
-  grep -E "durian: error|^Traceback" "$log" | grep -vE "has exited|not all processes joined|did not find each other" > /dev/null
+  grep -E "durian: error|^Traceback" "$log" \
+    | grep -vE "has exited|not all processes joined|did not find each other" > /dev/null
 }
 
 log=/dev/null archive=durian.tar.gz
@@ -167,7 +168,7 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     exit 0
   fi
   if has_failed; then fail "the run failed; see its output above"; fi
-  # A preempted run stops some time before its request is suspended. Wait, to tell a preemption from a broken connection.
+  # A preempted run stops some time before its request is suspended. Wait, to tell this from a broken connection.
   for ((wait = 0; wait < 20; wait++)); do
     now="$(state)"
     [[ "$now" =~ ^(ACTIVE|SUSPENDING|UNKNOWN)$ ]] || break
@@ -177,8 +178,8 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     [ "$unprepared" -lt 2 ] || fail "the setup of the workers failed twice; see its output above and check --share"
     say "the slice still exists (attempt $attempt of $attempts); restarting the run on it"
   else
-    say "the slice was preempted (attempt $attempt of $attempts); requesting another one, the run resumes from its last" \
-      "checkpoint"
+    say "the slice was preempted (attempt $attempt of $attempts); requesting another one, where the run resumes from its" \
+      "last checkpoint"
     delete
     unprepared=0
   fi
