@@ -1,1 +1,1 @@
-"""Ordinary pictures and videos in, annotated clips and records out."""
+"""Turn ordinary pictures and videos into annotated clips and records."""

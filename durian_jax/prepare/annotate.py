@@ -1,7 +1,7 @@
-"""Ordinary pictures and videos -> annotated clips: keypoints, a stable crop, masks.
+"""Annotate ordinary pictures and videos: keypoints, a stable crop and masks.
 
-A video is read twice, frame by frame: first only the faces are kept (`track`; they decide runs and boxes),
-then the crops are cut. So pictures need no memory beyond the clips that are being cut.
+A video is read twice, frame by frame. The first pass keeps only the faces (`track`), which decide the runs and
+boxes. The second pass cuts the crops. So memory holds only the pictures of the clips that are being cut.
 """
 
 import warnings
@@ -25,32 +25,32 @@ from durian_jax.prepare.maskers import Masker
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, Faces, Run, describe_ranges, find_faces
 from durian_jax.video import iterate_video, probe_video, read_image
 
-# Masks are made at this size, in pixels a side: the person detector's own resolution is 256, and a heuristic's
-# memory grows with the square.
+# Masks are made at a size in this range, in pixels per side. The person detector works at 256 pixels. The heuristic's
+# memory grows with the square of the size.
 _MASK_SIZES = (256, 320)
 
-# Frame number (from the first one read), height, width -> (H, W) bool masks by kind, as a user made them for the
-# source picture.
+# (frame number, counted from the first frame read; height; width) -> user-made (H, W) bool masks of the source
+# picture, by kind.
 SuppliedMasks = Callable[[int, int, int], Mapping[str, np.ndarray]]
 
 
 class FramesLeftOut(UserWarning):
-    """Some frames of a video show no face."""
+    """Warning: frames of a video show no face and are skipped."""
 
 
 class UnsureAttribute(UserWarning):
-    """A photo that is said to show an attribute hardly looks like it."""
+    """Warning: a photo gives little evidence of an attribute that it is said to show."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """How pictures are cut and annotated.
+    """How pictures are cropped and annotated.
 
     Attributes:
         size: side of the square view in pixels.
-        margin: pixels kept on each side around it.
-        masker: says which pixels show an attribute.
-        known: attribute kinds that the person certainly wears (see `Masker`); None judges all from the pixels.
+        margin: pixels kept on each side around the view.
+        masker: finds the pixels of each attribute.
+        known: attribute kinds that the person certainly wears (see `Masker`); None: judge all kinds from the pixels.
     """
 
     size: int = 128
@@ -65,14 +65,16 @@ class Crop:
 
 @dataclass
 class Stretch:
-    """Frames of a run that become one clip, and what has been cut for it so far.
+    """Frames of a run that become one clip, with the crops cut so far.
 
     Attributes:
-        run: whose face.
-        frames: (T,) numbers in the video, ascending.
-        box: where to cut, T crops.
+        run: the face's run.
+        frames: (T,) frame numbers in the video, ascending.
+        box: T crop boxes.
         points: (T, 478, 3) float32, smoothed.
         fps: frames per second of the clip.
+        crops: crops of the first frames, in order.
+        supplied: user-made masks of the same frames, by kind.
     """
 
     run: Run
@@ -86,18 +88,18 @@ class Stretch:
 
 def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | None = None,
                    annotator: Annotator | None = None) -> Clip:
-    """A photo as a clip of one frame.
+    """Annotate a photo as a clip of one frame.
 
     Args:
-        path: a picture of one person; with several faces the largest counts.
+        path: a picture of one person; of several faces the largest is used.
         size: side of the square crop in pixels.
-        known: attribute kinds that the person certainly wears (see `maskers.Masker`); None judges all from the
-            pixels.
-        annotator: a running one to use; None starts its own.
+        known: attribute kinds that the person certainly wears (see `maskers.Masker`); None: judge all kinds from
+            the pixels.
+        annotator: a running annotator; None: start one for this call.
 
     Raises:
-        InputError: no readable picture, no usable face in it, a known attribute that cannot be found, or
-            no annotator.
+        InputError: the picture is unreadable or shows no usable face, a known attribute is not found, or the
+            annotator is not installed.
     """
     image = read_image(path)
     crop = Crop(size, known=known)
@@ -108,7 +110,7 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
                              "px high; choose another photo")
         if face_height(points) < MIN_FACE_HEIGHT:
             raise InputError(f"the face in {path} is {face_height(points):.0f} px high; expected at least "
-                             f"{MIN_FACE_HEIGHT} px; choose a larger photo or crop")
+                             f"{MIN_FACE_HEIGHT} px; choose a photo with a larger face")
         run = Run(0, points[None])
         stretch = Stretch(run, np.zeros(1, int), head_box(run.points, 1.0, *image.shape[:2]), run.points, 25.0)
         _take(stretch, image, 0, crop, None)
@@ -117,29 +119,29 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
         if not clip.mask(kind).any():
             raise InputError(f"no {kind} found on the person in {path}; choose a photo that shows it clearly")
         if getattr(evidence, kind) < 1:
-            warnings.warn(f"{path}: the person hardly seems to have {kind}; the region of the face where {kind} would "
-                          "be is taken", UnsureAttribute, stacklevel=2)
+            warnings.warn(f"{path}: little evidence of {kind} was found, so the mask of {kind} may be wrong; check the "
+                          "photo", UnsureAttribute, stacklevel=2)
     return _named(clip, path)
 
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
                    known: tuple[str, ...] | None = None,
                    annotator: Annotator | None = None) -> tuple[Clip, list[tuple[int, int]]]:
-    """All frames of a video in which a face is found, as one clip.
+    """Annotate all frames of a video that show a face, as one clip.
 
     Args:
         path: a video of one person.
         size: side of the square crop in pixels.
-        max_frames: read this many frames at most; None reads all.
-        known: attribute kinds that the person certainly wears; None judges all from the pixels.
-        annotator: a running one to use; None starts its own.
+        max_frames: read at most this many frames; None: read all.
+        known: attribute kinds that the person certainly wears; None: judge all kinds from the pixels.
+        annotator: a running annotator; None: start one for this call.
 
     Returns:
-        The clip, and the frames left out for want of a face, as (first, last + 1) ranges; a warning names
-        them too.
+        The clip, and the skipped frames without a face as (first, last + 1) ranges. A warning names these
+        frames too.
 
     Raises:
-        InputError: no readable video, no frame with a usable face, or no annotator.
+        InputError: the video is unreadable or shows no usable face, or the annotator is not installed.
     """
     crop, info = Crop(size, known=known), probe_video(path)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
@@ -151,7 +153,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
             raise no_face(path, faces)
         if skipped:
             warnings.warn(f"{path}: no face in frames {describe_ranges(skipped)} of {len(faces)}; "
-                          "they are left out", FramesLeftOut, stacklevel=2)
+                          "these frames are skipped", FramesLeftOut, stacklevel=2)
         stretches = [stretch_of(run, smooth_track(run.points), faces, run.first, run.last) for run in faces.runs]
         pictures = _bar(iterate_video(path, len(faces)), len(faces), f"cropping {Path(path).name}")
         clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, worker)]
@@ -161,9 +163,9 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
 
 
 def stretch_of(run: Run, smooth: np.ndarray, faces: Faces, first: int, last: int, stride: int = 1) -> Stretch:
-    """Every `stride`-th of the frames `first` .. `last` - 1 of a run.
+    """Return a stretch with every `stride`-th of the frames `first` .. `last` - 1 of a run.
 
-    `smooth` are the run's points smoothed over the whole of it: a part of a run has no ends of its own.
+    `smooth` holds the points of the whole run, smoothed. So the ends of a part are smoothed like its middle.
     """
     frames = np.arange(first, last, stride)
     points, fps = smooth[frames - run.first], faces.fps / stride
@@ -172,17 +174,20 @@ def stretch_of(run: Run, smooth: np.ndarray, faces: Faces, first: int, last: int
 
 def cut_clips(pictures: Iterable[np.ndarray], stretches: list[Stretch], crop: Crop, annotator: Annotator,
               supplied: SuppliedMasks | None = None) -> Iterator[tuple[Stretch, Clip, Evidence]]:
-    """Second reading of a video: one clip a stretch, as soon as its last frame has come.
+    """Cut the clips in a second pass over a video.
 
     Args:
-        pictures: the video's frames from the first, (H, W, 3) uint8 RGB.
-        stretches: may overlap where a frame shows several faces.
+        pictures: the video's frames from the first one, (H, W, 3) uint8 RGB.
+        stretches: the frames of each clip; they may overlap if a frame shows several faces.
         crop: size and masks.
-        annotator: a running one.
-        supplied: masks that a user made; they take the place of the masker's.
+        annotator: a running annotator.
+        supplied: returns user-made masks, which replace the masker's.
 
     Yields:
-        Each stretch, its clip, and how surely it shows each attribute.
+        A stretch, its clip and its evidence of each attribute, as soon as its last frame has been read.
+
+    Raises:
+        InputError: the second pass has fewer frames than the first.
     """
     waiting = sorted(stretches, key=lambda stretch: int(stretch.frames[0]))
     active: list[Stretch] = []
@@ -199,19 +204,20 @@ def cut_clips(pictures: Iterable[np.ndarray], stretches: list[Stretch], crop: Cr
             stretch.supplied.clear()
         if not active and not waiting:
             return
-    raise InputError("the video ended earlier when it was read again; is it still being written?")
+    raise InputError("the video had fewer frames in the second pass than in the first; wait until the file is "
+                     "completely written and run again")
 
 
 def no_face(path: str | Path, faces: Faces) -> InputError:
-    """What to say of a video in which no frame shows a usable face."""
+    """Return the error for a video without a usable face."""
     return InputError(f"no face found in any of the {len(faces)} frames of {path}; expected one "
                       f"frontal face at least {MIN_FACE_HEIGHT} px high; choose another video")
 
 
 def _take(stretch: Stretch, picture: np.ndarray, number: int, crop: Crop, supplied: SuppliedMasks | None) -> None:
-    """Adds one source picture to a stretch."""
+    """Append the crop and the supplied masks of one source picture to a stretch."""
     index, side = len(stretch.crops), crop.size + 2 * crop.margin
-    # The box is of the view; what is stored is larger by the margin.
+    # The stretch's box frames the view; the stored crop includes the margin.
     box = Box(stretch.box.centre, stretch.box.side * (side / crop.size))
     stretch.crops.append(box.crop(picture, index, max(side, _MASK_SIZES[0])))
     for kind, mask in (supplied(number, *picture.shape[:2]) if supplied else {}).items():
@@ -220,7 +226,7 @@ def _take(stretch: Stretch, picture: np.ndarray, number: int, crop: Crop, suppli
 
 
 def _finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, Evidence]:
-    """The clip of a stretch whose pictures are all there."""
+    """Return the clip and the evidence of a stretch whose crops are complete."""
     side = crop.size + 2 * crop.margin
     box = Box(stretch.box.centre, stretch.box.side * (side / crop.size))
     mesh = box.keypoints(stretch.points)
@@ -244,10 +250,10 @@ def _resize(picture: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize_bits(mask: np.ndarray, size: int) -> np.ndarray:
-    """(H, W) bit field -> (size, size): a bit stays where it covers at least half of a pixel."""
+    """Resize an (H, W) bit field to (size, size); a bit is set if it covers at least half of the new pixel."""
     if mask.shape[0] == size:
         return mask
-    how = cv2.INTER_AREA if size < mask.shape[0] else cv2.INTER_CUBIC  # cubic: outlines stay round
+    how = cv2.INTER_AREA if size < mask.shape[0] else cv2.INTER_CUBIC  # cubic keeps outlines round
     result = np.zeros((size, size), np.uint8)
     for layer in MASK_LAYERS:
         bit = layer_bit(layer)
@@ -266,5 +272,5 @@ def _running(annotator: Annotator | None):
 
 
 def _bar(iterable: Iterable, total: int | None, words: str) -> tqdm:
-    # Shown only where the work takes longer than two seconds.
+    # The delay hides the bar of short jobs.
     return tqdm(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)

@@ -1,9 +1,8 @@
-"""Which pixels of a clip show hair, glasses, beard or hat, and whether each is there at all.
+"""Heuristic masks of hair, glasses, beard and hat in a clip, and the evidence that each is present.
 
-Heuristics from geometry (`faces.regions`), the person's outline and the colours of the whole clip: good
-enough to train on and to transfer from, with a small model. A face-parsing network is the better, heavier
-way. Glasses and beard masks are regions of the face, so some skin comes along; hair and hat masks follow
-the picture.
+The heuristics use geometry (`faces.regions`), the person's outline and the colours of the whole clip. They are good
+enough to train a small model and to transfer attributes with it. A face-parsing network (`maskers`) is better but
+heavier. Masks of glasses and beard are face regions and include some skin. Masks of hair and hat follow the picture.
 
 T frames, H x W pixels. u and v are face coordinates (`faces.regions.FaceFrame`).
 """
@@ -28,13 +27,13 @@ from durian_jax.faces.regions import (
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, POSITION
 from durian_jax.faces.warp import similarity, warp_image
 
-# Bins a Lab channel in the colour statistics.
+# Bins per Lab channel in the colour histograms.
 _BINS = 24
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """How surely a clip shows each kind, in units of the threshold: 1 and more counts as present."""
+    """Evidence of each kind in a clip, in units of the threshold: a kind counts as present from 1 upwards."""
 
     hair: float
     glasses: float
@@ -42,20 +41,20 @@ class Evidence:
     hat: float
 
     def present(self) -> tuple[str, ...]:
-        """The kinds judged present."""
+        """Return the kinds that are judged present."""
         return tuple(kind for kind in ATTRIBUTE_KINDS if getattr(self, kind) >= 1)
 
 
 def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                     known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
-    """What each pixel of a clip of one person shows.
+    """Return the attribute masks and the evidence of a clip of one person.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
         keypoints: (T, K, 3) normalised.
-        person: (T, H, W) uint8, how surely a pixel shows a person (0..255).
-        known: kinds that are certainly there. Given, a hat not among them is certainly absent (evidence
-            for hats is weak: a pink wig passes for one); other kinds are judged as ever.
+        person: (T, H, W) uint8, confidence that a pixel shows a person (0..255).
+        known: kinds that are certainly present. If given, a hat that it does not list is certainly absent, because
+            evidence of hats is weak (a pink wig looks like a hat). The other kinds are judged as without `known`.
 
     Returns:
         masks (T, H, W) uint8 as in `Clip.masks`, and the evidence.
@@ -73,7 +72,7 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     found = {"hair": covering, "glasses": np.stack([glasses_region(face) for face in faces]),
              "beard": np.stack([beard_region(face) for face in faces])}
     if "hat" in present:
-        # A hat covers the head from the brows up; what hangs out below it is hair.
+        # A hat covers the head from the brows up. Hair may hang out below it.
         found["hat"] = covering & np.stack([face.v > brow_height(face) - 0.06 for face in faces])
         covered, found["hair"] = head_covering(lab, faces, person, found["hat"])
         evidence = replace(evidence, hair=covered / _COVERED)
@@ -88,27 +87,27 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     return masks, evidence
 
 
-# --- hair, or whatever covers the head ----------------------------------------------------------------
+# --- hair and other head coverings --------------------------------------------------------------------
 
-# Hair is present where at least this share of the band above the face does not look like skin.
+# Hair is present if at least this share of the band above the face does not look like skin.
 _COVERED = 0.3
 
 
 def head_covering(lab: np.ndarray, faces: list[FaceFrame], person: np.ndarray,
                   hat: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    """Hair and hat together: what is on and beside the head, is part of the person, and is no skin.
+    """Segment hair and hat together: parts of the person on and beside the head that are not skin.
 
-    A colour model of the clip, seeded by the band right above the face contour and set against the colours
-    of skin, clothes and background, decides together with where hair can be.
+    A colour model of the clip and a position prior decide together. Seeds in the band directly above the face
+    contour give the colours of hair. Skin, clothes and background give the other colours.
 
     Args:
         lab: (T, H, W, 3) uint8, OpenCV's Lab.
         faces: T face frames.
-        person: (T, H, W) uint8.
-        hat: (T, H, W) bool, a hat found before: then only hair is sought, seeded beside the face.
+        person: (T, H, W) uint8, confidence that a pixel shows a person (0..255).
+        hat: (T, H, W) bool, a hat found before. If given, segment hair only, with seeds beside the face.
 
     Returns:
-        the share of the seed band that is not skin (0..1), and (T, H, W) bool masks.
+        The share of the seed band that is not skin (0..1), and (T, H, W) bool masks.
     """
     inside = np.stack([oval(face) for face in faces])
     brow = np.array([brow_height(face) for face in faces])[:, None, None]
@@ -131,12 +130,12 @@ def head_covering(lab: np.ndarray, faces: list[FaceFrame], person: np.ndarray,
     if hat is not None:
         prior = np.where(hat, -50, prior)
     certainty = np.clip(person.astype(np.float32), 5, 250) / 255
-    # The outline can speak against hair, never for it: skin is a person too.
+    # The outline may lower the odds of hair but not raise them, because skin belongs to the person too.
     prior = prior + np.minimum(np.log(certainty / (1 - certainty)), 0)
     foreground, hair = seeds & ~skin_like, None
     skin_light = np.median(lab[skin_sample][:, 0])
     if np.median(lab[foreground][:, 0]) < skin_light - 15:
-        # Dark hair: what shines on the forehead is skin, even where no sample of skin shines so.
+        # With dark hair, bright pixels on the forehead are skin, even if no skin sample is as bright.
         prior = np.where(inside & (lab[..., 0] > skin_light - 8), -5, prior)
     for _ in range(2):
         negatives = (0.5 * _histogram(bins[skin_sample]) + 0.25 * _histogram(bins[clothes_sample])
@@ -152,26 +151,26 @@ def head_covering(lab: np.ndarray, faces: list[FaceFrame], person: np.ndarray,
     return covered, np.stack([_connected(mask, seed) for mask, seed in zip(hair, seeds, strict=True)])
 
 
-# Distance from the skin's mean, in standard deviations, below which a colour passes for skin.
+# A colour counts as skin below this distance from the skin's median, in standard deviations.
 _SKIN_DISTANCE = 3.0
 
 
 def _hair_prior(inside, outside, u, v, brow, below_chin) -> np.ndarray:
-    """(T, H, W) log-odds of hair from the place alone; distances in face heights."""
+    """Return (T, H, W) log-odds of hair from the position alone; distances are in face heights."""
     prior = np.where(outside < 0.3, 1.2, 1.2 - 6 * (outside - 0.3))
-    # Long hair falls beside the neck; the further down, the likelier it is clothing.
+    # Long hair falls beside the neck. Further down, clothing becomes more likely.
     prior = prior - 2.2 * np.clip(-0.25 - v, 0, None) - 4.0 * np.clip(-1.1 - v, 0, None)
     prior = np.where(below_chin, -4.0, prior)
-    # Fringes: the forehead is skin unless its colour says otherwise.
+    # A fringe may cover the forehead, so the colour decides there. The rest of the face is never hair.
     prior = np.where(inside, np.where(v > brow + 0.03, -0.5, -np.inf), prior)
     return np.maximum(prior, -50).astype(np.float32)
 
 
 def _distance_to(lab: np.ndarray, sample: np.ndarray) -> np.ndarray:
-    """(T, H, W) Mahalanobis distance of each pixel's colour to a sample of (N, 3) colours."""
+    """Return the (T, H, W) Mahalanobis distance of each pixel's colour to a sample of (N, 3) colours."""
     sample = sample.astype(np.float32)
     centre = np.median(sample, axis=0)
-    # The darker and lighter tails are shadows, highlights and beards.
+    # Exclude the dark and bright tails, which are shadows, highlights and beards.
     near = sample[np.abs(sample[:, 0] - centre[0]) < 40]
     covariance = np.cov((near if len(near) > 50 else sample).T) + np.diag([40.0, 6.0, 6.0])
     away = lab.astype(np.float32) - centre
@@ -184,7 +183,7 @@ def _bin_index(lab: np.ndarray) -> np.ndarray:
 
 
 def _histogram(bins: np.ndarray) -> np.ndarray:
-    """(_BINS ** 3,) smoothed share of each colour; flat where there is no sample."""
+    """Return the (_BINS ** 3,) smoothed share of each colour; flat for fewer than 20 pixels."""
     count = np.bincount(bins, minlength=_BINS ** 3).astype(np.float32).reshape((_BINS,) * 3)
     if count.sum() < 20:
         return np.full(_BINS ** 3, _BINS ** -3.0, np.float32)
@@ -195,7 +194,7 @@ def _histogram(bins: np.ndarray) -> np.ndarray:
 
 
 def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Parts of a mask that touch the seeds and are not specks; small holes closed."""
+    """Keep the parts of a mask that touch the seeds and are not specks; close small holes."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
     mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel)
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2)
@@ -205,26 +204,26 @@ def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     return np.isin(labels, keep)
 
 
-# --- evidence for the other kinds ---------------------------------------------------------------------
+# --- evidence of the other kinds ----------------------------------------------------------------------
 
-# Thresholds set by hand on some 40 clips and photos: thick and thin rims are found, rimless glasses in
-# motion are missed, frowns and stubble pass for nothing.
+# Thresholds set by hand on about 40 clips and photos. Thick and thin rims are found. Rimless glasses in motion are
+# missed. Frowns do not count as glasses, and stubble does not count as a beard.
 _BRIDGE_LINE, _DARK_MOUSTACHE, _DARK_CHIN = 4.4, 0.45, 0.5
 
-# The patch in which a bridge is looked for: this many pixels between the eyes' centres.
+# Patch that is searched for a glasses bridge: distance of the eyes' centres, and (height, width), in pixels.
 _EYE_DISTANCE = 80
 _PATCH = (128, 192)
 
 
 def glasses_evidence(frames: np.ndarray, faces: list[FaceFrame]) -> float:
-    """How clearly a bar crosses the nose between the eyes, where a bare face is smooth."""
+    """Return how clearly a bar crosses the nose between the eyes, where a bare face is smooth."""
     lines = [_bridge_line(frame, face) for frame, face in zip(frames, faces, strict=True)]
-    # A frown comes and goes, glasses stay: most frames must show the bar.
+    # A frown is short and glasses stay, so most frames must show the bar.
     return float(np.percentile(lines, 35)) / _BRIDGE_LINE
 
 
 def _bridge_line(frame: np.ndarray, face: FaceFrame) -> float:
-    """Strength of the clearest line across the nose bridge, over that of the cheeks' texture."""
+    """Return the strength of the clearest line across the nose bridge, relative to the cheeks' texture."""
     eyes = np.stack([face.points[GROUPS[name]].mean(axis=0) for name in ("right_eye", "left_eye")])
     row, column = _PATCH[0] * 0.44, _PATCH[1] / 2
     target = np.array([[column - _EYE_DISTANCE / 2, row], [column + _EYE_DISTANCE / 2, row]])
@@ -232,7 +231,7 @@ def _bridge_line(frame: np.ndarray, face: FaceFrame) -> float:
     grey = warp_image(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), matrix, "replicate", _PATCH).astype(np.float32)
     grey = cv2.GaussianBlur(grey, (0, 0), 0.8)
     grey /= np.median(grey[30:110, 30:160]) / 100 + 0.2
-    # Second difference down the picture: answers to a horizontal bar, dark or bright, not to a slope.
+    # A vertical second difference responds to a dark or bright horizontal bar, but not to a slope.
     bar = np.zeros_like(grey)
     bar[4:-4] = grey[4:-4] - 0.5 * (grey[:-8] + grey[8:])
     nose = matrix[:, :2] @ face.points[POSITION[168]] + matrix[:, 2]
@@ -247,13 +246,13 @@ def _bridge_line(frame: np.ndarray, face: FaceFrame) -> float:
 
 
 def beard_evidence(lab: np.ndarray, faces: list[FaceFrame]) -> float:
-    """How much darker than the cheeks the upper lip or the chin is; light beards are missed."""
+    """Return how much darker the upper lip or the chin is than the cheeks; light beards are missed."""
     shares = []
     for lightness, face in zip(lab[..., 0], faces, strict=True):
         def at(*indices, points=face.points):
             return points[[POSITION[index] for index in indices]]
         shape = lightness.shape
-        # Cheek: between eye, nose wing and ear lobe.
+        # The cheek lies between eye, nose wing and ear lobe.
         spots = [(at(*corner) * [[0.35], [0.35], [0.3]]).sum(axis=0)
                  for corner in ((145, 129, 132), (374, 358, 361))]
         cheeks = np.zeros(shape, np.uint8)
@@ -272,9 +271,9 @@ def beard_evidence(lab: np.ndarray, faces: list[FaceFrame]) -> float:
 
 
 def hat_evidence(lab: np.ndarray, faces: list[FaceFrame], covering: np.ndarray) -> float:
-    """How far the colour on top of the head is from any natural hair's: blue, green or deep red.
+    """Return how far the colour on top of the head is from natural hair colours: blue, green or deep red.
 
-    Black, grey, white and brown hats pass for hair: say `known=("hat", ...)` where it matters.
+    Black, grey, white and brown hats count as hair. Pass `known=("hat", ...)` to mark a hat.
     """
     above = np.stack([face.v > brow_height(face) for face in faces]) & covering
     if not above.any():

@@ -1,7 +1,7 @@
-"""`durian check`: what will go wrong with a photo or a driving video, and how to mend it, within seconds.
+"""`durian check`: find the problems of a photo or a driving video within seconds, and say how to fix them.
 
-The limits are set so that ordinary talking heads pass: a false alarm costs more than a miss, because it teaches
-to ignore the next one. S is the number of frames that the face mesh sees, T of all.
+The limits are set so that ordinary talking heads pass. A false alarm costs more than a miss, because it teaches users
+to ignore the next one. S is the number of frames sampled for the face mesh, T the number of all frames.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,37 +19,38 @@ from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, lo
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-# Another face counts from this share of the largest one's height.
+# A second face counts from this share of the largest face's height.
 _OTHER_FACE = 0.4
-# The models whose needs are named, in pixels: the shipped one and the paper's.
+# Picture sizes of the models that the messages name, in pixels: the shipped model and the paper's.
 _SMALL_MODEL, _LARGE_MODEL = 128, 512
-# The space that a crop wants above the hairline, in face heights; less than the second always cuts a hat.
+# Space that a crop needs above the hairline, in face heights. Less than the second value always cuts off a hat.
 _HEADROOM, _LEAST_HEADROOM = (FACE_CENTRE - FACE_HEIGHT / 2) / FACE_HEIGHT, 0.3
-# Yaw, pitch, roll in degrees: a photo beyond shows too little of a face, a video frame leaves what a mesh can follow.
+# Largest yaw, pitch and roll in degrees. Beyond them a photo shows too little of the face, and the mesh cannot follow
+# a video. A photo beyond the last value, a yaw, is an error.
 _PHOTO_POSE, _VIDEO_POSE, _LOST_YAW = (25, 25, 30), (40, 30, 40), 50
-# Sharp faces have 0.4 at least, the middle of them 0.6; blur of 1.5 % of the face height leaves this.
+# Sharp faces have at least 0.4 and a median of 0.6. A blur of 1.5 % of the face height reduces it to this value.
 _BLURRED = 0.32
-# Of `quality.exposure`: the dimmest usable clip at hand has 0.40.
+# Limits for `quality.exposure`. The darkest usable clip in our collection has 0.40.
 _DARK, _WHITE = 0.25, 0.15
-# Distance to the picture's edge in face heights; in a video the mesh goes on a little beyond it.
+# Smallest distance to the picture's edge in face heights. In a video the mesh still works slightly beyond the edge.
 _PHOTO_EDGE, _VIDEO_EDGE = 0.03, -0.03
-# A calm face: mouth and eyes as in `faces.quality` (teeth may show), eyes as a share of what they usually are in the
-# video, and yaw, pitch, roll in degrees.
+# Limits of a calm face: mouth and eyes as in `faces.quality` (teeth may show), closed eyes as a share of the median
+# in the video, and yaw, pitch and roll in degrees.
 _MOUTH, _EYES, _CLOSED, _CALM_POSE = 0.3, 0.15, 0.5, 20
-# What `durian prepare` takes.
+# Smallest number of frames (the default of `durian prepare`) and smallest frame rate.
 _LEAST_FRAMES, _LEAST_FPS = 8, 12
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem of a file.
 
     Attributes:
-        level: "error" (`durian animate` refuses the file or cannot give a face) or "warning".
-        code: its name, such as "small-face".
-        message: what was found, and the limit.
-        fix: what to do.
-        frames: where in a video, as (first, last + 1); empty where all of it is meant.
+        level: "error" (`durian animate` refuses the file or cannot produce a face) or "warning".
+        code: short name of the problem, such as "small-face".
+        message: the measured value and the limit.
+        fix: what the user can do.
+        frames: ranges (first, last + 1) in a video; empty if the whole file is meant.
     """
 
     level: str
@@ -61,14 +62,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in one file.
+    """Findings and measures of one file.
 
     Attributes:
-        file: as it was given.
+        file: the path as it was given.
         kind: "photo" or "video".
         findings: errors first.
-        measures: numbers by name (see `look.measure`); of a video the middle over its frames. `largest_model` is
-            the picture size up to which the face needs no enlargement, `second_face` another face's height.
+        measures: numbers by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
+            the picture size up to which the face needs no enlargement. `second_face` is another face's height.
     """
 
     file: str
@@ -78,23 +79,25 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether the report has no error."""
         return all(finding.level != "error" for finding in self.findings)
 
     def as_dict(self) -> dict:
-        """For JSON; frames stay (first, last + 1)."""
+        """Return the report as a dictionary for JSON; frame ranges stay (first, last + 1)."""
         return {**asdict(self), "ok": self.ok}
 
 
 def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None) -> list[Report]:
-    """A report on each photo or video, in order. What cannot be read is an error in its report and stops no other.
+    """Return a report on each photo or video, in order.
+
+    An unreadable file gets an error in its report and does not stop the others.
 
     Args:
-        paths: files; pictures and videos are told apart by their names' endings, else by their content.
-        annotator: a running one to use; None starts its own.
+        paths: photos and videos. The suffix tells which one a file is; for an unknown suffix the content does.
+        annotator: a running annotator; None: start one for this call.
 
     Raises:
-        InputError: no annotator.
+        InputError: the annotator is not installed.
     """
     worker, reports = annotator or Annotator(), []
     try:
@@ -105,7 +108,7 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
                 findings, measures = _judge(look)
             except InputError as error:
                 findings, measures = [_unreadable(path, error)], {}
-            except Exception as error:  # noqa: BLE001 (one odd file must not end the others)
+            except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
                 findings, measures = [_unreadable(path, f"unexpected {type(error).__name__}: {error}")], {}
             findings = sorted(findings, key=lambda finding: finding.level != "error")
             reports.append(Report(str(path), kind, tuple(findings), measures))
@@ -119,7 +122,7 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
 
 
 def describe(report: Report) -> str:
-    """The report in words: one line on the file, then one on each finding, or "ok"."""
+    """Format a report as text: one line for the file, then one line per finding, or "ok"."""
     measures, about = report.measures, report.kind
     if measures:
         about += f", {measures['width']} x {measures['height']}"
@@ -144,7 +147,7 @@ def _kind(path: Path) -> str:
 
 
 def _judge(look: Look) -> tuple[list[Finding], dict[str, float]]:
-    """The findings, and the measures of the report."""
+    """Return the findings and the measures of a file."""
     measures = {"width": look.width, "height": look.height}
     if look.fps:
         measures |= {"frames": len(look), "fps": round(look.fps, 3), "seconds": round(len(look) / look.fps, 3)}
@@ -158,9 +161,9 @@ def _judge(look: Look) -> tuple[list[Finding], dict[str, float]]:
 
 
 def _of_frames(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
-    """What a photo and every frame of a video must show."""
+    """Yield the findings that apply to a photo and to every frame of a video."""
     def found(code, flags, message, fix, level="warning"):
-        # One or two frames of a video harm nobody, and may be mistaken.
+        # One or two frames of a video do little harm and may be false detections.
         flags = _lasting(flags, 3) if look.fps else flags
         if flags.any():
             yield Finding(level, code, message(flags), fix, () if flags.all() else look.ranges(flags))
@@ -171,39 +174,39 @@ def _of_frames(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
         "small-face", values["largest_model"] < _SMALL_MODEL,
         lambda where: f"the face is {tall[where].min():.0f} px high; {need(_SMALL_MODEL, _SMALL_MODEL * FACE_HEIGHT)}, "
                       f"{need(_LARGE_MODEL, _LARGE_MODEL * FACE_HEIGHT)}",
-        "use a larger original or film closer; enlarging adds no detail")
+        "use a larger original or film closer; upscaling adds no detail")
     yield from found(
         "blurred", sharp < _BLURRED,
         lambda where: f"the face's sharpness is {sharp[where].min():.2f}, expected at least {_BLURRED}",
-        "choose one in focus and without motion blur")
+        "choose a file in focus and without motion blur")
     yield from found(
         "dark-or-bright", light < _DARK,
-        lambda where: f"the lightest parts of the face have {light[where].min():.0%} of full brightness, expected at "
-                      f"least {_DARK:.0%}", "choose or take one with more light; brightening it shows noise")
+        lambda where: f"the brightest parts of the face reach {light[where].min():.0%} of full brightness, expected at "
+                      f"least {_DARK:.0%}", "use a file with more light; brightening it amplifies noise")
     yield from found(
         "dark-or-bright", white > _WHITE,
         lambda where: f"{white[where].max():.0%} of the face is pure white, expected at most {_WHITE:.0%}",
-        "choose or take one with softer light; what is white cannot be recovered")
+        "use a file with softer light; white areas cannot be recovered")
     limit = _VIDEO_EDGE if look.fps else _PHOTO_EDGE
     gap = values["edge"] * tall
     yield from found(
         "face-at-edge", values["edge"] < limit,
-        lambda where: f"from the face to the picture's edge are {np.nanmin(gap[where]):.0f} px, expected at least "
-                      f"{limit * np.nanmedian(tall[where]):.0f}", "choose one that shows the whole head")
+        lambda where: f"the distance from the face to the picture's edge is {np.nanmin(gap[where]):.0f} px, expected "
+                      f"at least {limit * np.nanmedian(tall[where]):.0f}", "choose a file that shows the whole head")
     angles = np.abs(np.stack([values[name] for name in ("yaw", "pitch", "roll")], axis=1))
     limits = _VIDEO_POSE if look.fps else _PHOTO_POSE
     yield from found(
         "extreme-pose", (angles > limits).any(axis=1),
         lambda where: "yaw, pitch and roll reach {:.0f}, {:.0f} and {:.0f} degrees, ".format(*angles[where].max(axis=0))
                       + "expected at most {}, {} and {}".format(*limits),
-        "choose one that looks towards the camera, upright",
+        "choose a file with an upright face that looks towards the camera",
         "error" if not look.fps and angles[0, 0] > _LOST_YAW else "warning")
-    # Blur and darkness hide lips too, and have been said.
+    # Blurred and dark faces hide the lips too, but have findings of their own.
     yield from found(
         "occluded-mouth", (lips < 1) & (sharp >= _BLURRED) & (light >= _DARK),
-        lambda where: f"no lips are seen where the mouth should be ({lips[where].min():.1f} of the least evidence): a "
-                      "hand, microphone or mask may hide them",
-        "choose one with a free mouth; if the lips are free, ignore this guess from the pixels")
+        lambda where: f"no lips found at the mouth (evidence {lips[where].min():.1f}, expected at least 1); a hand, "
+                      "microphone or mask may hide them",
+        "choose a file with an uncovered mouth, or ignore this guess if the lips are visible")
 
 
 def _of_photo(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
@@ -211,52 +214,55 @@ def _of_photo(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
     yield from _several_faces(look, tall)
     if look.head_cut or headroom < _LEAST_HEADROOM:
         space = max(headroom, 0.0)
-        touched = ", which the head touches" if look.head_cut else ""
+        touched = ", and the head touches this edge" if look.head_cut else ""
         more = np.ceil((_HEADROOM - space) * tall)
         yield Finding("warning", "no-headroom", f"the hairline is {space * tall:.0f} px ({space:.2f} face heights) "
                       f"below the upper edge{touched}; voluminous hair and hats need {_HEADROOM:.2f}",
-                      f"use a photo with {more:.0f} px more above the head, or extend it by that")
+                      f"use a photo with {more:.0f} px more space above the head, or pad this photo by as much")
     if mouth > _MOUTH or eyes < _EYES:
         what = (f"the mouth is open by {mouth:.2f} of its width, expected at most {_MOUTH}" if mouth > _MOUTH else
                 f"the eyes are open by {eyes:.2f} of their width, expected at least {_EYES}")
-        yield Finding("warning", "not-neutral", f"{what} of a source", "choose a calm face, as motion is added to it; "
-                      "to take hair or other attributes from, this photo serves")
+        yield Finding("warning", "not-neutral", f"{what} in a source photo", "choose a calm face, because motion is "
+                      "added to it; this photo still works as a source of attributes such as hair")
 
 
 def _of_video(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
     yield from _several_faces(look, float(np.nanmedian(values["face_height"])))
     cuts, missing = find_cuts(look), ~look.seen
     if missing.any():
-        # A single frame between distant ones may be the detector's fault: tracked, the face might be found.
+        # Without tracking, a single miss may be the detector's fault.
         certain = missing if look.stride == 1 else _lasting(missing, 2)
         ranges = faceless(look, certain if certain.any() else missing, cuts)
         stop = f", or stop before them with --frames {ranges[0][0]}" if ranges[0][0] else ""
         yield Finding("error" if certain.any() else "warning", "faceless-frames",
-                      f"no face in {missing.sum()} of {len(missing)} frames looked at; `durian animate` needs one in "
-                      "every frame", f"cut them out{stop}", ranges)
+                      f"no face in {missing.sum()} of {len(missing)} sampled frames; `durian animate` needs a face in "
+                      "every frame", f"remove these frames{stop}", ranges)
     if cuts.any():
         at = np.flatnonzero(cuts)
         edges = [0, *at, len(look)]
         first, last = max(zip(edges[:-1], edges[1:], strict=True), key=lambda shot: shot[1] - shot[0])
         times = ", ".join(f"{frame / look.fps:.2f} s" for frame in at[:5]) + (", ..." if len(at) > 5 else "")
         yield Finding("warning", "cut-inside", f"{len(at)} cut{'s' * (len(at) > 1)} at {times}; the motion jumps there",
-                      f"use one shot; the longest goes from {first / look.fps:.2f} s to {last / look.fps:.2f} s",
+                      f"use a single shot; the longest lasts from {first / look.fps:.2f} s to {last / look.fps:.2f} s",
                       tuple((int(frame), int(frame) + 1) for frame in at))
     yield from _first_frame(look, values)
     leaving = _lasting(outside_crop(look, cuts), 3)
     if leaving.any():
-        yield Finding("warning", "large-drift", "the head moves faster than the crop follows and leaves it",
-                      "choose a calmer clip, or stabilise it", look.ranges(leaving))
+        yield Finding("warning", "large-drift", "the head moves faster than the crop can follow and leaves the crop",
+                      "choose a video with less head motion, or stabilise it", look.ranges(leaving))
     if len(look) < _LEAST_FRAMES:
         yield Finding("warning", "too-short", f"{len(look)} frames, expected at least {_LEAST_FRAMES}",
-                      "choose a longer clip")
+                      "choose a longer video")
     if look.fps < _LEAST_FPS:
         yield Finding("warning", "low-fps", f"{look.fps:g} frames per second, expected at least {_LEAST_FPS}",
-                      "export it at its original rate; repeating frames does not help")
+                      "export the video at its original frame rate; repeating frames does not help")
 
 
 def _first_frame(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
-    """Motion is measured against the first frame: what is open there cannot open any more."""
+    """Yield a finding if the first frame is not calm.
+
+    Motion is measured against the first frame, so a mouth that is open there cannot open any further.
+    """
     parts = {"the mouth is open": values["mouth"] / _MOUTH,
              "the eyes are closed": _CLOSED * np.nanmedian(values["eyes"]) / np.maximum(values["eyes"], 1e-3),
              "the head is turned": np.max([np.abs(values[k]) for k in ("yaw", "pitch", "roll")], axis=0) / _CALM_POSE}
@@ -265,35 +271,36 @@ def _first_frame(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]
         return
     why = max(parts, key=lambda part: parts[part][0])
     calm = np.flatnonzero(away <= max(0.7, 1.1 * np.nanmin(away)))[0]
-    fix = "choose a clip that begins with a calm face"
+    fix = "choose a video that begins with a calm face"
     if away[calm] < 0.8 * away[0]:
         frame = int(look.index[calm])
-        fix = f"begin at {frame / look.fps:.2f} s (frame {frame}), e.g. with ffmpeg -ss, where the face is calm"
+        fix = f"begin at {frame / look.fps:.2f} s (frame {frame}), where the face is calm, e.g. with ffmpeg -ss"
     yield Finding("warning", "first-frame-not-neutral", f"{why} ({parts[why][0]:.1f} times the limit); motion is "
                   "measured against this frame", fix, ((0, 1),))
 
 
 def _several_faces(look: Look, tall: float) -> Iterator[Finding]:
     also = sorted(number for number, height in look.others.items() if height >= _OTHER_FACE * tall)
-    # In a video, once may be a mistake.
+    # In a video, a single detection may be false.
     if also and (len(also) > 1 or len(look.others) < 3):
         other = np.median([look.others[number] for number in also])
         yield Finding("warning", "several-faces", f"a second face is {other:.0f} px high, the largest {tall:.0f}; the "
-                      "largest is taken" + (" and may change" if look.fps else ""), "crop to the person that you mean")
+                      "largest is used" + (" and may change during the video" if look.fps else ""),
+                      "crop the file to one person")
 
 
 def _no_face(look: Look) -> Finding:
     tall = face_height(look.points)
     if np.isfinite(tall).any() and np.nanmax(tall) < MIN_FACE_HEIGHT:
         return Finding("error", "small-face", f"the face is {np.nanmax(tall):.0f} px high, expected at least "
-                       f"{MIN_FACE_HEIGHT}", "use a larger original or film closer; enlarging adds no detail")
-    where = f"any of the {len(look.index)} frames looked at" if look.fps else "the picture"
-    return Finding("error", "no-face", f"no face found in {where}, expected a frontal one at least {MIN_FACE_HEIGHT} "
-                   "px high", "choose another file, or turn it upright")
+                       f"{MIN_FACE_HEIGHT}", "use a larger original or film closer; upscaling adds no detail")
+    where = f"any of the {len(look.index)} sampled frames" if look.fps else "the picture"
+    return Finding("error", "no-face", f"no face found in {where}, expected a frontal face at least {MIN_FACE_HEIGHT} "
+                   "px high", "choose another file, or rotate it upright")
 
 
 def _lasting(flags: np.ndarray, least: int) -> np.ndarray:
-    """Flags that hold for so many neighbours at least, or for all."""
+    """Keep flags that hold for at least `least` neighbouring frames, or for all frames."""
     kept = np.zeros(len(flags), bool)
     for first, last in runs(flags, np.zeros(len(flags), bool)):
         kept[first:last] = last - first >= min(least, len(flags))
@@ -301,9 +308,9 @@ def _lasting(flags: np.ndarray, least: int) -> np.ndarray:
 
 
 def _unreadable(path: str | Path, error: InputError | str) -> Finding:
-    """An error's words: what is wrong, and after the last semicolon what to do."""
+    """Split an error's text at its last semicolon into the message and the fix."""
     words = " ".join(str(error).removeprefix(f"{path}: ").split())
     message, _, fix = words.rpartition("; ")
     if not message or fix.startswith("expected"):
-        message, fix = words, "give a whole picture or video"
+        message, fix = words, "use a complete picture or video"
     return Finding("error", "unreadable", message, fix)

@@ -1,4 +1,4 @@
-"""Talks to MediaPipe, which runs in its own environment (`prepare.mediapipe_worker`)."""
+"""Client of MediaPipe, which runs in its own environment (`prepare.mediapipe_worker`)."""
 
 import struct
 import subprocess
@@ -14,23 +14,23 @@ from durian_jax.faces.topology import MESH_POINTS
 from durian_jax.prepare.environment import find_annotator
 
 _WORKER = Path(__file__).with_name("mediapipe_worker.py")
-# Detectors look at 128..256 pixels; sending more than this through the pipe gains nothing.
+# The detectors work at 128..256 pixels, so sending larger pictures through the pipe gains nothing.
 _LONGEST_SIDE = 1024
 
 
 class AnnotatorStopped(InputError):
-    """MediaPipe's process ended although it was still needed."""
+    """MediaPipe's process exited while it was in use."""
 
 
 class Annotator:
-    """A running MediaPipe process; a context manager. One serves any number of files in turn.
+    """A running MediaPipe process and context manager. One process serves any number of files in turn.
 
     Raises:
-        InputError: the environment is missing or does not work.
+        InputError: the environment is missing or broken.
     """
 
     def __init__(self):
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the process runs)
         self._process = subprocess.Popen([str(find_annotator()), str(_WORKER)], stdin=subprocess.PIPE,
                                          stdout=subprocess.PIPE, stderr=self._log)
         self._answer()
@@ -42,7 +42,7 @@ class Annotator:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.stdout.close()
@@ -51,32 +51,32 @@ class Annotator:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def mesh(self, image: np.ndarray, tracked: bool = False) -> np.ndarray | None:
-        """Face mesh of the largest face.
+        """Return the face mesh of the largest face.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            tracked: the picture follows the one given before (a video).
+            tracked: the picture is the next frame of the same video.
 
         Returns:
-            (478, 3) float32: x and y in pixels, depth on the same scale; None where no face is found.
+            (478, 3) float32: x and y in pixels, depth on the same scale; None if no face is found.
         """
         found = self._meshes(b"T" if tracked else b"M", image)
         return found[0] if len(found) else None
 
     def meshes(self, image: np.ndarray) -> np.ndarray:
-        """(n, 478, 3) float32 meshes, as `mesh` gives them, of up to four faces in the next frame of a video."""
+        """Return (n, 478, 3) float32 meshes of up to four faces in the next frame of a video; units as in `mesh`."""
         return self._meshes(b"A", image)
 
     def person(self, image: np.ndarray) -> np.ndarray:
-        """(H, W) uint8: 0..255, how surely each pixel of an (H, W, 3) uint8 picture shows a person."""
+        """Return (H, W) uint8 confidences 0..255 that each pixel of an (H, W, 3) uint8 picture shows a person."""
         return np.frombuffer(self._ask(b"P", image), np.uint8).reshape(image.shape[:2])
 
     def reset(self) -> None:
-        """Forget the tracked face: the next frame belongs to another video or shot."""
+        """Forget the tracked faces; call this before the first frame of another video or shot."""
         self._ask(b"R", np.empty((0, 0, 3), np.uint8))
 
     def _meshes(self, op: bytes, image: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ class Annotator:
             self._process.stdin.write(np.ascontiguousarray(image).tobytes())
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # The process is gone: reading its answer says why.
+            pass  # The process has exited; `_answer` raises the error with its log.
         return self._answer()
 
     def _answer(self) -> bytes:
@@ -101,6 +101,6 @@ class Annotator:
             self._process.wait()
             self._log.seek(0)
             words = self._log.read().decode(errors="replace").strip().splitlines()[-5:]
-            raise AnnotatorStopped("the face annotator stopped; run `durian annotator` to repair its environment. "
-                             "Its last words were:\n" + "\n".join(words))
+            raise AnnotatorStopped("the face annotator has exited; run `durian annotator` to repair its environment. "
+                             "The last lines of its log are:\n" + "\n".join(words))
         return body

@@ -1,4 +1,4 @@
-"""One video -> its clips as records, and what is to be said about it."""
+"""Turn one video into clip records and an entry of the report."""
 
 import os
 import tempfile
@@ -28,25 +28,25 @@ from durian_jax.prepare.maskers import UserMasks, make_masker
 from durian_jax.prepare.track import FACES, choose_faces, describe_ranges, find_faces
 
 # Names the person of each clip of one video: (clips' names, clips' first frames (H, W, 3) uint8, proposed
-# identities) -> identities. What it compares with (a gallery, embeddings) is its own business.
+# identities) -> identities. It may compare the frames with any reference, such as a gallery or embeddings.
 Identify = Callable[[list[str], list[np.ndarray], list[str]], list[str]]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How videos become clips; part of what a finished video is remembered by.
+    """How videos become clips. Finished videos are prepared again if these settings change.
 
     Attributes:
         size: side of the view in pixels.
-        margin: pixels kept on each side around it.
-        fps: frames are thinned out to about this rate; slower videos keep theirs.
-        segment_frames: longer stretches are cut into clips of at most so many frames.
-        min_frames: shorter stretches are left out.
-        max_frames: look at this many frames of a video at most; None at all.
-        encoding: of the frames, one of `data.clip_record.ENCODINGS`.
-        faces: one of `track.FACES`: which of several faces seen together become clips.
+        margin: pixels kept on each side around the view.
+        fps: faster videos are subsampled to about this frame rate; slower videos keep theirs.
+        segment_frames: longer stretches are split into clips of at most this many frames.
+        min_frames: shorter stretches are skipped.
+        max_frames: read at most this many frames of a video; None: read all.
+        encoding: encoding of the frames, one of `data.clip_record.ENCODINGS`.
+        faces: which of several simultaneous faces become clips, one of `track.FACES`.
         masker: see `maskers.make_masker`.
-        masks: folder of masks made by the user (`maskers.UserMasks`); None: there are none.
+        masks: folder of user-made masks (`maskers.UserMasks`); None: use the masker for all kinds.
     """
 
     size: int = 512
@@ -62,37 +62,37 @@ class Settings:
 
     def __post_init__(self):
         if min(self.size, self.segment_frames, self.min_frames) < 1 or self.margin < 0 or not self.fps > 0:
-            raise InputError("expected size, fps, segment and least frames above 0 and no negative margin, got "
+            raise InputError("expected size, fps, segment_frames and min_frames above 0 and margin at least 0, got "
                              f"{self.size}, {self.fps}, {self.segment_frames}, {self.min_frames} and {self.margin}")
         if self.segment_frames < self.min_frames or (self.max_frames is not None and self.max_frames < 1):
-            raise InputError(f"expected clips of at least {self.min_frames} frames, and one to look at, got segments "
-                             f"of {self.segment_frames} and {self.max_frames} frames at most")
+            raise InputError(f"expected segment_frames of at least min_frames {self.min_frames}, and max_frames of at "
+                             f"least 1, got segment_frames {self.segment_frames} and max_frames {self.max_frames}")
         if self.encoding not in ENCODINGS:
             raise InputError(f"unknown frame encoding {self.encoding!r}; expected one of {', '.join(ENCODINGS)}")
-        if self.masks is not None:  # workers may stand elsewhere
+        if self.masks is not None:  # workers may run in another directory
             object.__setattr__(self, "masks", os.path.abspath(self.masks))
         if self.faces not in FACES:
             raise InputError(f"faces: expected one of {', '.join(FACES)}, got {self.faces!r}")
 
 
 class Tools:
-    """What a worker keeps from video to video: models are loaded once."""
+    """Models of a worker, which loads them once for all its videos."""
 
     def __init__(self, settings: Settings):
-        cv2.setNumThreads(1)  # the processes are the parallelism
+        cv2.setNumThreads(1)  # parallelism comes from the worker processes
         self.masker = make_masker(settings.masker)
         self.masks = UserMasks(settings.masks) if settings.masks else None
         self._annotator: Annotator | None = None
 
     def annotator(self) -> Annotator:
-        """A running annotator; a new one where the last has died."""
+        """Return the running annotator; start a new one if the last has exited."""
         if self._annotator is not None and not self._annotator.alive:
             self.close()
         self._annotator = self._annotator or Annotator()
         return self._annotator
 
     def close(self) -> None:
-        """Ends the annotator."""
+        """Stop the annotator."""
         if self._annotator is not None:
             self._annotator.close()
             self._annotator = None
@@ -100,13 +100,13 @@ class Tools:
 
 def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Path,
                   identify: Identify | None = None) -> dict:
-    """Writes the clips of a video into a shard of its own.
+    """Write the clips of a video into a shard of its own.
 
     Returns:
         The video's entry in the report.
 
     Raises:
-        InputError: no readable video, or none that shows a face long enough.
+        InputError: the video is unreadable, or shows no face for long enough.
     """
     frames, annotator = open_frames(video, settings.max_frames), tools.annotator()
     faces = find_faces(frames, frames.fps, annotator, several=True)
@@ -120,8 +120,8 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
                                               settings.min_frames)]
     if not stretches:
         longest = max(run.last - run.first for run in chosen)
-        raise InputError(f"{video.path}: a face is seen without interruption for {longest} frames at most; "
-                         f"expected {settings.min_frames * stride}; choose a longer clip")
+        raise InputError(f"{video.path}: the longest uninterrupted view of a face has {longest} frames; "
+                         f"expected at least {settings.min_frames * stride}; choose a longer video")
     kinds = tools.masks.kinds(video.name) if tools.masks else ()
     read = partial(_supplied, tools.masks, video.name, kinds, frames.first) if kinds else None
     crop = Crop(settings.size, settings.margin, tools.masker, video.labels)
@@ -135,7 +135,7 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
             identities = identify([part.name for part in cut], [_first_frame(part) for part in cut], identities)
             if len(identities) != len(cut):
                 raise ValueError(f"identify: expected {len(cut)} names, found {len(identities)}")
-        # After a cut another person may be seen: each shot is judged for itself.
+        # Each shot is judged separately, because another person may appear after a cut.
         shots = np.cumsum(faces.cuts)
         wearers = [(part.person, int(shots[part.first - frames.first])) for part in cut]
         worn = {wearer: _agreed([part.evidence for part, other in zip(cut, wearers, strict=True) if other == wearer],
@@ -147,7 +147,7 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
     lost = frames.count - len(faces) if whole and frames.count else 0
     return {
         "file": str(video.path), "name": video.name, "source_frames": len(faces), "source_fps": faces.fps,
-        "warnings": [f"the file promises {frames.count} frames and gave {len(faces)}"] if lost > 0 else [],
+        "warnings": [f"the file declares {frames.count} frames but contains {len(faces)}"] if lost > 0 else [],
         "skipped": describe_ranges(faces.faceless()), "cuts": np.flatnonzero(faces.cuts).tolist(),
         "face_height": round(float(np.median(heights)), 1),
         "judged": [{"person": person, "shot": shot, "attributes": kinds_worn, "evidence": evidence}
@@ -159,10 +159,10 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
 
 def split_run(first: int, last: int, stride: int, segment_frames: int, min_frames: int
               ) -> list[tuple[int, int]]:
-    """A run of source frames (first, last + 1) cut into about equal segments of the same form.
+    """Split a run of source frames (first, last + 1) into segments of about equal length, in the same form.
 
-    Every segment yields at most `segment_frames` frames when each `stride`-th one is kept; runs that would
-    yield fewer than `min_frames` give none.
+    Each segment yields at most `segment_frames` frames when every `stride`-th frame is kept. A run that would yield
+    fewer than `min_frames` gives no segments.
     """
     kept = -(-(last - first) // stride)
     if kept < min_frames:
@@ -173,10 +173,10 @@ def split_run(first: int, last: int, stride: int, segment_frames: int, min_frame
 
 
 def clip_quality(clip: Clip, source_face_height: float) -> dict[str, float]:
-    """The value of each of `data.clip_record.QUALITIES`.
+    """Return the value of each of `data.clip_record.QUALITIES`.
 
     Args:
-        clip: of one person.
+        clip: a clip of one person.
         source_face_height: median height of the face in the video, in pixels.
     """
     def spread(values):
@@ -194,7 +194,7 @@ def clip_quality(clip: Clip, source_face_height: float) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A clip that waits on disk for what the rest of its video says."""
+    """A clip that is stored on disk until its whole video has been judged."""
 
     path: Path
     name: str
@@ -221,7 +221,7 @@ def _first_frame(part: _Cut) -> np.ndarray:
 
 def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: tuple[str, ...]
             ) -> tuple[list[str], dict[str, float]]:
-    """The kinds that a person wears, and how surely: one wears the same things throughout a shot."""
+    """Return the kinds that a person wears throughout a shot, and the median evidence of each kind."""
     middle = {kind: round(float(np.median([asdict(e)[kind] for e in evidence])), 2) for kind in ATTRIBUTE_KINDS}
     worn = [kind for kind in ATTRIBUTE_KINDS
             if kind in supplied or (middle[kind] >= 1 if labels is None else kind in labels)]
@@ -229,7 +229,7 @@ def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: 
 
 
 def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...]) -> bytes:
-    """The final record of a clip."""
+    """Return the final record of a clip."""
     record = read_record(part.path.read_bytes(), part.name)
     masks = np.stack([record.mask(i) for i in range(len(record))])
     agreed = agreed_masks(masks, record.keypoints, worn, supplied)
@@ -238,9 +238,9 @@ def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...]
 
 def agreed_masks(masks: np.ndarray, keypoints: np.ndarray, worn: list[str],
                  supplied: tuple[str, ...] = ()) -> np.ndarray:
-    """(T, H, W) masks with only and all of the kinds that the person is judged to wear, or the user supplied.
+    """Return (T, H, W) masks with exactly the kinds that the person is judged to wear or the user supplied.
 
-    Glasses and beard are regions of the face and can be added afterwards; hair and hat cannot.
+    Masks of glasses and beard are face regions and can be added afterwards. Masks of hair and hat cannot.
     """
     keep = sum(attribute_bit(kind) for kind in {*worn, *supplied})
     masks = masks & np.uint8(keep | 0xFF & ~sum(map(attribute_bit, ATTRIBUTE_KINDS)))
@@ -249,7 +249,7 @@ def agreed_masks(masks: np.ndarray, keypoints: np.ndarray, worn: list[str],
         if kind in worn and kind not in supplied and not (masks & bit).any():
             found = np.stack([landing_region(kind, points, *masks.shape[1:]) for points in keypoints])
             masks[found] |= bit
-            if kind == "glasses":  # worn in front of hair
+            if kind == "glasses":  # glasses are in front of hair
                 masks[found] &= np.uint8(255 - attribute_bit("hair"))
     return masks
 

@@ -1,4 +1,4 @@
-"""Where to look: smooth keypoint tracks, runs of usable frames, and a stable square box round the head.
+"""Smooth keypoint tracks, runs of usable frames, shot cuts, and a stable square box around the head.
 
 T frames, N mesh points, in pixels of the source picture.
 """
@@ -12,21 +12,21 @@ import numpy as np
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
 from durian_jax.faces.warp import warp_image
 
-# The face contour (chin to hairline) takes this much of the crop's height, as in the procedural world;
-# its middle lies this far down, which leaves room above for hair and hats.
+# The face contour (chin to hairline) takes this share of the crop's height, as in the synthetic clips. Its centre
+# lies at this share of the crop's height from the top, which leaves room for hair and hats.
 FACE_HEIGHT = 0.47
 FACE_CENTRE = 0.54
-# Where the source has no room for that, the face may fill more, up to this much.
+# If the source has too little room, the face may take up to this share.
 _LARGEST_FACE_HEIGHT = 0.6
 
-# A box that stands still serves as long as the face stays within this much of its side ...
+# The box is fixed if the face moves by less than this share of the box's side ...
 _STILL_SHIFT = 0.12
-# ... and its size within this ratio.
+# ... and changes its size by less than this ratio.
 _STILL_SCALE = 1.2
-# A flash lasts so many seconds at most, and the picture after it differs from the one before by no more than this.
+# Longest duration of a flash in seconds, and largest mean difference between the pictures before and after it (0..255).
 _FLASH, _SAME_PICTURE = 0.4, 15.0
 
-# Otherwise the box follows with this time constant in seconds.
+# A box that is not fixed follows the face with this time constant in seconds.
 _FOLLOW_SECONDS = 0.6
 
 _CONTOUR = MEDIAPIPE_INDICES[GROUPS["contour"]]
@@ -34,27 +34,27 @@ _CONTOUR = MEDIAPIPE_INDICES[GROUPS["contour"]]
 
 @dataclass(frozen=True)
 class Box:
-    """Square crops, one a frame: centres (T, 2) as x, y and sides (T,), in pixels."""
+    """Square crops, one per frame: centres (T, 2) as x, y and sides (T,), in pixels."""
 
     centre: np.ndarray
     side: np.ndarray
 
     def matrix(self, frame: int, size: int) -> np.ndarray:
-        """(2, 3) affine map from source pixels to the pixels of a size x size crop."""
+        """Return the (2, 3) affine map from source pixels to the pixels of a size x size crop."""
         scale = size / self.side[frame]
         return np.hstack([np.eye(2) * scale, (size / 2 - scale * self.centre[frame])[:, None]])
 
     def keypoints(self, points: np.ndarray) -> np.ndarray:
-        """(T, N, 3) source pixels -> (T, N, 3) float32 in units of the crop: x, y in 0..1, depth."""
+        """Convert (T, N, 3) source pixels to (T, N, 3) float32 in units of the crop: x, y in 0..1, depth."""
         origin = np.concatenate([self.centre - self.side[:, None] / 2, np.zeros((len(self.side), 1))], axis=1)
         return ((points - origin[:, None]) / self.side[:, None, None]).astype(np.float32)
 
     def crop(self, image: np.ndarray, frame: int, size: int) -> np.ndarray:
-        """(size, size, 3) crop of one frame; beyond the picture's edge its last pixels repeat."""
+        """Return the (size, size, 3) crop of one frame; beyond the picture's edge its last pixels repeat."""
         matrix = self.matrix(frame, size)
         scale = matrix[0, 0]
         if scale < 0.5:
-            # Bilinear sampling skips pixels when it shrinks by more than two: average them first.
+            # Bilinear sampling skips pixels at scales below 0.5, so average them first.
             shrink = scale * 2
             smaller = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             ratio = np.array([smaller.shape[1] / image.shape[1], smaller.shape[0] / image.shape[0]])
@@ -64,21 +64,21 @@ class Box:
 
 
 def face_height(points: np.ndarray) -> np.ndarray:
-    """(..., N, 3) mesh -> (...): height of the face contour in pixels."""
+    """Return the height of the face contour in pixels: (..., N, 3) mesh -> (...)."""
     return np.ptp(points[..., _CONTOUR, 1], axis=-1)
 
 
 def face_centre(points: np.ndarray) -> np.ndarray:
-    """(..., N, 3) mesh -> (..., 2): middle of the face contour's bounding box, x and y in pixels."""
+    """Return the centre x, y of the face contour's bounding box in pixels: (..., N, 3) mesh -> (..., 2)."""
     contour = points[..., _CONTOUR, :2]
     return (contour.min(axis=-2) + contour.max(axis=-2)) / 2
 
 
 def smooth_track(points: np.ndarray) -> np.ndarray:
-    """(T, N, 3) detections -> the same without jitter and without lag.
+    """Remove jitter from (T, N, 3) detections without adding lag.
 
-    Quadratic least squares over five frames (Savitzky & Golay 1964): symmetric in time, so nothing is
-    delayed, and a blink of three frames keeps its depth.
+    Quadratic least squares over five frames (Savitzky & Golay 1964). The filter is symmetric in time, so it delays
+    nothing. A blink of three frames keeps its depth.
     """
     if len(points) < 5:
         return points
@@ -90,10 +90,10 @@ def smooth_track(points: np.ndarray) -> np.ndarray:
 
 
 def head_box(points: np.ndarray, fps: float, height: int, width: int) -> Box:
-    """A square box that holds the head of one uninterrupted shot.
+    """Return a square box that holds the head of one uninterrupted shot.
 
-    It stands still if the face stays near one place, else it follows slowly. It stays inside the picture
-    where the picture has room.
+    The box is fixed if the face stays near one place, else it follows slowly. It stays inside the picture if there
+    is enough room.
 
     Args:
         points: (T, N, 3) mesh of every frame.
@@ -111,18 +111,18 @@ def head_box(points: np.ndarray, fps: float, height: int, width: int) -> Box:
         centre, span = np.broadcast_to(middle, centre.shape), np.full(len(span), np.median(span))
     else:
         centre, span = _slow(centre, _FOLLOW_SECONDS * fps), _slow(span, 2 * _FOLLOW_SECONDS * fps)
-    # A close-up leaves no room for the wanted margin: take what the picture has, up to a limit.
+    # A close-up has no room for the full margin, so the face may take more of the box, up to a limit.
     side = np.clip(min(height, width), span / _LARGEST_FACE_HEIGHT, span / FACE_HEIGHT)
     centre = centre + np.stack([np.zeros_like(side), (0.5 - FACE_CENTRE) * side], axis=1)
     size, half = np.array([width, height]), side[:, None] / 2
     inside = np.clip(centre, half, np.maximum(size - half, half))
-    # Move towards the inside only so far that the face keeps its place roughly.
+    # The limit keeps the face at roughly the same place in the crop.
     shift = np.clip(inside - centre, -0.1 * side[:, None], 0.1 * side[:, None])
     return Box(centre + shift, side)
 
 
 def _slow(track: np.ndarray, frames: float) -> np.ndarray:
-    """Gaussian average over time (axis 0) with a standard deviation of so many frames; no lag."""
+    """Average over time (axis 0) with a Gaussian whose standard deviation is `frames`; adds no lag."""
     reach = int(np.ceil(3 * frames))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / frames) ** 2)
     padded = np.pad(track, [(reach, reach)] + [(0, 0)] * (track.ndim - 1), mode="edge")
@@ -131,7 +131,9 @@ def _slow(track: np.ndarray, frames: float) -> np.ndarray:
 
 
 def scene_cuts(thumbnails: np.ndarray, fps: float) -> np.ndarray:
-    """Frames that begin a new shot: most of the picture changes at once, much more than around them, and stays so.
+    """Return the frames that begin a new shot.
+
+    At a cut, most of the picture changes at once. The change is much larger than in other frames, and it lasts.
 
     Args:
         thumbnails: (T, h, w, C) uint8 small copies of the frames.
@@ -143,24 +145,24 @@ def scene_cuts(thumbnails: np.ndarray, fps: float) -> np.ndarray:
     cuts = np.zeros(len(thumbnails), bool)
     if len(thumbnails) < 2:
         return cuts
-    # One by one: an hour of video has 90,000.
+    # Pair by pair, to save memory: an hour of video has 90,000 frames.
     change = np.array([cv2.absdiff(before, after).mean() for before, after in pairwise(thumbnails)])
     cuts[1:] = change > np.maximum(20.0, 6 * np.median(change))
     near = max(2, round(_FLASH * fps))
     for frame in np.flatnonzero(cuts):
         before, after = (thumbnails[part].astype(np.float32)
                          for part in (slice(max(frame - near, 0), frame), slice(frame, frame + near)))
-        # After a flash the picture is what it was before.
+        # After a flash the picture is the same as before.
         cuts[frame] = np.abs(before[:, None] - after).mean(axis=(2, 3, 4)).min() > _SAME_PICTURE
     return cuts
 
 
 def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
-    """Stretches of usable frames that no shot cut interrupts.
+    """Return the stretches of usable frames that no shot cut interrupts.
 
     Args:
         usable: (T,) bool.
-        cuts: (T,) bool; True where a new shot begins with this frame.
+        cuts: (T,) bool, True for the first frame of a new shot.
 
     Returns:
         (first, last + 1) frame indices, in order.
@@ -177,13 +179,13 @@ def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
 
 
 def shot_cuts(thumbnails: np.ndarray, fps: float, centres: np.ndarray, heights: np.ndarray) -> np.ndarray:
-    """Frames that begin a new shot, as `scene_cuts` sees it or because the one face that is followed jumps.
+    """Return the frames that begin a new shot: those of `scene_cuts`, and those where the tracked face jumps.
 
     Args:
         thumbnails: (T, h, w, C) uint8 small copies of the frames.
         fps: frames per second.
-        centres: (T, 2) middle of the face in pixels, NaN where there is none.
-        heights: (T,) its height, NaN where there is none.
+        centres: (T, 2) centre of the face in pixels, NaN without a face.
+        heights: (T,) height of the face in pixels, NaN without a face.
 
     Returns:
         (T,) bool; frame 0 is never a cut.

@@ -1,8 +1,8 @@
-"""The annotator's own Python: where it is, and how it gets there.
+"""Find and install the annotator's own Python environment.
 
-MediaPipe 0.10.21 (the last release whose wheel carries every model we need, so that nothing is
-downloaded at run time) requires numpy < 2 and cannot share an environment with JAX. It lives in a
-virtual environment of its own and is spoken to over a pipe (`prepare.client`).
+MediaPipe 0.10.21 is the last release whose wheel contains every model that we need, so nothing is downloaded at run
+time. It requires numpy < 2 and cannot share an environment with JAX. So it runs in a virtual environment of its own
+and communicates over a pipe (`prepare.client`).
 """
 
 import os
@@ -22,20 +22,19 @@ _CHECK = "import numpy, mediapipe; assert mediapipe.__version__ == '0.10.21'; me
 
 
 def default_folder() -> Path:
-    """Where `durian annotator` installs unless told otherwise: one place for the whole user."""
+    """Return the folder that `durian annotator` uses by default: one for all projects of the user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "durian" / "annotator"
 
 
 def find_annotator() -> Path:
-    """Python of the annotator's environment.
+    """Return the Python executable of the annotator's environment.
 
-    Looked for in this order: the variable DURIAN_ANNOTATOR_PYTHON (a Python executable), the folder
-    .venv-annotator of the working directory, the one beside the package's source tree, the user's
-    cache folder.
+    Search order: the variable DURIAN_ANNOTATOR_PYTHON (a Python executable), the folder .venv-annotator in the
+    working directory, the same folder in the package's source tree, the user's cache folder.
 
     Raises:
-        InputError: there is none, or the variable names no executable.
+        InputError: no environment is found, or the variable names no executable.
     """
     named = os.environ.get(ENVIRONMENT_VARIABLE)
     if named:
@@ -48,27 +47,28 @@ def find_annotator() -> Path:
         python = _python_of(folder)
         if python.exists():
             return python
-    raise InputError("the face annotator is not installed (MediaPipe, in an environment of its own, about "
-                     "450 MB); run `durian annotator` once to install it")
+    raise InputError("the face annotator is not installed (MediaPipe in an environment of its own, about 450 MB); "
+                     "run `durian annotator` once to install it")
 
 
 def install_annotator(folder: str | Path | None = None, progress: bool = True) -> Path:
-    """Create the annotator's environment, or complete it, and check that it works.
+    """Create or complete the annotator's environment and check that it works.
 
     Args:
-        folder: where; None keeps a working one that `find_annotator` finds, else is `default_folder()`.
-        progress: show pip's own output.
+        folder: the environment's folder; None: keep a working environment that `find_annotator` finds, else use
+            `default_folder()`.
+        progress: show pip's output.
 
     Returns:
-        Its Python executable.
+        The environment's Python executable.
 
     Raises:
-        InputError: unsuitable Python, unwritable folder, or failed installation.
+        InputError: the Python version is not supported, the folder is not writable, or the installation fails.
     """
     if sys.version_info >= (3, 13):
-        raise InputError("MediaPipe 0.10.21 exists for Python 3.9 to 3.12; this is Python "
-                         f"{sys.version_info.major}.{sys.version_info.minor}. Make an environment with an "
-                         f"older one from {REQUIREMENTS} and name its Python in {ENVIRONMENT_VARIABLE}")
+        raise InputError("MediaPipe 0.10.21 needs Python 3.9 to 3.12, found Python "
+                         f"{sys.version_info.major}.{sys.version_info.minor}; create an environment from "
+                         f"{REQUIREMENTS} with an older Python and set {ENVIRONMENT_VARIABLE} to its executable")
     if folder is None:
         with suppress(InputError):
             found = find_annotator()
@@ -81,7 +81,7 @@ def install_annotator(folder: str | Path | None = None, progress: bool = True) -
     try:
         venv.create(folder, with_pip=True, symlinks=os.name != "nt")
     except (OSError, subprocess.CalledProcessError) as error:
-        raise InputError(f"{folder}: cannot create an environment there ({error}); "
+        raise InputError(f"{folder}: cannot create a Python environment here ({error}); "
                          "choose another folder") from error
     command = [str(python), "-m", "pip", "install", "--no-deps", "--disable-pip-version-check",
                "-r", str(REQUIREMENTS)]
@@ -89,7 +89,7 @@ def install_annotator(folder: str | Path | None = None, progress: bool = True) -
                             stdout=None if progress else subprocess.DEVNULL)
     problem = result.stderr if result.returncode else _works(python)
     if problem is not None:
-        raise InputError(f"the annotator could not be installed in {folder}; the last lines were:\n"
+        raise InputError(f"installing the annotator in {folder} failed; the last lines of the output are:\n"
                          + "\n".join(problem.strip().splitlines()[-5:]))
     return python
 
@@ -99,6 +99,6 @@ def _python_of(folder: Path) -> Path:
 
 
 def _works(python: Path) -> str | None:
-    """None if MediaPipe can be imported there, else what went wrong."""
+    """Return None if this Python can import MediaPipe, else the error text."""
     result = subprocess.run([str(python), "-c", _CHECK], check=False, text=True, capture_output=True)
     return None if result.returncode == 0 else result.stderr or f"exit status {result.returncode}"

@@ -1,4 +1,4 @@
-"""One way to read frames, whether a video is a film or a folder of numbered pictures."""
+"""Read the frames of a video file or of a folder of numbered pictures in the same way."""
 
 import math
 import os
@@ -13,23 +13,23 @@ from durian_jax.errors import InputError
 from durian_jax.prepare.inputs import VideoInput
 from durian_jax.video import IMAGE_SUFFIXES, iterate_video, probe_video, read_image
 
-# Pictures do not say how fast they follow each other.
+# Assumed frame rate of picture folders, which do not store one.
 PICTURES_FPS = 25.0
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The frames of one input; every iteration reads the same ones anew from the disk.
+    """Frames of one input; every iteration reads the same frames from the disk again.
 
     Yields upright (H, W, 3) uint8 RGB arrays, all of one size.
 
     Attributes:
         video: the input, whose `start` and `end` limit the frames.
         fps: frames per second.
-        count: how many frames to expect, for a progress bar; None where the file does not say.
-        max_frames: so many at most; None for all.
-        first: number of the first of them in the whole video.
-        pictures: the files of a picture sequence in order; empty for a film.
+        count: expected number of frames, for a progress bar; None if the file does not declare it.
+        max_frames: read at most this many frames; None: read all.
+        first: number of the first frame read, counted in the whole video.
+        pictures: files of a picture folder in order; empty for a video file.
     """
 
     video: VideoInput
@@ -40,7 +40,7 @@ class Frames:
     pictures: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Raises InputError at the frame where the input turns out to be damaged (see `iterate_video`)."""
+        """Yield the frames; raise InputError at the first damaged frame (see `iterate_video`)."""
         if not self.pictures:
             yield from iterate_video(self.video.path, self.max_frames, self.video.start, self.video.end)
         shape = None
@@ -48,20 +48,20 @@ class Frames:
             image = read_image(path)
             shape = shape or image.shape
             if image.shape != shape:
-                raise InputError(f"{path}: expected {shape[1]} x {shape[0]} pixels as in the pictures before, found "
+                raise InputError(f"{path}: expected {shape[1]} x {shape[0]} pixels as in the previous pictures, found "
                                  f"{image.shape[1]} x {image.shape[0]}; keep only one video's pictures in a folder")
             yield image
 
 
 def open_frames(video: VideoInput, max_frames: int | None = None) -> Frames:
-    """Look at what an input is, without reading its frames yet.
+    """Open an input without reading its frames yet.
 
-    A film is used from `video.start` to before `video.end`, in seconds since its first frame; pictures are
-    taken to follow each other at `PICTURES_FPS`, in the order of the numbers in their names.
+    The frames run from `video.start` up to, but not including, `video.end`, in seconds since the first frame. Pictures
+    are ordered by the numbers in their names and have the frame rate `PICTURES_FPS`.
 
     Raises:
-        InputError: neither a film nor a folder of pictures, or no picture in the range. That a film's range
-            is empty shows when it is read.
+        InputError: the input is neither a video file nor a folder of pictures, or no picture is in the range. For a
+            video file, an empty range is only found when the frames are read.
     """
     if max_frames is not None and max_frames < 1:
         raise InputError(f"frames to read: expected at least 1, got {max_frames}")
@@ -77,15 +77,15 @@ def open_frames(video: VideoInput, max_frames: int | None = None) -> Frames:
 
 
 def _first(video: VideoInput, fps: float) -> int:
-    """Number of the first frame shown at or after the video's start, at a constant rate."""
+    """Return the number of the first frame at or after the video's start, at a constant frame rate."""
     return math.ceil((video.start or 0) * fps - 1e-6)
 
 
 def _pictures(video: VideoInput) -> tuple[Path, ...]:
-    """The files of a picture sequence within its range, in natural order (2 before 10).
+    """Return the files of a picture folder within its range, in natural order (2 before 10).
 
     Raises:
-        InputError: there are none.
+        InputError: the folder or the range contains no pictures.
     """
     def order(path: Path) -> tuple[str, str]:
         name = path.relative_to(video.path).as_posix()
@@ -95,11 +95,11 @@ def _pictures(video: VideoInput) -> tuple[Path, ...]:
                        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")), key=order)
     if not pictures:
         raise InputError(f"{video.path}: expected a video or a folder of numbered pictures, found a folder without "
-                         "pictures; name the folder that holds them")
+                         "pictures; name the folder that contains them")
     start, end = video.start or 0, np.inf if video.end is None else video.end
     chosen = tuple(path for index, path in enumerate(pictures) if start <= index / PICTURES_FPS < end)
     if not chosen:
         until = "the end" if video.end is None else f"{end:g} s"
         raise InputError(f"{video.path}: expected a picture from {start:g} s to {until}, found none; the "
-                         f"{len(pictures)} pictures last {len(pictures) / PICTURES_FPS:.2f} s, choose a part of it")
+                         f"{len(pictures)} pictures last {len(pictures) / PICTURES_FPS:.2f} s; choose another range")
     return chosen

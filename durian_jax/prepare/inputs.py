@@ -1,6 +1,6 @@
-"""What a user names -> the list of videos to prepare, with the person and the range of each.
+"""Find the videos that a user's inputs name, with the person and the time range of each.
 
-Understands files, folders, glob patterns, manifests and three data sets as their authors lay them out:
+Inputs are files, folders, glob patterns, manifests, and three data sets in their original layout:
 
     VFHQ         Clip+<video>+P<person>+C<clip>+F<first>-<last>, a folder of pictures or an .mp4 file
     CelebV-Text  <video>_<number>.mp4 beside or anywhere below celebvtext_info.json
@@ -31,31 +31,31 @@ LAYOUTS = ("auto", "files", "vfhq", "celebv-text", "nersemble")
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
 MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
-# Fewer numbered pictures in a folder are photos, not a video.
+# A folder with fewer numbered pictures holds photos, not a video.
 _LEAST_PICTURES = 8
 
 _CELEBV_INFO = "celebvtext_info.json"
 
-# <video>, YouTube's name of it, may hold +, - and _ itself.
+# <video> is the YouTube id, which may itself contain +, - and _.
 _VFHQ = re.compile(r"Clip\+(?P<video>.+)\+P(?P<person>\d+)\+C\d+\+F\d+-\d+")
 _CELEBV = re.compile(r"(?P<video>[A-Za-z0-9_-]{11})_\d+\.mp4")
 _NERSEMBLE = re.compile(r".*/(\d+)/(?:sequences/)?([^/]+)/(timesteps/frame_\d+/)?images/cam_(\d+)(_\d+)?(\.\w+)")
 
-# A file's name has 255 bytes at most, and others are made from this one.
+# A file name has at most 255 bytes, and longer names are derived from this one.
 _LONGEST_NAME = 120
 
 
 @dataclass(frozen=True)
 class VideoInput:
-    """One video of one person, or a part of one.
+    """One video of one person, or a part of a video.
 
     Attributes:
-        path: absolute; a video file, or a folder of numbered pictures.
-        name: unique within the run, safe as a part of a file's name, and the same for the same inputs.
-        identity: whose face; clips with equal identity show the same person.
-        start, end: the part to use, in seconds since the first frame; None leaves that side open.
-        labels: attribute kinds that the person certainly wears, and no others; None where nobody said.
-        pictures: of a folder, the glob pattern of its frames.
+        path: absolute path of a video file or a folder of numbered pictures.
+        name: unique within the run, safe as a part of a file name, and the same for the same inputs.
+        identity: name of the person; clips with equal identity show the same person.
+        start, end: range to use, in seconds since the first frame; None leaves that side open.
+        labels: all attribute kinds that the person wears; None: unknown.
+        pictures: glob pattern of the frames, for a folder.
     """
 
     path: Path
@@ -68,24 +68,24 @@ class VideoInput:
 
 
 def find_inputs(inputs: Sequence[str | Path], layout: str = "auto") -> list[VideoInput]:
-    """The videos that inputs stand for, each once; those of manifests first.
+    """Return the videos that the inputs name, each once; videos from manifests come first.
 
-    A folder is searched at all levels, without what is hidden. At least 8 numbered pictures and no video in
-    one folder are one video; any other file is one of its own, even if it turns out to be none, so that it
-    can be rejected with its reason. Of a file that a manifest lists, only the listed parts count.
+    A folder is searched at all levels; hidden files and folders are skipped. A folder with at least 8 numbered
+    pictures and no video file is one video. Every other file counts as a video. If it is not one, it is rejected
+    later with a reason. If a manifest lists a file, only the listed parts are used.
 
-    A manifest has the columns `path` (relative to the manifest), `start`, `end` (seconds), `identity` and
-    `labels` (attribute kinds, in CSV separated by spaces or semicolons; "none" for certainly none); all but
-    `path` may be missing or empty.
+    A manifest has the columns `path` (relative to the manifest), `start`, `end` (seconds), `identity` and `labels`.
+    Labels are attribute kinds; CSV separates them by spaces or semicolons, and "none" means that the person wears
+    none. All columns except `path` may be missing or empty.
 
     Args:
         inputs: files, folders, glob patterns, and manifests (.csv, .jsonl).
-        layout: one of `LAYOUTS`; "auto" tells each file by its name, "files" trusts no name, any other
-            knows the names of that data set only.
+        layout: one of `LAYOUTS`. "auto" recognises the names of all data sets, "files" recognises none, and any other
+            value recognises the names of that data set.
 
     Raises:
-        InputError: an unknown layout, an input that names nothing or nothing of that layout, an unreadable
-            folder, a bad manifest.
+        InputError: the layout is unknown, an input names nothing or nothing of that layout, a folder is unreadable,
+            or a manifest is invalid.
     """
     if layout not in LAYOUTS:
         raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -102,10 +102,10 @@ def find_inputs(inputs: Sequence[str | Path], layout: str = "auto") -> list[Vide
         if layout in ("auto", "celebv-text"):
             files = [video for video in files if video.path.name != _CELEBV_INFO]
         if not rows and not files:
-            raise InputError(f"{given}: expected videos, found no file; name a folder that holds some")
+            raise InputError(f"{given}: expected videos, found no file; name a folder that contains videos")
         if layout not in ("auto", "files") and not any(video.identity for video in rows + files):
-            raise InputError(f"{given}: expected files laid out as {layout}, found none among "
-                             f"{len(rows + files)}; name the data set's own folder or choose the layout auto")
+            raise InputError(f"{given}: expected files in the layout {layout}, found none among "
+                             f"{len(rows + files)} files; name the data set's folder or choose the layout auto")
         listed += rows
         for video in files:
             found.setdefault((os.path.realpath(video.path), video.pictures), video)
@@ -117,15 +117,15 @@ def find_inputs(inputs: Sequence[str | Path], layout: str = "auto") -> list[Vide
 
 
 def _named(given: str) -> list[Path]:
-    """The files and folders that one input names."""
+    """Return the files and folders that one input names."""
     names = [given] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     if not names:
-        raise InputError(f"{given}: expected a file, a folder or a pattern of some, found nothing of that name")
+        raise InputError(f"{given}: expected a file, a folder or a glob pattern, found nothing; correct the path")
     return [Path(os.path.abspath(name)) for name in names]
 
 
 def _in_folder(root: Path, layout: str) -> list[VideoInput]:
-    """The videos of a folder at all levels."""
+    """Return the videos at all levels of a folder."""
     found = {}
     for folder, files in _folders(root):
         videos = [_recognise(file, layout) for file in files]
@@ -140,10 +140,10 @@ def _in_folder(root: Path, layout: str) -> list[VideoInput]:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders from `root` on, each with its files; linked ones too, but each once."""
+    """Yield `root` and its subfolders with their files; follow links, but yield each folder once."""
     def refuse(error: OSError):
         if isinstance(error, FileNotFoundError):
-            return  # removed since it was seen: another program's temporary folder
+            return  # another program has removed its temporary folder
         raise InputError(f"{error.filename}: cannot be read ({error.strerror}); make it readable or move it away")
 
     seen = set()
@@ -158,8 +158,8 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 def _recognise(path: Path, layout: str) -> VideoInput:
-    """A file or folder as its name tells it; without identity where the name says nothing."""
-    # Whatever is no video keeps its ending: notes beside a video (a.mp4, a.txt) do not contest its name.
+    """Return the video of a file or folder, with an empty identity if the name matches no data set."""
+    # Other files keep their suffix, so that notes beside a video (a.mp4, a.txt) do not take its name.
     name = path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
     if layout in ("auto", "vfhq") and (match := _VFHQ.fullmatch(name)):
         return VideoInput(path, name, f"{match['video']}+P{match['person']}")
@@ -182,7 +182,7 @@ def _recognise(path: Path, layout: str) -> VideoInput:
 
 
 def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[VideoInput]:
-    """The videos that a manifest lists; `lines` says where each range was listed, and is added to."""
+    """Return the videos that a manifest lists, and add the place of each range to `lines`."""
     videos = []
     for where, row in _rows(path):
         video = _from_row(where, row, path.parent, layout)
@@ -192,12 +192,12 @@ def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[Video
         lines[key] = where
         videos.append(video)
     if not videos:
-        raise InputError(f"{path}: expected rows with {', '.join(MANIFEST_COLUMNS)}, found none")
+        raise InputError(f"{path}: expected rows with {', '.join(MANIFEST_COLUMNS)}, found none; add a row per video")
     return videos
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Every row of a manifest, and where it stands."""
+    """Yield the place and the content of every row of a manifest."""
     number = 0
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -209,8 +209,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
                     columns = cells
                     _check_columns(f"{path}, line {number}", columns)
                 elif len(cells) > len(columns):
-                    raise InputError(f"{path}, line {number}: expected {len(columns)} cells at most, found "
-                                     f"{len(cells)}; put quotes around a cell that holds a comma")
+                    raise InputError(f"{path}, line {number}: expected at most {len(columns)} cells, found "
+                                     f"{len(cells)}; put quotes around a cell that contains a comma")
                 elif any(cells):
                     yield f"{path}, line {number}", dict(zip(columns, cells, strict=False))
         else:
@@ -218,20 +218,20 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise InputError(f"{path}, line {number}: expected an object, found {line[:60]}")
+                        raise InputError(f"{path}, line {number}: expected a JSON object, found {line[:60]}")
                     _check_columns(f"{path}, line {number}", list(row))
                     yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected a manifest in UTF-8, found one that cannot be read ({error})") from error
+        raise InputError(f"{path}: expected a manifest in UTF-8, cannot read it ({error}); check the file") from error
     except (csv.Error, json.JSONDecodeError) as error:
-        number += isinstance(error, csv.Error)  # the row after the last good one
-        raise InputError(f"{path}, line {number}: expected a row, found none that can be read ({error})") from error
+        number += isinstance(error, csv.Error)  # a CSV row is only counted after it has been parsed
+        raise InputError(f"{path}, line {number}: expected a valid row, parsing it failed ({error})") from error
 
 
 def _check_columns(where: str, columns: list[str]) -> None:
     unknown = [name for name in columns if name not in MANIFEST_COLUMNS]
     if unknown or "path" not in columns or len(set(columns)) < len(columns):
-        raise InputError(f"{where}: expected the columns path and, if known, {', '.join(MANIFEST_COLUMNS[1:])}, each "
+        raise InputError(f"{where}: expected the column path and optionally {', '.join(MANIFEST_COLUMNS[1:])}, each "
                          f"once; found {'unknown: ' if unknown else ''}{', '.join(unknown or columns)}")
 
 
@@ -240,7 +240,7 @@ def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise InputError(f"{where}: expected a path, found {path!r}")
     if not isinstance(identity, str | int | None) or isinstance(identity, bool):
-        raise InputError(f"{where}: identity: expected a word or number, found {identity!r}")
+        raise InputError(f"{where}: identity: expected a string or an integer, found {identity!r}")
     start, end = (_seconds(where, column, row.get(column)) for column in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise InputError(f"{where}: expected an end after the start, found {start or 0:g} s to {end:g} s")
@@ -258,7 +258,7 @@ def _seconds(where: str, column: str, value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise InputError(f"{where}: {column}: expected seconds from 0 on, such as 12.5, found {value!r}")
+        raise InputError(f"{where}: {column}: expected seconds of at least 0, such as 12.5, found {value!r}")
     return seconds
 
 
@@ -269,7 +269,7 @@ def _labels(where: str, value: object) -> tuple[str, ...] | None:
     if words == ["none"]:
         return ()
     if not isinstance(words, list) or not all(word in ATTRIBUTE_KINDS for word in words):
-        raise InputError(f"{where}: labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or none, found {value!r}")
+        raise InputError(f"{where}: labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or 'none', found {value!r}")
     return tuple(kind for kind in ATTRIBUTE_KINDS if kind in words)
 
 
@@ -277,20 +277,20 @@ def _labels(where: str, value: object) -> tuple[str, ...] | None:
 
 
 def _with_names(videos: list[VideoInput]) -> list[VideoInput]:
-    """The same videos with names that differ; a person nobody named is called after the file."""
+    """Give the videos unique names; an unknown person is named after the file."""
     names = _different({(video.path, video.pictures): video.name for video in videos})
     named = []
     for video in videos:
         name, part = names[video.path, video.pictures], ""
         if video.start is not None or video.end is not None:
-            # No name holds an @ already, so the parts of one file cannot clash with another file.
+            # The names contain no @ so far, so the parts of one file cannot clash with another file.
             part = f"@{'start' if video.start is None else video.start}-{'end' if video.end is None else video.end}"
         named.append(replace(video, name=name + part, identity=video.identity or name))
     return named
 
 
 def _different(labels: dict[tuple[Path, str], str]) -> dict[tuple[Path, str], str]:
-    """A safe name for each label: itself, or with as much of its path as tells it from the others."""
+    """Return a safe, unique name for each label: the label, after as many of its folders as needed."""
     names, step = {}, 0
     while waiting := {key: label for key, label in labels.items() if key not in names}:
         tried = {key: _name(*key, label, step) for key, label in waiting.items()}
@@ -301,7 +301,7 @@ def _different(labels: dict[tuple[Path, str], str]) -> dict[tuple[Path, str], st
 
 
 def _name(path: Path, pictures: str, label: str, step: int) -> str:
-    """The label with so many of its folders; where those do not exist or grow too long, with a hash of its path."""
+    """Return the label after `step` of its folders, or the label and a hash of its path if that is not possible."""
     folders = path.parts[1:-1]
     safe = re.sub(r"[^\w.+-]", "_", "_".join([*folders[max(0, len(folders) - step):], label])).lstrip(".")
     if safe and step <= len(folders) and len(safe.encode()) <= _LONGEST_NAME:

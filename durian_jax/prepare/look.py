@@ -1,6 +1,6 @@
-"""A quick look at a photo or a video: its face in some frames, and small copies of all, for `prepare.check`.
+"""Sample the face of a photo or a video in some frames, and thumbnails of all frames, for `prepare.check`.
 
-S is the number of frames that the face mesh sees, T of all.
+S is the number of frames sampled for the face mesh, T the number of all frames.
 """
 
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, 
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
 from durian_jax.video import iterate_video, probe_video, read_image
 
-# A long video shows its face mesh in about so many frames, evenly spread, and in all of the first ones.
+# A long video is sampled at about this many evenly spaced frames, and at all of the first frames.
 _LOOKS, _FIRST = 112, 8
-# Every so-manieth of them, all faces are counted.
+# All faces are counted in one of this many sampled frames.
 _COUNT = 16
-# The mesh says so many degrees of pitch of a face that looks straight ahead (middle of 30 real people).
+# The mesh measures this pitch, in degrees, on a face that looks straight ahead (median of 30 real people).
 _LEVEL_PITCH = -7.0
-# The face is cut out at this size, of which it takes half.
+# Side of the face crops in pixels; the face takes half of it.
 _CROP = 256
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of a file; a photo is a video of one frame.
+    """Sampled faces and thumbnails of a file; a photo is a video of one frame.
 
     Attributes:
-        index: (S,) numbers of the frames that the face mesh saw.
+        index: (S,) numbers of the sampled frames.
         points: (S, 478, 3) in pixels, NaN without a face.
-        crops: (S, C, C, 3) uint8, the face in the middle; black without one.
-        keypoints: (S, K, 3) in the crops.
-        others: frame number -> height of the second largest face, 0 for none; for some frames.
+        crops: (S, C, C, 3) uint8, centred on the face; black without a face.
+        keypoints: (S, K, 3) in units of the crops.
+        others: frame number -> height of the second largest face in pixels, 0 without one; for some frames only.
         thumbnails: (T, h, w, 3) uint8 of all frames.
-        fps: 0 for a photo.
-        height, width: of the picture.
-        head_cut: the head touches the upper edge (photos).
+        fps: frames per second; 0 for a photo.
+        height, width: size of the picture in pixels.
+        head_cut: whether the head touches the upper edge (photos only).
     """
 
     index: np.ndarray
@@ -60,7 +60,7 @@ class Look:
 
     @property
     def seen(self) -> np.ndarray:
-        """(S,) bool: frames with a face that `durian animate` takes."""
+        """(S,) bool: frames with a face that `durian animate` accepts."""
         x, y = np.nan_to_num(face_centre(self.points), nan=-1).T
         with np.errstate(invalid="ignore"):
             large = face_height(self.points) >= MIN_FACE_HEIGHT
@@ -68,20 +68,20 @@ class Look:
 
     @property
     def stride(self) -> int:
-        """Distance of the frames looked at, the first ones apart."""
+        """Distance between sampled frames after the first ones."""
         return int(np.diff(self.index).max()) if len(self.index) > 1 else 1
 
     def ranges(self, flags: np.ndarray) -> tuple[tuple[int, int], ...]:
-        """(S,) bool -> ranges of frames; each frame looked at stands for those up to the next one."""
+        """Convert (S,) bool to ranges of frames; a sampled frame stands for all frames up to the next sample."""
         edges = np.append(self.index, len(self))
         return tuple((int(edges[a]), int(edges[b])) for a, b in runs(flags, np.zeros(len(flags), bool)))
 
 
 def look_at_photo(path: str | Path, worker: Annotator) -> Look:
-    """Reads a photo.
+    """Return the look of a photo.
 
     Raises:
-        InputError: no readable picture.
+        InputError: the picture is unreadable.
     """
     image = read_image(path)
     points = worker.mesh(image)
@@ -91,10 +91,10 @@ def look_at_photo(path: str | Path, worker: Annotator) -> Look:
 
 
 def look_at_video(path: str | Path, worker: Annotator) -> Look:
-    """Reads a video to its end.
+    """Return the look of a video, which is read to its end.
 
     Raises:
-        InputError: no readable video, or one that is damaged or cut off.
+        InputError: the video is unreadable, damaged or cut off.
     """
     info = probe_video(path)
     stride = max(1, -(-info.declared_frames // _LOOKS))
@@ -107,21 +107,21 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
         if number >= _FIRST and number % stride:
             continue
         shape = image.shape
-        # Tracking goes from frame to frame; over larger steps it would follow the wrong thing.
+        # Tracking needs consecutive frames; over larger steps it may follow a wrong object.
         points = worker.mesh(image, tracked=stride == 1)
         samples.append(_sample(number, image, points, worker, len(samples) % _COUNT == 0))
         if len(samples) > _LOOKS + _FIRST:
-            # Longer than its header said, if it said anything.
+            # The video is longer than its header declares, or the header declares no length.
             stride *= 2
             samples = [sample for sample in samples if sample[0] < _FIRST or sample[0] % stride == 0]
     if samples[-1][0] != number:
-        # Title cards come last.
+        # Sample the last frame too, because title cards without a face come last.
         samples.append(_sample(number, image, worker.mesh(image), worker, False))
     return _gather(samples, thumbnails, info.fps, shape)
 
 
 def _sample(number: int, image: np.ndarray, points: np.ndarray | None, worker: Annotator, count: bool) -> tuple:
-    """Frame number, mesh, crop, keypoints in the crop, and the second largest face's height (None: not looked for)."""
+    """Return frame number, mesh, crop, keypoints in the crop, second largest face's height (None: not counted)."""
     if points is None:
         nothing = np.full((478, 3), np.nan, np.float32)
         return number, nothing, np.zeros((_CROP, _CROP, 3), np.uint8), nothing[MEDIAPIPE_INDICES], None
@@ -133,7 +133,7 @@ def _sample(number: int, image: np.ndarray, points: np.ndarray | None, worker: A
 
 
 def _head_cut(image: np.ndarray, points: np.ndarray, worker: Annotator) -> bool:
-    """Whether the person above the face reaches the picture's upper edge."""
+    """Return whether the person's head reaches the picture's upper edge."""
     (x, y), tall = face_centre(points), face_height(points)
     side = tall / FACE_HEIGHT
     left, right = max(int(x - side / 2), 0), int(x + side / 2)
@@ -154,18 +154,18 @@ def _gather(samples: list[tuple], thumbnails: list[np.ndarray], fps: float, shap
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
-    # Every pixel of a large frame would take longer than decoding it.
+    # Averaging all pixels of a large frame would take longer than decoding it.
     step = max(1, min(image.shape[:2]) // 160)
     return cv2.resize(image[::step, ::step], (32, 32), interpolation=cv2.INTER_AREA)
 
 
-# --- what the frames show ------------------------------------------------------------------------------
+# --- measures ------------------------------------------------------------------------------------------
 
 def measure(look: Look) -> dict[str, np.ndarray]:
-    """(S,) values by name, NaN where no face is seen.
+    """Return (S,) values by name, NaN without a face.
 
-    Lengths in pixels; headroom and distance to the picture's edge in face heights; angles in degrees, all 0 for a
-    face that looks straight ahead; the others as in `faces.quality`.
+    Lengths are in pixels. Headroom and the distance to the picture's edge are in face heights. Angles are in degrees,
+    all 0 for a face that looks straight ahead. The other values are as in `faces.quality`.
     """
     seen = look.seen
     points, crops, keypoints = look.points[seen], look.crops[seen], look.keypoints[seen]
@@ -189,14 +189,14 @@ def measure(look: Look) -> dict[str, np.ndarray]:
 
 
 def find_cuts(look: Look) -> np.ndarray:
-    """(T,) bool: frames that begin a new shot."""
+    """Return (T,) bool: frames that begin a new shot."""
     centres, heights = np.full((len(look), 2), np.nan), np.full(len(look), np.nan)
     centres[look.index], heights[look.index] = face_centre(look.points), face_height(look.points)
     return shot_cuts(look.thumbnails, look.fps, centres, heights)
 
 
 def faceless(look: Look, missing: np.ndarray, cuts: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """Ranges of frames without a face: from the cut or else the last face before it, up to the next face."""
+    """Return ranges of frames without a face: from the cut after the last face, or from that face, to the next one."""
     ranges = []
     for first, last in runs(missing, np.zeros(len(missing), bool)):
         begin = look.index[first - 1] + 1 if first else 0
@@ -207,7 +207,7 @@ def faceless(look: Look, missing: np.ndarray, cuts: np.ndarray) -> tuple[tuple[i
 
 
 def outside_crop(look: Look, cuts: np.ndarray) -> np.ndarray:
-    """(S,) bool: the face is not wholly in the crop that follows it."""
+    """Return (S,) bool: frames in which the crop cuts off a part of the face that it follows."""
     outside = np.zeros(len(look.index), bool)
     even = np.flatnonzero(look.index % look.stride == 0)
     new_shot = np.diff(np.cumsum(cuts)[look.index[even]], prepend=0) > 0

@@ -1,4 +1,4 @@
-"""Who says which pixels are hair, glasses, beard and hat: heuristics, a face-parsing network, or the user.
+"""Sources of masks of hair, glasses, beard and hat: heuristics, a face-parsing network, or the user.
 
 T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
@@ -21,18 +21,18 @@ from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, iterate_video, read
 
 
 class Masker(Protocol):
-    """Annotates one clip of one person; `attributes.attribute_masks` is the one that needs nothing else."""
+    """A function that annotates one clip of one person; `attributes.attribute_masks` needs no extra files."""
 
     def __call__(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                  known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
-        """What each pixel shows.
+        """Return the attribute masks and the evidence of a clip.
 
         Args:
             frames: (T, H, W, 3) uint8 RGB.
             keypoints: (T, K, 3) normalised.
-            person: (T, H, W) uint8, how surely a pixel shows a person (0..255).
-            known: kinds that are certainly there; a hat not among them is certainly absent. None judges
-                all from the pixels.
+            person: (T, H, W) uint8, confidence that a pixel shows a person (0..255).
+            known: kinds that are certainly present; a hat that it does not list is certainly absent. None: judge
+                all kinds from the pixels.
 
         Returns:
             masks (T, H, W) uint8 as in `Clip.masks`, and the evidence.
@@ -40,10 +40,10 @@ class Masker(Protocol):
 
 
 def make_masker(name: str) -> Masker:
-    """The masker of a name: "heuristic" or "segformer:FOLDER_OR_HUB_ID".
+    """Return the masker of a name: "heuristic" or "segformer:FOLDER_OR_HUB_ID".
 
     Raises:
-        InputError: any other name, or see `SegFormerMasker`.
+        InputError: the name is unknown, or `SegFormerMasker` raises it.
     """
     method, _, source = name.partition(":")
     if name == "heuristic":
@@ -51,53 +51,53 @@ def make_masker(name: str) -> Masker:
     if method == "segformer" and source:
         return SegFormerMasker(source)
     raise InputError(f"unknown masker {name!r}; expected heuristic, segformer:FOLDER (a face-parsing model in "
-                     "transformers' format) or segformer:OWNER/NAME (one on the Hugging Face hub)")
+                     "transformers' format) or segformer:OWNER/NAME (a model on the Hugging Face hub)")
 
 
 # --- a face-parsing network ---------------------------------------------------------------------------
 
-# What the classes of published face-parsing models are called, letters only.
+# Class names of published face-parsing models, letters only.
 _LABELS = {"hair": {"hair"},
            "glasses": {"eyeg", "eyeglass", "eyeglasses", "glass", "glasses", "sunglasses", "spectacles"},
            "beard": {"beard", "mustache", "moustache", "facialhair"},
            "hat": {"hat", "headwear", "headgear", "cap"}}
 
-# A class counts as present where the network gives its pixels this probability ...
+# A class counts as present if its pixels have this mean probability ...
 _CONFIDENT = 0.6
-# ... and it covers so many squares of the face's height: a crew cut, thin rims, a moustache, a headband.
+# ... and this area in squared face heights: a crew cut, thin rims, a moustache, a headband.
 _LEAST_AREA = {"hair": 0.06, "glasses": 0.03, "beard": 0.02, "hat": 0.1}
 
 
 class SegFormerMasker:
     """Masks from a SegFormer (Xie et al. 2021) trained for face parsing, e.g. on CelebAMask-HQ.
 
-    A kind without a class in the model (beard, mostly) keeps the mask and the evidence of
-    `attributes.attribute_masks`. For the others a frame's score is
+    A kind without a class in the model (usually beard) keeps the mask and the evidence of
+    `attributes.attribute_masks`. For the other kinds, the score of a frame is
 
         mean probability of the class in its pixels / 0.6 * min(1, its area / least area of the kind)
 
-    and the evidence is the median over time: at least 1 where most frames show enough of it surely. The
-    score of glasses is multiplied by 0.75 + 0.25 * min(b, 2), where b is `attributes.glasses_evidence`: a
-    line across the nose bridge that is clear (b = 2) helps unsure pixels, none at all (b = 0) asks for
-    surer ones. The thresholds are set by hand.
+    The evidence is the median over time. It is at least 1 if most frames show a large enough area with enough
+    confidence. The score of glasses is multiplied by 0.75 + 0.25 * min(b, 2), where b is
+    `attributes.glasses_evidence`. A clear line across the nose bridge (b = 2) raises the score of uncertain pixels.
+    No line (b = 0) lowers the score. The thresholds are set by hand.
 
-    A known kind keeps whatever pixels its class has; where hats are ruled out, the next likely class takes
-    their pixels. CUDA serves where torch finds it, else the CPU.
+    A known kind keeps all pixels of its class. If hats are ruled out, the next most likely class takes their pixels.
+    The network runs on CUDA if torch finds it, else on the CPU.
 
     Args:
-        folder: config.json, preprocessor_config.json and model.safetensors as `save_pretrained` writes
-            them. OWNER/NAME that is no folder is taken for a hub id and fetched from there. Weights in other
-            formats are refused: loading a pickle can run code.
-        batch: frames at once.
+        folder: config.json, preprocessor_config.json and model.safetensors, as written by `save_pretrained`. If
+            OWNER/NAME is not a folder, it is a hub id and is downloaded. Weights in other formats are refused,
+            because loading a pickle can run code.
+        batch: number of frames per forward pass.
 
     Raises:
-        InputError: torch or transformers missing, files missing or damaged, weights that do not fill the
-            model, or no class for hair.
+        InputError: torch or transformers is missing, files are missing or damaged, the weights do not fill the
+            model, or the model has no class for hair.
     """
 
     def __init__(self, folder: str | Path, batch: int = 8):
         if batch < 1:
-            raise InputError(f"frames at once: expected at least 1, got {batch}")
+            raise InputError(f"frames per batch: expected at least 1, got {batch}")
         try:
             import torch
             from transformers import AutoImageProcessor, SegformerConfig, SegformerForSemanticSegmentation
@@ -121,11 +121,11 @@ class SegFormerMasker:
         except Exception as error:  # noqa: BLE001 (transformers and safetensors raise many kinds)
             raise InputError(f"{folder}: expected a face-parsing SegFormer in transformers' format, in a folder or "
                              f"on the hub; loading it failed: {error}; name another or copy it again") from error
-        # transformers fills gaps with random numbers and only logs it; a step counter matters to training alone.
+        # transformers fills missing tensors with random numbers and only logs it. Only training needs step counters.
         missing = sorted(name for name in loaded["missing_keys"] if not name.endswith("num_batches_tracked"))
         if missing:
             raise InputError(f"{folder}: the weights lack {len(missing)} tensors, e.g. {missing[0]}; "
-                             "expected a whole SegFormer for face parsing, not an encoder or another network")
+                             "expected a complete SegFormer for face parsing, not an encoder or another network")
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model, self._batch = model.float().eval().to(self._device), batch
 
@@ -150,14 +150,14 @@ class SegFormerMasker:
         for kind in self.classes:
             area = found[kind].sum(axis=(1, 2)) / face_area
             scores = sureness[kind] / _CONFIDENT * np.minimum(area / _LEAST_AREA[kind], 1)
-            # The heuristic's value for glasses is still the strength of the bridge.
+            # For glasses, `values` still holds the heuristic's evidence: the strength of the bridge.
             support = 0.75 + 0.25 * min(values["glasses"], 2) if kind == "glasses" else 1
             values[kind] = float(np.median(scores)) * support
         evidence = Evidence(**values)
         present = set(evidence.present())
         if known is not None:
             present = (present - {"hat"}) | set(known)
-        for kind in present & {"glasses", "hat"}:  # worn in front of hair
+        for kind in present & {"glasses", "hat"}:  # both are in front of hair
             found["hair"] &= ~found[kind]
         masks = np.zeros(frames.shape[:3], np.uint8)
         for kind in present:
@@ -165,7 +165,10 @@ class SegFormerMasker:
         return masks, evidence
 
     def _parse(self, frames: np.ndarray, ruled_out: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(N, H, W, 3) uint8 -> (N, H, W) winning class and (N, C, H, W) probabilities, some classes ruled out."""
+        """Return (N, H, W) most likely classes and (N, C, H, W) probabilities of (N, H, W, 3) uint8 frames.
+
+        The classes in `ruled_out` get probability 0.
+        """
         import torch
         pixels = self._processor(list(frames), return_tensors="pt", input_data_format="channels_last")["pixel_values"]
         with torch.inference_mode():
@@ -177,17 +180,17 @@ class SegFormerMasker:
 
 
 def _check_model_folder(folder: Path) -> None:
-    """Names what is missing: transformers itself takes a folder without config for a model of defaults."""
+    """Refuse a folder with missing files: transformers replaces a missing config by a default model."""
     missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
     missing += [] if any(folder.glob("*.safetensors")) else ["model.safetensors"]
     if missing:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise InputError(f"{folder}: expected a face-parsing SegFormer, {' and '.join(missing)} is missing (found: "
-                         f"{found}); save model and image processor there with save_pretrained, as safetensors")
+                         f"{found}); save the model and the image processor there with save_pretrained, as safetensors")
 
 
 def _classes(labels: dict[int, str], origin: str | Path) -> dict[str, list[int]]:
-    """Attribute kind -> indices of the classes that show it, for the kinds that have any."""
+    """Map each attribute kind to the indices of its classes; omit kinds without classes."""
     plain = {index: re.sub("[^a-z]", "", label.lower().removesuffix(".png")) for index, label in labels.items()}
     classes = {kind: [index for index, label in plain.items() if label in names] for kind, names in _LABELS.items()}
     if not classes["hair"]:
@@ -196,20 +199,20 @@ def _classes(labels: dict[int, str], origin: str | Path) -> dict[str, list[int]]
     return {kind: indices for kind, indices in classes.items() if indices}
 
 
-# --- masks made by the user ---------------------------------------------------------------------------
+# --- user-made masks ----------------------------------------------------------------------------------
 
 class UserMasks:
-    """Masks that come with the videos; white (> 127) is attribute.
+    """User-made masks of the videos; white (> 127) marks the attribute.
 
-    For each video and kind one of the two, of the size of the source frames:
+    The masks of each video and kind have one of two forms, both in the size of the source frames:
 
-        FOLDER/<video name>/<kind>/<frame number>.png   counted from 0, zeros in front as you like
+        FOLDER/<video name>/<kind>/<frame number>.png   counted from 0, with any number of leading zeros
         FOLDER/<video name>/<kind>.mp4                  as many frames as the source
 
-    The video's name has no ending; the file types are those of `video.read_image` and `video.iterate_video`.
+    The video's name has no suffix. The file types are those of `video.read_image` and `video.iterate_video`.
 
     Raises:
-        InputError: no such folder, an unknown kind, a kind given twice, or a picture without a frame number.
+        InputError: the folder does not exist, a kind is unknown or given twice, or a picture has no frame number.
     """
 
     def __init__(self, folder: str | Path):
@@ -232,30 +235,32 @@ class UserMasks:
                 kinds[kind] = _numbered(path) if path.is_dir() else path
 
     def kinds(self, video_name: str) -> tuple[str, ...]:
-        """The kinds that are supplied for a video; none for a video without a folder."""
+        """Return the kinds with masks for a video; empty for a video without a folder."""
         return tuple(kind for kind in ATTRIBUTE_KINDS if kind in self._given.get(video_name, {}))
 
     def problems(self, video_names: Iterable[str]) -> list[str]:
-        """A line for each folder, picture or video in FOLDER that is no input's folder: misspelt, most likely."""
+        """Return a line per folder, picture or video in FOLDER that matches no input and is probably misspelt."""
         names, lines = set(video_names), []
         for path in _visible(self.folder):
             media = path.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES
             if (path.is_dir() and path.name not in names) or (path.is_file() and media):
                 close = get_close_matches(path.name, sorted(names), 1)
-                lines.append(f"{path}: expected a folder named after an input video, without its ending"
+                lines.append(f"{path}: expected a folder named after an input video, without its suffix"
                              + (f"; did you mean {close[0]}?" if close else ""))
         return lines
 
     def read(self, video_name: str, kind: str, frame: int, height: int, width: int) -> np.ndarray:
-        """(H, W) bool: one mask. Any order works; rising frame numbers of one video after the other are fast.
+        """Return one (H, W) bool mask. Any order works; it is fast to read one video after another, frame by frame.
 
         Args:
+            video_name: the video's folder in FOLDER.
+            kind: attribute kind.
             frame: number of the frame in the source video, from 0.
-            height, width: of the source frames in pixels.
+            height, width: size of the source frames in pixels.
 
         Raises:
-            InputError: a kind not supplied, a missing frame, an unreadable file, a wrong size, a picture
-                that is partly transparent, coloured or holds 0 and 1 only.
+            InputError: the kind has no masks, the frame is missing, the file is unreadable, the size is wrong, or the
+                picture is partly transparent, coloured or contains only 0 and 1.
         """
         attribute_bit(kind)
         if kind not in self.kinds(video_name):
@@ -263,29 +268,29 @@ class UserMasks:
                              f"{kind}.mp4")
         source = self._given[video_name][kind]
         if isinstance(source, Path):
-            if self._reading != video_name:  # a file stays open only while its video is worked on
+            if self._reading != video_name:  # only the current video's files stay open
                 self._reading, self._readers = video_name, {}
             where = f"{source}, frame {frame}"
             image = self._readers.setdefault(kind, _MaskVideo(source)).read(frame)
         elif frame in source:
             where, image = source[frame], _read_mask(source[frame])
         else:
-            raise InputError(f"{self.folder / video_name / kind}: no mask for frame {frame}; found {len(source)} "
+            raise InputError(f"{self.folder / video_name / kind}: no mask for frame {frame}; found {len(source)} masks "
                              f"from {min(source)} to {max(source)}; add {frame}.png (black if {kind} is not visible)")
         if image.shape[:2] != (height, width):
             raise InputError(f"{where}: expected the size of the source video, {width} x {height}, found "
-                             f"{image.shape[1]} x {image.shape[0]} (width x height); make the masks at full size")
+                             f"{image.shape[1]} x {image.shape[0]} (width x height); create the masks in this size")
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) > 127
 
 
 class _MaskVideo:
-    """A video read forwards, one frame at a time; it begins again where an earlier frame is asked for."""
+    """A video that is read forwards, one frame at a time; a request for an earlier frame starts again."""
 
     def __init__(self, path: Path):
         self._path, self._frames, self._last, self._image = path, None, -1, None
 
     def read(self, frame: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB, the frame of this number."""
+        """Return the frame of this number, (H, W, 3) uint8 RGB."""
         if self._frames is None or frame < self._last:
             self._frames, self._last, self._image = iterate_video(self._path), -1, None
         while self._last < frame:
@@ -305,14 +310,14 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
-    """Frame number -> picture."""
+    """Map each frame number to its picture."""
     found = {}
     for path in _visible(folder):
         if not re.fullmatch("[0-9]+", path.stem) or path.suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(f"{path}: expected pictures named by frame number, such as 0.png or 00012.png; "
                              "rename or remove it")
         if int(path.stem) in found:
-            raise InputError(f"{path}: frame {int(path.stem)} is also {found[int(path.stem)].name}; remove one of them")
+            raise InputError(f"{path}: frame {int(path.stem)} is also in {found[int(path.stem)].name}; remove one file")
         found[int(path.stem)] = path
     if not found:
         raise InputError(f"{folder}: expected pictures such as 0.png, found none; add them or remove the folder")
@@ -320,7 +325,7 @@ def _numbered(folder: Path) -> dict[int, Path]:
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; refuses what would silently count as attribute everywhere or nowhere."""
+    """Read a mask, (H, W, 3) uint8 RGB; refuse pictures that would silently mark all pixels or none."""
     image = read_image(path)
     raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     transparent = raw.ndim == 3 and raw.shape[2] == 4 and raw[..., 3].min() < np.iinfo(raw.dtype).max

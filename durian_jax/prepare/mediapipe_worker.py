@@ -1,18 +1,18 @@
-"""Runs MediaPipe for `prepare.client`, in the annotator's environment. Not imported by the package.
+"""Run MediaPipe for `prepare.client`, in the annotator's environment. The package does not import this script.
 
-Messages on standard input and output, all integers little-endian:
+Messages on standard input and output; all integers are little-endian:
 
     request:  op (1 byte), height (uint32), width (uint32), then height*width*3 bytes of RGB
-    answer:   length (uint32), then so many bytes
+    answer:   length (uint32), then as many bytes
 
     op  answer
-    M   face mesh of a photo: 478*3 float32 (x, y, z in pixels of the picture), or empty: no face
-    T   the same for the next frame of a video, tracked from the last one
-    A   all faces (four at most) of the next frame of a video: n*478*3 float32
-    P   height*width bytes: how surely a pixel shows a person, 0..255
-    R   forget the tracked face (the request carries no pixels: height = width = 0); empty
+    M   face mesh of a photo: 478*3 float32 (x, y, z in pixels of the picture), or empty without a face
+    T   the same for the next frame of a video, tracked from the previous frame
+    A   all faces (at most four) of the next frame of a video: n*478*3 float32
+    P   height*width bytes: confidence 0..255 that a pixel shows a person
+    R   empty; forgets the tracked faces (the request has no pixels: height = width = 0)
 
-The answer to the start itself is one empty message: models are loaded.
+Once the models are loaded, the script sends one empty message without a request.
 """
 
 import os
@@ -34,23 +34,23 @@ class Models:
             static_image_mode=False, max_num_faces=1, min_tracking_confidence=0.5, **mesh)
         self._several = solutions.face_mesh.FaceMesh(
             static_image_mode=False, max_num_faces=4, min_tracking_confidence=0.5, **mesh)
-        # The mesh looks for near faces only; this one sees small, far ones.
+        # The mesh detects only near faces; this detector also finds small, far ones.
         self._far = solutions.face_detection.FaceDetection(model_selection=1, min_detection_confidence=0.5)
         self._person = solutions.selfie_segmentation.SelfieSegmentation(model_selection=0)
 
     def mesh(self, image, tracked):
-        """(478, 3) float32 in pixels of the largest face, or None."""
+        """Return the (478, 3) float32 mesh of the largest face in pixels, or None."""
         return _largest((self._tracker if tracked else self._photo).process(image), image.shape)
 
     def meshes(self, image):
-        """(n, 478, 3) float32 in pixels of all faces, followed from frame to frame; n may be 0."""
+        """Return (n, 478, 3) float32 meshes of all faces in pixels, tracked from frame to frame; n may be 0."""
         found = _faces(self._several.process(image), image.shape)
         if not found and (far := self.far_mesh(image)) is not None:
             found = [far]
         return np.stack(found) if found else np.empty((0, 478, 3), np.float32)
 
     def far_mesh(self, image):
-        """As `mesh`, for a face that covers little of the picture: found first, then looked at closely."""
+        """Return the mesh of a face that covers little of the picture: detect the face, then mesh its crop."""
         found = self._far.process(image).detections
         if not found:
             return None
@@ -68,7 +68,7 @@ class Models:
         return None if points is None else points + np.array([left, top, 0], np.float32)
 
     def person(self, image):
-        """(H, W) uint8: 255 where a person is certain."""
+        """Return (H, W) uint8: 255 where a person is certain."""
         return np.rint(self._person.process(image).segmentation_mask * 255).astype(np.uint8)
 
     def reset(self):
@@ -117,7 +117,7 @@ def _send(write, payload):
 
 
 if __name__ == "__main__":
-    # MediaPipe's libraries may print: the pipe is ours alone, their words go to standard error.
+    # MediaPipe's libraries may print to standard output. Send it to standard error, so that it cannot corrupt the pipe.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     os.environ.setdefault("GLOG_minloglevel", "2")

@@ -1,9 +1,9 @@
-"""Folders of ordinary videos -> a dataset of clips: one Apache Beam pipeline.
+"""Turn folders of ordinary videos into a dataset of clips with one Apache Beam pipeline.
 
     videos | annotate each | plan shards | write each shard | index
 
-What passes between the steps lies in the output folder (`work`), which all workers must see under the same
-path: a disk of this machine, or a shared one of a cluster.
+The steps exchange their results through the output folder (`work`). All workers must see it under the same path: on a
+local disk, or on a shared disk of a cluster.
 """
 
 import json
@@ -37,14 +37,14 @@ from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
 
-# Beam speaks of optional parts that nobody here asked for.
+# Importing Beam logs warnings about optional parts that are not needed here.
 _before = logging.root.manager.disable
 logging.disable(logging.WARNING)
 try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError as error:
-    raise InputError("durian prepare runs on Apache Beam, which is not installed; "
+    raise InputError("durian prepare needs Apache Beam, which is not installed; "
                      "run pip install 'durian-jax[prepare]'") from error
 finally:
     logging.disable(_before)
@@ -56,40 +56,42 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
             identify: Identify | None = None) -> dict:
     """Turn videos into a dataset.
 
-    A video that cannot be used is rejected with a reason, and the others go on. Killed, the same call goes on
-    with the videos that are not finished. `out` gets the dataset, report.json (settings, counts, an entry a
-    video) and rejected.jsonl (`file`, `name` and `reason` a line).
+    An unusable video is rejected with a reason, and the other videos continue. After a crash, the same call continues
+    with the unfinished videos. `out` receives the dataset, report.json (settings, counts, one entry per video) and
+    rejected.jsonl (`file`, `name` and `reason` per line).
 
     Args:
         inputs: videos, folders, glob patterns, manifests; see `inputs.find_inputs`.
-        out: folder for the dataset; made if missing.
-        settings: how clips are made.
+        out: folder for the dataset; created if missing.
+        settings: how videos become clips; None: the defaults.
         layout: see `inputs.LAYOUTS`.
-        overwrite: replace a finished dataset that `out` holds.
-        max_rejected: stop when more videos than this have been rejected; None never does.
-        workers: processes on this machine, each with an annotator of its own.
-        shard_clips: clips a shard.
-        beam_options: for Apache Beam, such as --runner=DataflowRunner; they take the place of `workers`.
-        identify: names persons better than files and faces seen together do.
+        overwrite: replace a finished dataset in `out`.
+        max_rejected: stop when more than this many videos have been rejected; None: never stop.
+        workers: number of processes on this machine, each with its own annotator.
+        shard_clips: number of clips per shard.
+        beam_options: options of Apache Beam, such as --runner=DataflowRunner; they replace `workers`.
+        identify: names the person of each clip (`clips.Identify`); None: one person per file, or per tracked face if
+            a video shows several faces at once.
 
     Returns:
         The content of report.json: `accepted` and `rejected` (numbers of videos), `clips`, `frames`, `files`
-        (accepted ones with their clips, evidence and left-out frames), `rejected_files`.
+        (accepted videos with their clips, evidence and skipped frames), `rejected_files`.
 
     Raises:
-        InputError: an input that does not exist, an output that cannot be written or holds a dataset, no
-            annotator, too many rejected, or not one usable video (rejected.jsonl is written all the same).
+        InputError: an input does not exist, the output cannot be written or already holds a dataset, the annotator is
+            not installed, too many videos are rejected, or no video is usable. rejected.jsonl is written in the last
+            two cases.
     """
     settings = settings or Settings()
     if min(workers, shard_clips) < 1 or (max_rejected is not None and max_rejected < 0):
-        raise InputError(f"expected at least one worker and clip a shard, and no negative limit, got {workers}, "
-                         f"{shard_clips} and {max_rejected}")
+        raise InputError("expected workers and shard_clips of at least 1 and max_rejected of at least 0, got "
+                         f"{workers}, {shard_clips} and {max_rejected}")
     out = Path(os.path.abspath(writable_folder(out)))
     videos = [video for video in find_inputs(inputs, layout) if out not in video.path.parents]
     if not videos:
         raise InputError(f"every input lies in the output folder {out}; name another output")
     work = Work(out, settings)
-    if not overwrite and not work.folder.exists():  # with it, the dataset's reports are still to be written
+    if not overwrite and not work.folder.exists():  # its existence means that a run is unfinished
         if done := _finished_before(out, videos, settings):
             return done
         refuse_to_replace(out)
@@ -107,7 +109,7 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
 
 
 def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> dict | None:
-    """The report of a dataset that was made of the same inputs, unchanged since, with the same settings."""
+    """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
     try:
         made = (out / "dataset.json").stat().st_mtime
         report = json.loads((out / "report.json").read_text())
@@ -121,21 +123,20 @@ def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) ->
 
 
 def _run(pipeline: beam.Pipeline) -> None:
-    """Raises InputError where a worker died or a file could not be written."""
+    """Run the pipeline; raise InputError if a worker dies or a file cannot be written."""
     try:
         pipeline.run().wait_until_finish()
     except KeyboardInterrupt as error:
-        raise InputError("interrupted; the same command goes on where it stopped") from error
-    except Exception as error:  # Beam has no class of its own for what happens in workers
+        raise InputError("interrupted; run the same command again to continue") from error
+    except Exception as error:  # Beam has no exception class for failures of workers
         words = str(error).strip().splitlines() or [type(error).__name__]
         if "KeyboardInterrupt" in words[-1]:
-            raise InputError("interrupted; the same command goes on where it stopped") from error
-        raise InputError(f"the pipeline broke off: {words[-1]}; run the same command again, it goes on where it "
-                         "stopped") from error
+            raise InputError("interrupted; run the same command again to continue") from error
+        raise InputError(f"the pipeline failed: {words[-1]}; run the same command again to continue") from error
 
 
 def _check_tools(settings: Settings, videos: list[VideoInput]) -> None:
-    """Raises InputError before any work where a tool or a folder that the settings name does not serve."""
+    """Raise InputError before any work if a tool or a folder in the settings is not usable."""
     find_annotator()
     tools = Tools(settings)
     if tools.masks is not None:
@@ -163,7 +164,7 @@ def _pipeline(videos, keys, annotate: "_Annotate", assemble: "_Assemble", option
 
 
 def _options(workers: int, given: Sequence[str]) -> PipelineOptions:
-    """Beam's options: this machine's processes, unless others are given."""
+    """Return Beam's options: processes on this machine, unless others are given."""
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     here = ["--runner=FnApiRunner", f"--direct_num_workers={workers}",
             f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}"]
@@ -171,7 +172,7 @@ def _options(workers: int, given: Sequence[str]) -> PipelineOptions:
 
 
 class _Annotate(beam.DoFn):
-    """Makes the clips of one video, unless they are there already."""
+    """Make the clips of one video, unless it is finished already."""
 
     def __init__(self, work: Work, settings: Settings, max_rejected: int | None, keys: set[str],
                  identify: Identify | None):
@@ -186,16 +187,16 @@ class _Annotate(beam.DoFn):
         if self._work.outcome(key) == (None, None) and not self._too_many():
             try:
                 if not self._work.start(key):
-                    raise InputError(f"{video.path}: the process that worked on it died, twice; try to play the file, "
-                                     "or give the machine more memory")
+                    raise InputError(f"{video.path}: two processes died while they worked on this video; check that "
+                                     "the file plays, or use a machine with more memory")
                 self._work.accept(key, self._entry(video, key))
             except AnnotatorStopped:
-                raise  # the tool's fault, not the video's: the run ends and can go on
+                raise  # not the video's fault: stop the run, which can be continued
             except InputError as error:
                 self._work.reject(key, str(error))
             except (OSError, MemoryError):
-                raise  # so is a full disk's
-            except Exception as error:  # noqa: BLE001 (one odd file must not end a long run)
+                raise  # not the video's fault either, e.g. a full disk
+            except Exception as error:  # noqa: BLE001 (one odd file must not stop a long run)
                 where = traceback.extract_tb(error.__traceback__)[-1]
                 self._work.reject(key, f"unexpected {type(error).__name__}: {error} (in {where.name}, line "
                                        f"{where.lineno} of {Path(where.filename).name}); please report it")
@@ -206,7 +207,7 @@ class _Annotate(beam.DoFn):
             return prepare_video(video, self._settings, self._tools, self._work.shard(key), self._identify)
         try:
             return attempt()
-        except AnnotatorStopped:  # once may be an accident; `Tools.annotator` starts another
+        except AnnotatorStopped:  # retry once, with the new annotator that `Tools.annotator` starts
             return attempt()
 
     def teardown(self):
@@ -218,7 +219,7 @@ class _Annotate(beam.DoFn):
 
 
 class _Assemble:
-    """Puts the clips of all videos together, in the order of the inputs."""
+    """Combine the clips of all videos in the order of the inputs."""
 
     def __init__(self, work: Work, out: Path, keys: list[str], settings: Settings, shard_clips: int,
                  max_rejected: int | None):
@@ -226,7 +227,10 @@ class _Assemble:
         self._limit = max_rejected
 
     def plan(self, _: list[str]) -> Iterator[tuple[int, list[tuple[str, int]]]]:
-        """Shard number and its clips as (video's key, row); nothing where videos are not finished or too many bad."""
+        """Yield each shard's number and its clips as (video's key, row).
+
+        Yield nothing if a video is unfinished or too many videos are rejected.
+        """
         outcomes = [self._work.outcome(key) for key in self._keys]
         rejected = sum(reason is not None for _, reason in outcomes)
         if (None, None) in outcomes or (self._limit is not None and rejected > self._limit):
@@ -237,7 +241,7 @@ class _Assemble:
             yield number, clips[first:first + self._size]
 
     def write(self, shard: tuple[int, list[tuple[str, int]]]) -> int:
-        """Writes one shard and its outlines."""
+        """Write one shard and its outlines."""
         number, clips = shard
         outlines = write_shard(self._out / part_name(number), self._records(clips))
         save_outlines(self._work.folder / f"shard-{number:05d}.safetensors", [outlines])
@@ -248,7 +252,7 @@ class _Assemble:
             yield read_shard(self._work.shard(key), row)
 
     def finish(self, shards: list[int]) -> None:
-        """Names the shards and writes the index."""
+        """Rename the shards and write the index."""
         if shards:
             side = self._settings.size + 2 * self._settings.margin
             files = [Outlines(self._work.folder / f"shard-{number:05d}.safetensors") for number in range(len(shards))]
@@ -258,11 +262,11 @@ class _Assemble:
                             "settings": asdict(self._settings)})
 
 
-# --- around it ----------------------------------------------------------------------------------------
+# --- logs, progress and reports -----------------------------------------------------------------------
 
 @contextmanager
 def _quiet(log: Path):
-    """What Beam's workers write to standard error goes into a file: pages of their own state, none of it news."""
+    """Redirect standard error to a file, because Beam's workers write pages of their internal state to it."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -276,7 +280,7 @@ def _quiet(log: Path):
 
 @contextmanager
 def _progress(work: Work, keys: set[str]):
-    """A bar that watches the work folder, wherever the work is done."""
+    """Show a progress bar that counts the files in the work folder, so that it works with any Beam runner."""
     stop = threading.Event()
 
     def count() -> int:
@@ -304,7 +308,7 @@ def _progress(work: Work, keys: set[str]):
 
 def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,
             max_rejected: int | None, seconds: float) -> dict:
-    """Writes the reports; the work folder goes when all is done."""
+    """Write the reports and return the main one; remove the work folder if the dataset is complete."""
     outcomes = [(video, work.outcome(key)) for video, key in zip(videos, keys, strict=True)]
     accepted = [entry for _, (entry, _) in outcomes if entry]
     rejected = [{"file": str(video.path), "name": video.name, "reason": reason}
@@ -321,11 +325,11 @@ def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], se
         reasons = "\n".join(f"  {entry['reason']}" for entry in rejected[:5])
         raise InputError(f"stopped: {len(rejected)} of {len(accepted) + len(rejected)} videos were rejected, more than "
                          f"--max-rejected {max_rejected}; {len(videos) - len(accepted) - len(rejected)} were not "
-                         f"looked at. All reasons are in {out / 'rejected.jsonl'}, the first are:\n{reasons}\n"
-                         "Mend or leave out those files and run the same command again: what is finished stays")
+                         f"processed. All reasons are in {out / 'rejected.jsonl'}; the first are:\n{reasons}\n"
+                         "Repair or remove these files and run the same command again; finished videos are kept")
     if not accepted:
         raise InputError(f"none of the {len(rejected)} videos could be used (all reasons are in "
-                         f"{out / 'rejected.jsonl'}); the first: {rejected[0]['reason']}")
+                         f"{out / 'rejected.jsonl'}); the first reason: {rejected[0]['reason']}")
     if not (out / "dataset.json").exists():
         raise InputError(f"{out}: the pipeline ended without a dataset ({len(accepted)} accepted, {len(rejected)} "
                          f"rejected of {len(videos)}); run the same command again")

@@ -1,4 +1,4 @@
-"""Where the faces of a video are: uninterrupted runs of one face each, and who is who among them.
+"""Find the faces of a video: uninterrupted runs of one face each, and the person of each run.
 
 T frames; points are MediaPipe's 478 mesh points in pixels of the source picture.
 """
@@ -12,14 +12,14 @@ import numpy as np
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import face_centre, face_height, runs, scene_cuts
 
-# Below this many pixels between chin and hairline a mesh is guesswork.
+# A mesh is unreliable if it has fewer pixels than this between chin and hairline.
 MIN_FACE_HEIGHT = 48
 
 # The same face moves by less than this from one frame to the next, in face heights ...
 _LARGEST_STEP = 0.5
 # ... and changes its height by less than this (logarithm of the ratio).
 _LARGEST_GROWTH = 0.35
-# A face that was lost for at most so long and comes back at the same place is the same person's.
+# A face that comes back at the same place within this many seconds belongs to the same person.
 _SECONDS_AWAY = 1.0
 
 FACES = ("all", "largest", "left", "right")
@@ -30,7 +30,7 @@ class Run:
     """One face in consecutive frames of one shot.
 
     Attributes:
-        first: number of its first frame.
+        first: number of the run's first frame.
         points: (N, 478, 3) float32, as detected.
         person: number of the person in the video, from 0.
     """
@@ -41,23 +41,23 @@ class Run:
 
     @property
     def last(self) -> int:
-        """One more than the number of its last frame."""
+        """Number of the run's last frame, plus 1."""
         return self.first + len(self.points)
 
     def overlaps(self, other: "Run") -> bool:
-        """Whether both are seen in one frame."""
+        """Return whether a frame shows both runs."""
         return self.first < other.last and other.first < self.last
 
 
 @dataclass(frozen=True)
 class Faces:
-    """What the first reading of a video found.
+    """Faces found in the first pass over a video.
 
     Attributes:
-        runs: in order of their first frames.
-        cuts: (T,) bool, True where a new shot begins.
+        runs: runs in order of their first frames.
+        cuts: (T,) bool, True for the first frame of a new shot.
         fps: frames per second.
-        height, width: of the pictures.
+        height, width: size of the pictures in pixels.
     """
 
     runs: list[Run]
@@ -70,7 +70,7 @@ class Faces:
         return len(self.cuts)
 
     def faceless(self) -> list[tuple[int, int]]:
-        """Stretches (first, last + 1) of frames in which no face was found."""
+        """Return the stretches (first, last + 1) of frames without a face."""
         seen = np.zeros(len(self), bool)
         for run in self.runs:
             seen[run.first:run.last] = True
@@ -78,13 +78,13 @@ class Faces:
 
 
 def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator, several: bool = False) -> Faces:
-    """First reading of a video.
+    """Find the faces in a first pass over a video.
 
     Args:
         pictures: (H, W, 3) uint8 RGB frames of one size, at least one.
         fps: frames per second.
-        annotator: a running one; it forgets what it tracked before.
-        several: follow up to four faces at once; else the one that MediaPipe's tracker holds.
+        annotator: a running annotator; its tracking is reset.
+        several: follow up to four faces at once; else follow the one face of MediaPipe's tracker.
     """
     annotator.reset()
     thumbnails, ended, active, shape = [], [], [], None
@@ -101,7 +101,7 @@ def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator,
 
 
 def choose_faces(runs: list[Run], which: str) -> list[Run]:
-    """Of runs that are seen together, all or only the largest, leftmost or rightmost."""
+    """Of runs that overlap in time, keep all, or only the largest, leftmost or rightmost face."""
     if which == "all":
         return runs
     score = {"largest": lambda run: np.median(face_height(run.points)),
@@ -113,12 +113,12 @@ def choose_faces(runs: list[Run], which: str) -> list[Run]:
 
 
 def describe_ranges(ranges: list[tuple[int, int]]) -> str:
-    """Frame ranges (first, last + 1) in words, last frame included: "0-3, 17"."""
+    """Format frame ranges (first, last + 1) as text that includes the last frame: "0-3, 17"."""
     return ", ".join(f"{a}-{b - 1}" if b - a > 1 else str(a) for a, b in ranges)
 
 
 def _continue(active: list, meshes: list[np.ndarray], number: int) -> tuple[list, list]:
-    """Runs [first, meshes] with the faces of frame `number` added, and those that end before it."""
+    """Add the faces of frame `number` to the active runs [first, meshes]; return the active and the ended runs."""
     pairs = sorted((step, i, j) for i, (_, before) in enumerate(active) for j, mesh in enumerate(meshes)
                    if (step := _step(before[-1], mesh)) is not None)
     follower, taken = {}, set()
@@ -134,20 +134,24 @@ def _continue(active: list, meshes: list[np.ndarray], number: int) -> tuple[list
 
 
 def _step(before: np.ndarray, after: np.ndarray) -> float | None:
-    """Distance in face heights between a face and the same one a frame later; None if it cannot be the same."""
+    """Return the distance of two faces in face heights, or None if they are not the same face one frame later."""
     heights = face_height(before), face_height(after)
     step = float(np.linalg.norm(face_centre(after) - face_centre(before)) / heights[1])
     return step if step < _LARGEST_STEP and abs(np.log(heights[1] / heights[0])) < _LARGEST_GROWTH else None
 
 
 def _split(run: Run, cuts: np.ndarray) -> list[Run]:
-    """The parts of a run between shot cuts."""
+    """Split a run at the shot cuts."""
     edges = [run.first, *(run.first + 1 + np.flatnonzero(cuts[run.first + 1:run.last])), run.last]
     return [Run(int(a), run.points[a - run.first:b - run.first]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def _with_persons(runs: list[Run], cuts: np.ndarray, fps: float) -> list[Run]:
-    """Runs with their persons: one in a video that never shows two faces at once, else as far as can be seen."""
+    """Number the persons of the runs.
+
+    A video that never shows two faces at once has one person. Otherwise, a run continues the person of an earlier run
+    that ended at the same place in the same shot shortly before; any other run starts a new person.
+    """
     if not any(a.overlaps(b) for i, a in enumerate(runs) for b in runs[i + 1:i + 16]):
         return runs
     numbered: list[Run] = []
@@ -161,6 +165,6 @@ def _with_persons(runs: list[Run], cuts: np.ndarray, fps: float) -> list[Run]:
 
 
 def _plausible(points: np.ndarray, shape: tuple[int, ...]) -> bool:
-    """Whether a mesh is large enough and its middle lies in the picture."""
+    """Return whether a mesh is large enough and its centre lies in the picture."""
     x, y = face_centre(points)
     return bool(face_height(points) >= MIN_FACE_HEIGHT and 0 <= x < shape[1] and 0 <= y < shape[0])

@@ -1,12 +1,12 @@
-"""What is finished while a preparation runs, on disk, so that a killed one goes on.
+"""State of a preparation on disk, so that a killed run can be continued.
 
-    .durian-work/<key>.tmp-shard   the clips of one video
-    .durian-work/<key>.json        the video's entry in the report, written when its clips are there
-    .durian-work/<key>.rejected    why the video cannot be used; forgotten when a new run starts
-    .durian-work/<key>.started     one byte for each time that work on the video began
+    .durian-work/<key>.tmp-shard   clips of one video
+    .durian-work/<key>.json        the video's entry in the report, written after its clips
+    .durian-work/<key>.rejected    reason why the video cannot be used; deleted when a new run starts
+    .durian-work/<key>.started     one byte per start of work on the video
 
-The key is made of the video (its path, size, date and range), the masks that a user made for it, and the settings, so
-that what has changed is worked on anew.
+The key depends on the video (its path, size, date and range), its user-made masks and the settings. If any of them
+changes, the video is prepared again.
 """
 
 import fcntl
@@ -25,15 +25,15 @@ from durian_jax.prepare.inputs import VideoInput
 
 FOLDER = ".durian-work"
 
-# A video with which two processes died is what they died of.
+# A video is at fault if this many processes died while they worked on it.
 _MOST_STARTS = 2
 
 _OWN = re.compile(r"lock|beam\.log|[0-9a-f]{20}\.(tmp-shard|json|rejected|started)|shard-\d{5}\.safetensors"
-                  r"|\.([0-9a-f]{20}|shard-\d{5})\..*")  # the last: temporary files of killed processes
+                  r"|\.([0-9a-f]{20}|shard-\d{5})\..*")  # the last line: temporary files of killed processes
 
 
 class Work:
-    """The state of one preparation, in `directory`/.durian-work. Any number of its processes may use it at once."""
+    """State of one preparation in `directory`/.durian-work. Any number of its processes may use it at once."""
 
     def __init__(self, directory: str | Path, settings: Settings):
         self.folder = Path(directory) / FOLDER
@@ -41,22 +41,22 @@ class Work:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the folder and keeps other preparations out of it; the system lets go where this process dies.
+        """Create the folder and lock it against other preparations. The lock is released if this process dies.
 
         Raises:
-            InputError: another process is at work there.
+            InputError: another process holds the lock.
         """
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise InputError(f"{self.folder.parent}: another `durian prepare` writes there; wait for it, or name "
-                                 "another output") from error
+                raise InputError(f"{self.folder.parent}: another `durian prepare` writes to this folder; wait for it, "
+                                 "or name another output") from error
             yield
 
     def key(self, video: VideoInput) -> str:
-        """Name of a video's files."""
+        """Return the key of a video, which names its files."""
         files = sorted(video.path.glob(video.pictures)) if video.path.is_dir() else [video.path]
         if self._settings.masks:
             files += sorted(path for path in (Path(self._settings.masks) / video.name).rglob("*") if path.is_file())
@@ -68,25 +68,25 @@ class Work:
         return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:20]
 
     def shard(self, key: str) -> Path:
-        """Where the clips of a video go."""
+        """Return the path for the clips of a video."""
         return self.folder / f"{key}.tmp-shard"
 
     def start(self, key: str) -> bool:
-        """Notes that work on a video begins; False where it has begun so often without an end that it is at fault."""
+        """Record that work on a video begins; return False if it has begun too often without an end."""
         with (self.folder / f"{key}.started").open("ab") as file:
             file.write(b".")
             return file.tell() <= _MOST_STARTS
 
     def accept(self, key: str, entry: dict) -> None:
-        """A video's clips are in its shard."""
+        """Record that a video's clips are in its shard."""
         write_json(self.folder / f"{key}.json", entry)
 
     def reject(self, key: str, reason: str) -> None:
-        """A video cannot be used."""
+        """Record that a video cannot be used."""
         write_json(self.folder / f"{key}.rejected", {"reason": reason})
 
     def outcome(self, key: str) -> tuple[dict | None, str | None]:
-        """The video's entry or the reason why it was rejected; neither while nothing is known."""
+        """Return the video's entry and the reason of its rejection; both are None for an unfinished video."""
         try:
             return json.loads((self.folder / f"{key}.json").read_text()), None
         except FileNotFoundError:
@@ -97,18 +97,18 @@ class Work:
             return None, None
 
     def finished(self, keys: Collection[str]) -> tuple[int, int]:
-        """How many of these videos have been accepted, and how many rejected."""
+        """Return the number of accepted and of rejected videos among these keys."""
         names = [path for path in self.folder.iterdir() if path.stem in keys]
         return tuple(sum(path.suffix == suffix for path in names) for suffix in (".json", ".rejected"))
 
     def forget_rejected(self) -> None:
-        """Videos that were rejected before are looked at again: what was wrong may have been mended."""
+        """Forget all rejections, because the files may have been repaired."""
         for path in self.folder.glob("*.rejected"):
             path.with_suffix(".started").unlink(missing_ok=True)
             path.unlink()
 
     def remove(self) -> None:
-        """Takes the work away; the dataset holds all now. Files that are not its own stay."""
+        """Delete this class's files once the dataset is complete; keep all other files."""
         for path in self.folder.iterdir():
             if _OWN.fullmatch(path.name):
                 path.unlink()
