@@ -16,8 +16,8 @@
 #   --dry-run           print the manifest, apply nothing
 #
 # The same with XPK, after `xpk cluster create` and `xpk storage create --mount-point=/mnt/durian`:
-#   xpk workload create --cluster CLUSTER --workload durian-1 --tpu-type v5litepod-256 --num-slices 1 --max-restarts 50 \
-#       --storage STORAGE --docker-image IMAGE --command "DURIAN_CLUSTER=auto durian train FLAGS"
+#   xpk workload create --cluster CLUSTER --workload durian-1 --tpu-type v5litepod-256 --num-slices 1 \
+#       --max-restarts 50 --storage STORAGE --docker-image IMAGE --command "DURIAN_CLUSTER=auto durian train FLAGS"
 #
 # DURIAN_POLL_SECONDS: seconds between requests to kubectl [default: 10].
 set -euo pipefail
@@ -42,7 +42,7 @@ for option in name image claim accelerator topology; do
   [ -n "${!option}" ] || fail "--$option is missing; see --help"
 done
 [[ "$name" =~ ^[a-z][a-z0-9-]*$ ]] || fail "--name: expected lower-case letters, digits and dashes, found $name"
-[[ "$topology" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology: expected a value such as 4x4x4, found $topology"
+[[ "$topology" =~ ^[0-9]+(x[0-9]+){1,2}$ ]] || fail "--topology: expected the form 16x16 or 4x4x4, found $topology"
 for number in "$slices" "$chips"; do
   [[ "$number" =~ ^[1-9][0-9]*$ ]] || fail "expected a positive number, found $number"
 done

@@ -60,7 +60,7 @@ fi
 cd "$(dirname "$0")/.."
 if [ -z "$dry_run" ]; then
   command -v gcloud > /dev/null || fail "gcloud not found; install the Google Cloud CLI and log in"
-  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is not a git checkout; clone the repository and start from there"
+  git rev-parse --git-dir > /dev/null 2>&1 || fail "$PWD is not a git checkout; run this script from a clone"
   [ -z "$(git status --porcelain)" ] || say "uncommitted changes are not installed"
 fi
 
@@ -178,8 +178,8 @@ for ((attempt = 1; attempt <= attempts; attempt++)); do
     [ "$unprepared" -lt 2 ] || fail "the setup of the workers failed twice; see its output above and check --share"
     say "the slice still exists (attempt $attempt of $attempts); restarting the run on it"
   else
-    say "the slice was preempted (attempt $attempt of $attempts); requesting another one, where the run resumes from its" \
-      "last checkpoint"
+    say "the slice was preempted (attempt $attempt of $attempts); requesting another one; the run resumes" \
+      "from its last checkpoint"
     delete
     unprepared=0
   fi

@@ -197,7 +197,7 @@ def test_a_stopped_slurm_job_is_requeued(machine):
     ([*TPU, "--runtime"], "--runtime needs a value"),
     ([*GKE[:2], "Durian_1", *GKE[3:], *RUN], "--name: expected lower-case letters, digits and dashes, found Durian_1"),
     ([*GKE, "--", "--workdir=/tmp/1"], "--workdir must be in the volume"),
-    ([*GKE[:-1], "4by4", *RUN], "--topology: expected a value such as 16x16"),
+    ([*GKE[:-1], "4by4", *RUN], "--topology: expected the form 16x16"),
     ([*GKE, "--chips", "3", *RUN], "--topology: expected a multiple of 3 chips"),
     ([LAUNCH / "local.sh", "--processes", "no", *RUN], "expected a positive number, found no"),
     ([LAUNCH / "slurm.sh", *RUN[1:]], "expected a Slurm job, found none"),
