@@ -1,3 +1,64 @@
-"""Durian-JAX: portrait animation with attribute transfer, in JAX."""
+"""Durian-JAX: portrait animation with attribute transfer, in JAX.
+
+The public names are listed here. Each is imported on first use, so that importing this package imports no JAX.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
+    from durian_jax.configs import load_config
+    from durian_jax.convert.exporter import export_checkpoint
+    from durian_jax.diffusion.sampling import Sampling
+    from durian_jax.errors import InputError
+    from durian_jax.evaluation.report import evaluate_checkpoint
+    from durian_jax.inference.animate import animate_files
+    from durian_jax.inference.animator import Animator
+    from durian_jax.prepare.annotate import annotate_image, annotate_video
+    from durian_jax.training.loop import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Animator",
+    "Checkpoint",
+    "InputError",
+    "Sampling",
+    "__version__",
+    "animate_files",
+    "annotate_image",
+    "annotate_video",
+    "evaluate_checkpoint",
+    "export_checkpoint",
+    "load_checkpoint",
+    "load_config",
+    "save_checkpoint",
+    "train",
+]
+
+_MODULES = {
+    "Animator": "inference.animator",
+    "Checkpoint": "checkpoints.weights",
+    "InputError": "errors",
+    "Sampling": "diffusion.sampling",
+    "animate_files": "inference.animate",
+    "annotate_image": "prepare.annotate",
+    "annotate_video": "prepare.annotate",
+    "evaluate_checkpoint": "evaluation.report",
+    "export_checkpoint": "convert.exporter",
+    "load_checkpoint": "checkpoints.weights",
+    "load_config": "configs",
+    "save_checkpoint": "checkpoints.weights",
+    "train": "training.loop",
+}
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
