@@ -1,5 +1,5 @@
-# `make demo` and `make test` work on an empty machine with Python 3.11 or 3.12 and a network.
-# Another Python: `make demo PYTHON=python3.12`. Another place for the environment: `make demo VENV=...`.
+# `make demo` and `make test` need only Python 3.11 or 3.12 and a network.
+# Choose the Python with `make demo PYTHON=python3.12`, and the folder of the environment with `make demo VENV=...`.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# Python compiles what is imported; pip would compile all that is installed, for half of the time that it takes.
+# Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0
 
 .PHONY: help demo test lint bench parity torch annotator clean
@@ -19,16 +19,16 @@ help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
 	@echo "make test       install into $(VENV), run the whole test suite"
 	@echo "make lint       check style"
-	@echo "make bench      measure the speed of the parts"
-	@echo "make parity     compare every network with PyTorch's at full size (16 GB of memory), write docs/parity.*"
-	@echo "make torch      install into $(TORCH_VENV) what runs an export in PyTorch, without JAX"
-	@echo "make annotator  install the face annotator (an environment of its own)"
-	@echo "make clean      remove what the targets above have written"
+	@echo "make bench      measure the speed of rendering and of the data pipeline"
+	@echo "make parity     compare every network with PyTorch at full size (16 GB of memory), write docs/parity.*"
+	@echo "make torch      install into $(TORCH_VENV) the PyTorch runtime of exported models, without JAX"
+	@echo "make annotator  install the face annotator into its own environment, $(ANNOTATOR)"
+	@echo "make clean      remove everything that the other targets wrote, except docs"
 
-# Stamps: an environment is installed again only when what it is made from has changed.
+# Stamp files: reinstall an environment only when its requirements have changed.
 $(VENV)/python.stamp:
 	@if [ -z "$(PYTHON)" ]; then echo "durian: error: expected Python 3.11 or 3.12, found neither;" \
-		"install one or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
+		"install one or give its path: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
@@ -44,7 +44,7 @@ $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-r
 	$(BIN)/durian annotator --folder $(ANNOTATOR)
 	@touch $@
 
-# The TPU compiler, for plans; it exists for Linux on x86-64 only.
+# The TPU compiler for `durian plan` exists for Linux on x86-64 only.
 $(VENV)/compiler.stamp: $(VENV)/install.stamp
 	if [ "$$(uname -sm)" = "Linux x86_64" ]; then $(BIN)/durian plan --install; fi
 	@touch $@

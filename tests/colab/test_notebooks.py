@@ -1,4 +1,4 @@
-"""Every notebook of colab/ runs from top to bottom, with small settings."""
+"""Run every notebook of colab/ with small settings."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 
-# What stands in the settings cell instead.
+# Values that replace those of the settings cell.
 SMALL = {
     "animate": {"FRAMES": 2, "KINDS": ["glasses"]},
     "train_tiny": {"CLIPS": 4, "STEPS": {"codec": 2, "1": 2, "2": 2}, "SAMPLE_EVERY": 2,
@@ -27,7 +27,7 @@ def notebooks():
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     book = nbformat.read(path, 4)
-    assert not any(cell.get("outputs") for cell in book.cells), "is committed without outputs"
+    assert not any(cell.get("outputs") for cell in book.cells), "expected no outputs; clear them"
     (settings,) = (cell for cell in book.cells if "settings" in cell.metadata.get("tags", ()))
     settings.source += "\n" + "\n".join(f"{name} = {value!r}" for name, value in SMALL[path.stem].items())
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -36,8 +36,8 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
               if "text/html" in output.get("data", {}) and "<video" in output["data"]["text/html"]]
     pictures = [output for cell in book.cells for output in cell.get("outputs", ())
                 if "image/png" in output.get("data", {})]
-    assert videos or len(pictures) >= 4, "something is shown: of every stage, and of the model"
+    assert videos or len(pictures) >= 4, "expected a video, or pictures of every stage and of the model"
 
 
-def test_there_is_a_notebook_for_each_of_the_settings():
+def test_every_notebook_has_small_settings():
     assert {path.stem for path in notebooks()} == SMALL.keys()
