@@ -1,0 +1,53 @@
+"""Annotated photos and videos, most of them of real people."""
+
+import numpy as np
+import pytest
+
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.topology import GROUPS
+from durian_jax.prepare import annotate
+from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.video import read_image, read_video, write_image, write_video
+
+
+def test_photo(portraits, annotator):
+    clip = annotate.annotate_image(portraits / "images" / "lp_d8.jpg", size=128, annotator=annotator)
+    assert clip.frames.shape == (1, 128, 128, 3) and clip.identity == "lp_d8"
+    contour = clip.keypoints[0, GROUPS["contour"]]
+    assert 0.42 < np.ptp(contour[:, 1]) < 0.56 and abs(contour[:, 0].mean() - 0.5) < 0.06
+    assert clip.mask("hair").mean() > 0.05 and clip.mask("glasses").mean() > 0.02
+    assert not clip.mask("beard").any() and not clip.mask("hat").any()
+    # The nose's tip is nearer to the camera than the contour.
+    assert clip.keypoints[0, GROUPS["nose_bridge"], 2][-1] < contour[:, 2].mean()
+
+
+def test_an_attribute_that_hardly_shows_is_said(annotator, tmp_path):
+    bare = sample_person("validation", 0).without("glasses", "hat")
+    write_image(tmp_path / "bare.png", render(bare, sample_motion("validation", 0, 1), 512).frames[0])
+    with pytest.warns(annotate.UnsureAttribute, match="hardly seems to have glasses"):
+        annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator)
+
+
+def test_photo_without_a_face(portraits, annotator, tmp_path):
+    write_image(tmp_path / "grass.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
+    for path in (tmp_path / "grass.png", portraits / "images" / "lp_s23.jpg"):
+        with pytest.raises(InputError, match="no face found in .*; expected one frontal face"):
+            annotate.annotate_image(path, annotator=annotator)
+    face = read_image(portraits / "images" / "lp_s0.jpg")[::4, ::4]
+    write_image(tmp_path / "tiny.png", face)
+    with pytest.raises(InputError, match="tiny.png"):
+        annotate.annotate_image(tmp_path / "tiny.png", annotator=annotator)
+
+
+def test_lost_faces_are_named(portraits, annotator, tmp_path):
+    frames, fps = read_video(portraits / "clips" / "moore_1.mp4")  # ends with a title card
+    frames = frames[:, ::2, ::2]
+    write_video(tmp_path / "card.mp4", frames[230:], fps)
+    with pytest.warns(UserWarning, match="no face in frames 39-6"):
+        clip, skipped = annotate.annotate_video(tmp_path / "card.mp4", size=64, annotator=annotator)
+    assert len(skipped) == 1 and abs(skipped[0][0] - 39) <= 1 and skipped[0][1] == len(frames) - 230
+    assert isinstance(clip, Clip) and len(clip) == skipped[0][0]
+    write_video(tmp_path / "only.mp4", frames[275:], fps)
+    with pytest.raises(InputError, match="no face found in any of the"):
+        annotate.annotate_video(tmp_path / "only.mp4", annotator=annotator)

@@ -1,0 +1,65 @@
+"""Runs of faces in a video, and the person of each run."""
+
+import numpy as np
+
+from durian_jax.prepare import crop, track
+from tests.helpers.prepare import face_mesh
+
+
+class FakeAnnotator:
+    """Gives the meshes of a list, frame after frame."""
+
+    def __init__(self, frames):
+        self._frames = iter(frames)
+
+    def reset(self):
+        pass
+
+    def meshes(self, image):
+        return next(self._frames)
+
+    def mesh(self, image, tracked):
+        return max(next(self._frames), key=crop.face_height, default=None)
+
+
+def faces_of(frames, several=True, cut=None):
+    """Faces of meshes frame by frame, over grey pictures that change at `cut`."""
+    pictures = [np.full((480, 640, 3), 200 if cut is not None and t >= cut else 50, np.uint8)
+                for t in range(len(frames))]
+    return track.find_faces(pictures, 25.0, FakeAnnotator(frames), several)
+
+
+def test_two_faces_make_two_runs_whatever_their_order():
+    left, right = face_mesh((150, 240), 120, 30), face_mesh((450, 240), 160, 30)
+    left[:, :, 0] += np.arange(30)[:, None] * 3
+    faces = faces_of([[a, b] if t % 2 else [b, a] for t, (a, b) in enumerate(zip(left, right, strict=True))])
+    assert len(faces.runs) == 2 and {run.person for run in faces.runs} == {0, 1} and faces.faceless() == []
+    for run in faces.runs:
+        np.testing.assert_array_equal(run.points, left if crop.face_height(run.points)[0] < 140 else right)
+    largest, = track.choose_faces(faces.runs, "largest")
+    np.testing.assert_array_equal(largest.points, right)
+    leftmost, = track.choose_faces(faces.runs, "left")
+    np.testing.assert_array_equal(leftmost.points, left)
+    assert track.choose_faces(faces.runs, "all") == faces.runs
+
+
+def test_runs_end_at_cuts_and_where_the_face_is_lost():
+    mesh = face_mesh(frames=40)
+    faces = faces_of([[] if 10 <= t < 13 else [m] for t, m in enumerate(mesh)], cut=25)
+    assert [(run.first, run.last) for run in faces.runs] == [(0, 10), (13, 25), (25, 40)]
+    assert faces.faceless() == [(10, 13)] and np.flatnonzero(faces.cuts).tolist() == [25]
+    assert {run.person for run in faces.runs} == {0}, "never two at once: one person"
+    small = face_mesh(height=track.MIN_FACE_HEIGHT - 2, frames=3)
+    assert not faces_of([[m] for m in small]).runs
+    jump = np.concatenate([mesh[:5], mesh[:5] + np.float32([120, 0, 0])])
+    assert [run.first for run in faces_of([[m] for m in jump], several=False).runs] == [0, 5]
+
+
+def test_a_face_that_comes_back_is_the_same_person():
+    left, right = face_mesh((150, 240), 120, 30), face_mesh((450, 240), 160, 30)
+    frames = [[b] if 10 <= t < 15 else [a, b] for t, (a, b) in enumerate(zip(left, right, strict=True))]
+    runs = faces_of(frames).runs
+    assert len(runs) == 3 and len({run.person for run in runs}) == 2
+    assert runs[0].person != runs[1].person and runs[2].person in (runs[0].person, runs[1].person)
+    back = next(run for run in runs if run.first == 15)
+    assert back.person == next(run.person for run in runs if run.last == 10)
