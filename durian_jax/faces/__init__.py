@@ -1,1 +1,1 @@
-"""What a face is: keypoint topology, masks, warps, drawing and motion."""
+"""Faces: keypoint topology, masks, warps, drawing, quality measures and motion."""

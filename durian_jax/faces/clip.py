@@ -1,4 +1,4 @@
-"""The value that every room hands to the next: annotated frames of one person."""
+"""Clips: annotated frames of one person, the data type that all parts of the project exchange."""
 
 from dataclasses import dataclass, replace
 
@@ -7,15 +7,15 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, REGION_KINDS, K
 
-# What the bits of a mask pixel say, from bit 0 up.
+# Layer of each bit of a mask pixel, from bit 0 upwards.
 MASK_LAYERS = (*ATTRIBUTE_KINDS, "person", *REGION_KINDS)
 
 
 def attribute_bit(kind: str) -> int:
-    """The bit of `Clip.masks` that stands for an attribute kind.
+    """Return the bit of `Clip.masks` for an attribute kind.
 
     Raises:
-        InputError: the kind is not one of `ATTRIBUTE_KINDS`.
+        InputError: `kind` is not one of `ATTRIBUTE_KINDS`.
     """
     if kind not in ATTRIBUTE_KINDS:
         raise InputError(f"unknown attribute kind {kind!r}; expected one of {', '.join(ATTRIBUTE_KINDS)}")
@@ -23,10 +23,10 @@ def attribute_bit(kind: str) -> int:
 
 
 def layer_bit(layer: str) -> int:
-    """The bit of `Clip.masks` that stands for one of `MASK_LAYERS`.
+    """Return the bit of `Clip.masks` for one of `MASK_LAYERS`.
 
     Raises:
-        InputError: there is no such layer.
+        InputError: `layer` is not one of `MASK_LAYERS`.
     """
     return 1 << MASK_LAYERS.index(layer) if layer in MASK_LAYERS else attribute_bit(layer)
 
@@ -37,15 +37,16 @@ class Clip:
 
     Attributes:
         frames: (T, H, W, 3) uint8, RGB.
-        keypoints: (T, K, 3) float32; x / W and y / H of the picture (0..1 inside it) and depth in
-            units of W, smaller towards the camera, zero around the head's centre.
-        masks: (T, H, W) uint8 bit field, see `MASK_LAYERS`: where an attribute kind is visible; prepared
-            clips also have the person and the regions of eyes, nose and mouth.
+        keypoints: (T, K, 3) float32; x / W and y / H (0..1 inside the picture), and depth in units of W.
+            Depth is smaller towards the camera and zero around the head's centre.
+        masks: (T, H, W) uint8 bit field, bits as in `MASK_LAYERS`: where each attribute kind is visible.
+            Prepared clips also mark the person and the regions of eyes, nose and mouth.
         fps: frames per second.
         identity: name of the person; clips with equal names show the same person.
-        margin: pixels on each side around the view that a model is shown: what a moved reference brings in.
-        mesh: (T, 478, 3) float32, MediaPipe's whole face mesh in the keypoints' units; None where there
-            is none (the procedural world).
+        margin: pixels on each side beyond the view that a model sees. A reference that augmentation moves
+            shows some of them.
+        mesh: (T, 478, 3) float32, MediaPipe's full face mesh in the units of `keypoints`; None if unknown
+            (procedural clips).
     """
 
     frames: np.ndarray
@@ -71,16 +72,16 @@ class Clip:
         return len(self.frames)
 
     def __getitem__(self, frames: slice | np.ndarray) -> "Clip":
-        """The clip of some frames only (a slice or an integer array)."""
+        """Select frames by a slice or an integer array."""
         return replace(self, frames=self.frames[frames], keypoints=self.keypoints[frames],
                        masks=self.masks[frames], mesh=None if self.mesh is None else self.mesh[frames])
 
     def mask(self, layer: str) -> np.ndarray:
-        """(T, H, W) bool: where one of `MASK_LAYERS` is visible."""
+        """Return (T, H, W) bool: where one of `MASK_LAYERS` is visible."""
         return (self.masks & layer_bit(layer)) > 0
 
     def view(self) -> "Clip":
-        """The clip without its margin."""
+        """Return the clip without its margin."""
         if not self.margin:
             return self
         inside = slice(self.margin, -self.margin)
@@ -93,9 +94,10 @@ class Clip:
 
 
 def view_keypoints(keypoints: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:
-    """(..., 3) float32 keypoints of a picture with a margin, in units of its (height, width) view.
+    """Convert keypoints (..., 3) of a picture with a margin to units of its view; return float32.
 
-    A negative margin undoes it, given the larger picture's size.
+    `height` and `width` are the view's size in pixels. A negative margin converts back; then they are the
+    size of the larger picture.
     """
     size = np.array([width, height], np.float32)
     xy = (keypoints[..., :2] * (size + 2 * margin) - margin) / size

@@ -1,9 +1,9 @@
 """The region of the portrait that may change (M_port), shared by training and inference.
 
-Durian trains with M_port = M_attr UNION M_gen, M_gen being the attribute's mask in a generated image
-of the same pose; at inference M_port = M_port_init UNION M_attr_aligned. Here both are one
-union: M_gen is the mask that another person (the donor) wears, moved to this face by keypoints,
-which is the very thing that inference meets.
+arXiv 2509.04434 trains with M_port = M_attr UNION M_gen, where M_gen is the attribute's mask in a generated
+image of the same pose. At inference, M_port = M_port_init UNION M_attr_aligned. This module uses the same
+union for both: here M_gen is the attribute mask of another person (the donor), moved to this face by
+keypoints, as at inference.
 """
 
 from collections.abc import Iterable
@@ -14,23 +14,23 @@ import numpy as np
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.warp import keypoint_similarity, warp_mask
 
-# Attribute kinds from the skin outwards: later ones cover earlier ones.
+# Attribute kinds from the skin outwards: later kinds cover earlier ones.
 LAYERS = ("beard", "hair", "glasses", "hat")
 
 
-# Up to this radius a disc is as fast as what stands in for it.
+# Up to this radius, a disc is as fast as an octagon.
 _LARGEST_DISC = 3
 
 
 def dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """(H, W) bool grown by a disc of `pixels` radius, or an octagon where it is large; negative erodes."""
+    """Dilate a (H, W) mask by a disc of radius `pixels` (an octagon if above 3); a negative radius erodes."""
     if pixels == 0:
         return mask
     grow, radius = cv2.dilate if pixels > 0 else cv2.erode, abs(pixels)
     field = mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8)
     if radius <= _LARGEST_DISC:
         return grow(field, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))) > 0
-    # A square, then a diamond: the octagon's corners reach 1.08 radii.
+    # A square followed by a diamond is an octagon; its corners reach 1.08 radii.
     diamond = round(0.586 * radius)
     square = 2 * (radius - diamond) + 1
     field = grow(field, cv2.getStructuringElement(cv2.MORPH_RECT, (square, square)))
@@ -39,30 +39,30 @@ def dilate(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 def move_mask(mask: np.ndarray, from_keypoints: np.ndarray, to_keypoints: np.ndarray,
               size: tuple[int, int] | None = None) -> np.ndarray:
-    """A donor's (H, W) mask moved onto another face by the similarity between their keypoints.
+    """Move a donor's (H, W) mask onto another face by the similarity between their keypoints.
 
-    `size` is the (H, W) of the face moved to; None when both pictures are equally large.
+    `size` is the (H, W) of the target's picture; None if both pictures have the same size.
     """
     height, width = mask.shape
     to_height, to_width = size or mask.shape
     scale = np.diag([to_width / width, to_height / height])
-    # Both faces in the donor's pixels first, then to the other picture's.
+    # The similarity is in the donor's pixels; `scale` converts them to the target's.
     matrix = scale @ keypoint_similarity(from_keypoints, to_keypoints, height, width)
     return warp_mask(mask, matrix, size=(to_height, to_width))
 
 
 def portrait_region(worn: np.ndarray, kinds: Iterable[str],
                     moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int) -> np.ndarray:
-    """M_port of a portrait that gets new attributes: dilate(what it wears of them U what will be put on it).
+    """Return M_port of a portrait that receives new attributes: dilate(worn masks UNION moved masks).
 
-    What stays on top is spared: hair laid under a hat would otherwise wipe out the hat, of which nothing
-    else could then tell the model. The paper leaves overlaps undefined; `LAYERS` is our order.
+    Moved masks spare the kinds that stay on top. Otherwise new hair would erase a hat that stays on, and no
+    other input shows that hat to the model. The paper does not define overlaps; `LAYERS` is our order.
 
     Args:
-        worn: (H, W) uint8 bit field of what the portrait wears (`Clip.masks`).
+        worn: (H, W) uint8 bit field of the attributes that the portrait wears (`Clip.masks`).
         kinds: attribute kinds to replace or remove.
-        moved_masks: (kind, (H, W) bool) of the attributes to come, already moved to the portrait.
-        margin: pixels to grow by; at least 1 removes the blended pixels of an antialiased edge.
+        moved_masks: (kind, (H, W) bool) of the new attributes, already moved to the portrait.
+        margin: dilation in pixels; at least 1 removes the blended pixels of an antialiased edge.
 
     Returns:
         (H, W) bool, True = region to fill.
@@ -78,5 +78,5 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
 
 
 def margin_at(size: int, pixels: float = 2) -> int:
-    """Pixels of margin at a picture size, at least 1, given those at 128: 2 is the middle of what training draws."""
+    """Scale a margin of `pixels` at 128 px to a picture size, at least 1; 2 is the mean of the training range."""
     return max(1, round(size * pixels / 128))

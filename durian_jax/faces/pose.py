@@ -1,4 +1,4 @@
-"""Which way a head looks, from its keypoints."""
+"""Head pose from keypoints."""
 
 import numpy as np
 
@@ -10,14 +10,14 @@ _CHIN, _HAIRLINE = POSITION[152], POSITION[10]
 
 
 def head_pose(keypoints: np.ndarray) -> np.ndarray:
-    """Yaw, pitch and roll of heads in degrees, all 0 for a face that looks into the camera.
+    """Return yaw, pitch and roll of heads in degrees; all are 0 for a face that looks into the camera.
 
     Args:
-        keypoints: (..., K, 3) in a square picture; depth on the same scale, smaller towards the camera.
+        keypoints: (..., K, 3) in a square picture; depth in the same units, smaller towards the camera.
 
     Returns:
-        (..., 3) float32. Yaw is positive where the nose points to the picture's right, pitch where it points up,
-        roll where the head is tilted clockwise in the picture (as in `synthetic.motion`).
+        (..., 3) float32, signs as in `synthetic.motion`. Positive yaw turns the nose to the picture's right,
+        positive pitch lifts it, positive roll tilts the head clockwise in the picture.
     """
     points = np.asarray(keypoints, np.float64)
     right = sum(points[..., b, :] - points[..., a, :] for a, b in _ACROSS)
@@ -33,12 +33,12 @@ def head_pose(keypoints: np.ndarray) -> np.ndarray:
 
 
 def spread_poses(poses: np.ndarray, count: int, first: int) -> list[int]:
-    """At most `count` frames with poses as different as there are: `first`, then the farthest from those chosen.
+    """Select at most `count` frames with different poses by farthest-point sampling.
 
     Args:
         poses: (T, n) angles in degrees.
-        count: how many frames; fewer where there are no more.
-        first: the frame to begin with.
+        count: maximum number of frames; T frames if T is smaller.
+        first: index of the first selected frame.
     """
     chosen = [first]
     while len(chosen) < min(count, len(poses)):

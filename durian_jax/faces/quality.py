@@ -1,6 +1,6 @@
-"""How usable pictures of a face are: sharp, well lit, eyes and mouth open or closed, nothing in front.
+"""Quality measures of face pictures: sharpness, exposure, occlusion, open or closed eyes and mouth.
 
-Measures, no judgements: limits belong to whoever asks.
+The functions only measure; their callers set the limits.
 
 T frames of H x W pixels, K keypoints (`faces.topology`), normalised as in `faces.clip.Clip`.
 """
@@ -13,10 +13,10 @@ from durian_jax.faces.regions import FaceFrame, face_frame, fill_polygon, lips, 
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, POSITION
 from durian_jax.faces.warp import warp_image
 
-# Faces are looked at in upright patches: pixels a face height, and a side.
+# Faces are resampled to upright square patches: pixels per face height, and pixels per side.
 _UNIT, _SIDE = 96, 120
 
-# Three heights of each lid: upper, lower.
+# Three (upper, lower) point pairs of each eye's lids.
 _LIDS = (((159, 145), (158, 153), (160, 144)), ((386, 374), (385, 380), (387, 373)))
 _CORNERS = ((33, 133), (263, 362))
 # Inner lips from the right corner to the left, upper and lower.
@@ -27,7 +27,7 @@ _LOWER = [POSITION[i] for i in (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308
 # --- keypoints alone ----------------------------------------------------------------------------------
 
 def eye_openness(keypoints: np.ndarray) -> np.ndarray:
-    """How far eyes are open: the lids' distance over the eye's width, about 0.3 open and below 0.15 closed.
+    """Return lid distance / eye width: about 0.3 if the eye is open, below 0.15 if it is closed.
 
     Args:
         keypoints: (T, K, 3) in square pictures.
@@ -42,7 +42,7 @@ def eye_openness(keypoints: np.ndarray) -> np.ndarray:
 
 
 def mouth_openness(keypoints: np.ndarray) -> np.ndarray:
-    """(T,) float32: the gap between the lips over the mouth's width; 0 closed, about 0.2 in speech, 0.8 wide open.
+    """Return (T,) float32, lip gap / mouth width: 0 closed, about 0.2 in speech, 0.8 wide open.
 
     Args:
         keypoints: (T, K, 3) in square pictures.
@@ -58,11 +58,11 @@ def _distance(keypoints: np.ndarray, a: int, b: int) -> np.ndarray:
 # --- pixels -------------------------------------------------------------------------------------------
 
 def sharpness(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """How much of the face's fine detail is left: the contrast of details of 1/100 of the face over those of 1/40.
+    """Return the face's fine detail: contrast of details of 1/100 of the face height over those of 1/40.
 
-    Faces are resampled to one size first, and contrast is divided out: neither resolution beyond that size nor
-    light matters. Sharp photos have 0.45 to 0.9 (faces 60 px high 0.4); Gaussian blur of 1 % of the face height
-    leaves 0.42, of 2 % 0.26. Noise passes for detail.
+    Faces are resampled to one size, and their overall contrast is divided out. The result is independent of
+    the light, and of resolution beyond that size. Sharp photos have 0.45 to 0.9 (0.4 if the face is 60 px high).
+    Gaussian blur of 1 % of the face height leaves 0.42, of 2 % 0.26. Noise counts as detail.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
@@ -77,15 +77,22 @@ def sharpness(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         inside = _inner(face)
         fine = (grey - cv2.GaussianBlur(grey, (0, 0), 1.0))[inside]
         coarse = (cv2.GaussianBlur(grey, (0, 0), 1.5) - cv2.GaussianBlur(grey, (0, 0), 3.0))[inside]
-        # Of a face without any structure, compression noise would be all that is left.
+        # The added terms keep compression noise from dominating on a face without structure.
         values.append(fine.std() / (coarse.std() + 0.02 * grey[inside].std() + 0.1))
     return np.array(values, np.float32)
 
 
 def exposure(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """(T, 2) float32 of (T, H, W, 3) uint8 RGB: how bright the face's lightest tenth is, 0..1, and what share is white.
+    """Return the face's 90th percentile of brightness and its share of white pixels.
 
-    The lightest parts (whites of the eyes, shine) tell the light from the colour of the skin.
+    The lightest pixels (whites of the eyes, shine) depend on the light more than on the skin's colour.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        keypoints: (T, K, 3).
+
+    Returns:
+        (T, 2) float32, 0..1.
     """
     values = []
     for patch, face in _patches(frames, keypoints):
@@ -96,11 +103,11 @@ def exposure(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
 
 
 def lips_evidence(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """How surely lips are seen where the mouth should be, in units of the threshold: below 1, something hides them.
+    """Return how clearly the lips are visible, in units of the threshold: below 1, something hides them.
 
-    The greater of two things: a dark line or gap between the lips, and their redness against the skin around. A
-    hand, a microphone or a mask has neither; a beard hides neither. Fingers that lie along the mouth look like
-    lips.
+    The result is the larger of two measures: a dark line or gap between the lips, and their redness against
+    the skin around them. A hand, a microphone or a mask shows neither. A beard hides neither. Fingers along
+    the mouth look like lips.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
@@ -119,14 +126,14 @@ def lips_evidence(frames: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-# Set by hand on 39 real clips and photos with and without drawn masks, microphones and hands.
+# Thresholds, set by hand on 39 real clips and photos with and without drawn masks, microphones and hands.
 _LIP_LINE, _LIP_REDNESS = 0.042, 1.9
-# The profile across the lips reaches so far up and down, and is compared so far from its darkest part, in pixels.
+# Half length of the brightness profile across the lips, and distances at which its dark part is compared, in pixels.
 _REACH, _SHOULDERS = 20, (4, 8)
 
 
 def _lip_line(patch: np.ndarray, face: FaceFrame) -> float:
-    """How much darker than above and below it is between the lips, as a share of the brightness there."""
+    """Return how much darker the line between the lips is than its surroundings, as a share of their brightness."""
     grey = cv2.GaussianBlur(cv2.cvtColor(patch, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
     middle = (face.points[_UPPER] + face.points[_LOWER]) / 2
     along = np.linspace(0.12, 0.88, 41) * (len(middle) - 1)
@@ -134,7 +141,7 @@ def _lip_line(patch: np.ndarray, face: FaceFrame) -> float:
     offsets = np.arange(-_REACH, _REACH + 1)[:, None]
     columns = cv2.remap(grey, np.broadcast_to(x, (len(offsets), 41)).astype(np.float32),
                         (y + offsets).astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    # The median along the mouth keeps lines that follow it and no others.
+    # The median along the mouth keeps only lines that follow the mouth.
     profile = np.median(columns.astype(np.float32), axis=1)
     near = np.arange(_REACH - 5, _REACH + 6)
     valleys = [np.minimum(profile[near - reach], profile[near + reach]) - profile[near] for reach in _SHOULDERS]
@@ -142,18 +149,19 @@ def _lip_line(patch: np.ndarray, face: FaceFrame) -> float:
 
 
 def occlusion(frames: np.ndarray, keypoints: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
-    """Share of the face from the eyes down whose colours are not those of its skin, lips left out.
+    """Return the share of the face below the eyes, without the lips, that does not have the skin's colour.
 
-    The skin's colour is taken round the eyes and from the forehead, so that something before the mouth does not
-    count as skin. Hard shadows count as other colours, and hands as skin.
+    The skin's colour is sampled around the eyes and on the forehead, so that an object in front of the mouth
+    does not count as skin. Hard shadows count as occlusion; hands count as skin.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
         keypoints: (T, K, 3).
-        masks: (T, H, W) uint8 as in `Clip.masks`; pixels of any attribute are left out. None counts beards too.
+        masks: (T, H, W) uint8 as in `Clip.masks`; pixels of any attribute are excluded. If None, beards and
+            other attributes count as occlusion.
 
     Returns:
-        (T,) float32, 0..1; 0 where attributes cover all of it.
+        (T,) float32, 0..1; 0 if attributes cover the whole region.
     """
     values = []
     patches = _patches(frames, keypoints)
@@ -164,7 +172,7 @@ def occlusion(frames: np.ndarray, keypoints: np.ndarray, masks: np.ndarray | Non
         lab = _lab(patch)
         free = np.ones(face.u.shape, bool) if covered is None else ~covered
         away = lab - _skin_colour(lab, face, free)
-        # Light changes along a face, the skin's hue hardly does.
+        # Lightness varies along a face, the skin's hue hardly does.
         distance = np.sqrt((away[..., 0] / np.where(away[..., 0] > 0, 12, 16)) ** 2
                            + (away[..., 1] / 8) ** 2 + (away[..., 2] / 8) ** 2)
         eyes = face.points[[POSITION[145], POSITION[374]], 1].mean()
@@ -175,7 +183,7 @@ def occlusion(frames: np.ndarray, keypoints: np.ndarray, masks: np.ndarray | Non
 
 
 def _skin_colour(lab: np.ndarray, face: FaceFrame, free: np.ndarray) -> np.ndarray:
-    """(3,) colour of the skin: the middle of spots that masks, fringes and glasses seldom hide together."""
+    """Return the skin's colour (3,): the median of spots that masks, fringes and glasses rarely hide together."""
     at = lambda index: face.points[POSITION[index]]
     below = np.array([0, 0.05 * _UNIT])
     spots = [at(145) + below, at(374) + below, at(168), at(6), 0.5 * at(168) + 0.5 * at(10)]
@@ -190,7 +198,7 @@ def _skin_colour(lab: np.ndarray, face: FaceFrame, free: np.ndarray) -> np.ndarr
 # --- shared -------------------------------------------------------------------------------------------
 
 def _patches(frames: np.ndarray, keypoints: np.ndarray) -> list[tuple[np.ndarray, FaceFrame]]:
-    """Upright faces of one size, and their coordinates in the patch."""
+    """Resample faces to upright patches; return each patch and its face coordinates."""
     return [_patch(frame, points) for frame, points in zip(frames, keypoints, strict=True)]
 
 
@@ -199,10 +207,11 @@ def _patch(frame: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, FaceFr
     points = keypoints[:, :2].astype(np.float64) * (width, height)
     contour = points[GROUPS["contour"]]
     across, up = (points[POSITION[b]] - points[POSITION[a]] for a, b in ((234, 454), (152, 10)))
-    # A yawed or pitched face is foreshortened; its details are not.
+    # Yaw or pitch shortens one axis of the face; the longer one sets the scale.
     unit = max(np.hypot(*up), 1.05 * np.hypot(*across), 1.0)
     turn = np.arctan2(across[1], across[0])
-    # Bilinear sampling skips pixels when it shrinks: sample twice as finely, at most by half, and average.
+    # Bilinear sampling skips pixels when it shrinks a picture by more than half. Shrink large faces by area
+    # first, sample at twice the resolution, then average.
     scale = 2 * _UNIT / unit
     if scale < 0.5:
         frame = cv2.resize(frame, None, fx=2 * scale, fy=2 * scale, interpolation=cv2.INTER_AREA)
@@ -218,17 +227,17 @@ def _patch(frame: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, FaceFr
 
 
 def _inner(face: FaceFrame) -> np.ndarray:
-    """(H, W) bool: the oval without its rim, which hair, ears and background share."""
+    """(H, W) bool: the face oval without its rim, which may show hair, ears or background."""
     return cv2.erode(oval(face).astype(np.uint8), _disc(6), borderValue=0) > 0
 
 
 def _below_nose(face: FaceFrame) -> np.ndarray:
-    """(H, W) bool: lower in the patch than the nose's base."""
+    """(H, W) bool: rows of the patch below the nose's base."""
     return np.arange(len(face.u))[:, None] > face.points[GROUPS["nose_base"], 1].mean()
 
 
 def _lab(patch: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 CIE Lab: lightness 0..100, red and yellow about -100..100."""
+    """Convert a patch to (H, W, 3) float32 CIE Lab: lightness 0..100, red and yellow about -100..100."""
     return cv2.cvtColor(cv2.GaussianBlur(patch, (0, 0), 1.0).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
 
 

@@ -1,9 +1,9 @@
 """Where hair, glasses, beard and hat may land on a face, from its keypoints alone.
 
-What a picture really shows there is another question (`prepare.attributes`).
+`prepare.attributes` finds the pixels that really show an attribute.
 
-Lengths are measured on the face: one unit is the distance from chin to hairline; u runs to the
-picture's right, v up, both turned with the head, origin between the eyes.
+Face coordinates have their origin between the eyes. One unit is the distance from chin to hairline. u points
+to the picture's right and v up; both rotate with the head.
 
 H x W pixels, K keypoints (`faces.topology`).
 """
@@ -31,7 +31,7 @@ class FaceFrame:
     Attributes:
         u, v: (H, W) float32, right and up in face heights from the point between the eyes.
         points: (K, 2) float32 keypoints in pixels.
-        unit: pixels a face height.
+        unit: pixels per face height.
     """
 
     u: np.ndarray
@@ -41,14 +41,14 @@ class FaceFrame:
 
 
 def face_frame(keypoints: np.ndarray, height: int, width: int) -> FaceFrame:
-    """Coordinates on the face for a (K, 3) normalised set of keypoints."""
+    """Return the face coordinates for (K, 3) normalised keypoints."""
     points = keypoints[:, :2] * np.array([width, height], np.float32)
     up = points[_HAIRLINE] - points[_CHIN]
     unit = float(max(np.hypot(*up), 1.0))
     up = up / unit
     y, x = np.mgrid[:height, :width].astype(np.float32) + 0.5
     dx, dy = x - points[_BRIDGE, 0], y - points[_BRIDGE, 1]
-    # In a picture y grows downwards: the head's right-hand axis is "up" turned clockwise.
+    # y grows downwards in a picture, so u is v rotated clockwise.
     return FaceFrame((-up[1] * dx + up[0] * dy) / unit, (up[0] * dx + up[1] * dy) / unit, points, unit)
 
 
@@ -63,13 +63,13 @@ def lips(face: FaceFrame) -> np.ndarray:
 
 
 def neck(face: FaceFrame) -> np.ndarray:
-    """(H, W) bool: a column below the chin that hair leaves free."""
+    """(H, W) bool: a column below the chin that hair does not cover."""
     chin = face.v[tuple(np.clip(_pixel(face.points[_CHIN])[::-1], 0, np.array(face.u.shape) - 1))]
     return (np.abs(face.u) < 0.25) & (face.v < chin + 0.05) & ~oval(face)
 
 
 def brow_height(face: FaceFrame) -> float:
-    """v of the brows' middle."""
+    """Return the mean v of the brows."""
     brows = np.concatenate([face.points[GROUPS["right_brow"]], face.points[GROUPS["left_brow"]]])
     return float(((brows - face.points[_BRIDGE]) @ _up(face)).mean() / face.unit)
 
@@ -86,7 +86,7 @@ def _pixel(point: np.ndarray) -> tuple[int, int]:
 def fill_polygon(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """(H, W) bool: inside the polygon of (N, 2) points in pixels."""
     mask = np.zeros((height, width), np.uint8)
-    # Four fractional bits: polygons move smoothly from frame to frame.
+    # Four fractional bits let polygons move smoothly from frame to frame.
     cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], 1, shift=4)
     return mask > 0
 
@@ -98,7 +98,7 @@ def glasses_region(face: FaceFrame) -> np.ndarray:
     for eye, temple in (("right_eye", _RIGHT_TEMPLE), ("left_eye", _LEFT_TEMPLE)):
         corners = face.points[GROUPS[eye]]
         centre = corners.mean(axis=0)
-        # The eye's own width foreshortens with the head's turn, and the lens with it.
+        # The visible eye width shrinks with the head's yaw, as a lens does.
         across = corners[8] - corners[0]
         angle = np.degrees(np.arctan2(across[1], across[0]))
         radius = (max(0.82 * np.hypot(*across), 1.0), 0.19 * face.unit)
@@ -127,13 +127,13 @@ def beard_region(face: FaceFrame) -> np.ndarray:
 
 
 def hat_region(face: FaceFrame) -> np.ndarray:
-    """(H, W) bool: above the brows, a generous dome."""
+    """(H, W) bool: a large dome above the brows."""
     start = brow_height(face) + 0.04
     return (face.v > start) & ((face.u / 0.85) ** 2 + ((face.v - start) / 1.05) ** 2 < 1)
 
 
 def hair_region(face: FaceFrame) -> np.ndarray:
-    """(H, W) bool: round the head down to the shoulders, without the face below the brows."""
+    """(H, W) bool: around the head down to the shoulders, without neck and face below the brows."""
     head = (face.u / 0.82) ** 2 + ((face.v + 0.05) / 1.05) ** 2 < 1
     return head & ~(oval(face) & (face.v < brow_height(face))) & ~neck(face)
 
@@ -142,28 +142,28 @@ _OF_KIND = {"hair": hair_region, "glasses": glasses_region, "beard": beard_regio
 
 
 def landing_region(kind: str, keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W) bool: where an attribute of this kind may land on a face.
+    """Return (H, W) bool: where an attribute of this kind may land on a face.
 
     Args:
         kind: one of `ATTRIBUTE_KINDS`.
         keypoints: (K, 3) normalised.
-        height, width: of the picture in pixels.
+        height, width: size of the picture in pixels.
 
     Raises:
-        InputError: unknown kind.
+        InputError: `kind` is unknown.
     """
     attribute_bit(kind)
     return _OF_KIND[kind](face_frame(keypoints, height, width))
 
 
-# Region of a driver's face -> groups of keypoints whose hulls make it (SVDP, section 3.2).
+# Region of a driver's face -> keypoint groups whose convex hulls form it (arXiv 2509.17476, section 3.2).
 _REGION_GROUPS = {"eyes": (("right_brow", "right_eye"), ("left_brow", "left_eye")),
                   "nose": (("nose_bridge", "nose_base"),), "mouth": (("outer_lips",),)}
-_REGION_MARGIN = 0.03  # around the hulls, in face heights: lashes, nostrils, the lips' outline
+_REGION_MARGIN = 0.03  # around the hulls, in face heights, for lashes, nostrils and the lips' outline
 
 
 def expression_regions(keypoints: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W) uint8 bit field of eyes (with brows), nose and mouth of a (K, 3) face, see `clip.MASK_LAYERS`."""
+    """Return (H, W) uint8, `clip.MASK_LAYERS` bits of eyes (with brows), nose and mouth of (K, 3) keypoints."""
     points = keypoints[:, :2] * np.array([width, height], np.float32)
     margin = max(1, round(_REGION_MARGIN * float(np.hypot(*(points[_HAIRLINE] - points[_CHIN])))))
     field = np.zeros((height, width), np.uint8)

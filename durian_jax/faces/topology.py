@@ -1,20 +1,23 @@
-"""Which points make a face, how they connect, and which attributes it can wear.
+"""Topology of a face: its keypoints, their connections, and the attributes it can wear.
 
-K keypoints, a named subset of MediaPipe's 478 face-mesh points. Real clips (MediaPipe) and the
-procedural world fill the same table, so that everything downstream sees one topology.
+The K keypoints are a named subset of MediaPipe's 478 face-mesh points. Real clips (MediaPipe) and procedural
+clips use the same table, so that all later stages see one topology.
 
 "right" and "left" are the subject's own: the right eye is on the left of the picture.
 """
 
 import numpy as np
 
-# Bit i of a mask pixel says that attribute kind i covers it (see `faces.clip.Clip.masks`).
+# Bit i of a mask pixel is set where attribute kind i covers it (see `faces.clip.Clip.masks`).
 ATTRIBUTE_KINDS = ("hair", "glasses", "beard", "hat")
 
-# Regions of the driver's face that SVDP shows to the denoiser.
+# Share of the picture from which an attribute counts as visible.
+SHOWN_AREA = 0.002
+
+# Regions of the driver's face that the denoiser of arXiv 2509.17476 sees.
 REGION_KINDS = ("eyes", "nose", "mouth")
 
-# Points of MediaPipe's face mesh, irises included.
+# Number of points in MediaPipe's face mesh, irises included.
 MESH_POINTS = 478
 
 # Groups in drawing order: name -> (closed loop?, MediaPipe indices in order along the line).
@@ -55,7 +58,7 @@ _starts = np.cumsum([0] + [len(indices) for _, indices in _GROUPS.values()])
 GROUPS = {name: slice(int(a), int(b)) for name, a, b in
           zip(GROUP_NAMES, _starts[:-1], _starts[1:], strict=True)}
 
-# Index into the K keypoints of each MediaPipe index that is among them.
+# MediaPipe index -> index into the K keypoints.
 POSITION = {int(index): position for position, index in enumerate(MEDIAPIPE_INDICES)}
 
 
@@ -68,9 +71,9 @@ def _segments(name: str) -> list[tuple[int, int]]:
     return pairs + [(points[-1], points[0])] if _GROUPS[name][0] else pairs
 
 
-# Group name -> (S, 2) pairs of keypoint indices to be joined by a line.
+# Group name -> (S, 2) pairs of keypoint indices that a line joins.
 SEGMENTS = {name: np.array(_segments(name)) for name in GROUP_NAMES}
 
-# Points that expression moves least: they carry the head's similarity pose.
+# Points that expression moves least; the head's similarity pose is fitted to them.
 RIGID = np.array([POSITION[i] for i in (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 2, 129, 358,
                                         127, 356, 234, 454)])

@@ -1,8 +1,8 @@
-"""Moving pictures and masks by keypoints: similarity first, then a thin-plate spline.
+"""Warp pictures and masks by keypoints: first a similarity, then a thin-plate spline.
 
-This is the project's Face Aligner (the paper uses an image-to-3D-avatar model): it brings an
-attribute image and its mask to another face's place and pose. Positions in pixels count from the
-picture's corner, so that pixel (i, j) covers i..i+1 and its centre is at i + 0.5.
+This is the project's Face Aligner (arXiv 2509.04434 uses an image-to-3D-avatar model). It moves an attribute
+image and its mask to the place and pose of another face. Pixel positions count from the picture's corner:
+pixel i covers i..i+1 and its centre is at i + 0.5.
 """
 
 import cv2
@@ -10,14 +10,14 @@ import numpy as np
 
 from durian_jax.faces.topology import GROUPS, RIGID
 
-# Points that steer the spline: the outline and the stable inner points, not lips and lids, whose
+# Control points of the spline: the outline and the stable inner points. Lips and lids are left out, because
 # expression must not bend a hat.
 SPLINE = np.unique(np.concatenate([np.arange(GROUPS["contour"].start, GROUPS["contour"].stop), RIGID]))
-_GRID = 24  # the spline is smooth: evaluated on a grid of this many nodes a side, then interpolated
+_GRID = 24  # nodes per side of the grid on which the smooth spline is evaluated before interpolation
 
 
 def similarity(source_points: np.ndarray, target_points: np.ndarray) -> np.ndarray:
-    """Least-squares scale, rotation and shift in the plane (Umeyama 1991, without reflection).
+    """Return the least-squares similarity in the plane (Umeyama 1991, without reflection).
 
     Args:
         source_points: (N, 2), N at least 2.
@@ -29,7 +29,7 @@ def similarity(source_points: np.ndarray, target_points: np.ndarray) -> np.ndarr
     source = np.asarray(source_points, np.float64)[:, :2]
     target = np.asarray(target_points, np.float64)[:, :2]
     a, b = source - source.mean(0), target - target.mean(0)
-    # A similarity is multiplication by one complex number: its least squares is a quotient.
+    # A similarity without shift is multiplication by a complex number, so its least squares is a quotient.
     norm = max((a * a).sum(), 1e-12)
     real = (a * b).sum() / norm
     imaginary = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / norm
@@ -39,13 +39,13 @@ def similarity(source_points: np.ndarray, target_points: np.ndarray) -> np.ndarr
 
 def keypoint_similarity(from_keypoints: np.ndarray, to_keypoints: np.ndarray, height: int, width: int,
                         points: np.ndarray = RIGID) -> np.ndarray:
-    """(2, 3) similarity in pixels between two faces' (K, 3) keypoints, from their rigid points."""
+    """Return the (2, 3) similarity in pixels between two faces' (K, 3) keypoints, fitted to `points`."""
     size = np.array([width, height])
     return similarity(from_keypoints[points, :2] * size, to_keypoints[points, :2] * size)
 
 
 def transform_keypoints(keypoints: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(..., K, 3) keypoints moved by a (2, 3) matrix in pixels; depth follows the scale."""
+    """Move (..., K, 3) keypoints by a (2, 3) matrix in pixels; depth follows the scale."""
     size = np.array([width, height])
     moved = (keypoints[..., :2] * size) @ matrix[:, :2].T + matrix[:, 2]
     scale = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
@@ -54,16 +54,16 @@ def transform_keypoints(keypoints: np.ndarray, matrix: np.ndarray, height: int, 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, border: str = "zero",
                size: tuple[int, int] | None = None) -> np.ndarray:
-    """Moves a picture by a (2, 3) matrix in pixels (source position -> target position).
+    """Warp a picture by a (2, 3) matrix in pixels (source position -> target position).
 
     Args:
         image: (H, W) or (H, W, C).
         matrix: (2, 3).
-        border: "zero" fills what comes from outside with 0, "replicate" repeats the edge.
-        size: (H, W) of the result; None keeps the picture's.
+        border: "zero" fills pixels from outside the picture with 0, "replicate" repeats the edge.
+        size: (H, W) of the result; None keeps the picture's size.
 
     Returns:
-        (H, W[, C]) of the image's dtype, bilinear.
+        (H, W[, C]) of the image's dtype, bilinearly sampled.
     """
     height, width = size or image.shape[:2]
     mode = {"zero": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE}[border]
@@ -71,13 +71,13 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, border: str = "zero",
 
 
 def warp_nearest(field: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) of a moved bit field, whose values cannot be averaged; the edge is repeated."""
+    """Warp a bit field to (H, W) by nearest sampling, because bits cannot be averaged; repeat the edge."""
     return cv2.warpAffine(field, _from_centres(matrix), size[::-1], flags=cv2.INTER_NEAREST,
                           borderMode=cv2.BORDER_REPLICATE)
 
 
 def _from_centres(matrix: np.ndarray) -> np.ndarray:
-    """OpenCV counts positions from the first pixel's centre, we from its corner."""
+    """Convert a matrix to OpenCV's positions, which count from the first pixel's centre, not its corner."""
     centred = np.array(matrix, np.float64)
     centred[:, 2] += centred[:, :2] @ (0.5, 0.5) - 0.5
     return centred
@@ -85,17 +85,17 @@ def _from_centres(matrix: np.ndarray) -> np.ndarray:
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, threshold: float = 0.5, border: str = "zero",
               size: tuple[int, int] | None = None) -> np.ndarray:
-    """(H, W) bool of a moved mask: pixels whose covered share exceeds `threshold` (0 = any touch)."""
+    """Warp a mask to (H, W) bool: pixels whose covered share exceeds `threshold` (0: any overlap)."""
     return warp_image(mask.astype(np.uint8) * 255, matrix, border, size) > 255 * threshold
 
 
 def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float = 0.0):
-    """Thin-plate spline that carries N source points to N target points.
+    """Return the thin-plate spline that maps N source points to N target points.
 
     Args:
         source_points: (N, 2), not all on one line.
         target_points: (N, 2).
-        smooth: 0 interpolates; larger bends less (in units of N x distance^2, see Wahba 1990).
+        smooth: 0 interpolates; larger values bend less (in units of N x distance^2, see Wahba 1990).
 
     Returns:
         A function from (..., 2) positions to (..., 2) positions.
@@ -108,7 +108,7 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float =
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = _radial(unit, unit) + smooth * np.eye(count)
     system[:count, count:], system[count:, :count] = affine, affine.T
-    # Neighbouring keypoints may coincide in profile: least squares instead of an exact solution.
+    # Neighbouring keypoints may coincide in profile, so that no exact solution exists.
     weights = np.linalg.lstsq(system, np.concatenate([target, np.zeros((3, 2))]), rcond=None)[0]
 
     def move(positions: np.ndarray) -> np.ndarray:
@@ -121,18 +121,18 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float =
 
 
 def _radial(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(len(a), len(b)) thin-plate kernel r^2 log r."""
+    """Return the (len(a), len(b)) thin-plate kernel r^2 log r."""
     squared = ((a[:, None] - b[None]) ** 2).sum(-1)
     return 0.5 * squared * np.log(np.maximum(squared, 1e-20))
 
 
 def align(image: np.ndarray, mask: np.ndarray, from_keypoints: np.ndarray, to_keypoints: np.ndarray,
           smooth: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
-    """Brings a picture and a mask from one face's pose to another's.
+    """Warp a picture and a mask from one face's pose to another's.
 
-    A similarity moves everything; a thin-plate spline adds what it leaves over at the face's own
-    points. A ring of anchors around the head holds the spline's part at zero there: extrapolated,
-    a spline would tear long hair and hats apart.
+    A similarity moves the whole picture. A thin-plate spline adds the residual at the face's own points.
+    A ring of anchors around the head holds the spline at zero there, because an extrapolated spline would
+    tear long hair and hats apart.
 
     Args:
         image: (H, W, 3) uint8.
@@ -142,7 +142,7 @@ def align(image: np.ndarray, mask: np.ndarray, from_keypoints: np.ndarray, to_ke
         smooth: the spline's smoothness, see `spline`.
 
     Returns:
-        (H, W, 3) uint8 and (H, W) bool in the target's pose; 0 where nothing is known.
+        (H, W, 3) uint8 and (H, W) bool in the target's pose; 0 outside the source picture.
     """
     height, width = mask.shape
     size = np.array([width, height])
@@ -154,7 +154,7 @@ def align(image: np.ndarray, mask: np.ndarray, from_keypoints: np.ndarray, to_ke
     radius = 2.2 * np.sqrt(((target - centre) ** 2).sum(1)).max()
     angles = np.arange(12) * (2 * np.pi / 12)
     ring = centre + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
-    # Pictures are fetched, not pushed: for each target position, where in the source it comes from.
+    # Backward warp: the spline maps target positions to source positions.
     knots = np.concatenate([target, ring])
     residual = np.concatenate([source - (target @ back[:, :2].T + back[:, 2]), np.zeros((12, 2))])
     bend = spline(knots, residual, smooth)

@@ -1,4 +1,4 @@
-"""Identity embeddings: the face in its place, a network of the user's, and clear words where it does not fit."""
+"""Identity embeddings: unit length, refused networks, checkpoints with a network, and where the model uses them."""
 
 import numpy as np
 import onnx
@@ -10,7 +10,6 @@ from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.faces.face_crop import FACE_SIZE, face_crop
-from durian_jax.faces.topology import POSITION
 from durian_jax.inference.durian import reference_batch
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.durian.model import Durian, EncodedReferences
@@ -22,7 +21,7 @@ WIDTH = 48
 
 
 def write_network(path, side=FACE_SIZE):
-    """A stand-in for ArcFace: means of 16 parts of the face, flattened."""
+    """Write a substitute for ArcFace: the means of 16 parts of the face, flattened."""
     nodes = [helper.make_node("AveragePool", ["face"], ["pooled"], kernel_shape=[28, 28], strides=[28, 28]),
              helper.make_node("Flatten", ["pooled"], ["embedding"])]
     graph = helper.make_graph(
@@ -37,22 +36,7 @@ def network(tmp_path_factory):
     return write_network(tmp_path_factory.mktemp("identity") / "means.onnx")
 
 
-def test_the_crop_has_the_face_upright_in_its_place():
-    person = sample_person("benchmark", 0)
-    straight, turned = (render(person, still(roll=roll), size=256) for roll in (0.0, 0.35))
-    for photo in (straight, turned):
-        image, keypoints = np.zeros_like(photo.frames[0]), photo.keypoints[0]
-        for point, colour in ((468, (255, 0, 0)), (473, (0, 255, 0))):
-            x, y = (keypoints[POSITION[point], :2] * 256).astype(int)
-            image[y - 3:y + 4, x - 3:x + 4] = colour
-        crop = face_crop(image, keypoints)
-        assert crop.shape == (112, 112, 3) and crop.dtype == np.uint8
-        for channel, place in ((0, (38.3, 51.7)), (1, (73.5, 51.5))):
-            y, x = (axis.mean() for axis in np.nonzero(crop[..., channel] > 128))
-            assert abs(x - place[0]) < 6 and abs(y - place[1]) < 6
-
-
-def test_embeddings_are_the_networks_at_unit_length(network):
+def test_embeddings_are_the_network_outputs_at_unit_length(network):
     encoder = IdentityEncoder(network)
     assert encoder.width == WIDTH
     faces = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
@@ -83,9 +67,9 @@ def model():
         unet=UNetConfig(channels=(16, 32), heads=(1, 2), attention=(False, True), context_dim=24))
 
 
-def test_a_checkpoint_brings_its_network(model, network, tmp_path):
+def test_a_checkpoint_loads_its_network(model, network, tmp_path):
     save_checkpoint(tmp_path, Checkpoint(model, Objective(), init_params(model, 0)))
-    with pytest.raises(InputError, match=f"ONNX file of an ArcFace network as .*{IDENTITY_FILE}"):
+    with pytest.raises(InputError, match=f"ONNX file of an ArcFace network at .*{IDENTITY_FILE}"):
         load_checkpoint(tmp_path)
     write_network(tmp_path / IDENTITY_FILE)
     checkpoint = load_checkpoint(tmp_path)
@@ -95,7 +79,7 @@ def test_a_checkpoint_brings_its_network(model, network, tmp_path):
     np.testing.assert_allclose(batch["identity"], expected, atol=1e-6)
 
 
-def test_the_portraits_network_attends_to_it_and_no_other(model):
+def test_only_the_portrait_reference_attends_to_the_identity(model):
     params = {path: x + 0.1 for path, x in init_params(model, 0).items()}
     rng = np.random.default_rng(0)
     noise = lambda *shape: rng.normal(size=shape).astype(np.float32)

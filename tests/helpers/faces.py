@@ -1,4 +1,4 @@
-"""Hand-made faces and clips for tests that should not depend on the renderer."""
+"""Hand-made faces and clips for tests that must not depend on the renderer."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, K
 
 
 def face(rng: np.random.Generator) -> np.ndarray:
-    """(K, 3) keypoints of a rough face around (0.5, 0.5)."""
+    """Return (K, 3) keypoints of a rough face around (0.5, 0.5)."""
     places = {"contour": (0.5, 0.5, 0.2, 0.27), "right_brow": (0.41, 0.4, 0.06, 0.02),
               "left_brow": (0.59, 0.4, 0.06, 0.02), "right_eye": (0.41, 0.45, 0.045, 0.02),
               "left_eye": (0.59, 0.45, 0.045, 0.02), "right_iris": (0.41, 0.45, 0.014, 0.014),
@@ -27,7 +27,7 @@ def face(rng: np.random.Generator) -> np.ndarray:
 
 
 def clip(index: int, frames: int = 6, size: int = 64, kinds: tuple[str, ...] = ATTRIBUTE_KINDS) -> Clip:
-    """A coloured noise clip; each kind's region has a colour of its own, nothing else has it."""
+    """Return a noise clip; each attribute kind's region has a colour that occurs nowhere else."""
     rng = np.random.default_rng(index)
     y, x = np.mgrid[:size, :size] / size
     aside = abs(x - 0.5)
