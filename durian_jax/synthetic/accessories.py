@@ -1,4 +1,4 @@
-"""Painting glasses, beards and hats."""
+"""Paint glasses, beards and hats."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from durian_jax.synthetic.figure import SKULL_Y
 from durian_jax.synthetic.geometry import BACK, Points, join, reverse, round_outline, smooth, solid, take
 from durian_jax.synthetic.sketch import Sketch
 
-# A hat's edge is a ring about the head: its front and its sides at yaw 0, and how it tips forward, so
-# that a brim shows its upper side even when the head looks up.
+# A hat's edge is a ring around the head: y of its front, and its slope towards the front. The slope shows the
+# upper side of a brim even when the head looks up.
 HAT_FRONT, HAT_TIP = -0.094, 0.30
-# Lens outline in half sizes, x towards the temple.
+# Lens outlines in units of the half size; x points to the temple.
 _LENSES = {
     "square": ((-.95, -.85), (-.2, -.97), (.9, -.92), (1.05, -.1), (.88, .85), (0, .97), (-.85, .85),
                (-1, 0)),
@@ -25,7 +25,7 @@ _CURVED = {"round", "cat", "aviator"}
 
 
 def paint_temples(sketch: Sketch, face: Face, glasses: Glasses) -> None:
-    """The arms from the rims to the ears; hair may cover them."""
+    """Paint the arms from the rims to the ears; hair may cover them."""
     y = face.eye_y - 0.012
     for sign in (-1, 1):
         x = sign * np.array([0.148 * glasses.size, 1.02 * face.width])
@@ -34,7 +34,7 @@ def paint_temples(sketch: Sketch, face: Face, glasses: Glasses) -> None:
 
 
 def paint_glasses(sketch: Sketch, face: Face, glasses: Glasses) -> None:
-    """Lenses and rims, in front of fringe and brows."""
+    """Paint lenses and rims, in front of fringe and brows."""
     half_x, half_y = 0.063 * glasses.size, 0.054 * glasses.size
     centre_y = face.eye_y + 0.006
     if glasses.shape == "round":
@@ -64,7 +64,7 @@ def paint_glasses(sketch: Sketch, face: Face, glasses: Glasses) -> None:
 
 
 def paint_beard(sketch: Sketch, face: Face, beard: Beard) -> None:
-    """What grows on chin and cheeks; the lips are painted over it."""
+    """Paint the beard on chin and cheeks; the lips are painted over it later."""
     w, h, my = face.width, face.height, face.mouth_y
     colour, dark = beard.colour, shade(beard.colour, -0.22)
     if beard.form in ("goatee", "circle"):
@@ -108,7 +108,7 @@ def _paint_jaw(sketch: Sketch, face: Face, beard: Beard, w, h, my, colour, dark)
 
 
 def paint_moustache(sketch: Sketch, face: Face, beard: Beard) -> None:
-    """What grows above the lip; painted over the lips."""
+    """Paint the moustache over the lips."""
     if beard.form in ("goatee", "chinstrap"):
         return
     big = beard.form == "moustache"
@@ -129,19 +129,19 @@ def paint_moustache(sketch: Sketch, face: Face, beard: Beard) -> None:
 
 
 def paint_hat(sketch: Sketch, face: Face, hat: Hat) -> None:
-    """Crown, band and brim, over the hair."""
+    """Paint crown, band and brim, over the hair."""
     band = hat.band_colour
     base_x = 1.03 * face.width + 0.022  # half width of the edge
     side_y = HAT_FRONT - HAT_TIP * base_x
     x, y = _crown_outline(face, hat, base_x, side_y)
-    if hat.form == "beanie" and band is not None:  # a pompom in the band's colour
+    if hat.form == "beanie" and band is not None:
         angle = np.linspace(0, 2 * np.pi, 15)[:-1]
         top = y.min() - 0.018
         pompom = round_outline(0.048 * np.cos(angle), top + 0.042 * np.sin(angle), BACK)
         sketch.fill(pompom, band, curved=False)
     if hat.form in _BRIMS:
         _paint_brim(sketch, hat, base_x, side_y)
-    ends = 2 if hat.form in ("beanie", "cap") else 1  # the ring closes the crown below
+    ends = 2 if hat.form in ("beanie", "cap") else 1  # the ring closes the crown at the bottom
     edge = smooth(take(round_outline(x, y, BACK), slice(ends, -ends)), closed=False, steps=2)
     sketch.fill(join(edge, _ring(face, base_x, 0.0, 0, -180)), hat.colour, curved=False)
     _paint_crown_shadow(sketch, face, x, y, shade(hat.colour, -0.24))
@@ -156,8 +156,8 @@ def paint_hat(sketch: Sketch, face: Face, hat: Hat) -> None:
         _paint_visor(sketch, base_x, shade(hat.colour, -0.1))
 
 
-# Crown's outline: x in half widths of the edge, y in crown heights, from the left end to the right one;
-# then height in picture widths and width of the top relative to the edge.
+# Outline of the crown from its left end to its right end: x in half widths of the edge, y in crown heights.
+# Then the crown's height in picture widths, and the width of its top relative to the edge.
 _CROWNS = {
     "fedora": ((-1, -.97, -.90, -.70, -.40, 0, .40, .70, .90, .97, 1),
                (0, .3, .65, .96, 1.04, .90, 1.04, .96, .65, .3, 0), 0.205, 0.80),
@@ -168,12 +168,12 @@ _CROWNS = {
     "bucket": ((-1, -.96, -.91, -.84, -.50, 0, .50, .84, .91, .96, 1),
                (0, .3, .65, .97, 1.0, 1.0, 1.0, .97, .65, .3, 0), 0.185, 0.76),
 }
-# Brim's radius relative to the edge's, and how far it tips forward.
+# Radius of the brim relative to the edge's, and its slope towards the front.
 _BRIMS = {"fedora": (1.42, 0.32), "sunhat": (1.74, 0.34), "bucket": (1.24, 0.42), "tophat": (1.34, 0.32)}
 
 
 def _crown_outline(face: Face, hat: Hat, base_x: float, side_y: float) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) from the left end of the edge over the top to its right end."""
+    """Return (x, y) from the left end of the edge over the top to its right end."""
     if hat.form in _CROWNS:
         u, v, height, taper = _CROWNS[hat.form]
         u, v = np.array(u), np.array(v)
@@ -185,7 +185,7 @@ def _crown_outline(face: Face, hat: Hat, base_x: float, side_y: float) -> tuple[
 
 
 def _band(face: Face, low: float, high: float, low_lift: float, high_lift: float) -> Points:
-    """The front of a band between two rings; the upper one is smaller, so that its ends do not stick out."""
+    """Return the front of a band between two rings; a smaller upper ring keeps its ends from sticking out."""
     return join(_ring(face, low, low_lift, 0, -180), _ring(face, high, high_lift, -180, 0))
 
 
@@ -198,7 +198,7 @@ def _paint_cuff(sketch: Sketch, face: Face, base_x: float, colour) -> None:
 
 
 def _ring(face: Face, radius: float, lift: float, start: float, stop: float, count: int = 13) -> Points:
-    """Part of the ring at the hat's edge, as seen: 0 degrees is the picture's right, -90 the front."""
+    """Return part of the ring at the hat's edge, as the camera sees it: 0 degrees is right, -90 the front."""
     angle = np.radians(np.linspace(start, stop, count))
     seen_x, seen_z = radius * np.cos(angle), radius * np.sin(angle)
     x = seen_x * np.cos(face.yaw) + seen_z * np.sin(face.yaw)
@@ -241,7 +241,7 @@ def _paint_seams(sketch: Sketch, top: float, dark) -> None:
 
 
 def _paint_crown_shadow(sketch: Sketch, face: Face, x: np.ndarray, y: np.ndarray, dark) -> None:
-    """A shadow along the side away from the light."""
+    """Paint a shadow along the side away from the light."""
     order = slice(None) if face.identity.light > 0 else slice(None, None, -1)
     count = int(0.42 * len(x))
     x, y = x[order][:count], y[order][:count]

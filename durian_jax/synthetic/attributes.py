@@ -1,7 +1,7 @@
-"""What a person can put on: hair, glasses, beard, hat; and which combinations are held out.
+"""Attributes that a person can wear (hair, glasses, beard, hat), and the combinations that are held out.
 
-Each kind is described by a form and a colour family. Two families of each form are never drawn for
-training or validation people and always for benchmark people: `held_out`.
+Each attribute has a form and a colour family. `held_out` reserves two families per form for the benchmark:
+training and validation people never wear them, benchmark people wear only them.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ FRAME_SHAPES = ("round", "square", "cat", "aviator", "hexagon")
 BEARD_FORMS = ("moustache", "goatee", "circle", "chinstrap", "boxed", "full")
 HAT_FORMS = ("beanie", "cap", "fedora", "sunhat", "bucket", "tophat")
 
-# Kind -> (forms, colour families) of the pairs that `held_out` speaks about.
+# Kind -> (forms, colour families) of the pairs that `held_out` divides.
 PAIRS = {"hair": (CUTS, tuple(HAIRS)), "glasses": (FRAME_SHAPES, tuple(TINTS)),
          "beard": (BEARD_FORMS, BEARDS), "hat": (HAT_FORMS, tuple(BANDS))}
 
 
 @dataclass(frozen=True)
 class Hair:
-    """A hairstyle. `length`, `volume` and `part` are in [-1, 1]; `part` -1 parts at the picture's left."""
+    """A hairstyle. `length`, `volume` and `part` are in [-1, 1]; `part` -1 is a parting on the picture's left."""
 
     cut: str
     family: str
@@ -37,7 +37,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Glasses:
-    """Eyeglasses; `tint` "clear" has no lens colour. `width` of the rim in picture widths, `size` about 1."""
+    """Eyeglasses. `tint` "clear" has no lens colour; `width` is the rim's in picture widths; `size` is about 1."""
 
     shape: str
     tint: str
@@ -49,7 +49,7 @@ class Glasses:
 
 @dataclass(frozen=True)
 class Beard:
-    """A beard; `length` in [-1, 1]."""
+    """A beard; `length` is in [-1, 1]."""
 
     form: str
     family: str
@@ -59,7 +59,7 @@ class Beard:
 
 @dataclass(frozen=True)
 class Hat:
-    """A hat with a band in another colour (None: without); `height` in [-1, 1]."""
+    """A hat; `band_colour` None is a hat without a band; `height` is in [-1, 1]."""
 
     form: str
     band: str
@@ -69,7 +69,7 @@ class Hat:
 
 
 def held_out(kind: str, form: str, family: str) -> bool:
-    """Whether a (form, colour family) pair is kept for the benchmark: two families of each form."""
+    """Return whether a (form, colour family) pair is reserved for the benchmark."""
     forms, families = PAIRS[kind]
     i, j = forms.index(form), families.index(family)
     return (j - i) % len(families) in (0, 2)
@@ -112,5 +112,5 @@ def sample_hat(rng: np.random.Generator, benchmark: bool) -> Hat:
 
 
 SAMPLERS = {"hair": sample_hair, "glasses": sample_glasses, "beard": sample_beard, "hat": sample_hat}
-# How often a person wears a kind.
+# Probability that a person wears a kind.
 FREQUENCY = {"hair": 0.88, "glasses": 0.55, "beard": 0.45, "hat": 0.45}

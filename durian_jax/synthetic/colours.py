@@ -1,4 +1,4 @@
-"""Colours of the procedural world and how they are mixed. RGB tuples, 0..255 floats."""
+"""Colours of the procedural world, as RGB tuples of floats in 0..255, and functions that mix them."""
 
 import colorsys
 
@@ -32,17 +32,17 @@ BACKGROUNDS = ((196, 214, 226), (226, 214, 198), (206, 220, 204), (228, 206, 208
 
 
 def mix(a: Colour, b: Colour, amount: float) -> Colour:
-    """`a` at amount 0, `b` at amount 1."""
+    """Blend two colours: `a` at amount 0, `b` at amount 1."""
     return tuple(float((1 - amount) * p + amount * q) for p, q in zip(a, b, strict=True))
 
 
 def shade(colour: Colour, amount: float) -> Colour:
-    """Lighter (amount > 0) or darker (amount < 0), by at most 1."""
+    """Lighten (amount > 0) or darken (amount < 0) a colour; `amount` is in [-1, 1]."""
     return mix(colour, WHITE, amount) if amount > 0 else mix(colour, INK, -amount)
 
 
 def vary(colour: Colour, rng: np.random.Generator, hue: float = 0.015, value: float = 0.08) -> Colour:
-    """A neighbour of a colour: hue moved by up to `hue` turns, saturation and value by up to `value`."""
+    """Vary a colour at random: hue by up to `hue` turns, saturation and value by up to a share of `value`."""
     h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
     h = (h + rng.uniform(-hue, hue)) % 1
     s = float(np.clip(s * (1 + rng.uniform(-value, value)), 0, 1))

@@ -1,6 +1,6 @@
 """The face as points in space: outline, lids, irises, brows, nose and lips, moved by expression.
 
-The same points are drawn and given out as keypoints (`faces.topology`).
+The same points are drawn and returned as keypoints (`faces.topology`).
 """
 
 import numpy as np
@@ -10,13 +10,12 @@ from durian_jax.synthetic.geometry import Points, ball, join, solid
 from durian_jax.synthetic.motion import Motion
 from durian_jax.synthetic.person import Identity
 
-# Half of the face's outline from the middle of the forehead to the chin: x in half widths, y in half
-# heights.
+# Half of the face's outline, from the middle of the forehead to the chin: x in half widths, y in half heights.
 _OUTLINE = np.array([
     (0, -1), (.24, -.985), (.46, -.94), (.64, -.86), (.79, -.74), (.895, -.58), (.955, -.39), (.99, -.18),
     (1, .02), (.985, .20), (.95, .36), (.89, .52), (.80, .66), (.69, .78), (.56, .87), (.43, .935),
     (.29, .975), (.145, .995), (0, 1)], np.float32)
-JAW_DROP = 0.05  # picture widths that the chin sinks when the mouth opens
+JAW_DROP = 0.05  # picture widths by which the chin sinks when the mouth opens
 
 
 class Face:
@@ -26,7 +25,7 @@ class Face:
         width, height: half of the outline's extent, in picture widths.
         parts: name of a keypoint group -> Points with its keypoints in order.
         yaw: (T, 1) radians.
-        mouth_y, nose_y, eye_x, eye_y: where things are, in picture widths from the head's centre.
+        mouth_y, nose_y, eye_x, eye_y: positions in picture widths from the head's centre.
     """
 
     def __init__(self, identity: Identity, motion: Motion):
@@ -44,23 +43,23 @@ class Face:
         self._mouth(motion)
 
     def keypoints(self) -> Points:
-        """All K keypoints in the order of `faces.topology`."""
+        """Return all K keypoints in the order of `faces.topology`."""
         points = join(*(self.parts[name] for name in GROUPS))
         assert len(points) == K
         return points
 
     def surface(self, x, y) -> np.ndarray:
-        """z of the front of the face at (x, y)."""
+        """Return z of the face's front at (x, y)."""
         across = np.clip(np.asarray(x) / self.width, -1, 1)
         down = np.clip(np.asarray(y) / self.height, -1, 1)
         return 0.02 - 0.165 * np.sqrt(1 - 0.985 * across**2) * (1 - 0.42 * down**2)
 
     def on(self, x, y, lift: float = 0.0) -> Points:
-        """Points on the face's surface, `lift` towards the camera."""
+        """Return points on the face's surface, raised by `lift` towards the camera."""
         return solid(x, y, self.surface(x, y) - lift)
 
     def with_jaw(self, points: Points, amount: float = 1.0) -> Points:
-        """Points that sink with the jaw when the mouth opens: those below the nose, chin fully."""
+        """Lower the points below the nose as the mouth opens; the chin sinks fully."""
         y = points.anchor[..., 1]
         share = np.clip((y - self.nose_y) / (self.height - self.nose_y), 0, 1)
         anchor = np.broadcast_to(points.anchor, (len(self.mouth_open), *points.anchor.shape[-2:])).copy()
@@ -143,7 +142,7 @@ class Face:
         self.parts["inner_lips"] = self._ring(0.93 * x, inner_low, inner_up)
 
     def _ring(self, x, low, up) -> Points:
-        """Along the lower line to the right end, back along the upper line."""
+        """Return points along the lower line to the right end, then back along the upper line."""
         x = np.concatenate([x, x[:, -2:0:-1]], 1)
         y = np.concatenate([low, up[:, -2:0:-1]], 1)
         return solid(x, y, self.surface(x, self.mouth_y) - 0.012)

@@ -1,4 +1,4 @@
-"""Painting the person without attributes: body and clothes, neck, head, face."""
+"""Paint the person without attributes: body and clothes, neck, head, face."""
 
 import numpy as np
 
@@ -13,13 +13,13 @@ NECK_Y = 0.325  # where the neck meets the clothes
 
 
 def skull_outline(face: Face, grow: float = 0.0, start: float = -180, stop: float = 180, count: int = 25):
-    """(x, y) on the skull's outline grown by `grow`; angles in degrees from the crown, clockwise."""
+    """Return (x, y) on the skull's outline, grown by `grow`; angles in degrees from the crown, clockwise."""
     angle = np.radians(np.linspace(start, stop, count))
     return (1.03 * face.width + grow) * np.sin(angle), SKULL_Y - (face.height - 0.005 + grow) * np.cos(angle)
 
 
 def paint_body(sketch: Sketch, face: Face, identity: Identity) -> None:
-    """Shoulders, neck, neckline."""
+    """Paint shoulders, neck and neckline."""
     skin, clothes, trim = identity.skin, identity.clothes, identity.trim
     dark = shade(clothes, -0.22)
     neck = 0.089 + 0.008 * identity.jaw
@@ -35,7 +35,7 @@ def paint_body(sketch: Sketch, face: Face, identity: Identity) -> None:
     x, y = np.array([.54, .52, .45, .37, .30, .33, .36]), np.array([.75, .53, .45, .40, .374, .52, .75])
     sketch.fill(solid(-side * x, y, 0, follow=0), shade(clothes, -0.13), curved=False)
 
-    # Neckline: the opening shows skin.
+    # The neckline's opening shows skin.
     if identity.neckline == "boat":
         x = np.array([-.18, -.12, 0, .12, .18, .06, -.06])
         y = np.array([.342, .385, .405, .385, .342, .27, .27])
@@ -50,7 +50,7 @@ def paint_body(sketch: Sketch, face: Face, identity: Identity) -> None:
     if identity.neckline in ("crew", "boat", "vee"):
         sketch.line(take(opening, slice(0, 5)), trim, 0.02)
 
-    # The neck moves with the head above and with the shoulders below.
+    # The neck's upper end moves with the head, its lower end with the shoulders.
     v = np.linspace(0, 1, 5)
     y = 0.06 + v * (NECK_Y - 0.06)
     wide = neck * (1 - 0.10 * np.sin(np.pi * v))
@@ -78,7 +78,7 @@ def paint_body(sketch: Sketch, face: Face, identity: Identity) -> None:
 
 
 def paint_head(sketch: Sketch, face: Face, identity: Identity) -> None:
-    """Ears, skull, face outline and its shadow, cheeks, nose."""
+    """Paint ears, skull, face outline and its shadow, cheeks, nose."""
     skin = identity.skin
     dark, deep = shade(skin, -0.14), shade(skin, -0.3)
     light = np.sign(identity.light)
@@ -139,7 +139,7 @@ def _paint_nose(sketch: Sketch, face: Face, light: float, dark, deep) -> None:
 
 
 def paint_mouth(sketch: Sketch, face: Face, identity: Identity) -> None:
-    """Lips, teeth and tongue."""
+    """Paint lips, teeth and tongue."""
     outer, inner = face.parts["outer_lips"], face.parts["inner_lips"]
     lip = identity.lip_colour
     sketch.fill(outer, shade(lip, 0.08))
@@ -162,7 +162,7 @@ def _between(a: Points, b: Points, amount: float) -> Points:
 
 
 def paint_eyes(sketch: Sketch, face: Face, identity: Identity) -> None:
-    """Whites, irises, lids that cover what is outside of the opening, lashes, brows."""
+    """Paint whites, irises, lids that cover the eye outside its opening, lashes and brows."""
     lid = mix(shade(identity.skin, -0.12), (176, 96, 100), 0.12)
     angle = np.linspace(0, 2 * np.pi, 21)[:-1]
     turn = np.stack([np.cos(angle), np.sin(angle)])

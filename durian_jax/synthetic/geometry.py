@@ -1,10 +1,10 @@
-"""The 2.5-D head: points in space, smooth curves through them, and their way into the picture.
+"""The 2.5-D head: points in space, smooth curves through them, and their projection into the picture.
 
-Space: unit = picture width at scale 1 / ZOOM, origin at the head's centre, x to the picture's right, y
-down, z away from the camera. A point has
+Space: the unit is the picture width at scale 1 / ZOOM. The origin is the head's centre; x points to the
+picture's right, y down, z away from the camera. A point has
 
     anchor (x, y, z)   turns with the head,
-    spread (x, y)      only rolls with it: the outline of round things looks the same from every side,
+    spread (x, y)      only rolls with the head, because round things have the same outline from every side,
     follow             1 moves with the head, 0 with the shoulders.
 
 All points of all frames are projected at once; drawing then only fills polygons.
@@ -16,16 +16,16 @@ import numpy as np
 
 from durian_jax.synthetic.motion import Motion
 
-CENTRE = (0.5, 0.54)  # of the head in the picture, at rest
-ZOOM = 1.06  # of everything: the face is half as high as the picture
-SHOULDER_SHIFT = 0.45  # part of the head's shift that the shoulders follow
-SHOULDER_ROLL = 0.15
-BACK = 0.035  # z of the axis of the skull
+CENTRE = (0.5, 0.54)  # the head's centre in the picture at rest
+ZOOM = 1.06  # global scale that makes the face half as high as the picture
+SHOULDER_SHIFT = 0.45  # share of the head's shift that the shoulders follow
+SHOULDER_ROLL = 0.15  # share of the head's roll that the shoulders follow
+BACK = 0.035  # z of the skull's axis
 
 
 @dataclass
 class Points:
-    """N points; `anchor` is (N, 3) or, where expression moves them, (T, N, 3)."""
+    """N points. `anchor` is (N, 3), or (T, N, 3) if expression moves the points."""
 
     anchor: np.ndarray
     spread: np.ndarray  # (N, 2)
@@ -36,14 +36,14 @@ class Points:
 
 
 def solid(x, y, z, follow=1.0) -> Points:
-    """Points fixed to the head, or to the shoulders with follow = 0; arguments broadcast."""
+    """Return points fixed to the head, or to the shoulders if follow = 0; arguments broadcast."""
     anchor = np.stack(np.broadcast_arrays(*(np.asarray(v, np.float32) for v in (x, y, z))), -1)
     count = anchor.shape[-2]
     return Points(anchor, np.zeros((count, 2), np.float32), np.broadcast_to(np.float32(follow), (count,)))
 
 
 def round_outline(x, y, z=BACK, follow=1.0) -> Points:
-    """The outline (x, y) of a body that is round about a vertical axis: its width survives any yaw."""
+    """Return the outline (x, y) of a body that is round about a vertical axis; its width is the same at any yaw."""
     x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
     points = solid(np.zeros_like(x), y, z, follow)
     points.spread = np.stack([x, np.zeros_like(x)], -1)
@@ -51,7 +51,7 @@ def round_outline(x, y, z=BACK, follow=1.0) -> Points:
 
 
 def ball(centre: tuple[float, float, float], x, y, follow=1.0) -> Points:
-    """The outline (x, y) about a centre in space that is drawn the same from every side."""
+    """Return the outline (x, y) about a centre in space; it looks the same from every side."""
     x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
     points = solid(np.full_like(x, centre[0]), centre[1], centre[2], follow)
     points.spread = np.stack([x, y], -1)
@@ -59,7 +59,7 @@ def ball(centre: tuple[float, float, float], x, y, follow=1.0) -> Points:
 
 
 def join(*parts: Points) -> Points:
-    """One after the other."""
+    """Concatenate points."""
     anchors = [p.anchor for p in parts]
     frames = max((a.shape[0] for a in anchors if a.ndim == 3), default=0)
     if frames:
@@ -69,12 +69,12 @@ def join(*parts: Points) -> Points:
 
 
 def take(points: Points, index) -> Points:
-    """Some of the points, by slice or index array."""
+    """Select points by a slice or an index array."""
     return Points(points.anchor[..., index, :], points.spread[index], points.follow[index])
 
 
 def reverse(points: Points) -> Points:
-    """The points in reverse order."""
+    """Reverse the order of the points."""
     return take(points, slice(None, None, -1))
 
 
@@ -82,7 +82,7 @@ _WEIGHTS = {}
 
 
 def _subdivision(count: int, closed: bool, steps: int) -> np.ndarray:
-    """(M, count) weights of a Catmull-Rom curve through `count` points, `steps` points a segment."""
+    """Return (M, count) weights of a Catmull-Rom curve through `count` points, `steps` points per segment."""
     if (count, closed, steps) not in _WEIGHTS:
         t = np.arange(steps)[:, None] / steps
         basis = 0.5 * np.concatenate([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3,
@@ -102,13 +102,13 @@ def _subdivision(count: int, closed: bool, steps: int) -> np.ndarray:
 
 
 def smooth(points: Points, closed: bool = True, steps: int = 3) -> Points:
-    """A smooth curve through the points (Catmull and Rom 1974)."""
+    """Return a smooth curve through the points (Catmull and Rom 1974)."""
     weights = _subdivision(len(points), closed, steps)
     return Points(weights @ points.anchor, weights @ points.spread, weights @ points.follow)
 
 
 def project(points: Points, motion: Motion) -> np.ndarray:
-    """(T, N, 3): x and y in picture widths, and depth, for each frame of a motion."""
+    """Project points into each frame of a motion; return (T, N, 3): x and y in picture widths, and depth."""
     yaw, pitch, roll = (np.radians(v)[:, None, None] for v in (motion.yaw, motion.pitch, motion.roll))
     zero, one = np.zeros_like(yaw), np.ones_like(yaw)
 

@@ -1,4 +1,4 @@
-"""Hairstyles: what hangs behind the head, and the cap in front with its fringe and locks."""
+"""Paint hairstyles: the back hair behind the head, and the cap in front with its fringe and locks."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,16 @@ HAT_LINE = -0.135  # y of a hat's lower edge; hair above it lies flat under the 
 
 @dataclass(frozen=True)
 class Cut:
-    """Numbers of a cut, in picture widths.
+    """Shape of a cut; lengths in picture widths.
 
-    crown: thickness above; side: thickness at the temples; fall: y where the front locks end;
-    behind: y where the back hair ends (None: none); flare: extra half width of the back hair at its
-    end; edge: outline "smooth", "curls" or "spikes"; bumps: how many.
+    Attributes:
+        crown: thickness at the top.
+        side: thickness at the temples.
+        fall: y of the ends of the front locks.
+        behind: y of the end of the back hair; None: no back hair.
+        flare: extra half width of the back hair at its end.
+        edge: outline, "smooth", "curls" or "spikes".
+        bumps: number of curls or spikes.
     """
 
     crown: float
@@ -44,7 +49,7 @@ CUTS = {
 
 
 def paint_back(sketch: Sketch, face: Face, hair: Hair, hat: bool) -> None:
-    """Hair behind the neck, and buns and tails."""
+    """Paint the hair behind the neck, buns and tails."""
     cut, dark = CUTS[hair.cut], shade(hair.colour, -0.3)
     angle = np.linspace(0, 2 * np.pi, 19)[:-1]
     if hair.cut == "bun" and not hat:
@@ -80,7 +85,7 @@ def _back_outline(face: Face, cut: Cut, hair: Hair, end: float):
 
 
 def _follow(y) -> np.ndarray:
-    """Ends that lie on the shoulders stay with them."""
+    """Return `follow` per y: hair ends that lie on the shoulders move with the shoulders."""
     return 1 - 0.75 * np.clip((np.asarray(y) - 0.12) / 0.28, 0, 1)
 
 
@@ -102,7 +107,7 @@ def _paint_tail(sketch: Sketch, face: Face, hair: Hair, sign: float) -> None:
 
 
 def _outer(face: Face, hair: Hair, cut: Cut, fall: float) -> tuple[np.ndarray, np.ndarray]:
-    """Outline of the cap from the left lock's end over the crown to the right lock's end."""
+    """Return the cap's outline from the left lock's end over the crown to the right lock's end."""
     volume = 1 + 0.25 * hair.volume
     reach = 112 if hair.cut == "afro" else 92
     angle = np.radians(np.linspace(-reach, reach, 27))
@@ -129,7 +134,7 @@ def _outer(face: Face, hair: Hair, cut: Cut, fall: float) -> tuple[np.ndarray, n
 
 
 def _edge(x: np.ndarray, y: np.ndarray, cut: Cut) -> tuple[np.ndarray, np.ndarray]:
-    """The outline with curls or spikes, evenly spaced along it."""
+    """Add evenly spaced curls or spikes to an outline."""
     if cut.edge == "smooth":
         return x, y
     length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
@@ -147,7 +152,7 @@ def _edge(x: np.ndarray, y: np.ndarray, cut: Cut) -> tuple[np.ndarray, np.ndarra
 
 
 def _hairline(face: Face, hair: Hair, fall: float, inset: float) -> Points:
-    """Edge of the hair on the face, from the right lock's end over the forehead to the left one's."""
+    """Return the hair's edge on the face, from the right lock's end over the forehead to the left lock's end."""
     u = np.linspace(0.84, -0.84, 15)
     top = -0.84 * face.height
     if hair.fringe == "straight":
@@ -173,7 +178,7 @@ def _hairline(face: Face, hair: Hair, fall: float, inset: float) -> Points:
 
 
 def _flat_under_hat(face: Face, points: Points, hat: bool) -> Points:
-    """Presses what is above the hat's edge onto the skull."""
+    """Press the points above the hat's edge onto the skull."""
     if not hat:
         return points
     x = points.anchor[..., 0] + points.spread[..., 0]
@@ -188,7 +193,7 @@ def _flat_under_hat(face: Face, points: Points, hat: bool) -> Points:
 
 
 def paint_front(sketch: Sketch, face: Face, hair: Hair, hat: bool) -> None:
-    """The cap: crown, fringe and side locks, with strands and a band of light."""
+    """Paint the cap: crown, fringe and side locks, with strands or curls and highlights."""
     cut = CUTS[hair.cut]
     fall = cut.fall + (0.035 if cut.fall > 0.1 else 0.015) * hair.length
     x, y = _outer(face, hair, cut, fall)
@@ -222,7 +227,7 @@ def _paint_strands(sketch: Sketch, face: Face, hair: Hair, cut: Cut, hairline: P
     grow = 0.3 * cut.crown
 
     def between(degrees, amount) -> Points:
-        """Points on the way from the crown's outline (amount 0) to the hairline (1)."""
+        """Return points between the crown's outline (amount 0) and the hairline (amount 1)."""
         degrees, amount = np.broadcast_arrays(np.asarray(degrees, float), amount)
         angle = np.radians(degrees)
         top_x = (1.03 * face.width + grow) * np.sin(angle)

@@ -1,4 +1,4 @@
-"""How a head moves: smooth curves over time, each clip at its own tempo."""
+"""Head motion: smooth curves over time, with one tempo per clip."""
 
 from dataclasses import dataclass, fields
 
@@ -10,7 +10,7 @@ from durian_jax.synthetic.person import split_rng
 
 @dataclass(frozen=True)
 class Motion:
-    """T-long float32 arrays; x runs to the picture's right, y down.
+    """Motion curves, float32 arrays of length T; x points to the picture's right, y down.
 
     Attributes:
         yaw: degrees, about +-30; positive turns the nose to the picture's right.
@@ -44,7 +44,7 @@ class Motion:
         return len(self.yaw)
 
     def __getitem__(self, frames: slice | np.ndarray) -> "Motion":
-        """The motion of some frames only (a slice or an integer array)."""
+        """Select frames by a slice or an integer array."""
         return Motion(**{name: getattr(self, name)[frames] for name in CURVES}, fps=self.fps)
 
 
@@ -57,19 +57,19 @@ RANGES = {"yaw": (-30, 30, 0.8), "pitch": (-18, 18, 0.8), "roll": (-15, 15, 0.7)
 
 
 def still(frames: int = 1, fps: float = 25.0, **values: float) -> Motion:
-    """A calm face towards the camera, with some curves at constant values: `still(yaw=20)`."""
+    """Return a motionless face that looks into the camera; `still(yaw=20)` sets a curve to a constant."""
     unknown = set(values) - set(CURVES)
     if unknown:
-        raise InputError(f"unknown motion curve {sorted(unknown)}; expected some of {', '.join(CURVES)}")
+        raise InputError(f"unknown motion curves {sorted(unknown)}; choose from {', '.join(CURVES)}")
     values = {"scale": 1.0, "smile": 0.35, **values}
     return Motion(**{name: np.full(frames, values.get(name, 0.0), np.float32) for name in CURVES}, fps=fps)
 
 
 def sample_motion(split: str, index: int, frames: int, fps: float = 25.0) -> Motion:
-    """The `index`-th motion of a split; more frames continue the same motion.
+    """Return the `index`-th motion of a split; more frames continue the same motion.
 
-    Each curve is a sum of two sines about 0.6..1.7 Hz, so that 8 to 16 frames at 25 fps cross a good
-    part of the range.
+    Each curve is a sum of two sines. The slower one has 0.3 to 3 Hz, so that 8 to 16 frames at 25 fps cover
+    much of the curve's range.
 
     Args:
         split: "train", "validation" or "benchmark".
@@ -78,11 +78,11 @@ def sample_motion(split: str, index: int, frames: int, fps: float = 25.0) -> Mot
         fps: frames per second, above 0.
 
     Raises:
-        InputError: unknown split, negative index, no frames, or fps not above 0.
+        InputError: the split is unknown, the index is negative, there are no frames, or fps is not above 0.
     """
     if frames < 1 or not fps > 0:
-        raise InputError(f"a motion needs at least 1 frame and fps above 0, found {frames} frames at "
-                         f"{fps} fps")
+        raise InputError(f"motion: expected at least 1 frame and fps above 0, found {frames} frames at "
+                         f"{fps} fps; use larger values")
     rng = split_rng(split, index, 100)
     time = np.arange(frames) / fps
     tempo = rng.uniform(0.7, 1.5)
@@ -102,7 +102,7 @@ def sample_motion(split: str, index: int, frames: int, fps: float = 25.0) -> Mot
 
 
 def _blinks(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Closings of about a third of a second, one to two seconds apart; the first may be under way."""
+    """Return blinks of about a third of a second, one to two seconds apart; time 0 may lie within one."""
     level, start = np.zeros_like(time), rng.uniform(-0.4, 1.0)
     while start < time[-1] + 1:
         length = rng.uniform(0.24, 0.44)

@@ -1,4 +1,4 @@
-"""Who a person is, apart from what can be taken off, and how people are drawn from a seed."""
+"""People: an identity with the attributes it wears, sampled from a seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ Attribute = Hair | Glasses | Beard | Hat
 
 @dataclass(frozen=True)
 class Identity:
-    """A face without attributes. Shapes are factors around 1 or offsets in [-1, 1]; see `head`."""
+    """A face without attributes. Shapes are factors around 1 or offsets in [-1, 1]; see `face.Face`."""
 
     skin: Colour
     face_width: float
@@ -47,17 +47,17 @@ class Identity:
     background: Colour
     background_low: Colour
     backdrop: str  # "plain" gradient or "disc"
-    light: float  # -1 from the picture's left, 1 from its right; the size is the strength
+    light: float  # negative: from the picture's left, positive: from its right
 
 
 @dataclass(frozen=True)
 class Person:
-    """An identity and what it wears.
+    """An identity and the attributes it wears.
 
     Attributes:
-        identity: the person.
-        attributes: kind -> attribute, for the kinds worn.
-        name: tells one identity from another; equal names show the same person.
+        identity: face, clothes, background and light.
+        attributes: kind -> attribute, for the worn kinds.
+        name: name of the identity; equal names show the same person.
     """
 
     identity: Identity
@@ -68,22 +68,22 @@ class Person:
         _check_kinds(self.attributes)
 
     def wear(self, **others: "Person") -> "Person":
-        """This person with attribute kinds taken from other people: `a.wear(hair=b, hat=c)`.
+        """Return this person with attributes of other people: `a.wear(hair=b, hat=c)`.
 
         Raises:
-            InputError: an unknown kind, or another person who does not wear that kind.
+            InputError: a kind is unknown, or the other person does not wear it.
         """
         _check_kinds(others)
         for kind, other in others.items():
             if kind not in other.attributes:
-                raise InputError(f"{other.name or 'the other person'} wears no {kind} but "
-                                 f"{', '.join(other.attributes) or 'nothing'}; sample that person with "
+                raise InputError(f"{other.name or 'the other person'} wears no {kind} (found "
+                                 f"{', '.join(other.attributes) or 'nothing'}); sample that person with "
                                  f"require=({kind!r},) or use without({kind!r})")
         taken = {kind: other.attributes[kind] for kind, other in others.items()}
         return replace(self, attributes={**self.attributes, **taken})
 
     def without(self, *kinds: str) -> "Person":
-        """This person with attribute kinds taken off; kinds not worn are ignored."""
+        """Return this person without some attribute kinds; kinds that are not worn are ignored."""
         _check_kinds(kinds)
         return replace(self, attributes={k: a for k, a in self.attributes.items() if k not in kinds})
 
@@ -95,20 +95,20 @@ def _check_kinds(kinds) -> None:
 
 
 def split_rng(split: str, index: int, stream: int) -> np.random.Generator:
-    """The random numbers of one thing: disjoint for every (split, index, stream).
+    """Return a random generator that is independent for every (split, index, stream).
 
     Raises:
-        InputError: unknown split or negative index.
+        InputError: the split is unknown or the index is negative.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
     if index < 0:
-        raise InputError(f"index of a {split} sample must not be negative, found {index}")
+        raise InputError(f"index of a {split} sample: expected 0, 1, 2, ..., found {index}; choose another index")
     return np.random.default_rng([SPLITS.index(split), int(index), stream])
 
 
 def sample_identity(rng: np.random.Generator) -> Identity:
-    """Draws a face, clothes, background and light."""
+    """Sample a face, clothes, background and light."""
     def around(spread: float) -> float:
         return float(1 + rng.uniform(-spread, spread))
 
@@ -138,16 +138,16 @@ def sample_identity(rng: np.random.Generator) -> Identity:
 
 
 def sample_person(split: str, index: int, require: Sequence[str] = ()) -> Person:
-    """The `index`-th person of a split, always the same one.
+    """Return the `index`-th person of a split; equal arguments return equal people.
 
     Args:
-        split: "train", "validation" or "benchmark". Benchmark people wear held-out combinations only
-            (see `attributes.held_out`), the others never.
+        split: "train", "validation" or "benchmark". Only benchmark people wear held-out combinations, and
+            they wear no others (see `attributes.held_out`).
         index: 0, 1, 2, ...
-        require: kinds that the person shall wear; the rest of the person does not depend on it.
+        require: kinds that the person must wear; the rest of the person does not depend on it.
 
     Raises:
-        InputError: unknown split or kind, negative index.
+        InputError: the split or a kind is unknown, or the index is negative.
     """
     _check_kinds(require)
     identity = sample_identity(split_rng(split, index, 0))

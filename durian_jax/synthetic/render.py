@@ -1,4 +1,4 @@
-"""From a person and a motion to frames, masks and keypoints."""
+"""Render a person and a motion to frames, masks and keypoints."""
 
 import cv2
 import numpy as np
@@ -18,25 +18,25 @@ from durian_jax.synthetic.sketch import LABEL, Sketch
 
 
 def render(person: Person, motion: Motion, size: int = 128) -> Clip:
-    """Draws a person moving.
+    """Render a moving person.
 
     Args:
-        person: who, wearing what.
-        motion: T frames of movement.
+        person: identity and worn attributes.
+        motion: T frames of motion.
         size: height and width of the frames in pixels, at least 16.
 
     Returns:
-        A clip with T frames, masks of the visible part of each attribute (pixels that it covers by
-        half or more) and the keypoints of the drawn face.
+        A clip of T frames with the keypoints of the drawn face. Its masks mark the pixels that a visible
+        attribute covers by half or more.
 
     Raises:
-        InputError: `size` below 16.
+        InputError: `size` is below 16.
     """
     if size < 16:
-        raise InputError(f"frames of the procedural world need at least 16 px a side, found {size}")
+        raise InputError(f"procedural frames: expected at least 16 px per side, found {size}; raise the size")
     face = Face(person.identity, motion)
     sketch = compose(person, face)
-    # Painted larger and averaged down: three times is smooth; from 256 px on twice is enough.
+    # Supersampling makes edges smooth: 3 x, or 2 x from 256 px.
     zoom = 3 if size < 256 else 2
     frames = np.empty((len(motion), size, size, 3), np.uint8)
     masks = np.zeros((len(motion), size, size), np.uint8)
@@ -54,7 +54,7 @@ def render(person: Person, motion: Motion, size: int = 128) -> Clip:
 
 
 def compose(person: Person, face: Face) -> Sketch:
-    """Everything to paint, from back to front."""
+    """Return all strokes of a person, from back to front."""
     identity, sketch = person.identity, Sketch()
     hair, glasses, beard, hat = (person.attributes.get(kind) for kind in ATTRIBUTE_KINDS)
 
@@ -84,7 +84,7 @@ def compose(person: Person, face: Face) -> Sketch:
 
 
 def _backdrop(identity: Identity, size: int) -> np.ndarray:
-    """(S, S, 4) uint8: a vertical blend of two colours, with or without a pale disc."""
+    """Return (S, S, 4) uint8: a vertical gradient of two colours, with or without a pale disc."""
     v = np.linspace(0, 1, size)[:, None]
     rows = (1 - v) * np.array(identity.background) + v * np.array(identity.background_low)
     canvas = np.zeros((size, size, 4), np.uint8)

@@ -1,7 +1,7 @@
-"""A list of polygons and lines in painting order, and the canvas they are painted on.
+"""Polygons and lines in painting order, and the canvas on which they are painted.
 
-The canvas has four channels: RGB, and the label of what the pixel shows (0, or 1 + the attribute
-kind's position). Painting colour and label in one call keeps masks and pixels consistent.
+The canvas has four channels: RGB and a label (0, or 1 + the index of the attribute kind that the pixel shows).
+Painting colour and label in one call keeps masks and pixels consistent.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from durian_jax.synthetic.geometry import ZOOM, Points, join, project, smooth
 from durian_jax.synthetic.motion import Motion
 
 LABEL = {"": 0, **{kind: 1 + i for i, kind in enumerate(ATTRIBUTE_KINDS)}}
-_BITS = 4  # of fraction in OpenCV's coordinates
+_BITS = 4  # fractional bits of OpenCV's coordinates
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Stroke:
 
 
 class Sketch:
-    """Collects strokes in painting order; `label` is the attribute kind that following strokes belong to."""
+    """Strokes in painting order; `label` is the attribute kind of the strokes that follow."""
 
     def __init__(self):
         self.label = ""
@@ -44,16 +44,16 @@ class Sketch:
         self._strokes.append(_Stroke(start, self._count, paint, thickness, closed, opacity))
 
     def fill(self, points: Points, colour: Colour, curved: bool = True, opacity: float = 1.0) -> None:
-        """A filled polygon, or the closed curve through its points."""
+        """Add a filled polygon, or the filled closed curve through its points."""
         self._add(smooth(points) if curved else points, colour, 0.0, True, opacity)
 
     def line(self, points: Points, colour: Colour, thickness: float, closed: bool = False,
              curved: bool = True) -> None:
-        """A line of `thickness` picture widths."""
+        """Add a line of `thickness` picture widths."""
         self._add(smooth(points, closed) if curved else points, colour, thickness, closed, 1.0)
 
     def paint(self, backdrop: np.ndarray, motion: Motion):
-        """Yields one (S, S, 4) uint8 canvas a frame, the same array every time."""
+        """Yield one (S, S, 4) uint8 canvas per frame; every frame reuses the same array."""
         size = len(backdrop)
         # OpenCV counts from the first pixel's centre.
         flat = project(join(*self._points), motion)[..., :2] * size - 0.5
@@ -77,7 +77,7 @@ class Sketch:
 
 
 def _glaze(region: np.ndarray, points: np.ndarray, stroke: _Stroke) -> None:
-    """Paints a translucent polygon; a mostly opaque one takes over the label."""
+    """Paint a translucent polygon; from opacity 0.5 it also sets the label."""
     if region.size == 0:
         return
     over = region.copy()
