@@ -1,7 +1,7 @@
-"""Read and write pictures and video: uint8 RGB arrays inside, ordinary files outside.
+"""Read and write pictures and video as uint8 RGB arrays.
 
-H x W pixels, T frames, channels last. PyAV (FFmpeg) does video, OpenCV does pictures. Whatever a
-user's file may hold wrong ends in an `InputError` that names the file.
+H x W pixels, T frames, channels last. PyAV (FFmpeg) handles video, OpenCV handles pictures. A user's file
+that is wrong or damaged raises an `InputError` that names the file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,10 +21,10 @@ from durian_jax.files import atomic_file
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-# Sound that every player takes from an MP4 file; any other (PCM, Vorbis, ...) is encoded anew.
+# Sound that every player accepts in an MP4 file; other sound (PCM, Vorbis, ...) is re-encoded.
 _PLAYABLE_SOUND = ("aac", "mp3", "ac3")
 
-# A container that promises clearly more frames than it yields has lost its end.
+# A video that yields less than this share of its declared frames is cut off.
 _TRUNCATED_BELOW = 0.9
 
 _JPEG_END = b"\xff\xd9"
@@ -32,12 +32,12 @@ _JPEG_END = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video says of itself, before its frames are decoded.
+    """Header of a video.
 
     Attributes:
-        fps: mean frames per second (25 where the file names none).
-        declared_frames: number of frames the container promises; 0 where it does not say.
-        has_audio: the file carries sound.
+        fps: mean frames per second; 25 if the file does not declare it.
+        declared_frames: number of frames that the container declares; 0 if it does not.
+        has_audio: the file contains sound.
     """
 
     fps: float
@@ -49,10 +49,10 @@ class VideoInfo:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 RGB, upright (EXIF orientation applied), alpha laid over white.
+    """Read a picture as (H, W, 3) uint8 RGB: upright (EXIF orientation applied), alpha blended over white.
 
     Raises:
-        InputError: the file is missing, unreadable, no picture, or cut off.
+        InputError: the file is missing, unreadable, not a picture, or cut off.
     """
     path = _existing_file(path, "a picture")
     pixels = np.frombuffer(_whole_picture(path, path.read_bytes()), np.uint8)
@@ -66,20 +66,20 @@ def read_image(path: str | Path) -> np.ndarray:
         colour = image[..., :3].astype(np.float32) * (255.0 / depth)
         image = np.rint(colour * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
     else:
-        # Decoded again: only this mode turns the picture upright and reduces it to 8 bits.
+        # Decode again, because only this mode applies the orientation and reduces the picture to 8 bits.
         image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(image[..., ::-1])
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) or (H, W) uint8 picture atomically; the format follows the file's ending.
+    """Write an (H, W, 3) or (H, W) uint8 picture atomically; the file's ending selects the format.
 
     Raises:
-        InputError: the ending names no known format or the folder cannot be written.
+        InputError: the ending is unknown, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}")
+        raise InputError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}; rename the output")
     options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
     image = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
     with atomic_file(path) as temporary:
@@ -90,10 +90,10 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def probe_video(path: str | Path) -> VideoInfo:
-    """Open a video and read its header only.
+    """Read the header of a video.
 
     Raises:
-        InputError: the file is missing, no video, or unreadable.
+        InputError: the file is missing, not a video, or unreadable.
     """
     path = _existing_file(path, "a video")
     with _open_video(path) as container:
@@ -102,20 +102,19 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 def iterate_video(path: str | Path, max_frames: int | None = None, start: float | None = None,
                   end: float | None = None) -> Iterator[np.ndarray]:
-    """Upright frames of a video, one (H, W, 3) uint8 RGB array at a time.
+    """Yield the upright frames of a video, one (H, W, 3) uint8 RGB array at a time.
 
-    Frames whose size differs from the first one's (rare: a stream that changes on the way) are
-    scaled to it. Read from its beginning to its end, a file that holds clearly fewer frames than it
-    promises is an error, raised after the last good frame.
+    If the stream changes its size, later frames are resized to the first one's. A file that is read to its
+    end but holds clearly fewer frames than it declares raises an error after the last good frame.
 
     Args:
         path: any container that FFmpeg reads.
-        max_frames: read this many frames at most; None reads all.
-        start, end: only frames shown at start <= time < end, in seconds since the first frame; None
-            leaves that side open. What lies before `start` is mostly skipped, not decoded.
+        max_frames: maximum number of frames; None reads all.
+        start, end: yield only frames shown at start <= time < end, in seconds since the first frame; None
+            sets no limit. Most frames before `start` are skipped without decoding.
 
     Raises:
-        InputError: the file is missing, no video, damaged, cut off, or without a single frame (between
+        InputError: the file is missing, not a video, damaged, or cut off, or it has no frame (between
             `start` and `end`).
     """
     path = _existing_file(path, "a video")
@@ -135,7 +134,7 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
                     break
                 if frame.is_corrupt:
                     raise InputError(f"{path}: damaged at frame {count}; copy the file again from its source, or cut "
-                                     "the good part out, e.g. with ffmpeg")
+                                     "out the good part, e.g. with ffmpeg")
                 image = _upright(frame)
                 shape = shape or image.shape
                 if image.shape != shape:
@@ -144,65 +143,64 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
                 count += 1
             else:
                 if not start and 0 < count < _TRUNCATED_BELOW * declared and count != max_frames:
-                    raise InputError(f"{path}: cut off: it promises {declared} frames and holds {count}; "
+                    raise InputError(f"{path}: cut off: expected {declared} declared frames, found {count}; "
                                      "copy the file again from its source")
         except av.error.FFmpegError as error:
             raise InputError(f"{path}: damaged after frame {count} ({error.strerror}); "
-                             "repair it or cut the good part out, e.g. with ffmpeg") from error
+                             "repair it, or cut out the good part, e.g. with ffmpeg") from error
     if count == 0 and (start or end is not None):
         until = "the end" if end is None else f"{end:g} s"
         raise InputError(f"{path}: expected a frame from {start or 0:g} s to {until}, found none; "
-                         f"the video lasts {length}, choose a part of it")
+                         f"the video lasts {length}; choose a part of it")
     if count == 0:
-        raise InputError(f"{path}: expected a video, found no frame in it; the file is empty or cut off")
+        raise InputError(f"{path}: expected a video, found no frame in it; copy the file again from its source")
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndarray, float]:
-    """Frames of a video, upright as its rotation metadata says, and its frame rate.
+    """Read the frames of a video, upright according to its rotation metadata, and its frame rate.
 
     Args:
         path: any container that FFmpeg reads.
-        max_frames: read this many frames at most; None reads all.
+        max_frames: maximum number of frames; None reads all.
 
     Returns:
         frames (T, H, W, 3) uint8 RGB, and frames per second.
 
     Raises:
-        InputError: the file is missing, no video, damaged, cut off, or without a single frame.
+        InputError: the file is missing, not a video, damaged or cut off, or it has no frame.
     """
     if max_frames is not None and max_frames < 1:
-        raise InputError(f"frames to read: expected at least 1, got {max_frames}")
+        raise InputError(f"max_frames: expected at least 1, found {max_frames}; leave it out to read all frames")
     info = probe_video(path)
     return np.stack(list(iterate_video(path, max_frames))), info.fps
 
 
 def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps: float,
                 audio_from: str | Path | None = None, quality: int = 17) -> None:
-    """Write H.264 in MP4, atomically; the same input gives the same bytes on the same machine.
+    """Write H.264 in MP4 atomically; the same input gives the same bytes on the same machine.
 
-    H.264's 4:2:0 pictures have even sides: an odd side gets one more row or column, the repeated
-    last one. One encoder thread and no dates or version strings keep the bytes equal.
+    H.264's 4:2:0 format needs even sides, so an odd side repeats its last row or column. One encoder thread
+    and a file without dates or version strings keep the bytes equal.
 
     Args:
-        path: file to write, ending in .mp4; missing folders are made.
-        frames: (T, H, W, 3) uint8 RGB, or an iterable of such frames.
+        path: output file, ending in .mp4; missing folders are created.
+        frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
         fps: frames per second.
-        audio_from: video or sound file whose first sound track is copied as far as the frames go;
-            one without sound is fine.
+        audio_from: video or sound file. Its first sound track, if any, is copied up to the end of the frames.
         quality: x264's constant rate factor, 0 (lossless) .. 51; 17 is visually lossless.
 
     Raises:
-        InputError: no frames, a bad name or rate, or a folder that cannot be written.
+        InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: expected an output name that ends in .mp4")
+        raise InputError(f"{path}: expected an output name that ends in .mp4; rename the output")
     if not fps > 0:
-        raise InputError(f"{path}: expected a positive frame rate, got {fps}")
+        raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
-        raise InputError(f"{path}: there is no frame to write")
+        raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(
             str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
@@ -241,27 +239,27 @@ def _existing_file(path: str | Path, what: str) -> Path:
 
 
 def _describe(path: Path) -> str:
-    """What a file seems to be instead of a picture."""
+    """Describe the content of a file that is not a readable picture."""
     try:
         with av.open(str(path)) as container:
             kinds = {stream.type for stream in container.streams}
             name = container.format.name
     except (av.error.FFmpegError, OSError):
-        return "data that no decoder knows"
+        return "data in an unknown format"
     if name.endswith("_pipe") or name == "image2":
         return "a damaged picture"
     return "a video" if "video" in kinds else "a sound file" if "audio" in kinds else f"a {name} file"
 
 
 def _whole_picture(path: Path, data: bytes) -> bytes:
-    """The picture's bytes, with the end marker that some writers of JPEG leave out.
+    """Return the picture's bytes, with the end marker that some JPEG writers leave out.
 
     Raises:
-        InputError: a PNG or JPEG that lost its end; OpenCV would fill the missing part with grey and say nothing.
+        InputError: a PNG or JPEG lost its end. OpenCV would fill the missing part with grey and raise nothing.
     """
     whole = not data.startswith(b"\x89PNG") or b"IEND" in data
     if data.startswith(b"\xff\xd8") and data.find(_JPEG_END, max(data.rfind(b"\xff\xda"), 0)) < 0:
-        # Only a JPEG that still lacks blocks takes them from whatever follows.
+        # A JPEG that lacks blocks decodes them from the filler, so that the two results differ.
         one, other = (cv2.imdecode(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
                       for filler in (b"\x00" * 64, b"\x55" * 64))
         whole = one is not None and np.array_equal(one, other)
@@ -279,15 +277,15 @@ def _open_video(path: Path) -> Iterator[av.container.InputContainer]:
         raise InputError(f"{path}: not a readable video ({error.strerror}); "
                          "expected MP4, MOV, MKV, WebM, AVI or GIF") from error
     with container:
-        # FFmpeg draws any text file as a terminal's screen ("tty").
-        # And lists of files ("concat") may name anything on this machine.
+        # FFmpeg renders any text file as a terminal screen ("tty"). Lists of files ("concat", "hls", "dash") may
+        # name any file of this machine.
         if not container.streams.video or container.format.name in ("tty", "concat", "hls", "dash"):
             raise InputError(f"{path}: expected a video, found a file without pictures "
-                             f"({container.format.name})")
+                             f"({container.format.name}); choose a video file")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise InputError(f"{path}: expected a video, found a still picture")
+            raise InputError(f"{path}: expected a video, found a still picture; choose a video file")
         container.streams.video[0].thread_type = "AUTO"
-        # Else the decoder conceals damage and says nothing.
+        # By default the decoder conceals damage and reports no error.
         container.streams.video[0].codec_context.options = {"err_detect": "explode+bitstream+buffer+crccheck"}
         yield container
 
@@ -298,15 +296,16 @@ def _info(container: av.container.InputContainer) -> VideoInfo:
     return VideoInfo(float(rate), stream.frames, bool(container.streams.audio))
 
 
-# What a packet of these codecs never holds: they mark three zero bytes in a row. A download with holes does.
+# Bytes that a valid packet of these codecs never contains, because the codecs escape runs of zero bytes. An
+# incomplete download contains them.
 _HOLE, _CODECS_WITHOUT_HOLES = bytes(16), ("h264", "hevc")
 
 
 def _decoded(path: Path, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Frames from where the container stands.
+    """Yield frames from the container's current position.
 
     Raises:
-        InputError: a packet with a hole, which decoders may fill in without a word.
+        InputError: a packet has a hole, which decoders may fill without an error.
     """
     stream = container.streams.video[0]
     whole = stream.codec_context.name in _CODECS_WITHOUT_HOLES
@@ -318,11 +317,11 @@ def _decoded(path: Path, container: av.container.InputContainer) -> Iterator[av.
 
 
 def _skip_to(path: Path, container: av.container.InputContainer, seconds: float) -> None:
-    """Let decoding go on at a key frame before `seconds`; where none can be found, at the beginning."""
+    """Seek to a key frame before `seconds`; stay at the beginning if none can be found."""
     stream = container.streams.video[0]
-    # A second earlier: some containers list key frames by decoding time, which is before their time of display.
+    # Seek a second earlier, because some containers index key frames by decoding time, which precedes display time.
     key = (stream.start_time or 0) + int(max(0.0, seconds - 1) / stream.time_base)
-    with _open_video(path) as trial:  # a container without an index may land anywhere
+    with _open_video(path) as trial:  # without an index, the seek may land anywhere
         try:
             trial.seek(key, stream=trial.streams.video[0])
             frame = next(trial.decode(video=0), None)
@@ -334,16 +333,16 @@ def _skip_to(path: Path, container: av.container.InputContainer, seconds: float)
 
 
 def _seconds(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> float:
-    """When a frame is shown, since the first one."""
+    """Return a frame's display time in seconds since the first frame."""
     if frame.pts is None:
-        raise InputError(f"{path}: its frames have no time stamps, so no part of it can be named; "
-                         "use all of it, or cut the part out, e.g. with ffmpeg")
+        raise InputError(f"{path}: its frames have no time stamps, so no part of it can be selected; "
+                         "use the whole video, or cut out the part, e.g. with ffmpeg")
     return float((frame.pts - (container.streams.video[0].start_time or 0)) * frame.time_base)
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     image = frame.to_ndarray(format="rgb24")
-    # PyAV: degrees counterclockwise by which the picture is to be turned for display.
+    # PyAV's rotation is in degrees counterclockwise, to be applied for display.
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns))
 
@@ -357,14 +356,14 @@ def _even(image: np.ndarray) -> np.ndarray:
 
 
 def _copy_target(output: av.container.OutputContainer, source: str | Path | None):
-    """A sound track of `output` made for the packets of `source`, or None where it has no sound."""
+    """Add a sound track for the packets of `source` to `output`; return None if `source` has no sound."""
     if source is None:
         return None
     try:
         opened = av.open(str(_existing_file(source, "a file with sound")))
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{source}: expected a file with sound, found one that cannot be read "
-                         f"({error.strerror})") from error
+        raise InputError(f"{source}: expected a file with sound, found an unreadable file "
+                         f"({error.strerror}); choose another file") from error
     with opened as given:
         if not given.streams.audio:
             return None

@@ -1,4 +1,4 @@
-"""Pictures and video: what is written comes back, equal input gives equal bytes, bad files are named."""
+"""Pictures and video: round trips, equal bytes for equal input, and refused files, among them damaged copies."""
 
 import os
 from pathlib import Path
@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
+from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import iterate_video, probe_video, read_image, read_video, write_image, write_video
+
+DAMAGED_COPIES = 200
 
 
 def moving_ramp(frames=12, height=48, width=64):
-    """(T, H, W, 3) smooth colours that H.264 keeps well."""
+    """Return (T, H, W, 3) smooth colours that H.264 preserves well."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return np.stack([np.stack([x * 200 + 2 * t, y * 200 + 20, (x + y) * 100 + t], -1)
                      for t in range(frames)]).astype(np.uint8)
 
 
 def with_sound(path, frames, fps=25, seconds=2.0, codec="aac"):
-    """A video whose sound is a 440 Hz tone."""
+    """Write a video whose sound is a 440 Hz tone."""
     with av.open(str(path), "w") as output:
         video = output.add_stream("libx264", rate=fps)
         video.width, video.height, video.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
@@ -50,7 +53,7 @@ def test_round_trip_keeps_frames_and_rate(tmp_path):
     assert np.abs(back.astype(float) - frames).mean() < 2.0
 
 
-def test_odd_sides_gain_one_repeated_line(tmp_path):
+def test_odd_sides_repeat_their_last_line(tmp_path):
     frames = moving_ramp(4, 47, 63)
     write_video(tmp_path / "a.mp4", frames, 25)
     back, _ = read_video(tmp_path / "a.mp4")
@@ -58,7 +61,7 @@ def test_odd_sides_gain_one_repeated_line(tmp_path):
     assert np.abs(back[:, :47, :63].astype(float) - frames).mean() < 2.5
 
 
-def test_same_input_same_bytes(tmp_path):
+def test_the_same_input_gives_the_same_bytes(tmp_path):
     with_sound(tmp_path / "sound.mp4", moving_ramp(25))
     for name in ("a.mp4", "b.mp4"):
         write_video(tmp_path / name, iter(moving_ramp()), 29.97, audio_from=tmp_path / "sound.mp4")
@@ -99,7 +102,7 @@ def test_rotation_metadata_is_honoured(tmp_path, degrees):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode())
     back, _ = read_video(tmp_path / "a.mp4")
-    expected = np.rot90(frames[0], degrees // 90)  # counterclockwise, as the metadata counts
+    expected = np.rot90(frames[0], degrees // 90)  # counterclockwise, as in the metadata
     assert back.shape[1:] == expected.shape
     assert np.abs(back[0].astype(float) - expected).mean() < 6
 
@@ -112,7 +115,7 @@ def test_max_frames_and_streaming(tmp_path):
         read_video(tmp_path / "a.mp4", max_frames=0)
 
 
-def test_bad_videos_are_named(tmp_path):
+def test_bad_videos_are_refused(tmp_path):
     write_video(tmp_path / "good.mp4", moving_ramp(60), 25)
     data = (tmp_path / "good.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(data[:len(data) // 2])
@@ -128,7 +131,7 @@ def test_bad_videos_are_named(tmp_path):
         assert str(tmp_path / name) in str(error.value)
 
 
-def test_a_file_that_lost_its_end_is_refused(tmp_path):
+def test_a_truncated_video_is_refused(tmp_path):
     with av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "faststart"}) as output:
         stream = output.add_stream("libx264", rate=25, options={"g": "5"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -156,7 +159,7 @@ def test_unwritable_output_is_refused(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_failed_writing_leaves_nothing(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
     def frames():
         yield moving_ramp()[0]
         raise RuntimeError("source failed")
@@ -166,7 +169,7 @@ def test_failed_writing_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_images_round_trip_and_alpha_over_white(tmp_path):
+def test_pictures_round_trip_and_alpha_is_blended_over_white(tmp_path):
     image = moving_ramp(1)[0]
     write_image(tmp_path / "a.png", image)
     assert np.array_equal(read_image(tmp_path / "a.png"), image)
@@ -181,7 +184,7 @@ def test_images_round_trip_and_alpha_over_white(tmp_path):
 def test_exif_orientation_is_applied(tmp_path):
     image = moving_ramp(1)[0]
     jpeg = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
-    # TIFF header and one entry: Orientation (0x0112) = 6, to be turned clockwise by 90 degrees.
+    # TIFF header and one entry: Orientation (0x0112) = 6, rotate 90 degrees clockwise for display.
     tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\0\0\0\0"
     exif = b"\xff\xe1" + (len(tiff) + 8).to_bytes(2, "big") + b"Exif\0\0" + tiff
     (tmp_path / "a.jpg").write_bytes(jpeg[:2] + exif + jpeg[2:])
@@ -190,7 +193,7 @@ def test_exif_orientation_is_applied(tmp_path):
     assert np.abs(back.astype(float) - np.rot90(image, -1)).mean() < 4
 
 
-def test_pictures_with_more_or_less_than_their_end_are_read(tmp_path):
+def test_pictures_with_extra_bytes_or_without_an_end_marker_are_read(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (64, 48, 3), np.uint8)
     for name, change in {"a.png": lambda data: data + b"\0" * 500, "a.jpg": lambda data: data[:-2],
                          "b.jpg": lambda data: data + b"\xff\xda" + b"more" * 100}.items():
@@ -205,7 +208,7 @@ def test_pictures_with_more_or_less_than_their_end_are_read(tmp_path):
         read_image(tmp_path / "c.jpg")
 
 
-def test_unreadable_files_are_named(tmp_path, monkeypatch):
+def test_unreadable_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be read .File name too long"):
         read_image(tmp_path / ("x" * 300 + ".png"))
     write_video(tmp_path / "a.mp4", moving_ramp(), 25)
@@ -218,7 +221,7 @@ def test_unreadable_files_are_named(tmp_path, monkeypatch):
             read(tmp_path / "a.mp4")
 
 
-def test_bad_pictures_are_named(tmp_path):
+def test_bad_pictures_are_refused(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     for name in ("good.jpg", "good.png"):
         write_image(tmp_path / name, image)
@@ -233,3 +236,66 @@ def test_bad_pictures_are_named(tmp_path):
         read_image(tmp_path / "none.png")
     with pytest.raises(InputError, match="ends in"):
         write_image(tmp_path / "a.xyz", image)
+
+
+# --- damaged copies ---------------------------------------------------------------------------------
+
+def damaged(data: bytes, seed: int) -> bytes:
+    """Return a copy that is cut short, emptied or random, has a hole, or has flipped bits."""
+    rng = np.random.default_rng(seed)
+    match seed % 4:
+        case 0:
+            return data[:int(rng.uniform(0.02, 0.97) * len(data))]
+        case 1:
+            return b"" if seed % 8 == 1 else rng.bytes(len(data))
+        case 2:
+            start = int(rng.uniform(0.1, 0.8) * len(data))
+            return data[:start] + bytes(min(2000, len(data) - start)) + data[start + 2000:]
+    flipped = np.frombuffer(data, np.uint8).copy()
+    for place in rng.integers(0, len(data), int(rng.choice([1, 3, 10, 100]))):
+        flipped[place] ^= np.uint8(1 << rng.integers(8))
+    return flipped.tobytes()
+
+
+def differs(path: Path, whole: list[np.ndarray]) -> float | None:
+    """Return None if the video is refused, else the worst frame's mean difference from the intact video."""
+    try:
+        found = list(iterate_video(path))
+    except InputError as error:
+        assert str(path) in str(error)
+        return None
+    if len(found) != len(whole) or found[0].shape != whole[0].shape:
+        return 255.0
+    return max(float(np.abs(a.astype(np.int16) - b).mean()) for a, b in zip(found, whole, strict=True))
+
+
+@pytest.fixture(scope="module", params=["drawn", "lp_d0", "lp_s13"])
+def video(request, tmp_path_factory):
+    if request.param == "drawn":
+        clip = render(sample_person("validation", 1), sample_motion("validation", 1, 24), 128)
+        path = tmp_path_factory.mktemp("video") / "drawn.mp4"
+        write_video(path, clip.frames, 25)
+        return path
+    path = request.getfixturevalue("portraits") / "clips" / f"{request.param}.mp4"
+    if not path.exists():
+        pytest.skip(f"{path} is missing")
+    return path
+
+
+def test_damaged_copies_are_refused_or_decode_almost_unchanged(video, tmp_path):
+    """H.264 has no checksums, so that a flipped bit may decode without an error. Then the frames must stay similar.
+
+    Flat drawn frames have few bits, so a flip often gives another valid picture. Only real clips get flips.
+    """
+    whole, data = list(iterate_video(video)), video.read_bytes()
+    drawn = [seed for seed in range(DAMAGED_COPIES) if seed % 4 != 3]
+    seeds = drawn if video.stem == "drawn" else range(DAMAGED_COPIES // 4)
+    refused = 0
+    for seed in seeds:
+        path = tmp_path / f"{seed}{'.mp4' if seed % 5 else '.txt'}"
+        path.write_bytes(damaged(data, seed))
+        found = differs(path, whole)
+        refused += found is None
+        assert found is None or found < 0.5, (seed, found)
+        path.unlink()
+    assert refused > 0.75 * len(seeds)
