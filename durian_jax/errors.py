@@ -1,17 +1,17 @@
-"""Exceptions whose message is for the user, as opposed to those that mean "the program is wrong"."""
+"""Exceptions with a message for the user; any other exception means a bug in the program."""
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used.
+    """Input from the user that cannot be used.
 
-    The message says what was expected, what was found and what to do next. The command line prints
-    it without a traceback and exits with status 2; it is raised before any expensive work starts.
+    The message says what was expected, what was found and what to do next. The command line prints it
+    without a traceback and exits with status 2. Code raises it before any expensive work starts.
     """
 
     status = 2
 
 
 class ClusterError(InputError):
-    """The processes of a run did not find each other, or lost one. What starts them again may do so after status 1."""
+    """Processes of a run that did not find each other, or lost one; a launcher may restart the run after status 1."""
 
     status = 1

@@ -1,4 +1,4 @@
-"""Output files: found writable before the work starts, and written whole or not at all."""
+"""Output files: check that they can be written before work starts, and write them atomically."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from durian_jax.errors import InputError
 
 
 def writable_folder(path: str | Path) -> Path:
-    """The folder, made if need be, in which a file can be created.
+    """Create the folder if needed, check that it can be written, and return it.
 
     Raises:
-        InputError: it cannot be made or nothing can be written into it.
+        InputError: the folder cannot be created or written.
     """
     folder = Path(path)
     try:
@@ -23,40 +23,41 @@ def writable_folder(path: str | Path) -> Path:
             pass
     except OSError as error:
         raise InputError(f"cannot write into the folder {folder}: {error.strerror or error}; "
-                         "name another output") from error
+                         "choose another output") from error
     return folder
 
 
 def writable_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
-    """The path of a file that can be written there.
+    """Check that a file can be written at `path`, and return the path.
 
     Args:
-        suffixes: endings it may have, such as ".mp4"; any if empty.
+        path: path of the output file; missing folders are created.
+        suffixes: allowed endings, for example ".mp4"; empty: any ending.
 
     Raises:
-        InputError: wrong ending, a folder stands there, or its folder cannot be written.
+        InputError: the ending is wrong, the path is a folder, or its folder cannot be written.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"output {path}: expected a name ending in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise InputError(f"output {path} is a folder; name a file in it")
+        raise InputError(f"output {path} is a folder; add a file name")
     writable_folder(path.parent)
     return path
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[str]:
-    """A temporary file beside `path` that takes its name when the block ends well.
+    """Yield a temporary file beside `path`; rename it to `path` if the block does not raise.
 
     Raises:
-        InputError: the folder cannot be made or written.
+        InputError: the path is a folder, or its folder cannot be created or written.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise InputError(f"{path}: expected a file name, found a folder; add a name")
+            raise InputError(f"{path}: expected a file, found a folder; add a file name")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)
     except OSError as error:
@@ -71,25 +72,25 @@ def atomic_file(path: str | Path) -> Iterator[str]:
 
 
 def make_readable(path: str | Path) -> None:
-    """Gives a temporary file, which is private, the permissions of any other new file."""
+    """Give a temporary file, which is private, the permissions of any other new file."""
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(path, 0o666 & ~mask)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file atomically: readers see the old one or the new one."""
+    """Write a text file atomically: readers see the old or the new content."""
     with atomic_file(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: dict) -> None:
-    """Writes JSON atomically; NaN becomes null, as JSON knows no NaN."""
+    """Write JSON atomically; NaN becomes null, because JSON has no NaN."""
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value):
-    """The value in JSON's own types."""
+    """Convert a value to JSON's own types."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

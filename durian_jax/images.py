@@ -1,29 +1,29 @@
-"""Pixels between files (uint8) and networks (float32)."""
+"""Convert pixels between files (uint8) and networks (float32)."""
 
 import numpy as np
 
 
 def to_float(images: np.ndarray) -> np.ndarray:
-    """uint8 0..255 -> float32 [-1, 1], any shape."""
+    """Convert uint8 0..255 of any shape to float32 in [-1, 1]."""
     return images.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
 
 
 def to_uint8(images, xp=np):
-    """[-1, 1] -> uint8 0..255, clipped and rounded; `xp` is numpy or jax.numpy."""
+    """Convert [-1, 1] to uint8 0..255, clipped and rounded; `xp` is numpy or jax.numpy."""
     return xp.clip((images + 1) * 127.5 + 0.5, 0, 255).astype(xp.uint8)
 
 
-# Fields of a batch that are pictures, and those that are masks or shares of a pixel.
+# Batch fields that hold pictures, and batch fields that hold masks.
 _PICTURES = ("frames", "portrait", "attributes")
 _MASKS = ("frame_masks", "portrait_mask", "attribute_masks")
 
 
 def model_inputs(batch: dict, xp=np) -> dict:
-    """A batch of the loader as models take it: float32, pictures in [-1, 1], masks in [0, 1].
+    """Convert a loader batch to model inputs: float32, pictures in [-1, 1], masks in [0, 1].
 
     Args:
-        batch: fields of `data.samples.durian.sample_pair`, uint8 pictures and masks of 0 and 1; or of
-            `data.encoded_samples`, float16 latents and embeddings, and uint8 masks of 0 to 255.
+        batch: fields of a sample from `data.samples` (uint8 pictures, and masks of 0 and 1), or from
+            `data.encoded_samples` (float16 latents and embeddings, and uint8 masks of 0..255).
         xp: numpy or jax.numpy.
     """
     share = 1 / 255 if "frame_latents" in batch else 1.0

@@ -1,4 +1,4 @@
-"""Which versions made a picture."""
+"""Versions of the software that made an output."""
 
 import platform
 from contextlib import suppress
@@ -10,7 +10,7 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "torch", "diffusers", "numpy", "opencv-py
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the pixels: this package, Python, and the numeric libraries that are installed."""
+    """Return the versions of this package, of Python and of the installed libraries that affect pixels."""
     found = {"durian-jax": __version__, "python": platform.python_version()}
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):
