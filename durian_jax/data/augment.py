@@ -1,7 +1,7 @@
-"""Random changes of reference pictures (Durian: reference augmentation).
+"""Random changes of reference pictures (reference augmentation, arXiv 2509.04434).
 
-Without them the attribute would always lie where the target wants it and the model would learn to
-copy in place instead of looking for it.
+Without augmentation the attribute always lies where the target needs it. The model would then learn to
+copy in place instead of searching for the attribute.
 """
 
 import cv2
@@ -12,12 +12,12 @@ from durian_jax.faces.fill_region import dilate
 
 def random_affine(rng: np.random.Generator, size: int, shift: float, scale: float,
                   rotation: float) -> np.ndarray:
-    """(2, 3) similarity in pixels around the middle of a `size` x `size` picture.
+    """Return a random (2, 3) similarity in pixels around the centre of a `size` x `size` picture.
 
     Args:
         rng: source of the four uniform draws.
         size: H = W in pixels.
-        shift: largest shift in each direction, of the picture's width.
+        shift: largest shift in each direction, as a fraction of the picture's width.
         scale: largest relative change of scale, symmetric in its logarithm.
         rotation: largest angle in degrees.
     """
@@ -30,11 +30,11 @@ def random_affine(rng: np.random.Generator, size: int, shift: float, scale: floa
 
 
 def jitter_colour(rng: np.random.Generator, image: np.ndarray, amount: float) -> np.ndarray:
-    """(H, W, 3) uint8 with brightness changed by at most the relative `amount`.
+    """Change the brightness of an (H, W, 3) uint8 picture by at most the relative `amount`.
 
-    The target keeps its own colours, so a strong jitter would teach that the reference's colour
-    does not matter. A small one covers what exposure does between two photos. For the same reason
-    the portrait gets none: its visible part must continue seamlessly into the result.
+    The target keeps its own colours. A strong jitter would teach that the reference's colour does not
+    matter. A small jitter covers different exposures of two photos. The portrait gets no jitter,
+    because its visible part must continue seamlessly into the result.
     """
     if amount == 0:
         return image
@@ -42,9 +42,10 @@ def jitter_colour(rng: np.random.Generator, image: np.ndarray, amount: float) ->
 
 
 def random_colours(rng: np.random.Generator, amount: float) -> np.ndarray | None:
-    """(3, 4) affine map of RGB: brightness, contrast and saturation changed by at most the relative `amount`.
+    """Return a (3, 4) affine RGB map that changes brightness, contrast and saturation by at most `amount` (relative).
 
-    Meant for all pictures of a sample alike, so that they still agree. None changes nothing.
+    Apply the same map to all pictures of a sample, so that their colours still agree. Returns None (no
+    change) if `amount` is 0.
     """
     if amount == 0:
         return None
@@ -55,32 +56,32 @@ def random_colours(rng: np.random.Generator, amount: float) -> np.ndarray | None
 
 
 def change_colours(image: np.ndarray, colours: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) uint8 with `random_colours` applied."""
+    """Apply a map of `random_colours` to an (H, W, 3) uint8 picture."""
     return image if colours is None else cv2.transform(image, colours)
 
 
 def degrade(rng: np.random.Generator, image: np.ndarray, blur_probability: float, blur: float,
             jpeg_probability: float) -> np.ndarray:
-    """(H, W, 3) uint8 as a worse camera would have kept it.
+    """Blur and compress an (H, W, 3) uint8 picture at random, like a worse camera.
 
     Args:
         rng: source of all draws.
         image: (H, W, 3) uint8 RGB.
-        blur_probability: of losing detail.
-        blur: largest standard deviation in pixels.
-        jpeg_probability: of being compressed, with a quality from 30 to 90.
+        blur_probability: probability of a Gaussian blur.
+        blur: largest standard deviation of the blur in pixels.
+        jpeg_probability: probability of JPEG compression with a quality from 30 to 90.
     """
     if rng.random() < blur_probability:
         image = cv2.GaussianBlur(image, (0, 0), max(rng.uniform(0, blur), 1e-3))
     if rng.random() < jpeg_probability:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 91))]
-        # Red and blue change places on the way in and out; what JPEG loses is alike.
+        # OpenCV takes RGB for BGR here. Both calls do so, and the loss of JPEG is nearly the same.
         image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
     return image
 
 
 def jitter_mask(rng: np.random.Generator, mask: np.ndarray, pixels: float) -> np.ndarray:
-    """(H, W) bool as a worse annotator would have drawn it: eroded or grown by up to `pixels`, or with holes."""
+    """Simulate annotation errors in an (H, W) bool mask: erode or dilate it by up to `pixels`, or cut holes."""
     how = rng.integers(3)
     if how < 2:
         return dilate(mask, (-1, 1)[how] * int(rng.integers(1, max(1, round(pixels)) + 1)))

@@ -1,8 +1,8 @@
-"""One clip as bytes: an example of the TFDS dataset `portrait_clips` (a tf.train.Example).
+"""One clip as bytes: an example (tf.train.Example) of the TFDS dataset `portrait_clips`.
 
-Frames and masks are compressed one by one, so that a training sample of 6 frames decodes 6 frames, whatever
-the clip's length. Anything that reads TFDS reads the examples; `read_record` is the fast way in, which
-leaves pictures compressed until they are asked for.
+Each frame and each mask is compressed separately. A training sample of 6 frames therefore decodes 6 frames,
+whatever the clip's length. TFDS can read the examples. `read_record` is faster, because it decodes a picture
+only on access.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
 
-# Name -> file type, encoder settings. The first two are lossless and meant for drawn frames.
+# Name -> file extension, encoder settings. The first two are lossless and meant for rendered frames.
 ENCODINGS = {
     "png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 4]),
     "webp-lossless": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]),
@@ -28,23 +28,23 @@ ENCODINGS = {
     "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]),
 }
 
-# What is measured of every prepared clip (see `prepare.clips.clip_quality`); NaN where it was not.
+# Quality measures of a prepared clip (see `prepare.clips.clip_quality`). NaN means not measured.
 QUALITIES = ("sharpness", "face_height", "occlusion", "yaw_range", "pitch_range", "blink_range", "mouth_range")
 
 
 class DecodeError(ValueError):
-    """A record's bytes are not what they should be; the message names the record."""
+    """A damaged record; the message names it."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a clip comes from, and how good it is.
+    """Origin and quality of a clip.
 
     Attributes:
-        name: of the clip, unique in its dataset.
-        video: the file it was cut from, empty for procedural people.
-        first_frame: number of its first frame in the video.
-        stride: it holds each so-manieth frame from there.
+        name: name of the clip, unique in its dataset.
+        video: source video file, empty for procedural people.
+        first_frame: index of the clip's first frame in the video.
+        stride: distance in video frames between two frames of the clip.
         quality: value of each of `QUALITIES`.
     """
 
@@ -55,17 +55,17 @@ class Provenance:
     quality: Mapping[str, float] = field(default_factory=dict)
 
 
-# Of each clip, the masks of so many frames, at this size, are kept beside the records for other clips' sake.
+# The index keeps the masks of DONORS frames per clip, resized to DONOR_SIZE, for expanding other clips' regions.
 DONORS, DONOR_SIZE = 4, 64
 
 
 @dataclass(frozen=True)
 class Donors:
-    """Frames of a clip in poses as different as it has, for expanding the regions of other people.
+    """Frames of a clip with head poses as different as possible, for expanding the regions of other people.
 
     Attributes:
-        frames: (DONORS,) numbers of the frames; a clip that has fewer repeats its last.
-        masks: (DONORS, DONOR_SIZE, DONOR_SIZE) uint8 bit fields of the whole stored pictures.
+        frames: (DONORS,) frame indices. A clip with fewer frames repeats the last index.
+        masks: (DONORS, DONOR_SIZE, DONOR_SIZE) uint8 bit fields of the stored pictures, margin included.
         keypoints: (DONORS, K, 3) float32.
     """
 
@@ -76,15 +76,15 @@ class Donors:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a clip without opening it.
+    """Summary of a clip, available without opening its record.
 
     Attributes:
-        areas: (T, kinds) float32, share of the view that shows each attribute kind, 0..1.
+        areas: (T, kinds) float32, share of the view that each attribute kind covers, 0..1.
         poses: (T, 3) float32, yaw, pitch and roll in degrees (`faces.pose`).
         identity: name of the person.
-        name: of the clip, unique in its dataset.
+        name: name of the clip, unique in its dataset.
         quality: (qualities,) float32, in the order of `QUALITIES`; NaN where not measured.
-        donors: of a record that is being written; None elsewhere, where they are fetched one by one.
+        donors: set only for writing the index. Otherwise None; sources load single donors with `donor`.
     """
 
     areas: np.ndarray
@@ -99,13 +99,13 @@ class Outline:
 
 
 def outline(clip: Clip) -> Outline:
-    """The outline of a decoded clip."""
+    """Return the outline of a decoded clip."""
     areas = np.stack([_areas(mask, clip.margin) for mask in clip.masks])
     return Outline(areas, head_pose(clip.keypoints), clip.identity, clip.identity)
 
 
 def encoded_outline(clip: "EncodedClip") -> Outline:
-    """The outline of a record, with its donors; decodes its masks only."""
+    """Return the outline of a record, with its donors. Only masks are decoded."""
     areas = np.stack([_areas(clip.mask(i), clip.margin) for i in range(len(clip))])
     provenance = clip.provenance
     quality = np.array([provenance.quality[key] for key in QUALITIES], np.float32)
@@ -113,7 +113,7 @@ def encoded_outline(clip: "EncodedClip") -> Outline:
 
 
 def donors(clip: "EncodedClip") -> Donors:
-    """The donors of a record: farthest-point sampling of its head poses, from the most frontal one on."""
+    """Return the donors of a record: farthest-point sampling of its head poses, starting at the most frontal one."""
     poses = clip.pose[:, :2]
     chosen = spread_poses(poses, DONORS, first=int((poses ** 2).sum(-1).argmin()))
     chosen += chosen[-1:] * (DONORS - len(chosen))
@@ -123,7 +123,7 @@ def donors(clip: "EncodedClip") -> Donors:
 
 
 def _areas(mask: np.ndarray, margin: int) -> np.ndarray:
-    """(kinds,) float32: share of the view of an (H, W) bit field."""
+    """Return (kinds,) float32: the share of the view that each kind covers in an (H, W) bit field."""
     view = mask[margin:mask.shape[0] - margin, margin:mask.shape[1] - margin]
     counts = np.bincount(view.reshape(-1), minlength=256)
     bits = np.arange(256)[:, None] >> np.arange(len(ATTRIBUTE_KINDS)) & 1
@@ -132,18 +132,18 @@ def _areas(mask: np.ndarray, margin: int) -> np.ndarray:
 
 @cache
 def features() -> tfds.features.FeaturesDict:
-    """The fields of an example; pictures are compressed bytes, one an element."""
+    """Return the fields of an example. Pictures are compressed bytes, one picture per element."""
     pictures = tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=np.object_))
     raw = {"dtype": np.float32, "encoding": tfds.features.Encoding.BYTES}
     return tfds.features.FeaturesDict({
-        "name": tfds.features.Text(doc="of the clip, unique in the dataset"),
+        "name": tfds.features.Text(doc="name of the clip, unique in the dataset"),
         "identity": tfds.features.Text(doc="clips with equal identity show the same person"),
-        "video": tfds.features.Text(doc="the file it was cut from"),
-        "first_frame": tfds.features.Scalar(np.int64, doc="number of the first frame in the video"),
-        "stride": tfds.features.Scalar(np.int64, doc="every so-manieth frame of the video"),
+        "video": tfds.features.Text(doc="source video file"),
+        "first_frame": tfds.features.Scalar(np.int64, doc="index of the first frame in the video"),
+        "stride": tfds.features.Scalar(np.int64, doc="distance in video frames between two frames of the clip"),
         "fps": tfds.features.Scalar(np.float32, doc="frames per second of the clip"),
-        "height": tfds.features.Scalar(np.int64, doc="of the frames, in pixels"),
-        "width": tfds.features.Scalar(np.int64, doc="of the frames, in pixels"),
+        "height": tfds.features.Scalar(np.int64, doc="height of the frames in pixels"),
+        "width": tfds.features.Scalar(np.int64, doc="width of the frames in pixels"),
         "margin": tfds.features.Scalar(np.int64, doc="pixels on each side around the view meant for a model"),
         "frames": pictures,
         "masks": pictures,
@@ -151,7 +151,7 @@ def features() -> tfds.features.FeaturesDict:
         "mesh": tfds.features.Tensor(shape=(None, MESH_POINTS, 3), **raw),
         "pose": tfds.features.Tensor(shape=(None, 3), **raw),
         "quality": {name: tfds.features.Scalar(np.float32) for name in QUALITIES},
-        # Regions that generated attributes would take (`durian expand`): bit fields like masks, at these frames.
+        # From `durian expand`: bit fields like masks, of the regions that generated attributes cover in these frames.
         "generated_frames": tfds.features.Sequence(np.int64),
         "generated_masks": pictures,
     })
@@ -159,13 +159,13 @@ def features() -> tfds.features.FeaturesDict:
 
 def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | None = None,
                  generated: Mapping[int, np.ndarray] | None = None) -> bytes:
-    """One clip as bytes.
+    """Encode a clip as bytes.
 
     Args:
-        clip: what to keep.
-        encoding: key of `ENCODINGS` for the frames; masks are always PNG.
-        provenance: where it comes from.
-        generated: frame -> (H, W) uint8 bit field of the regions that generated attributes take there.
+        clip: the clip to encode.
+        encoding: key of `ENCODINGS` for the frames. Masks are always PNG.
+        provenance: the clip's origin. None: its identity becomes its name.
+        generated: frame index -> (H, W) uint8 bit field of the regions that generated attributes cover.
 
     Raises:
         InputError: unknown encoding.
@@ -182,7 +182,7 @@ def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | Non
 
 def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, identity: str | None = None,
                    generated: Mapping[int, np.ndarray] | None = None) -> bytes:
-    """The record again with other (T, H, W) masks, identity or generated regions; frames keep their bytes."""
+    """Return the record with new (T, H, W) masks, identity or generated regions. Frames keep their bytes."""
     shape = (len(clip), clip.height, clip.width)
     if masks is not None and masks.shape != shape:
         raise ValueError(f"expected masks of shape {shape}, got {masks.shape}")
@@ -196,7 +196,7 @@ def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, iden
 
 
 def read_record(record: bytes, name: str = "record") -> "EncodedClip":
-    """Opens the bytes of `write_record`; frames are decoded when asked for.
+    """Open the bytes of `write_record`. Pictures are decoded on access.
 
     Raises:
         DecodeError: the bytes are not a record.
@@ -208,16 +208,16 @@ def read_record(record: bytes, name: str = "record") -> "EncodedClip":
 
 
 class EncodedClip:
-    """One clip whose pictures are still compressed.
+    """One clip with compressed pictures.
 
     Attributes:
         keypoints: (T, K, 3) float32.
         pose: (T, 3) float32 degrees.
         mesh: (T, 478, 3) float32, or None.
-        height, width, margin: of the frames in pixels.
+        height, width, margin: size and margin of the frames in pixels.
         fps, identity: as in `Clip`.
-        provenance: where it comes from.
-        generated_frames: frames that have a generated mask.
+        provenance: the clip's origin.
+        generated_frames: indices of the frames that have a generated mask.
     """
 
     def __init__(self, fields: Mapping, name: str):
@@ -237,43 +237,43 @@ class EncodedClip:
         for key in ("frames", "masks"):
             found = len(fields[key].bytes_list.value)
             if found != count:
-                raise DecodeError(f"{name}: expected {count} {key} as there are keypoints, found {found}")
+                raise DecodeError(f"{name}: expected {count} {key}, one per frame of keypoints, found {found}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     def frame(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of one frame."""
+        """Decode one frame: (H, W, 3) uint8 RGB."""
         return self._picture("frames", index, cv2.IMREAD_COLOR_RGB, (self.height, self.width, 3))
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8 bit field of one frame."""
+        """Decode the mask of one frame: (H, W) uint8 bit field."""
         return self._picture("masks", index, cv2.IMREAD_GRAYSCALE, (self.height, self.width))
 
     def generated_mask(self, number: int) -> np.ndarray:
-        """(H, W) uint8 bit field: regions of generated attributes at frame `generated_frames[number]`."""
+        """Decode the regions of generated attributes in frame `generated_frames[number]`: (H, W) uint8 bit field."""
         return self._picture("generated_masks", number, cv2.IMREAD_GRAYSCALE, (self.height, self.width))
 
     def generated(self) -> dict[int, np.ndarray]:
-        """All of them: frame -> (H, W) uint8 bit field."""
+        """Decode all generated masks: frame index -> (H, W) uint8 bit field."""
         return {frame: self.generated_mask(number) for number, frame in enumerate(self.generated_frames)}
 
     def clip(self, frames: Sequence[int] | None = None) -> Clip:
-        """Decodes the frames of the given indices, or all."""
+        """Decode the frames with the given indices, or all frames."""
         chosen = list(range(len(self)) if frames is None else frames)
         return Clip(np.stack([self.frame(i) for i in chosen]), self.keypoints[chosen],
                     np.stack([self.mask(i) for i in chosen]), self.fps, self.identity, self.margin,
                     None if self.mesh is None else self.mesh[chosen])
 
     def compressed(self, key: str, index: int) -> bytes:
-        """The bytes of one of the `frames`, `masks` or `generated_masks`."""
+        """Return the bytes of one picture of `frames`, `masks` or `generated_masks`."""
         return self._fields[key].bytes_list.value[index]
 
     def _picture(self, key: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
         compressed = np.frombuffer(self.compressed(key, index), np.uint8)
         try:
             picture = cv2.imdecode(compressed, flags) if len(compressed) else None
-        except cv2.error:  # a header that asks for an absurd size
+        except cv2.error:  # damaged header with an absurd size
             picture = None
         if picture is None or picture.shape != shape:
             found = "undecodable bytes" if picture is None else f"a picture of {picture.shape}"
@@ -291,7 +291,7 @@ class EncodedClip:
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """(H, W) uint8 bit field as PNG."""
+    """Encode an (H, W) uint8 bit field as PNG."""
     # Without row filters a flat mask decodes twice as fast (benchmarks/data.py).
     return _encode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE])
 
@@ -310,7 +310,7 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
         "quality": {key: float(provenance.quality.get(key, np.nan)) for key in QUALITIES},
         "generated_frames": list(generated), "generated_masks": [encode_mask(mask) for mask in generated.values()],
     })
-    # TFDS leaves the order of the fields to chance: equal clips are to have equal bytes.
+    # TFDS serializes the fields in random order. A fixed order gives equal clips equal bytes.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
 
 

@@ -1,7 +1,7 @@
-"""`durian sheet DATASET`: every clip of a dataset on one page, to be looked through before training.
+"""`durian sheet DATASET`: one page with every clip of a dataset, for inspection before training.
 
-The page holds text only and its pictures lie beside it, one a clip, loaded as they come into sight: ten
-thousand clips open in any browser, from a disk as well as from a server.
+The page holds only text. Each clip has one picture file beside the page, loaded when it scrolls into view.
+Any browser can therefore open ten thousand clips, from a disk or from a server.
 """
 
 import json
@@ -28,25 +28,25 @@ from durian_jax.faces.fill_region import LAYERS
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import atomic_file, writable_file, writable_folder
 
-FRAMES = 4  # of each clip, evenly spaced
+FRAMES = 4  # shown frames per clip, evenly spaced
 SIDE = 160  # width of a frame on the page in pixels
-# RGB of what is blended over a frame, and of what is drawn as a thin line; far from skin and from each other.
+# RGB colours of filled attributes and of thin outlines. They differ from skin and from each other.
 FILLS = {"hair": (150, 80, 255), "glasses": (0, 210, 255), "beard": (150, 220, 0), "hat": (255, 50, 90)}
 LINES = {"person": (255, 255, 255), "eyes": (110, 190, 255), "nose": (255, 160, 40), "mouth": (255, 110, 200)}
-VIEW = (255, 235, 0)  # the edge of the view inside the margin
-STRENGTH = 0.5  # of a fill
+VIEW = (255, 235, 0)  # edge between view and margin
+STRENGTH = 0.5  # opacity of a fill
 _GAP, _GROUP_GAP, _GROUND = 2, 12, (32, 32, 35)
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading of the page's table.
+    """A column of the page's table.
 
     Attributes:
-        name: what it says.
-        hint: the longer explanation that a browser shows on request.
-        kind: "number" or "text": how it sorts.
+        name: text of the heading.
+        hint: longer explanation, shown as a tooltip.
+        kind: "number" or "text", the type of the sort keys.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of the page's table: what it says, and what it is sorted by (NaN and "" come last)."""
+    """A cell of the page's table: its text, its sort key (NaN and "" come last) and its tooltip."""
 
     text: str
     key: float | str
@@ -64,32 +64,32 @@ class Cell:
 
     @property
     def sort(self) -> str:
-        """The key as the page has it."""
+        """The sort key as text for the page."""
         return self.key if isinstance(self.key, str) else f"{self.key:.7g}"
 
 
 COLUMNS = (
-    Column("#", "place in the dataset"), Column("name", "of the clip", "text"),
-    Column("identity", "of the person", "text"),
-    Column("video", "the file it was cut from, and which of its frames", "text"), Column("frames", "of the clip"),
-    *(Column(f"{kind} %", f"share of the view that shows {kind}, mean over the frames; – if it is never seen")
+    Column("#", "index in the dataset"), Column("name", "name of the clip", "text"),
+    Column("identity", "name of the person", "text"),
+    Column("video", "source video and range of its frames", "text"), Column("frames", "number of frames"),
+    *(Column(f"{kind} %", f"share of the view that {kind} covers, mean over the frames; – if it is never visible")
       for kind in ATTRIBUTE_KINDS),
-    *(Column(name.replace("_", " "), f"{name}; – where it was not measured") for name in QUALITIES),
-    *(Column(f"{name} °", f"least and largest {name} of the head; sorted by their difference")
+    *(Column(name.replace("_", " "), f"{name}; – if not measured") for name in QUALITIES),
+    *(Column(f"{name} °", f"smallest and largest {name} of the head; sorted by their difference")
       for name in ("yaw", "pitch", "roll")))
 
 
 def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = None,
                   limit: int | None = None) -> Path:
-    """Writes a page of all clips with masks, keypoints and qualities, and of the files that were rejected.
+    """Write a page of all clips with masks, keypoints and qualities, and of the rejected files.
 
-    Clips that cannot be decoded are shown with their error.
+    A clip that cannot be decoded is shown with its error.
 
     Args:
-        directory: of a complete dataset; rejected.jsonl and report.json are shown where there are any.
-        out: the page, ending in .html; DATASET/sheet.html if None. Pictures go into the folder
-            `<name>_pictures` beside it, 00012.jpg being that of clip 12.
-        limit: show so many clips only, evenly spread over the dataset; None shows all.
+        directory: folder of a complete dataset. The page also shows rejected.jsonl and report.json if they exist.
+        out: path of the page, ending in .html. None: DATASET/sheet.html. Pictures go into the folder
+            `<name>_pictures` beside the page. The picture of clip 12 is 00012.jpg.
+        limit: maximum number of shown clips, evenly spaced over the dataset. None shows all.
 
     Returns:
         The page's path.
@@ -99,12 +99,12 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
     """
     clips = RecordedClips(directory)
     if limit is not None and limit < 1:
-        raise InputError(f"expected a limit of at least 1 clip, got {limit}; leave it out to show all")
+        raise InputError(f"expected a limit of at least 1 clip, got {limit}; omit the limit to show all clips")
     page = writable_file(clips.directory / "sheet.html" if out is None else out, (".html", ".htm"))
     pictures = writable_folder(page.with_name(f"{page.stem}_pictures"))
     chosen = np.linspace(0, len(clips) - 1, min(limit or len(clips), len(clips))).round().astype(int).tolist()
 
-    # Decoding and scaling release Python's lock: threads are enough, and need no start.
+    # Threads are enough, because OpenCV releases the GIL. They start faster than processes.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     rows = []
     try:
@@ -114,15 +114,15 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
                 _write_bytes(pictures / _picture_name(index), opened.strip)
             rows.append(_row(index, clips.outline(index), opened, pictures.name))
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupted run ends with the clips in hand
+        pool.shutdown(cancel_futures=True)  # an interrupted run waits only for the clips in progress
     rejected_columns, rejected = _rejected(clips.directory / "rejected.jsonl")
     text = _environment().get_template("sheet.html").render(
         dataset=clips.directory.resolve().name, about=clips.about, total=len(clips), rows=rows, columns=COLUMNS,
         facts=_facts(clips.about), warnings=_warnings(clips.directory / "report.json"),
         rejected=rejected, rejected_columns=rejected_columns, fills=FILLS, lines=LINES, view=VIEW)
-    # A file name that is no text in any encoding shall not cost the page.
+    # The name of a rejected file may hold characters that UTF-8 cannot encode.
     _write_bytes(page, text.encode("utf-8", "replace"))
-    # Of an earlier and larger page: only now, so that it stays whole until the new one is there.
+    # Delete the surplus pictures of an earlier page last: that page stays complete until the new one exists.
     ours = {path.name for path in pictures.glob("*.jpg") if re.fullmatch(r"\d{5,}", path.stem)}
     for old in ours - {_picture_name(index) for index in chosen}:
         (pictures / old).unlink(missing_ok=True)
@@ -132,9 +132,10 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
 # --- pictures -----------------------------------------------------------------------------------------
 
 def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
-    """(H, W, 3) uint8: some frames of a clip plain, then with masks, then with keypoints.
+    """Return (H, W, 3) uint8: the shown frames of a clip plain, then with masks, then with keypoints.
 
     Args:
+        clip: the clip to draw.
         side: width of each frame in pixels.
 
     Raises:
@@ -143,7 +144,7 @@ def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
     chosen = shown_frames(len(clip))
     height = max(1, round(side * clip.height / clip.width))
     frames = [_scaled(clip.frame(i), side, height) for i in chosen]
-    # Bits cannot be averaged: nearest neighbour.
+    # Bit fields cannot be averaged.
     fields = [cv2.resize(clip.mask(i), (side, height), interpolation=cv2.INTER_NEAREST_EXACT) for i in chosen]
     margin = round(clip.margin * side / clip.width)
     drawn = (keypoint_image(clip.keypoints[chosen], height, side) * 255).astype(np.uint8)
@@ -153,23 +154,23 @@ def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
 
 
 def shown_frames(count: int) -> list[int]:
-    """Which frames of a clip of `count` are drawn: `FRAMES` evenly spaced ones, or all."""
+    """Return the indices of `FRAMES` evenly spaced frames of a clip of `count` frames, or of all frames."""
     return np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist()
 
 
 def draw_masks(frame: np.ndarray, field: np.ndarray, margin: int = 0) -> np.ndarray:
-    """A frame with what its mask says: attributes tinted and outlined, person and regions outlined, the view framed.
+    """Draw a mask over its frame: attributes filled and outlined, person and face regions outlined, the view framed.
 
     Args:
         frame: (H, W, 3) uint8.
         field: (H, W) uint8 bit field.
-        margin: pixels around the view; no frame for 0.
+        margin: pixels around the view. 0 draws no frame around the view.
 
     Returns:
         (H, W, 3) uint8.
     """
     picture = frame.astype(np.float32)
-    for kind in LAYERS:  # what is worn on top is drawn last
+    for kind in LAYERS:  # from the skin outwards
         shown = (field & layer_bit(kind)) > 0
         picture[shown] += STRENGTH * (np.array(FILLS[kind], np.float32) - picture[shown])
     picture = np.ascontiguousarray(picture.round().astype(np.uint8))
@@ -188,7 +189,7 @@ def _scaled(frame: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _joined(pictures: list[np.ndarray], gap: int) -> np.ndarray:
-    """Pictures of one height side by side."""
+    """Join pictures of equal height side by side."""
     between = np.full((pictures[0].shape[0], gap, 3), _GROUND, np.uint8)
     return np.concatenate([part for picture in pictures for part in (between, picture)][1:], 1)
 
@@ -201,13 +202,13 @@ def _picture_name(index: int) -> str:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What a clip's record holds beyond the index, as far as it can be read.
+    """The readable content of a clip's record.
 
     Attributes:
-        provenance: None for a record that cannot be opened.
-        strip: JPEG of `draw_strip`, empty if there is an error.
-        size: its (height, width).
-        error: what is wrong, empty if nothing.
+        provenance: the clip's origin, None if the record cannot be opened.
+        strip: JPEG of `draw_strip`, empty after an error.
+        size: (height, width) of the strip.
+        error: error message, empty without an error.
     """
 
     provenance: Provenance | None
@@ -223,12 +224,12 @@ def _open(clips: RecordedClips, index: int) -> _Opened:
         provenance = clip.provenance
         strip = draw_strip(clip)
         return _Opened(provenance, cv2.imencode(".jpg", strip[..., ::-1], _JPEG)[1].tobytes(), strip.shape[:2])
-    except Exception as error:  # noqa: BLE001 (a damaged clip is to be seen on the page, not to hide the others)
+    except Exception as error:  # noqa: BLE001 (the page shows a damaged clip and all other clips)
         return _Opened(provenance, error=str(error) or type(error).__name__)
 
 
 def _row(index: int, outline: Outline, opened: _Opened, folder: str) -> dict:
-    """What the page says of a clip."""
+    """Return the template's values for one clip."""
     worn = [kind for kind, area in zip(ATTRIBUTE_KINDS, outline.areas.max(0), strict=True) if area > 0]
     video = opened.provenance.video if opened.provenance else ""
     words = [outline.name, outline.identity, video, *worn, *(["damaged"] if opened.error else [])]
@@ -238,7 +239,7 @@ def _row(index: int, outline: Outline, opened: _Opened, folder: str) -> dict:
 
 
 def _cells(index: int, outline: Outline, provenance: Provenance | None) -> list[Cell]:
-    """One for each of `COLUMNS`."""
+    """Return one cell per column of `COLUMNS`."""
     areas = [float(area) if area > 0 else math.nan for area in outline.areas.mean(0)]
     spans = [(float(low), float(high)) for low, high in zip(outline.poses.min(0), outline.poses.max(0), strict=True)]
     return [
@@ -251,7 +252,7 @@ def _cells(index: int, outline: Outline, provenance: Provenance | None) -> list[
 
 
 def _origin(provenance: Provenance | None, frames: int) -> Cell:
-    """The video and the range of its frames."""
+    """Return the source video and the range of its frames."""
     if provenance is None or not provenance.video:
         return Cell("", "")
     first, stride = provenance.first_frame, provenance.stride
@@ -261,14 +262,14 @@ def _origin(provenance: Provenance | None, frames: int) -> Cell:
 
 
 def _number(value: float) -> str:
-    """A measured value at about three digits."""
+    """Format a measured value with about three digits."""
     return "–" if not math.isfinite(value) else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-# --- what lies beside the records ----------------------------------------------------------------------
+# --- reports of the dataset ----------------------------------------------------------------------------
 
 def _facts(about: Mapping) -> dict[str, str]:
-    """The plain fields of dataset.json, whichever they are."""
+    """Return the fields of dataset.json as text, except `clips_with` and `statistics`: the page shows them apart."""
     def words(value: object) -> str:
         return (", ".join(f"{key.replace('_', ' ')} {words(item)}" for key, item in value.items())
                 if isinstance(value, dict) else "–" if value is None else _text(value))
@@ -278,7 +279,7 @@ def _facts(about: Mapping) -> dict[str, str]:
 
 
 def _rejected(path: Path) -> tuple[tuple[Column, ...], list[list[Cell]]]:
-    """Columns and rows of rejected.jsonl: the file first, the reason last, any other field between."""
+    """Return columns and rows of rejected.jsonl: file first, reason last, other fields between."""
     entries = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else ():
         try:
@@ -294,7 +295,7 @@ def _rejected(path: Path) -> tuple[tuple[Column, ...], list[list[Cell]]]:
 
 
 def _warnings(path: Path) -> list[str]:
-    """The `warnings` of report.json, its own and those of its files."""
+    """Return the `warnings` of report.json, both of the whole report and of its files."""
     try:
         report = json.loads(path.read_text("utf-8", "replace"))
     except (OSError, ValueError):
@@ -302,7 +303,7 @@ def _warnings(path: Path) -> list[str]:
     found = []
     for part in (report, *_listed(report, "files")):
         source = f"{part['file']}: " if isinstance(part, dict) and "file" in part else ""
-        # Most name their file themselves.
+        # Most warnings already start with their file.
         found += [text if text.startswith(source) else source + text for text in map(_text, _listed(part, "warnings"))]
     return found
 
@@ -317,7 +318,7 @@ def _text(value: object) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    # Names, reasons and paths come from users' files: all of them are escaped.
+    # Names, reasons and paths come from users' files, so the template must escape them.
     return jinja2.Environment(loader=jinja2.PackageLoader("durian_jax.data"), autoescape=True,
                               undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 

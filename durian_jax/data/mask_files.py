@@ -1,4 +1,4 @@
-"""Masks of a clip as files to paint on, and back: `durian masks export` and `durian masks replace`."""
+"""Export and import of a clip's masks as picture files: `durian masks export` and `durian masks replace`."""
 
 import difflib
 import os
@@ -15,26 +15,26 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder
 from durian_jax.video import read_image, write_image
 
-FRAMES = "frames"  # the folder that is there to be looked at
-_NAMED = 5  # files named in a message before "..."
+FRAMES = "frames"  # folder of the exported frames; never imported
+_NAMED = 5  # maximum number of files that a message names
 
 
 def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> int:
-    """Writes a clip's masks as FOLDER/<kind>/<frame>.png and, to paint by, its frames as FOLDER/frames/<frame>.png.
+    """Write a clip's masks as FOLDER/<kind>/<frame>.png and its frames as FOLDER/frames/<frame>.png.
 
-    Every attribute kind gets a folder, black throughout where nobody wears it. Pictures have the stored size,
-    margin included; white is the attribute.
+    Every attribute kind gets a folder. Its masks are black if the person does not wear this kind. Pictures have
+    the stored size, margin included. White marks the attribute.
 
     Args:
-        directory: of a complete dataset.
-        clip_name: as on `durian sheet`'s page.
-        folder: made if missing.
+        directory: folder of a complete dataset.
+        clip_name: name of the clip, as shown by `durian sheet`.
+        folder: output folder, created if missing.
 
     Returns:
         Number of frames.
 
     Raises:
-        InputError: no such dataset or clip, a damaged record, masks that lie there already, or a folder that cannot
+        InputError: unknown dataset or clip, a damaged record, existing masks in `folder`, or a folder that cannot
             be written.
     """
     clips = RecordedClips(directory)
@@ -42,8 +42,8 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
     folder = Path(folder)
     for name in (FRAMES, *ATTRIBUTE_KINDS):
         if (folder / name).is_dir() and any((folder / name).iterdir()):
-            raise InputError(f"{folder / name}: expected a new folder, found files that may have been painted on; "
-                             f"name another folder or delete it")
+            raise InputError(f"{folder / name}: expected a new or empty folder, found files that may be edited masks; "
+                             f"name another folder or delete this one")
     try:
         decoded = clip.clip()
     except DecodeError as error:
@@ -58,25 +58,26 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
 
 
 def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> dict:
-    """Replaces the masks of those attribute kinds of which FOLDER/<kind>/<frame>.png exist.
+    """Replace the masks of each attribute kind that has a folder FOLDER/<kind>.
 
-    Nothing else changes: other kinds, clips and frames stay as they are, to the byte; of the dataset only the
-    clip's shard, the index and dataset.json are written. A pixel counts from half white and half opaque. Kinds may
-    overlap: what is worn on top (`faces.fill_region.LAYERS`) does not take the pixel away from what lies below, so hair
-    that new glasses hide is to be painted out of the hair's masks, too.
+    Other kinds, clips and frames keep their bytes. Only the clip's shard, the index and dataset.json are written.
+    A pixel is set if it is more than half white and more than half opaque. Kinds may overlap: a kind worn on top
+    (`faces.fill_region.LAYERS`) does not clear the kinds below it. If new glasses hide hair, erase this hair from
+    the hair's masks too.
 
     Args:
-        directory: of a complete dataset.
-        clip_name: as on `durian sheet`'s page.
-        folder: as `export_masks` writes it; delete the folders of kinds that are to stay. Each kind's folder has
-            one picture for every frame, of the stored size; `frames` is not read.
+        directory: folder of a complete dataset.
+        clip_name: name of the clip, as shown by `durian sheet`.
+        folder: folders and files as written by `export_masks`. Delete the folders of kinds that must not change.
+            Each kind needs one picture per frame, in the stored size. The folder `frames` is ignored.
 
     Returns:
-        The new content of dataset.json, and `replaced`: the kinds.
+        The new content of dataset.json, and `replaced`: the replaced kinds.
 
     Raises:
-        InputError: no such dataset or clip, a damaged record in its shard, a folder of an unknown kind or of none,
-            missing or surplus frames, pictures that are damaged or of another size. Nothing has been written then.
+        InputError: unknown dataset or clip, a damaged record in the clip's shard, folders of unknown kinds or no
+            folders, missing or surplus frames, damaged pictures, or pictures of another size. The dataset is then
+            unchanged.
     """
     clips = RecordedClips(directory)
     index = find_clip(clips, clip_name)
@@ -93,17 +94,17 @@ def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os
 
 
 def find_clip(clips: RecordedClips, name: str) -> int:
-    """Place of the clip of this name.
+    """Return the index of the clip with this name.
 
     Raises:
-        InputError: there is none, or more than one.
+        InputError: no clip or several clips have this name.
     """
     names = [clips.outline(index).name for index in range(len(clips))]
     if names.count(name) == 1:
         return names.index(name)
     if name in names:
-        raise InputError(f"{clips.directory}: {names.count(name)} clips have the name {name!r}, expected one; write "
-                         "the dataset again with names that differ")
+        raise InputError(f"{clips.directory}: expected one clip with the name {name!r}, found {names.count(name)}; "
+                         "write the dataset again with unique names")
     near = difflib.get_close_matches(name, names, 3, 0.4)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`durian sheet` lists the names"
     raise InputError(f"{clips.directory}: no clip has the name {name!r}; {hint}")
@@ -121,7 +122,7 @@ def _damaged(error: DecodeError) -> InputError:
 
 
 def _kinds(folder: Path) -> list[str]:
-    """The attribute kinds that have a folder in `folder`."""
+    """Return the attribute kinds that have a folder in `folder`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder with masks, found {'a file' if folder.exists() else 'nothing'}; "
                          "write one with `durian masks export`")
@@ -130,35 +131,35 @@ def _kinds(folder: Path) -> list[str]:
     unknown = [name for name in found if name not in ATTRIBUTE_KINDS]
     if unknown or not found:
         raise InputError(f"{folder}: expected folders named {', '.join(ATTRIBUTE_KINDS)}, found "
-                         f"{', '.join(unknown) or 'none'}; rename or move what does not belong there")
+                         f"{', '.join(unknown) or 'none'}; name each folder after its kind and move other folders away")
     return [kind for kind in ATTRIBUTE_KINDS if kind in found]
 
 
 def _read_masks(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """(T, H, W) bool: the masks of one kind."""
+    """Return the masks of one kind: (T, H, W) bool."""
     expected = [_file_name(index) for index in range(shape[0])]
     found = {path.name for path in folder.iterdir() if path.suffix.lower() == ".png"}
     missing = [name for name in expected if name not in found]
     surplus = sorted(found.difference(expected))
     if missing:
         raise InputError(f"{folder}: expected a mask for each of the clip's {shape[0]} frames, found none for "
-                         f"{_listed(missing)}; add them, or delete the folder to keep the masks of this kind")
+                         f"{_listed(missing)}; add them, or delete the folder to keep the old masks of this kind")
     if surplus:
-        raise InputError(f"{folder}: expected {expected[0]} to {expected[-1]}, found also {_listed(surplus)}; are "
-                         "these the masks of another clip?")
+        raise InputError(f"{folder}: expected only {expected[0]} to {expected[-1]}, found also {_listed(surplus)}; "
+                         "remove these files, or check whether the masks belong to another clip")
     return np.stack([_read_mask(folder / name, shape[1:]) for name in expected])
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: where a picture is rather white than black."""
+    """Return (H, W) bool: true where the picture is more white than black and more opaque than transparent."""
     mask = read_image(path).mean(-1) > 127.5
     if mask.shape == size and read_image(path).max() == 1:
         raise InputError(f"{path}: expected white (255) for the attribute, found the values 0 and 1; multiply the "
                          "mask by 255")
     if mask.shape != size:
-        raise InputError(f"{path}: expected {size[1]} x {size[0]} px as the stored frames have (margin included), "
-                         f"found {mask.shape[1]} x {mask.shape[0]}; export the clip again to see them")
-    # Transparent pixels are not painted, whereas `read_image` lays them over white.
+        raise InputError(f"{path}: expected {size[1]} x {size[0]} px, the size of the stored frames (margin included), "
+                         f"found {mask.shape[1]} x {mask.shape[0]}; export the clip again for pictures of this size")
+    # `read_image` blends transparent pixels with white, but here they must stay unset.
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw.ndim == 3 and raw.shape[2] == 4:
         mask &= raw[..., 3] > np.iinfo(raw.dtype).max / 2

@@ -1,4 +1,4 @@
-"""What training knows of clips without opening their records: a few arrays in one safetensors file."""
+"""Outlines of a dataset's clips, stored as a few arrays in one safetensors file. Training needs no record for them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from durian_jax.files import atomic_file
 
 
 def save_outlines(path: Path, shards: Sequence[Sequence[Outline]]) -> None:
-    """Writes outlines, grouped by shard, atomically as safetensors; what `Outlines` reads."""
+    """Write outlines, grouped by shard, atomically as a safetensors file for `Outlines`."""
     outlines = [entry for shard in shards for entry in shard]
     people, identities = np.unique([entry.identity for entry in outlines], return_inverse=True)
     with atomic_file(path) as temporary:
@@ -32,14 +32,14 @@ def save_outlines(path: Path, shards: Sequence[Sequence[Outline]]) -> None:
 
 
 class Outlines(Sequence[Outline]):
-    """The outlines in a file of `save_outlines`, kept as a few arrays; donors' masks stay in the file until asked for.
+    """The outlines in a file of `save_outlines`. Donors' masks stay in the file and are loaded on access.
 
     Attributes:
         donor_frames: (clips, DONORS) int32.
         shard_ends: (shards,) number of clips up to the end of each shard.
 
     Raises:
-        OSError, KeyError, SafetensorError: no such file, or another.
+        OSError, KeyError, SafetensorError: no file, or a file of another kind.
     """
 
     def __init__(self, path: Path):
@@ -53,11 +53,11 @@ class Outlines(Sequence[Outline]):
         self.shard_ends = np.cumsum(index["shard_sizes"])
 
     def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of a clip's `number`-th donor frame."""
+        """Load a clip's `number`-th donor: (DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints."""
         return tuple(self._file.get_slice(f"donor_{key}")[index, number] for key in ("masks", "keypoints"))
 
     def complete(self, index: int) -> Outline:
-        """The outline with its donors, for `save_outlines`."""
+        """Return the outline with its donors, for `save_outlines`."""
         masks, keypoints = (self._file.get_slice(f"donor_{key}")[index] for key in ("masks", "keypoints"))
         return replace(self[index], donors=Donors(self.donor_frames[index], masks, keypoints))
 
@@ -72,7 +72,7 @@ class Outlines(Sequence[Outline]):
 
 
 def _join(words: Iterable[str]) -> np.ndarray:
-    """Words as one array of bytes, the only thing safetensors keeps."""
+    """Join words to one array of bytes, because safetensors stores only arrays of numbers."""
     return np.frombuffer("\n".join(word.replace("\n", " ") for word in words).encode(), np.uint8)
 
 

@@ -1,12 +1,11 @@
-"""A folder of clips: the TFDS dataset `portrait_clips`, one ArrayRecord example a clip (see `record`).
+"""A folder of clips: the TFDS dataset `portrait_clips`, one ArrayRecord example per clip (see `clip_record`).
 
     portrait_clips-train.array_record-00000-of-00003 ...   the shards
-    dataset_info.json, features.json   what TFDS needs: tfds.builder_from_directory(folder).as_data_source()
-    index.safetensors   per frame the visible share of each attribute kind and the head's pose, per clip its
-                        name, person, quality and the small masks of a few frames: enough to choose frames and to
-                        expand other people's regions without opening a record
-    dataset.json        counts and statistics, for people and for checks; written last: a folder that has it
-                        is complete
+    dataset_info.json, features.json   metadata for tfds.builder_from_directory(folder).as_data_source()
+    index.safetensors   per frame: share of each attribute kind and head pose; per clip: name, person, quality and
+                        small masks of a few frames. Training chooses frames and expands other people's regions
+                        with the index alone
+    dataset.json        counts and statistics. It is written last, so a folder with this file is complete
 """
 
 import json
@@ -42,27 +41,28 @@ _OWN_FILES = ("dataset.json", "index.safetensors", "dataset_info.json", "feature
 
 
 def shard_name(number: int, count: int) -> str:
-    """File name of one of `count` shards."""
+    """Return the file name of one of `count` shards."""
     return f"portrait_clips-train.array_record-{number:05d}-of-{count:05d}"
 
 
 def part_name(number: int) -> str:
-    """File name of a shard while the number of shards is not known yet."""
+    """Return the file name of a shard before the number of shards is known."""
     return f".part-{number:05d}.tmp"
 
 
 def write_shard(path: Path, records: Iterable[bytes | tuple[bytes, Outline]]) -> list[Outline]:
-    """Writes one shard atomically.
+    """Write one shard atomically.
 
     Args:
-        path: of the shard.
-        records: with their complete outlines where these are known; else the records' masks are decoded.
+        path: path of the shard.
+        records: records, or pairs of a record and its complete outline. A record without an outline has its
+            masks decoded.
 
     Returns:
         The clips' outlines in order, for `finish_dataset`.
 
     Raises:
-        DecodeError: a record without an outline is none.
+        DecodeError: a damaged record among those without an outline.
     """
     outlines = []
     with shard_writer(path) as write:
@@ -74,40 +74,43 @@ def write_shard(path: Path, records: Iterable[bytes | tuple[bytes, Outline]]) ->
 
 
 def read_shard(path: Path, row: int) -> bytes:
-    """One record of a shard.
+    """Read one record of a shard.
 
     Raises:
-        DecodeError: damaged.
+        DecodeError: a damaged shard or record.
     """
     return read_row(open_shard(path), path, row)
 
 
 def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: tuple[int, int], margin: int,
                    about: dict | None = None) -> dict:
-    """Makes a dataset of the parts 0.. in place; returns dataset.json's content.
+    """Make a dataset from the parts in a folder.
 
     Args:
-        directory: holds a file `part_name(i)` for each of `shards`.
+        directory: folder with a file `part_name(i)` per entry of `shards`.
         shards: outlines of the clips in each part.
         size: (H, W) of the frames.
-        margin: their margin in pixels.
+        margin: margin of the frames in pixels.
         about: further fields of dataset.json (JSON values).
+
+    Returns:
+        The content of dataset.json.
 
     Raises:
         InputError: no clip.
     """
     if not any(shards):
-        raise InputError(f"{directory}: no clip to write; a dataset needs at least one")
+        raise InputError(f"{directory}: expected at least one clip, found none; check the input")
     for number in range(len(shards)):
         part = directory / part_name(number)
-        if part.exists():  # else an earlier attempt got so far
+        if part.exists():  # an earlier, interrupted attempt may have renamed it
             os.replace(part, directory / shard_name(number, len(shards)))
     return _write_index(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
                                             **(about or {})})
 
 
 def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict) -> dict:
-    """Index, TFDS metadata and, last, dataset.json for shards in place."""
+    """Write the index, the TFDS metadata and, last, dataset.json for existing shards."""
     outlines = [entry for shard in shards for entry in shard]
     save_outlines(directory / "index.safetensors", shards)
     index = load_file(directory / "index.safetensors")
@@ -136,7 +139,7 @@ def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
 
 
 def _statistics(index: Mapping[str, np.ndarray]) -> dict:
-    """Spread of the poses and of what else was measured: 5 %, 50 % and 95 % of the frames or clips lie below."""
+    """Return percentiles 5, 50 and 95 of poses and of visible areas (over frames), and of qualities (over clips)."""
     areas = {kind: index["areas"][:, i] for i, kind in enumerate(ATTRIBUTE_KINDS)}
     values = {**{name: index["poses"][:, i] for i, name in enumerate(("yaw", "pitch", "roll"))},
               **{name: index["quality"][:, i] for i, name in enumerate(QUALITIES)},
@@ -148,13 +151,13 @@ def _statistics(index: Mapping[str, np.ndarray]) -> dict:
 
 def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding: str = "png",
                 shard_size: int = 256, about: dict | None = None) -> dict:
-    """Writes clips into a new or replaced folder of records.
+    """Write clips to a new or replaced folder of records.
 
     Args:
-        directory: made if missing; an earlier dataset in it is replaced.
-        clips: any iterable, consumed once, all of one picture size.
-        encoding: key of `ENCODINGS`: lossless for drawn frames, "jpeg" or "webp" for real ones.
-        shard_size: clips a shard.
+        directory: output folder, created if missing. An earlier dataset in it is replaced.
+        clips: any iterable, consumed once. All clips have the same picture size and margin.
+        encoding: key of `ENCODINGS`. Use a lossless one for rendered frames, "jpeg" or "webp" for real frames.
+        shard_size: clips per shard.
         about: further fields of dataset.json (JSON values).
 
     Returns:
@@ -188,11 +191,11 @@ def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding
 
 
 def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], about: dict | None = None) -> dict:
-    """Puts other bytes in the place of some clips; only their shards are written again, each atomically.
+    """Replace the records of some clips. Only their shards are written again, each atomically.
 
     Args:
-        directory: of a complete dataset.
-        records: clip index -> its new record, of the same size.
+        directory: folder of a complete dataset.
+        records: clip index -> new record, with the same picture size.
         about: further or changed fields of dataset.json.
 
     Returns:
@@ -213,13 +216,22 @@ def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], 
 
 
 def refuse_to_replace(directory: str | os.PathLike) -> None:
-    """Raises InputError where the folder holds a dataset already."""
+    """Refuse a folder that already holds a dataset.
+
+    Raises:
+        InputError: the folder holds a dataset.
+    """
     if (Path(directory) / "dataset.json").exists():
-        raise InputError(f"{directory} holds records already; name another folder, or replace them with --overwrite")
+        raise InputError(f"{directory}: expected a folder without a dataset, found one; name another folder, or "
+                         "replace the dataset with --overwrite")
 
 
 def prepare_directory(directory: str | os.PathLike) -> Path:
-    """Makes the folder and takes an earlier or unfinished dataset out of it, dataset.json first."""
+    """Create the folder and delete an earlier or unfinished dataset in it, dataset.json first.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -227,24 +239,27 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
                     *directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{directory}: expected a folder that can be written, found {error}; "
-                         f"choose another") from error
+        raise InputError(f"{directory}: expected a writable folder, found {error}; name another folder") from error
     return directory
 
 
 class RecordedClips:
-    """Random access to a folder of records (a Grain data source over `EncodedClip`s).
+    """Random access to a folder of records (a Grain data source).
 
-    Pickles to its path only, so that it travels to worker processes.
+    It pickles to its path only, so worker processes open their own files.
     """
 
     def __init__(self, directory: str | os.PathLike):
-        """Raises InputError when the folder is not a complete dataset."""
+        """Open a dataset.
+
+        Raises:
+            InputError: the folder is not a complete dataset.
+        """
         self.directory = Path(directory)
         if not (self.directory / "dataset.json").exists():
             found = "a folder without dataset.json" if self.directory.is_dir() else "no such folder"
-            raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one of videos, "
-                             "`durian synthesize` of procedural people")
+            raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one from videos, "
+                             "`durian synthesize` from procedural people")
         try:
             self.about = json.loads((self.directory / "dataset.json").read_text())
             self.outlines = Outlines(self.directory / "index.safetensors")
@@ -254,13 +269,13 @@ class RecordedClips:
                              f"`durian synthesize`") from error
         if self.about.get("format") != FORMAT:
             raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
-                             f"{self.about.get('format')!r}; write the records again")
+                             f"{self.about.get('format')!r}; write the dataset again")
         self._shard_ends = self.outlines.shard_ends
         self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
             if not self._shard(number).is_file():
-                raise InputError(f"{self._shard(number)}: missing, dataset.json counts {len(self._shard_ends)} "
-                                 "shards; copy it again")
+                raise InputError(f"{self._shard(number)}: expected {len(self._shard_ends)} shards, this one is "
+                                 "missing; copy the dataset again")
 
     def __reduce__(self):
         return RecordedClips, (str(self.directory),)
@@ -272,26 +287,26 @@ class RecordedClips:
         return len(self.outlines)
 
     def shards(self) -> list[range]:
-        """The clips of each shard."""
+        """Return the range of clip indices of each shard."""
         return [range(int(a), int(b)) for a, b in zip([0, *self._shard_ends[:-1]], self._shard_ends, strict=True)]
 
     def outline(self, index: int) -> Outline:
-        """What the index knows of a clip, from memory."""
+        """Return a clip's outline from memory."""
         return self.outlines[index]
 
     def donor_frames(self, index: int) -> np.ndarray:
-        """(DONORS,) numbers of the frames whose masks are kept in the index."""
+        """Return the (DONORS,) indices of a clip's donor frames, whose masks the index keeps."""
         return self.outlines.donor_frames[range(len(self))[index]]
 
     def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """(DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints of one of them."""
+        """Load a clip's `number`-th donor: (DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints."""
         return self.outlines.donor(range(len(self))[index], number)
 
     def record(self, index: int) -> bytes:
-        """The bytes of a clip.
+        """Read the bytes of a clip.
 
         Raises:
-            DecodeError: damaged shard.
+            DecodeError: a damaged shard.
         """
         shard, row = self._find(index)
         if shard not in self._readers:
@@ -299,19 +314,19 @@ class RecordedClips:
         return read_row(self._readers[shard], self._shard(shard), row)
 
     def open(self, index: int) -> EncodedClip:
-        """The clip with its pictures still compressed.
+        """Open a clip; its pictures are decoded on access.
 
         Raises:
-            DecodeError: damaged record.
+            DecodeError: a damaged record.
         """
         shard, row = self._find(index)
         return read_record(self.record(index), f"{self._shard(shard)}, record {row}")
 
     def read(self, index: int, frames: Sequence[int] | None = None) -> Clip:
-        """The decoded clip, or only some of its frames.
+        """Decode a clip, or only some of its frames.
 
         Raises:
-            DecodeError: damaged record.
+            DecodeError: a damaged record.
         """
         return self.open(index).clip(frames)
 
@@ -322,7 +337,7 @@ class RecordedClips:
         return self.directory / shard_name(number, len(self._shard_ends))
 
     def _find(self, index: int) -> tuple[int, int]:
-        """Shard and row of a clip."""
+        """Return the shard and the row of a clip."""
         index = range(len(self))[index]
         shard = int(np.searchsorted(self._shard_ends, index, side="right"))
         return shard, index - (int(self._shard_ends[shard - 1]) if shard else 0)

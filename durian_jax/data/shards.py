@@ -1,4 +1,4 @@
-"""ArrayRecord shards: written whole or not at all, read record by record."""
+"""ArrayRecord shards: written atomically, read record by record."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ from durian_jax.data.clip_record import DecodeError
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Gives a function that adds a record; the file appears when the block ends without an error."""
+    """Yield a function that adds a record. The file appears when the block ends without an error."""
     temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
-    # Records are compressed already, or do not shrink. A group of one makes every record readable by itself.
+    # Compression would not shrink the records. Groups of one record make each record readable alone.
     writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
     try:
         yield writer.write
@@ -27,10 +27,10 @@ def shard_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
 
 
 def open_shard(path: Path) -> ArrayRecordReader:
-    """A reader of single records; Grain makes them ahead, not the file system.
+    """Return a reader of single records. It does not read ahead, because Grain already prefetches.
 
     Raises:
-        DecodeError: no shard, or a damaged one.
+        DecodeError: a missing or damaged shard.
     """
     try:
         return ArrayRecordReader(str(path), "readahead_buffer_size:0,max_parallelism:0",
@@ -40,13 +40,15 @@ def open_shard(path: Path) -> ArrayRecordReader:
 
 
 def read_row(reader: ArrayRecordReader, path: Path, row: int) -> bytes:
-    """One record.
+    """Read one record.
 
     Args:
-        path: of the shard, for errors.
+        reader: reader of the shard.
+        path: path of the shard, for error messages.
+        row: index of the record in the shard.
 
     Raises:
-        DecodeError: damaged.
+        DecodeError: a damaged or missing record.
     """
     try:
         return reader.read([row])[0]

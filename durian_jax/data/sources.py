@@ -1,8 +1,8 @@
-"""Where training clips come from: recorded, drawn on demand, or a mixture.
+"""Sources of training clips: recorded, rendered on demand, or a mixture.
 
-All are Grain random-access data sources of `OpenClip`s: `source[index]` decodes a whole clip,
-`outline` says what is in it, `open` gives its frames one by one. Nothing here is random: which
-clips meet in a sample is decided in `pairs`.
+All are Grain random-access data sources: `source[index]` decodes a whole clip, `outline` summarizes it,
+and `open` gives access to single frames. Sources are deterministic. `data.samples` draws the clips of a
+training sample.
 """
 
 import threading
@@ -21,12 +21,12 @@ __all__ = ["ClipList", "ClipSource", "Mixture", "OpenClip", "RecordedClips", "Sy
 
 
 class OpenClip(Protocol):
-    """A clip whose frames come one by one; `record.EncodedClip` and `DecodedClip` are such."""
+    """A clip with access to single frames: `clip_record.EncodedClip` or `DecodedClip`."""
 
-    keypoints: np.ndarray  # (T, K, 3) float32, of the frames with their margin
+    keypoints: np.ndarray  # (T, K, 3) float32, in the frames with their margin
     identity: str
     margin: int  # pixels on each side around the view
-    generated_frames: Sequence[int]  # frames for which there is a mask of generated attributes
+    generated_frames: Sequence[int]  # indices of the frames that have a mask of generated attributes
 
     def __len__(self) -> int: ...
     def frame(self, index: int) -> np.ndarray: ...  # (H, W, 3) uint8
@@ -37,9 +37,8 @@ class OpenClip(Protocol):
 class ClipSource(Protocol):
     """Random access to clips.
 
-    A clip's donor frames are those whose masks are at hand for expanding other people's regions (`pairs`):
-    `donor(index, number)` gives the (H, W) uint8 bit field, at any scale, and the (K, 3) keypoints of the
-    `number`-th of them.
+    The masks of a clip's donor frames expand the regions of other people. `donor(index, number)` returns the
+    (H, W) uint8 bit field, at any scale, and the (K, 3) keypoints of a clip's `number`-th donor frame.
     """
 
     def __len__(self) -> int: ...
@@ -68,11 +67,11 @@ class DecodedClip:
         return self._clip.masks[index]
 
     def generated_mask(self, number: int) -> np.ndarray:
-        raise IndexError(f"a clip in memory has no generated masks, asked for {number}")
+        raise IndexError(f"a clip in memory has no generated masks, but mask {number} was requested")
 
 
 class _DecodedDonors:
-    """Donors of a source whose clips are decoded anyway: all frames."""
+    """Donors of a source of decoded clips: all frames."""
 
     def donor_frames(self, index: int) -> np.ndarray:
         return np.arange(len(self.outline(index)))
@@ -83,7 +82,7 @@ class _DecodedDonors:
 
 
 class ClipList(_DecodedDonors):
-    """Clips in memory: tests, and a handful of one's own."""
+    """Clips in memory, for tests and for a few own clips."""
 
     def __init__(self, clips: Sequence[Clip]):
         self._clips, self._outlines = list(clips), [outline(clip) for clip in clips]
@@ -102,9 +101,9 @@ class ClipList(_DecodedDonors):
 
 
 class SyntheticClips(_DecodedDonors):
-    """Clip i of the procedural world, drawn when asked for.
+    """Procedural clips, rendered on access.
 
-    Drawing costs more than decoding: for training, write it to records once (`synthesize`).
+    Rendering is slower than decoding. For training, write the clips to records once (`synthesize`).
     """
 
     def __init__(self, split: str, count: int, frames: int, size: int, offset: int = 0, fps: float = 25.0,
@@ -115,8 +114,8 @@ class SyntheticClips(_DecodedDonors):
             frames: T of each clip.
             size: H = W in pixels.
             offset: first person's index in the split.
-            fps: frames per second; fewer make the poses of a clip differ more.
-            keep: drawn clips kept in memory.
+            fps: frames per second. A lower rate makes the poses of a clip differ more.
+            keep: maximum number of rendered clips kept in memory.
         """
         self._arguments = (split, count, frames, size, offset, fps, keep)
         self._kept: OrderedDict[int, Clip] = OrderedDict()
@@ -154,22 +153,22 @@ class SyntheticClips(_DecodedDonors):
 
 
 class Mixture:
-    """Several sources as one, each taking a share of the indices, the same ones every time."""
+    """Several sources as one. Each source takes a fixed share of the indices."""
 
     def __init__(self, sources: Sequence[ClipSource], weights: Sequence[float] | None = None):
         """Args:
-            sources: not empty, none of them empty.
-            weights: shares of an epoch, any positive scale; None = by length. An epoch is so long that no
-                source is cut: the others are repeated.
+            sources: at least one source, each with at least one clip.
+            weights: share of each source in an epoch, on any positive scale. None: proportional to the lengths.
+                An epoch holds every clip at least once. Sources with a larger share are repeated.
 
         Raises:
-            InputError: no source, an empty one, or weights that do not fit.
+            InputError: no source, an empty source, or weights that do not fit the sources.
         """
         lengths = np.array([len(source) for source in sources], np.float64)
         shares = lengths if weights is None else np.array(weights, np.float64)
         if not len(lengths) or lengths.min() < 1 or shares.shape != lengths.shape or shares.min() <= 0:
             raise InputError(f"mixture: expected non-empty sources with one positive weight each, found "
-                             f"lengths {lengths.astype(int).tolist()} and weights {weights}; drop empty ones")
+                             f"lengths {lengths.astype(int).tolist()} and weights {weights}; remove empty sources")
         self._sources = list(sources)
         counts = np.round(shares * (lengths / shares).max()).astype(int)
         self._choices = np.concatenate([

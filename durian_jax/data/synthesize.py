@@ -1,4 +1,4 @@
-"""The procedural world written to records, so that training decodes instead of drawing."""
+"""Procedural clips written to records, because decoding is faster than rendering during training."""
 
 import multiprocessing
 import os
@@ -14,21 +14,21 @@ from durian_jax.data.sources import SyntheticClips
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
                first: int = 0, fps: float = 25.0, workers: int = 2, shard_size: int = 128,
                encoding: str = "png") -> dict:
-    """Draws clips `first` .. `first + clips - 1` of a split into a folder of records.
+    """Render clips `first` .. `first + clips - 1` of a split to a folder of records.
 
     The bytes do not depend on the number of workers.
 
     Args:
-        directory: where; an earlier dataset in it is replaced.
+        directory: output folder. An earlier dataset in it is replaced.
         split: "train", "validation" or "benchmark".
-        clips: how many people.
+        clips: number of clips, one person each.
         frames: T of each clip.
         size: H = W in pixels.
         first: index of the first person in the split.
         fps: frames per second of the motion.
-        workers: processes; 0 draws in this one.
-        shard_size: clips a shard, the unit of work of a process.
-        encoding: see `record.ENCODINGS`.
+        workers: number of worker processes. 0 renders in this process.
+        shard_size: clips per shard. A worker renders one shard at a time.
+        encoding: key of `clip_record.ENCODINGS`.
 
     Returns:
         The content of dataset.json.
@@ -40,12 +40,12 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
     shards: list[list[Outline]] = []
     with tqdm(total=clips, unit="clip", desc=f"drawing {split}") as bar:
         def collect(results):
-            for outlines in results:  # in order of the jobs
+            for outlines in results:  # in the order of the jobs
                 shards.append(outlines)
                 bar.update(len(outlines))
 
         if workers:
-            # Spawned, not forked: the parent may already run JAX threads.
+            # Spawn, not fork: this process may already run JAX threads.
             with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
                 collect(pool.imap(_draw_shard, jobs))
         else:
@@ -57,7 +57,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
 def _draw_shard(job: tuple) -> list[Outline]:
     import cv2
 
-    cv2.setNumThreads(1)  # the processes are the parallelism
+    cv2.setNumThreads(1)  # the workers already use all cores
     path, split, first, count, frames, size, fps, encoding = job
     source = SyntheticClips(split, count, frames, size, offset=first, fps=fps, keep=1)
     return write_shard(Path(path), (

@@ -14,8 +14,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 def count_flops(function: Callable, *arguments, tile: int = 1) -> int:
     """Count the multiplications and additions in the matrix products and convolutions of a call.
 
-    Other operations do not count. Recomputation counts each time it runs, a loop's body once per iteration, a
-    kernel's body once per grid point, and the body of `jax.shard_map` once per device of the mesh.
+    Other operations do not count. Recomputation counts each time it runs. A loop's body counts once per iteration,
+    a kernel's body once per grid point, the body of `jax.shard_map` once per device of the mesh.
 
     Args:
         function: the function to trace.

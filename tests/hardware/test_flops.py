@@ -1,4 +1,4 @@
-"""The FLOPs of a jaxpr, against what can be counted by hand."""
+"""FLOPs of a jaxpr, compared with counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ def convolve(stride):
      3 * 2 * 8 * 16 * 32),
     (convolve(1), (IMAGE, KERNEL), 2 * 2 * 8 * 8 * 9 * 4 * 6),
     (convolve(2), (IMAGE, KERNEL), 2 * 2 * 4 * 4 * 9 * 4 * 6),
-    # A loop's body counts as often as it runs, compiled and recomputed functions as what is in them.
+    # A loop's body counts once per iteration, a jitted function like its content.
     (lambda x, w: jax.lax.scan(lambda c, _: (c, c @ w), x, None, length=5)[1], (X, W), 5 * 2 * 8 * 16 * 32),
     (lambda x, w: jax.jit(lambda y: y @ w)(x), (X, W), 2 * 8 * 16 * 32),
-    # What nobody asks for is not computed.
+    # Unused results do not count.
     (lambda x, w: (x @ w, x)[1], (X, W), 0),
 ])
 def test_flops_are_counted(function, arguments, flops):
@@ -33,7 +33,7 @@ def test_flops_are_counted(function, arguments, flops):
 
 
 def test_gradients_cost_twice_the_forward_pass():
-    """Of all inputs; a convolution with stride is transposed with zeros between, which are no work."""
+    """Gradients of all inputs. The zeros in the transpose of a strided convolution do not count."""
     for function, arguments in ((lambda x, w: x @ w, (X, W)), (convolve(1), (IMAGE, KERNEL)),
                                 (convolve(2), (IMAGE, KERNEL))):
         forward = count_flops(function, *arguments)
@@ -48,8 +48,8 @@ def test_recomputation_counts():
     assert plain < again <= 4 / 3 * plain
 
 
-def test_a_matrix_unit_is_filled_up():
-    """The contracted axis and the shorter of the others, for each tap of a kernel or place of a kernel's gradient."""
+def test_padding_to_the_matrix_unit_counts():
+    """The contracted axis and the shorter other axis are padded, per kernel tap or per position of the gradient."""
     assert count_flops(lambda x, w: x @ w, X, W, tile=128) == 2 * 32 * 128 * 128
     assert count_flops(lambda x, w: x @ w, jnp.zeros((1000, 320)), jnp.zeros((320, 320)), tile=128) == 2 * 1000 * 384**2
     assert count_flops(convolve(1), IMAGE, KERNEL, tile=128) == 9 * 2 * 128 * 128 * 128
@@ -57,14 +57,14 @@ def test_a_matrix_unit_is_filled_up():
     assert count_flops(gradient, KERNEL, tile=128) == 9 * 2 * 128 * 6 * 128
 
 
-def test_kernels_count():
-    """Splash attention's: 2 products, and 4 + 3 backwards, where each of two kernels computes the logits again."""
+def test_pallas_kernels_count():
+    """Splash attention has 2 products, and 4 + 3 backwards, because both backward kernels recompute the logits."""
     b, f, n, h, d = 2, 3, 256, 2, 40
     query = jnp.zeros((b, f, n, h, d))
     attend = lambda q: jnp.sum(attention._splash(q, query, query, None))
     product = 2 * b * f * h * n * n * d
     assert count_flops(attend, query) == 2 * product
-    inner = 2 * b * f * h * n * d  # of the result and its gradient
+    inner = 2 * b * f * h * n * d  # inner product of the result and its gradient
     assert count_flops(jax.grad(attend), query) == 9 * product + inner
     wide = 2 * b * f * h * n * n * 128
     assert count_flops(attend, query, tile=128) == 2 * wide
