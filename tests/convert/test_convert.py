@@ -272,7 +272,7 @@ def test_files_that_cannot_be_read_are_refused(pretrained, copy, tmp_path):
     refused("quant_conv.bias holds values that are not finite")
     path = tensor_file(copy / "vae")
     path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    refused("give the file one of these names")
+    refused("rename the file to one of these names")
     path = tensor_file(copy / "unet")
     path.write_bytes(path.read_bytes()[:500])
     refused(f"{path.name} is damaged")
