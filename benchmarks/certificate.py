@@ -2,7 +2,7 @@
 
     python -m benchmarks.certificate --out docs/certificate.json     15 minutes on two cores, 20 GiB of memory
 
-All tensors are random, including those that training initialises with zeros, so that every part has an effect.
+All tensors are random, also tensors that training initialises with zeros. Otherwise some parts would have no effect.
 """
 
 import argparse

@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 
-# Values that replace those of the settings cell.
+# Small values for the settings cells.
 SMALL = {
     "animate": {"FRAMES": 2, "KINDS": ["glasses"]},
     "train_tiny": {"CLIPS": 4, "STEPS": {"codec": 2, "1": 2, "2": 2}, "SAMPLE_EVERY": 2,
