@@ -34,8 +34,8 @@ _BLURRED = 0.32
 _DARK, _WHITE = 0.25, 0.15
 # Smallest distance to the picture's edge in face heights. In a video the mesh still works slightly beyond the edge.
 _PHOTO_EDGE, _VIDEO_EDGE = 0.03, -0.03
-# Limits of a calm face: mouth and eyes as in `faces.quality` (teeth may show), closed eyes as a share of the median
-# in the video, and yaw, pitch and roll in degrees.
+# Limits of a calm face. Mouth and eyes are as in `faces.quality` (teeth may show). Eyes are closed below this share of
+# their median in the video. The last limit is for yaw, pitch and roll, in degrees.
 _MOUTH, _EYES, _CLOSED, _CALM_POSE = 0.3, 0.15, 0.5, 20
 # Smallest number of frames (the default of `durian prepare`) and smallest frame rate.
 _LEAST_FRAMES, _LEAST_FPS = 8, 12

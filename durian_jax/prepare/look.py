@@ -78,7 +78,7 @@ class Look:
 
 
 def look_at_photo(path: str | Path, worker: Annotator) -> Look:
-    """Return the look of a photo.
+    """Return the `Look` of a photo.
 
     Raises:
         InputError: the picture is unreadable.
@@ -91,7 +91,7 @@ def look_at_photo(path: str | Path, worker: Annotator) -> Look:
 
 
 def look_at_video(path: str | Path, worker: Annotator) -> Look:
-    """Return the look of a video, which is read to its end.
+    """Read a video to its end and return its `Look`.
 
     Raises:
         InputError: the video is unreadable, damaged or cut off.

@@ -259,8 +259,8 @@ class UserMasks:
             height, width: size of the source frames in pixels.
 
         Raises:
-            InputError: the kind has no masks, the frame is missing, the file is unreadable, the size is wrong, or the
-                picture is partly transparent, coloured or contains only 0 and 1.
+            InputError: the kind has no masks, the frame is missing, or the file is unreadable. Also, the size is
+                wrong, or the picture is partly transparent, coloured or contains only 0 and 1.
         """
         attribute_bit(kind)
         if kind not in self.kinds(video_name):

@@ -78,9 +78,8 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         (accepted videos with their clips, evidence and skipped frames), `rejected_files`.
 
     Raises:
-        InputError: an input does not exist, the output cannot be written or already holds a dataset, the annotator is
-            not installed, too many videos are rejected, or no video is usable. rejected.jsonl is written in the last
-            two cases.
+        InputError: an input does not exist, the output cannot be written or already holds a dataset, or the annotator
+            is not installed. Also, too many videos are rejected or no video is usable; rejected.jsonl then says why.
     """
     settings = settings or Settings()
     if min(workers, shard_clips) < 1 or (max_rejected is not None and max_rejected < 0):

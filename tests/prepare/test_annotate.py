@@ -22,10 +22,10 @@ def test_photo(portraits, annotator):
     assert clip.keypoints[0, GROUPS["nose_bridge"], 2][-1] < contour[:, 2].mean()
 
 
-def test_an_attribute_that_hardly_shows_is_said(annotator, tmp_path):
+def test_weak_evidence_of_a_known_attribute_warns(annotator, tmp_path):
     bare = sample_person("validation", 0).without("glasses", "hat")
     write_image(tmp_path / "bare.png", render(bare, sample_motion("validation", 0, 1), 512).frames[0])
-    with pytest.warns(annotate.UnsureAttribute, match="hardly seems to have glasses"):
+    with pytest.warns(annotate.UnsureAttribute, match="little evidence of glasses"):
         annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator)
 
 

@@ -17,7 +17,7 @@ def people():
 
 
 def test_masks_of_a_drawn_head(people):
-    """Grey picture, face of one colour, hair of another: the mask is the hair."""
+    """On a grey picture with a face of one colour and hair of another, the mask is the hair."""
     points = people["hair"].keypoints
     y, x = np.mgrid[:128, :128] + 0.5
     contour = points[0, GROUPS["contour"], :2] * 128
@@ -36,7 +36,7 @@ def test_masks_of_a_drawn_head(people):
 
 # --- regions ------------------------------------------------------------------------------------------
 
-def test_regions_hold_what_they_are_for(people):
+def test_regions_cover_their_attributes(people):
     for kind, least in (("glasses", 0.6), ("beard", 0.6), ("hair", 0.6)):
         clip = people[kind]
         truth, where = clip.mask(kind)[0], landing_region(kind, clip.keypoints[0], 128, 128)
@@ -63,7 +63,7 @@ def test_unknown_kind_is_refused(people):
         landing_region("ears", people["hair"].keypoints[0], 64, 64)
 
 
-def test_expression_regions_hold_their_features(people):
+def test_expression_regions_cover_their_features(people):
     for clip in people.values():
         points = clip.keypoints[0]
         field = expression_regions(points, 128, 128)

@@ -40,7 +40,7 @@ def codes(report):
 
 
 def only(report, code):
-    """The finding of a report that has no other."""
+    """Return the only finding of a report."""
     assert codes(report) == {code}, describe(report)
     return report.findings[0]
 
@@ -73,7 +73,7 @@ def shrunk(image):
     ("extreme-pose", lambda _: draw(size=384, roll=40).frames[0]),
     ("not-neutral", lambda _: draw(size=384, mouth=1).frames[0]),
 ])
-def test_spoilt_photos_are_warned_of(annotator, tmp_path, photo, code, change):
+def test_bad_photos_get_one_warning(annotator, tmp_path, photo, code, change):
     report = report_on_photo(change(photo), annotator, tmp_path)
     finding = only(report, code)
     assert finding.level == "warning" and report.ok and finding.fix
@@ -82,13 +82,13 @@ def test_spoilt_photos_are_warned_of(annotator, tmp_path, photo, code, change):
 
 def test_headroom_says_how_many_pixels_are_missing(annotator, tmp_path, photo):
     finding = only(report_on_photo(photo[100:], annotator, tmp_path), "no-headroom")
-    assert "which the head touches" in finding.message
+    assert "the head touches this edge" in finding.message
     missing = int(finding.fix.split(" px")[0].split()[-1])
     padded = np.pad(photo[100:], ((missing + 4, 0), (0, 0), (0, 0)), mode="edge")
     assert report_on_photo(padded, annotator, tmp_path).measures["headroom"] == pytest.approx(0.65, abs=0.05)
 
 
-def test_no_face_and_a_tiny_one_are_errors(annotator, tmp_path, photo):
+def test_a_missing_or_tiny_face_is_an_error(annotator, tmp_path, photo):
     report = report_on_photo(np.full((300, 300, 3), 128, np.uint8), annotator, tmp_path)
     assert only(report, "no-face").level == "error" and not report.ok
     assert report.measures == {"width": 300, "height": 300}
@@ -107,7 +107,7 @@ def test_covered_mouths_are_found(annotator, tmp_path, photo, colour):
 
 
 def cover_mouth(image, keypoints, colour, grow=0.04):
-    """The picture with a rectangle over the mouth; "skin" is a hand's: the nose's colour."""
+    """Return the picture with a rectangle over the mouth; "skin" is the nose's colour, like a hand."""
     points = keypoints[:, :2] * image.shape[1::-1]
     lips = points[GROUPS["outer_lips"]]
     margin = grow * image.shape[1]
@@ -129,7 +129,7 @@ def test_a_good_video_has_no_findings(annotator, tmp_path, talk):
     assert report.measures["seconds"] == pytest.approx(1.2)
 
 
-def test_a_cut_is_timed_and_a_flash_is_none(annotator, tmp_path, talk):
+def test_a_cut_is_timed_and_a_flash_is_ignored(annotator, tmp_path, talk):
     joined = np.concatenate([talk, draw(24, frames=12).frames])
     finding = only(report_on_video(joined, annotator, tmp_path), "cut-inside")
     assert finding.frames == ((30, 31),) and "1 cut at 1.20 s" in finding.message
@@ -169,7 +169,7 @@ def test_frames_that_look_away(annotator, tmp_path):
     assert finding.level == "warning" and all(10 <= first < last <= 30 for first, last in finding.frames)
 
 
-def test_a_microphone_for_some_frames(annotator, tmp_path, talk):
+def test_a_mouth_covered_in_some_frames(annotator, tmp_path, talk):
     keypoints = draw().keypoints[0]
     covered = talk.copy()
     for index in range(10, 20):
@@ -186,13 +186,13 @@ def test_a_microphone_for_some_frames(annotator, tmp_path, talk):
     ("small-face", lambda talk: np.stack([cv2.resize(frame, (130, 130), interpolation=cv2.INTER_AREA)
                                           for frame in talk]), FPS),
 ])
-def test_spoilt_videos_are_warned_of(annotator, tmp_path, talk, code, change, fps):
+def test_bad_videos_get_one_warning(annotator, tmp_path, talk, code, change, fps):
     report = report_on_video(change(talk), annotator, tmp_path, fps)
     assert only(report, code).level == "warning" and report.ok
 
 
 def test_a_head_that_leaves_its_crop(annotator, tmp_path, photo):
-    """It swings by more than a crop's side, three times a second."""
+    """The head swings by more than the crop's side, more than once per second."""
     head = cv2.resize(photo, (200, 200), interpolation=cv2.INTER_AREA)
     background = np.full((200, 620, 3), head[0, 0], np.uint8)
     frames = []
@@ -219,7 +219,7 @@ def files(tmp_path_factory, photo):
     return folder
 
 
-def test_unreadable_files_stop_no_other(annotator, files):
+def test_unreadable_files_do_not_stop_the_others(annotator, files):
     names = ["words.mp4", "cut.png", "still.mp4", "empty.jpg", "none.png", "nameless", "good.png"]
     reports = check_files([files / name for name in names], annotator)
     assert [Path(report.file).name for report in reports] == names
@@ -233,7 +233,7 @@ def test_unreadable_files_stop_no_other(annotator, files):
     assert reports[5].kind == "photo"
 
 
-def test_unexpected_trouble_stops_no_other(annotator, files, monkeypatch):
+def test_unexpected_errors_do_not_stop_the_others(annotator, files, monkeypatch):
     def fail(path, worker):
         raise ZeroDivisionError("odd file")
     monkeypatch.setattr("durian_jax.prepare.check.look_at_photo", fail)
@@ -264,7 +264,7 @@ def test_command_line(annotator, files, tmp_path):
     assert [entry["ok"] for entry in json.loads((tmp_path / "report.json").read_text())["files"]] == [True, False]
 
 
-def test_mistakes_of_the_command_line(files, tmp_path, monkeypatch):
+def test_command_line_errors(files, tmp_path, monkeypatch):
     assert durian("check").exit_code == 2
     result = durian("check", files / "good.png", "--json", tmp_path / "report.txt")
     assert result.exit_code == 2 and "expected a name ending in .json" in result.stderr
@@ -286,7 +286,7 @@ def test_describe_names_frames():
 @pytest.mark.parametrize(("name", "expected"), [
     ("clips/lp_d0.mp4", set()), ("clips/lp_d20.mp4", set()), ("clips/retalk_1.mp4", set()),
     ("clips/lp_s13.mp4", set()), ("clips/moore_1.mp4", {"faceless-frames", "cut-inside"}),
-    ("clips/moore_2.mp4", {"first-frame-not-neutral"}),  # and a flash, which is no cut
+    ("clips/moore_2.mp4", {"first-frame-not-neutral"}),  # its flash is not a cut
     ("clips/retalk_3.mp4", {"first-frame-not-neutral"}),
     ("images/hallo_5.jpg", set()), ("images/lp_d8.jpg", set()), ("images/lp_s12.jpg", set()),
     ("images/lp_s0.jpg", set()), ("images/hallo_3.jpg", {"no-headroom"}), ("images/moore_1.png", {"no-headroom"}),
@@ -299,7 +299,7 @@ def test_real_portraits(portraits, annotator, name, expected):
 
 
 @pytest.mark.parametrize("name", ["lp_d8.jpg", "lp_s12.jpg", "lp_s42.jpg", "moore_2.png", "lp_s9.jpg"])
-def test_mouths_of_real_people_covered(portraits, annotator, tmp_path, name):
+def test_covered_mouths_of_real_people(portraits, annotator, tmp_path, name):
     image = read_image(portraits / "images" / name)
     keypoints = annotator.mesh(image)[MEDIAPIPE_INDICES] / np.array([*image.shape[1::-1], 1], np.float32)
     points = keypoints[:, :2] * image.shape[1::-1]
@@ -312,7 +312,7 @@ def test_mouths_of_real_people_covered(portraits, annotator, tmp_path, name):
             cv2.fillPoly(cover, [np.rint([*jaw, points[POSITION[195]]]).astype(np.int32)], 1)
         else:
             cv2.ellipse(cover, (tuple(map(float, mouth)), (0.5 * unit, 0.38 * unit), 0), 1, -1)
-        if colour is None:  # a fist: the colour of the cheek
+        if colour is None:  # a fist has the colour of the cheek
             x, y = (0.5 * points[POSITION[145]] + 0.5 * points[POSITION[61]]).astype(int)
             colour = np.median(image[y - 3:y + 4, x - 3:x + 4].reshape(-1, 3), axis=0)
         noise = np.random.default_rng(0).normal(0, 5, image.shape)

@@ -18,7 +18,7 @@ def test_annotator_without_mediapipe_says_so(monkeypatch):
 
 
 def test_procedural_faces_are_found(annotator, tmp_path):
-    """A user feeds the demo's own pictures to `durian animate`."""
+    """Users pass the demo's pictures to `durian animate`."""
     errors = []
     for index in range(4):
         clip = render(sample_person("validation", index), sample_motion("validation", index, 1), size=512)

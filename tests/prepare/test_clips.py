@@ -18,7 +18,7 @@ def people():
 
 @pytest.mark.parametrize("change", [{"size": 0}, {"margin": -1}, {"fps": 0}, {"faces": "second"},
                                     {"encoding": "gif"}, {"max_frames": 0}, {"segment_frames": 4}])
-def test_senseless_settings_are_refused(change):
+def test_invalid_settings_are_refused(change):
     with pytest.raises(InputError):
         Settings(**change)
 

@@ -22,9 +22,9 @@ def test_crop_and_keypoints_agree():
         assert where[2] == pytest.approx(10 / side)
 
 
-def test_box_gives_the_face_its_share_and_stands_still():
+def test_box_is_fixed_and_gives_the_face_its_share():
     points = face_mesh()
-    points += np.random.default_rng(0).normal(0, 2, (20, 1, 3)).astype(np.float32)  # a shaking camera
+    points += np.random.default_rng(0).normal(0, 2, (20, 1, 3)).astype(np.float32)  # camera shake
     box = crop.head_box(points, 25, 720, 1280)
     assert np.ptp(box.centre, axis=0).max() == 0 and np.ptp(box.side) == 0
     contour = box.keypoints(points)[:, MEDIAPIPE_INDICES[GROUPS["contour"]]]
@@ -59,7 +59,7 @@ def test_smoothing_has_no_lag():
 
 def test_shot_cut_is_found_and_motion_is_not():
     wave = 120 + 60 * np.sin(np.arange(32) / 5)[None, :, None].repeat(32, 0).repeat(3, 2)
-    # The camera pans through both shots; the second is the first turned by a quarter.
+    # The camera pans through both shots. The second shot is the first one rotated by 90 degrees.
     thumbnails = np.stack([np.roll(wave if t < 12 else wave.transpose(1, 0, 2), t, 1) for t in range(24)])
     still = np.zeros((24, 2)), np.full(24, 100.0)
     assert np.flatnonzero(crop.shot_cuts(thumbnails.astype(np.uint8), 25, *still)).tolist() == [12]

@@ -14,7 +14,7 @@ from tests.helpers.prepare import touch
 
 
 def tones(count, height=16, width=24):
-    """(T, H, W, 3) plain pictures whose value tells their index: 4 more each."""
+    """Return (T, H, W, 3) plain pictures; each has a value 4 above the previous one, which tells its index."""
     return np.broadcast_to((20 + 4 * np.arange(count)).astype(np.uint8)[:, None, None, None],
                            (count, height, width, 3))
 
@@ -29,7 +29,7 @@ def whole(path, start=None, end=None, pictures="*"):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """50 frames, 2 seconds."""
+    """A video file of 50 frames, 2 seconds."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     write_video(path, tones(50), PICTURES_FPS)
     return path
@@ -37,7 +37,7 @@ def film(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The same as pictures, whose numbers have no leading zeros; their format loses nothing."""
+    """The same frames as lossless pictures, numbered without leading zeros."""
     path = tmp_path_factory.mktemp("folder")
     for index, image in enumerate(tones(50)):
         write_image(path / f"frame_{index}.png", image)
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     (None, None, None, range(50)), (None, None, 7, range(7)), (0.4, 0.8, None, range(10, 20)),
     (0.4, 0.8, 3, range(10, 13)), (1.8, None, None, range(45, 50)), (1.8, 99.0, None, range(45, 50)),
     (None, 0.2, None, range(5)), (0.0, 0.2, None, range(5)), (0.41, 0.45, None, range(11, 12))])
-def test_films_and_folders_read_alike(kind, start, end, most, expected, request):
+def test_video_files_and_folders_read_alike(kind, start, end, most, expected, request):
     frames = open_frames(whole(request.getfixturevalue(kind), start, end), most)
     first, second = list(frames), list(frames)
     assert indices(first) == list(expected)
@@ -73,7 +73,7 @@ def test_an_empty_range_is_refused_with_the_length(kind, start, end, request):
     ("open.mp4", "libx264", {"x264-params": "open-gop=1:keyint=12:bframes=8:b-adapt=0"}),
     ("a.mkv", "libx264", {"g": "12"}), ("a.avi", "mpeg4", {"g": "12"}), ("a.gif", "gif", {}),
     ("a.ts", "libx264", {"g": "100"})])  # no index, and key frames four seconds apart
-def test_a_part_is_what_the_whole_holds_there(tmp_path, name, codec, options):
+def test_a_part_equals_the_same_frames_of_the_whole(tmp_path, name, codec, options):
     images = (np.random.default_rng(0).integers(0, 200, (200, 8, 8, 3)) + np.arange(200)[:, None, None, None] // 4)
     with av.open(str(tmp_path / name), "w") as output:
         stream = output.add_stream(codec, rate=25, options=options)
@@ -119,7 +119,7 @@ def test_bad_picture_sequences_are_named(tmp_path, folder):
         next(frames)
 
 
-def test_whatever_is_no_video_is_refused_on_opening(tmp_path, folder):
+def test_other_files_are_refused_on_opening(tmp_path, folder):
     touch(tmp_path, "notes/a.txt", "empty.mp4")
     for path, words in {tmp_path / "none.mp4": "no such file", tmp_path / "notes": "a folder without pictures",
                         tmp_path / "empty.mp4": "empty file", folder / "frame_0.png": "still picture",

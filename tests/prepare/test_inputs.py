@@ -15,7 +15,7 @@ def numbered(first, last, pattern="{:08d}.png"):
 
 
 def summary(videos, root):
-    """{path below root: (name, identity)}"""
+    """Return {path below root: (name, identity)}."""
     return {str(video.path.relative_to(root)): (video.name, video.identity) for video in videos}
 
 
@@ -89,7 +89,7 @@ def test_a_folder_of_numbered_pictures_is_one_video(tmp_path):
 
 # --- names --------------------------------------------------------------------------------------------
 
-def test_equal_stems_take_as_much_of_the_path_as_they_need(tmp_path):
+def test_equal_stems_are_extended_by_folders(tmp_path):
     touch(tmp_path, "x/one/talk.mp4", "y/one/talk.mp4", "y/two/talk.mp4", "y/two/song.mp4", "y/two/song.txt")
     assert summary(find_inputs([tmp_path]), tmp_path) == {
         "x/one/talk.mp4": ("x_one_talk",) * 2, "y/one/talk.mp4": ("y_one_talk",) * 2,
@@ -126,7 +126,7 @@ def test_vfhq(tmp_path):
     assert summary(find_inputs([tmp_path / VFHQ[0]]), tmp_path) == {VFHQ[0]: expected[VFHQ[0]]}
     plain = summary(find_inputs([tmp_path], "files"), tmp_path)
     assert plain[f"{VFHQ[1]}.mp4"] == (VFHQ[1], VFHQ[1])
-    assert f"{VFHQ[0]}/00000000.png" in plain  # three pictures are no video unless a name says so
+    assert f"{VFHQ[0]}/00000000.png" in plain  # three pictures are only a video if the folder's name says so
 
 
 def test_celebv_text(tmp_path):
@@ -178,7 +178,7 @@ def test_data_sets_mix_and_a_wrong_layout_is_refused(tmp_path):
     touch(tmp_path, f"v/{VFHQ[1]}.mp4", "n/030/sequences/HAIR/images/cam_1.mp4", "p/holiday.mp4")
     assert [video.identity for video in find_inputs([tmp_path])] == ["030", "holiday", "--rKDzyFQdw+P0"]
     for layout in set(LAYOUTS) - {"auto", "files"}:
-        with pytest.raises(InputError, match=f"expected files laid out as {layout}, found none among 1"):
+        with pytest.raises(InputError, match=f"expected files in the layout {layout}, found none among 1 files"):
             find_inputs([tmp_path / "p"], layout)
 
 
@@ -214,36 +214,36 @@ def test_parts_of_one_file_show_one_person(tmp_path):
         ("x_talk@0.0-5.0", "x_talk"), ("x_talk@5.0-9.0", "x_talk"), ("y_talk@5.0-9.0", "y_talk")]
 
 
-def test_of_a_listed_file_only_the_listed_parts_count(tmp_path):
+def test_only_the_listed_parts_of_a_listed_file_are_used(tmp_path):
     touch(tmp_path, "set/a.mp4", "set/b.mp4", "set/list.csv", "set/number.jsonl")
     manifest = write_manifest(tmp_path / "list.csv", "path,end,identity\nset/a.mp4,5,anna\n")
     found = find_inputs([tmp_path / "set", manifest])
     assert [(video.name, video.identity) for video in found] == [
         ("a@start-5.0", "anna"), ("b", "b"), ("list.csv", "list.csv"), ("number.jsonl", "number.jsonl")]
-    # The manifest inside the folder is a file like others: only one that is named itself is read.
+    # A manifest inside a folder is an ordinary file. Only a manifest that is named directly is read.
     with pytest.raises(InputError, match="expected rows"):
         find_inputs([tmp_path / "set/list.csv"])
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("path,begin,person\na.mp4,1,2\n", "line 1: expected the columns path and, if known, start, end, identity, "
+    ("path,begin,person\na.mp4,1,2\n", "line 1: expected the column path and optionally start, end, identity, "
                                        "labels, each once; found unknown: begin, person"),
     ("start,end\n1,2\n", "line 1: .*found start, end"),
     ("path,path\na,b\n", "line 1: .*each once; found path, path"),
     ("path\n", "expected rows with path, start, end, identity, labels, found none"),
     ("", "expected rows"),
     ("path,start\na.mp4,1\n,2\n", "line 3: expected a path, found ''"),
-    ("path,start\na.mp4,soon\n", "line 2: start: expected seconds from 0 on, such as 12.5, found 'soon'"),
+    ("path,start\na.mp4,soon\n", "line 2: start: expected seconds of at least 0, such as 12.5, found 'soon'"),
     ("path,end\na.mp4,-1\n", "line 2: end: expected seconds"),
     ("path,end\na.mp4,nan\n", "line 2: end: expected seconds"),
     ("path,end\na.mp4,inf\n", "line 2: end: expected seconds"),
     ("path,end\na.mp4,0\n", "line 2: expected an end after the start, found 0 s to 0 s"),
     ("path,start,end\na.mp4,3,2\n", "line 2: expected an end after the start, found 3 s to 2 s"),
-    ("path,labels\na.mp4,glasses moustache\n", "line 2: labels: expected some of hair, glasses, beard, hat, or none, "
+    ("path,labels\na.mp4,glasses moustache\n", "line 2: labels: expected some of hair, glasses, beard, hat, or 'none', "
                                                "found 'glasses moustache'"),
     ("path,labels\na.mp4,none hat\n", "line 2: labels"),
-    ("path,end\na.mp4,1,2\n", "line 2: expected 2 cells at most, found 3"),
-    ('path,end\n"a.mp4,1\n', "line 2: expected a row"),
+    ("path,end\na.mp4,1,2\n", "line 2: expected at most 2 cells, found 3"),
+    ('path,end\n"a.mp4,1\n', "line 2: expected a valid row"),
     ("path,start\na.mp4,1\nb.mp4,1\n./a.mp4,1.0\n", "line 4: .*a.mp4 is listed with the same range in .*, line 2"),
 ])
 def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
@@ -254,8 +254,8 @@ def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ("{path: 1}", "expected a row, found none"),
-    ('["a.mp4"]', r'expected an object, found \["a.mp4"\]'),
+    ("{path: 1}", "expected a valid row, parsing it failed"),
+    ('["a.mp4"]', r'expected a JSON object, found \["a.mp4"\]'),
     ('{"file": "a.mp4"}', ".*found unknown: file"),
     ('{"path": 3}', "expected a path, found 3"),
     ('{"path": "a\\u0000"}', "expected a path"),
@@ -263,7 +263,7 @@ def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
     ('{"path": "a.mp4", "end": NaN}', "end: expected seconds"),
     (f'{{"path": "a.mp4", "end": 1{"0" * 400}}}', "end: expected seconds"),
     ('{"path": "a.mp4", "end": [1]}', "end: expected seconds"),
-    ('{"path": "a.mp4", "identity": ["anna"]}', "identity: expected a word or number"),
+    ('{"path": "a.mp4", "identity": ["anna"]}', "identity: expected a string or an integer"),
     ('{"path": "a.mp4", "labels": {"hat": 1}}', "labels: expected some of"),
     ('{"path": "a.mp4", "labels": ["hat", ["hair"]]}', "labels: expected some of"),
 ])

@@ -57,12 +57,12 @@ def test_openness_follows_the_face():
     assert eyes.shape == (5, 2) and (np.diff(eyes, axis=0) < 0).all() and eyes[0].min() > 0.25 and eyes[-1].max() < 0.15
     mouths = quality.mouth_openness(draw(frames=5, mouth=levels).keypoints)
     assert mouths.shape == (5,) and (np.diff(mouths) > 0).all() and mouths[0] < 0.1 and mouths[-1] > 0.4
-    # Roll and size of the face change nothing.
+    # Roll and size of the face do not matter.
     turned = quality.eye_openness(draw(roll=25, scale=0.8).keypoints)[0]
     assert turned == pytest.approx(eyes[0], rel=0.05)
 
 
-def test_exposure_knows_light_from_skin():
+def test_exposure_separates_light_from_skin_tone():
     clips = [draw(person, size=192) for person in range(40, 52)]
     light = [quality.exposure(clip.frames, clip.keypoints)[0, 0] for clip in clips]
     assert min(light) > 0.3
@@ -70,13 +70,13 @@ def test_exposure_knows_light_from_skin():
     assert max(dark) < 0.25
 
 
-def test_occlusion_leaves_attributes_out():
+def test_occlusion_ignores_attributes():
     for person in (0, 3, 17, 33, 37):  # glasses, beards and hats
         clip = draw(person)
         assert quality.occlusion(clip.frames, clip.keypoints, clip.masks)[0] < 0.05, person
     beard = draw(37)
     assert quality.occlusion(beard.frames, beard.keypoints)[0] > 0.2
-    # Bits of other layers (the person, regions of the face) hide nothing.
+    # Bits of other layers (the person, face regions) do not count as occlusion.
     others = beard.masks | np.uint8(255 - sum(map(attribute_bit, ("hair", "glasses", "beard", "hat"))))
     assert quality.occlusion(beard.frames, beard.keypoints, others)[0] < 0.05
 
@@ -95,7 +95,7 @@ def test_occlusion_counts_what_covers_the_face():
 
 
 def test_head_pose_follows_the_drawn_head():
-    """Exactly known angles: the procedural world turns its heads by them."""
+    """The angles of procedural heads are known exactly."""
     motion = sample_motion("train", 5, 24, 6.0)
     clip = render(sample_person("train", 5), motion, 64)
     for column, angle in enumerate((motion.yaw, motion.pitch)):

@@ -1,4 +1,4 @@
-"""Annotators of attribute masks: a face-parsing network taught in seconds, and masks made by the user."""
+"""Maskers: a face-parsing network that is trained in seconds, and user-made masks."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ COLOURS = {"background": (128, 128, 128), "skin": (220, 170, 140), "hair": (60, 
 
 
 def head(seed: int, kinds: tuple[str, ...], frames: int = 3, size: int = 64):
-    """A drawn head with one colour a class: frames, keypoints, person and (T, H, W) class indices."""
+    """Return a drawn head with one colour per class: frames, keypoints, person and (T, H, W) class indices."""
     rng = np.random.default_rng(seed)
     base = face(rng) + np.float32([*rng.uniform(-0.05, 0.05, 2), 0])
     keypoints = np.stack([base + np.float32([0.01 * t, 0, 0]) for t in range(frames)])
@@ -44,7 +44,7 @@ def head(seed: int, kinds: tuple[str, ...], frames: int = 3, size: int = 64):
 
 
 def overlap(found: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union."""
+    """Return the intersection over union."""
     return (found & truth).sum() / (found | truth).sum()
 
 
@@ -56,7 +56,7 @@ def torch():
 
 @pytest.fixture(scope="module")
 def save(torch, tmp_path_factory):
-    """A function that writes a tiny SegFormer (and what images it takes) and returns its folder."""
+    """A function that writes a tiny SegFormer with its image processor and returns the folder."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     def write(labels=LABELS, change=lambda model: None):
@@ -79,13 +79,13 @@ def save(torch, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noise(save):
-    """The folder of a model that was taught nothing."""
+    """The folder of an untrained model."""
     return save()
 
 
 @pytest.fixture(scope="module")
 def taught(torch, save):
-    """A masker whose network has learnt what colour each class has in the drawn heads."""
+    """A masker whose network has learnt the colour of each class in the drawn heads."""
     rng = np.random.default_rng(0)
     drawn = [head(1000 + i, tuple(kind for kind in ("hair", "glasses", "hat") if rng.random() < 0.5), frames=1)
              for i in range(32)]
@@ -96,7 +96,7 @@ def taught(torch, save):
     def teach(model):
         optimizer = torch.optim.AdamW(model.train().parameters(), 3e-2)
         weight = torch.ones(len(LABELS))
-        weight[LABELS.index("eye_g")] = 3.0  # few pixels
+        weight[LABELS.index("eye_g")] = 3.0  # glasses have few pixels
         for step in range(80):
             part = slice(8 * (step % 4), 8 * (step % 4) + 8)
             optimizer.zero_grad()
@@ -105,13 +105,13 @@ def taught(torch, save):
             torch.nn.functional.cross_entropy(logits, truth[part], weight).backward()
             optimizer.step()
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # Threads that wait for each other are slow on a busy machine.
+    torch.set_num_threads(1)  # several threads are slow on a busy machine, because they wait for each other
     yield SegFormerMasker(save(change=teach))
     torch.set_num_threads(threads)
 
 
 def always(label, labels=LABELS, logit=30.0):
-    """A change that makes one class win everywhere."""
+    """Return a change that makes one class win everywhere."""
     def change(model):
         classifier = model.decode_head.classifier
         classifier.weight.data.zero_()
@@ -121,15 +121,15 @@ def always(label, labels=LABELS, logit=30.0):
 
 
 def constant(masker, images):
-    """Puts a network that answers `images` (N, C, h, w) in place of a masker's own; batches follow in order."""
+    """Replace a masker's network by one that returns the logits `images` (N, C, h, w), batch by batch."""
     left = list(images)
     masker._model = lambda pixel_values: SimpleNamespace(
         logits=type(pixel_values)(np.stack([left.pop(0) for _ in range(len(pixel_values))])))
 
 
-# --- what the network says ----------------------------------------------------------------------------
+# --- masks of the network -----------------------------------------------------------------------------
 
-def test_a_taught_network_finds_what_is_drawn(taught):
+def test_a_trained_network_finds_the_drawn_kinds(taught):
     for seed, kinds in enumerate([("hair",), ("hair", "glasses"), ("hair", "hat"), ("hair", "glasses", "hat"), ()]):
         frames, keypoints, person, labels = head(seed, kinds)
         masks, evidence = taught(frames, keypoints, person, None)
@@ -152,7 +152,7 @@ def test_the_same_input_gives_the_same_masks(taught):
     assert vars(close) == pytest.approx(vars(evidence), rel=1e-3)
 
 
-def test_upsampling_is_that_of_transformers(torch, noise):
+def test_upsampling_equals_transformers(torch, noise):
     from transformers import AutoImageProcessor, SegformerForSemanticSegmentation
     frames = np.random.default_rng(0).integers(0, 255, (3, 80, 112, 3), np.uint8)
     masker = SegFormerMasker(noise)
@@ -164,40 +164,40 @@ def test_upsampling_is_that_of_transformers(torch, noise):
     expected = processor.post_process_semantic_segmentation(answer, [(80, 112)] * 3)
     assert np.array_equal(winner, np.stack([e.numpy() for e in expected]))
     assert probability.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    # A class that is ruled out is replaced by the next likely one.
+    # A class that is ruled out is replaced by the next most likely class.
     most = int(np.bincount(winner.ravel()).argmax())
     other, probability = masker._parse(frames, [most])
     assert (other != most).all() and probability[:, most].max() == 0
     assert np.array_equal(other[winner != most], winner[winner != most])
 
 
-def test_hair_everywhere_is_hair_everywhere(save):
+def test_a_network_that_sees_only_hair_masks_every_pixel(save):
     clip = head(0, ("hair",))[:3]
     masks, evidence = SegFormerMasker(save(change=always("hair")))(*clip, None)
     assert ((masks & attribute_bit("hair")) > 0).all()
     assert evidence.hair == pytest.approx(1 / 0.6, abs=1e-3) and evidence.hat == 0 and evidence.glasses == 0
 
 
-def test_an_unsure_network_is_no_evidence(noise, save):
+def test_an_uncertain_network_gives_no_evidence(noise, save):
     clip = head(0, ("hair", "glasses"))[:3]
     masks, evidence = SegFormerMasker(noise)(*clip, None)
     heuristic, judged = attribute_masks(*clip)
     assert max(evidence.hair, evidence.glasses, evidence.hat) < 0.7
     assert np.array_equal(masks, heuristic & attribute_bit("beard")) and evidence.beard == judged.beard
-    # Hair everywhere, but hardly likelier than any other class.
+    # Hair wins everywhere, but its probability is hardly higher than that of other classes.
     _, evidence = SegFormerMasker(save(change=always("hair", logit=1.0)))(*clip, None)
     assert 0 < evidence.hair < 0.5
 
 
-def test_evidence_is_sureness_times_area_in_most_frames(noise):
-    """Numbers that can be worked out by hand, with a network whose answers are given."""
+def test_evidence_is_the_median_of_probability_times_area(noise):
+    """The network's answers are given, so the expected numbers are computed by hand."""
     frames, keypoints, person, _ = head(0, ("hair",), frames=5)
     unit = face_frame(keypoints[0], 64, 64).unit
     hair, hat = LABELS.index("hair"), LABELS.index("hat")
     logits = np.zeros((5, len(LABELS), 64, 64), np.float32)
     logits[:, 0] = 20
-    logits[:3, hair, :20], logits[:3, 0, :20] = 20, 0  # large and sure, in three frames of five
-    logits[:2, hat, 40:], logits[:2, 0, 40:] = 20, 0   # in two of five
+    logits[:3, hair, :20], logits[:3, 0, :20] = 20, 0  # large and certain in three of five frames
+    logits[:2, hat, 40:], logits[:2, 0, 40:] = 20, 0   # in two of five frames
     masker = SegFormerMasker(noise, batch=2)
     constant(masker, logits)
     _, evidence = masker(frames, keypoints, person, None)
@@ -215,7 +215,7 @@ def test_the_bridge_supports_glasses(noise, monkeypatch):
     frames, keypoints, person, labels = head(0, ("hair", "glasses"))
     logits = np.zeros((3, len(LABELS), 64, 64), np.float32)
     where = labels == LABELS.index("eye_g")
-    logits[:, LABELS.index("eye_g")][where] = np.log(18 * 0.6 / 0.4)  # probability 0.6: exactly sure enough
+    logits[:, LABELS.index("eye_g")][where] = np.log(18 * 0.6 / 0.4)  # probability 0.6, the threshold
     masker, values = SegFormerMasker(noise), {}
     for bridge in (0.0, 1.0, 2.0, 9.0):
         monkeypatch.setattr("durian_jax.prepare.attributes.glasses_evidence", lambda *_, b=bridge: b)
@@ -235,7 +235,7 @@ def test_known_kinds_are_kept_and_unknown_hats_dropped(noise, taught):
         masks, evidence = taught(frames, keypoints, person, known)
         assert (overlap((masks & attribute_bit("hat")) > 0, hat) > 0.8) == expected, known
         assert (evidence.hat >= 1) == expected
-    # A few unsure pixels are no evidence; said to be there, they are the mask.
+    # A few uncertain pixels are no evidence. They are the mask if the kind is known.
     logits = np.zeros((3, len(LABELS), 64, 64), np.float32)
     logits[:, LABELS.index("eye_g"), 30, 20:24] = 0.1
     masker = SegFormerMasker(noise)
@@ -244,12 +244,12 @@ def test_known_kinds_are_kept_and_unknown_hats_dropped(noise, taught):
     constant(masker, logits)
     masks, evidence = masker(frames, keypoints, person, ("glasses",))
     assert ((masks & attribute_bit("glasses")) > 0).sum() == 3 * 4 and evidence.glasses < 0.2
-    # Nothing found at all: the mask stays empty for the caller to judge.
+    # Without any pixels the mask stays empty, and the caller decides.
     constant(masker, np.zeros_like(logits))
     assert not (masker(frames, keypoints, person, ("glasses",))[0] & attribute_bit("glasses")).any()
 
 
-def test_a_hat_that_is_ruled_out_is_the_next_likely_class(noise):
+def test_a_hat_that_is_ruled_out_becomes_the_next_likely_class(noise):
     frames, keypoints, person, _ = head(0, ("hair",))
     logits = np.zeros((3, len(LABELS), 64, 64), np.float32)
     logits[:, LABELS.index("hat")], logits[:, LABELS.index("hair")] = 20, 15
@@ -270,12 +270,12 @@ def test_kinds_without_a_class_come_from_the_heuristic(save):
         for kind in ("glasses", "beard", "hat"):
             assert np.array_equal(masks & attribute_bit(kind), heuristic & attribute_bit(kind))
             assert getattr(evidence, kind) == getattr(judged, kind)
-    # Worn in front of hair, also where the network calls it hair.
+    # Glasses are in front of hair, even if the network finds hair there.
     glasses = (masks & attribute_bit("glasses")) > 0
     assert glasses.any() and np.array_equal((masks & attribute_bit("hair")) > 0, ~glasses)
 
 
-# --- models that fit and models that do not -----------------------------------------------------------
+# --- suitable and unsuitable models -------------------------------------------------------------------
 
 @pytest.mark.parametrize("labels, expected", [
     (LABELS, {"hair": [13], "glasses": [3], "hat": [14]}),
@@ -289,12 +289,12 @@ def test_labels_are_understood(labels, expected):
     assert maskers._classes(dict(enumerate(labels)), "model") == expected
 
 
-def test_classes_of_one_kind_add_up(save):
+def test_probabilities_of_one_kind_are_added(save):
     labels = ("background", "hair", "Beard", "Mustache")
     masker = SegFormerMasker(save(labels))
     frames, keypoints, person, _ = head(0, ("hair",))
     logits = np.zeros((3, 4, 64, 64), np.float32)
-    logits[:, 2:, 40:] = 20  # equally likely: together they are sure
+    logits[:, 2:, 40:] = 20  # two equally likely classes, certain together
     constant(masker, logits)
     masks, evidence = masker(frames, keypoints, person, None)
     assert evidence.beard == pytest.approx(1 / 0.6, rel=1e-3)
@@ -332,7 +332,7 @@ def test_incomplete_folders_say_what_is_missing(torch, save, tmp_path):
 
 
 def test_an_encoder_alone_is_refused(torch, save):
-    """transformers would fill in a random head and only log it."""
+    """transformers would initialise a random head and only log it."""
     from safetensors.torch import load_file, save_file
     folder = save()
     encoder = {name: x for name, x in load_file(folder / "model.safetensors").items() if "decode_head" not in name}
@@ -375,11 +375,11 @@ def test_make_masker(noise):
         SegFormerMasker(noise, batch=0)
 
 
-# --- masks made by the user ---------------------------------------------------------------------------
+# --- user-made masks ----------------------------------------------------------------------------------
 
 @pytest.fixture
 def truth():
-    """(12, 48, 64) bool: a block that moves."""
+    """(12, 48, 64) bool masks of a moving block."""
     masks = np.zeros((12, 48, 64), bool)
     for t, mask in enumerate(masks):
         mask[8:32, 4 + 3 * t:20 + 3 * t] = True
@@ -391,7 +391,7 @@ def write_folder(folder, masks, name="{}.png"):
         write_image(folder / name.format(t), mask.astype(np.uint8) * 255)
 
 
-def test_pictures_come_back(tmp_path, truth):
+def test_masks_from_pictures_are_read(tmp_path, truth):
     write_folder(tmp_path / "walk" / "hair", truth)
     write_folder(tmp_path / "walk" / "glasses", ~truth, "{:05d}.png")
     write_folder(tmp_path / "talk" / "beard", truth[:1], "{:03d}.jpg")
@@ -413,7 +413,7 @@ def test_the_threshold_is_above_127(tmp_path):
     assert UserMasks(tmp_path).read("v", "hat", 7, 2, 2).tolist() == [[False, False], [True, True]]
 
 
-def test_mask_videos_come_back_in_any_order(tmp_path, truth, monkeypatch):
+def test_masks_from_videos_are_read_in_any_order(tmp_path, truth, monkeypatch):
     for video in ("walk", "talk"):
         for kind, masks in (("hair", truth), ("hat", ~truth)):
             write_video(tmp_path / video / f"{kind}.mp4", (masks[..., None] * np.full(3, 255)).astype(np.uint8), 25)
@@ -428,7 +428,7 @@ def test_mask_videos_come_back_in_any_order(tmp_path, truth, monkeypatch):
     assert len(opened) == 2
     assert overlap(masks.read("walk", "hair", 3, 48, 64), truth[3]) > 0.98
     assert len(opened) == 3
-    # The files of the video before are closed; it can still be read again.
+    # The files of the previous video are closed, but can be read again.
     assert overlap(masks.read("talk", "hair", 2, 48, 64), truth[2]) > 0.98
     assert list(masks._readers) == ["hair"]
     assert overlap(masks.read("walk", "hair", 1, 48, 64), truth[1]) > 0.98
@@ -438,9 +438,9 @@ def test_missing_masks_are_named(tmp_path, truth):
     write_folder(tmp_path / "walk" / "hair", truth)
     write_video(tmp_path / "walk" / "hat.mp4", (truth[..., None] * np.full(3, 255)).astype(np.uint8), 25)
     masks = UserMasks(tmp_path)
-    with pytest.raises(InputError, match="no mask for frame 12; found 12 from 0 to 11; add 12.png"):
+    with pytest.raises(InputError, match="no mask for frame 12; found 12 masks from 0 to 11; add 12.png"):
         masks.read("walk", "hair", 12, 48, 64)
-    for _ in range(2):  # once more: the end was reached before
+    for _ in range(2):  # also after the end has been reached
         with pytest.raises(InputError, match="hat.mp4: no mask for frame 12; found 12 frames; expected as many"):
             masks.read("walk", "hat", 12, 48, 64)
     assert overlap(masks.read("walk", "hat", 11, 48, 64), truth[11]) > 0.98
@@ -474,7 +474,7 @@ def test_unreadable_masks_are_named(tmp_path, truth):
             masks.read("v", kind, frame, 48, 64)
 
 
-def test_masks_that_mean_something_else_are_refused(tmp_path, truth):
+def test_masks_that_are_not_white_on_black_are_refused(tmp_path, truth):
     folder = tmp_path / "v" / "hair"
     write_image(folder / "0.png", truth[0].astype(np.uint8))
     mask = np.where(truth[0], 255, 0).astype(np.uint8)
@@ -503,10 +503,10 @@ def test_masks_that_mean_something_else_are_refused(tmp_path, truth):
     (["v/hair/0.png", "v/hair.mp4"], "hair.mp4: masks for hair are given twice"),
     (["v/hair/frame_1.png"], "frame_1.png: expected pictures named by frame number"),
     (["v/hair/1.txt"], "1.txt: expected pictures named by frame number"),
-    (["v/hair/1.png", "v/hair/01.png"], "frame 1 is also 01.png"),
+    (["v/hair/1.png", "v/hair/01.png"], "frame 1 is also in 01.png"),
     (["v/hair/.hidden"], "v/hair: expected pictures such as 0.png, found none"),
 ])
-def test_folders_that_cannot_be_meant(tmp_path, files, words):
+def test_invalid_folders_are_refused(tmp_path, files, words):
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -521,7 +521,7 @@ def test_no_such_folder(tmp_path):
             UserMasks(tmp_path / name)
 
 
-def test_folders_of_no_input_are_problems(tmp_path):
+def test_folders_that_match_no_input_are_problems(tmp_path):
     for name in ("interview_01/hair", "interview_2/hat"):
         write_folder(tmp_path / name, np.zeros((1, 4, 4), bool))
     (tmp_path / "README.md").touch()

@@ -1,4 +1,4 @@
-"""`durian prepare` as a whole: several processes, kills, rejections, supplied masks, real clips."""
+"""`durian prepare` as a whole: several processes, kills, rejections, user-made masks, real clips."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def _annotator():
 
 
 def person_frames(number: int, frames: int = 16, size: int = 256) -> np.ndarray:
-    """(T, H, W, 3) of a procedural person without a hat, turning gently."""
+    """Return (T, H, W, 3) frames of a procedural person without a hat who turns gently."""
     person = sample_person("validation", number).without("hat")
     return render(person, sample_motion("validation", number, frames), size).frames
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Four usable videos, one of them of two people side by side, and six unusable files."""
+    """Four usable videos, one of which shows two people side by side, and six unusable files."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(3):
         write_video(folder / f"person{number}.mp4", person_frames(number), 25)
@@ -74,7 +74,7 @@ def shard_bytes(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def test_every_video_ends_in_the_dataset_or_among_the_rejected(prepared, videos):
+def test_every_video_is_accepted_or_rejected(prepared, videos):
     out, report = prepared
     assert (report["accepted"], report["rejected"]) == (4, 6)
     assert json.loads((out / "report.json").read_text()) == report
@@ -88,15 +88,15 @@ def test_every_video_ends_in_the_dataset_or_among_the_rejected(prepared, videos)
     assert not list(out.glob(".*"))
 
 
-def test_the_dataset_holds_what_the_videos_show(prepared):
+def test_the_dataset_matches_the_videos(prepared):
     out, report = prepared
     clips = RecordedClips(out)
     assert len(clips) == report["clips"] == 10 and clips.about["shards"] == 3
     assert {clips.outline(i).identity for i in range(10)} == {"person0", "person1", "person2", "pair/0", "pair/1"}
     assert len({clips.outline(i).name for i in range(10)}) == 10
-    assert sum(clips[i].mask("person").any() for i in range(10)) >= 5, "drawn people pass for persons, mostly"
+    assert sum(clips[i].mask("person").any() for i in range(10)) >= 5, "most drawn people are detected as persons"
     names = [clips.outline(i).name.split("#")[0] for i in range(10)]
-    assert names == sorted(names), "in the order of the inputs, whichever process was first"
+    assert names == sorted(names), "the order of the inputs does not depend on the processes"
     for index in range(10):
         encoded = clips.open(index)
         clip = encoded.clip()
@@ -114,7 +114,7 @@ def test_the_dataset_holds_what_the_videos_show(prepared):
 
 
 def test_the_crop_shows_the_video(prepared, videos):
-    """Pixels of the dataset are those of the video, at the place that the keypoints say."""
+    """A patch of the crop matches a place in the video, but only at a suitable scale."""
     clips = RecordedClips(prepared[0])
     clip = clips[[clips.outline(i).name for i in range(10)].index("person1#0")]
     frames, _ = read_video(videos / "person1.mp4")
@@ -126,7 +126,7 @@ def test_the_crop_shows_the_video(prepared, videos):
 
 
 def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, monkeypatch):
-    """kill -9 once at least one video is finished; the second run does not touch what is done."""
+    """After kill -9 with at least one finished video, the second run does not repeat finished videos."""
     code = ("import sys; from durian_jax.prepare.clips import Settings; "
             "from durian_jax.prepare.pipeline import prepare; "
             "prepare([sys.argv[1]], sys.argv[2], Settings(size=64, margin=8, segment_frames=12), shard_clips=4)")
@@ -147,12 +147,12 @@ def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, 
     assert shard_bytes(tmp_path) == shard_bytes(prepared[0])
 
 
-def test_a_finished_dataset_is_not_replaced_unasked(prepared, videos):
+def test_a_finished_dataset_is_replaced_only_on_request(prepared, videos):
     before = shard_bytes(prepared[0])
-    assert prepare([videos], prepared[0], SMALL) == prepared[1], "the same again: nothing to do"
+    assert prepare([videos], prepared[0], SMALL) == prepared[1], "the same call has nothing to do"
     with pytest.raises(InputError, match="--overwrite"):
         prepare([videos], prepared[0], Settings(size=32, margin=8, segment_frames=12))
-    os.utime(videos / "words.mp4")  # mended, perhaps
+    os.utime(videos / "words.mp4")  # the file may have been repaired
     with pytest.raises(InputError, match="--overwrite"):
         prepare([videos], prepared[0], SMALL)
     assert shard_bytes(prepared[0]) == before
@@ -160,14 +160,14 @@ def test_a_finished_dataset_is_not_replaced_unasked(prepared, videos):
         prepare([prepared[0] / shard_name(0, 3)], prepared[0], SMALL, overwrite=True)
 
 
-def test_too_many_rejected_stop_the_run_and_mending_continues_it(videos, tmp_path):
+def test_too_many_rejections_stop_the_run_and_a_repair_continues_it(videos, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     for number in range(6):
         (folder / f"bad{number}.mp4").write_text("not a video")
     shutil.copy(videos / "person0.mp4", folder / "z.mp4")
     with pytest.raises(InputError, match=r"(?s)stopped: 3 of 3 videos were rejected, more than --max-rejected 2; "
-                                         r"4 were not looked at.*not a readable video"):
+                                         r"4 were not processed.*not a readable video"):
         prepare([folder], tmp_path / "out", SMALL, max_rejected=2)
     assert not (tmp_path / "out" / "dataset.json").exists()
     assert len((tmp_path / "out" / "rejected.jsonl").read_text().splitlines()) == 3
@@ -179,8 +179,8 @@ def test_too_many_rejected_stop_the_run_and_mending_continues_it(videos, tmp_pat
     assert (tmp_path / "other" / "rejected.jsonl").read_text().count("\n") == 1
 
 
-def test_supplied_masks_and_labels_and_identities(videos, tmp_path):
-    """What the user says counts: masks by pixels, labels for what is worn, names for who is who."""
+def test_user_made_masks_labels_and_identities_are_used(videos, tmp_path):
+    """The user's masks, labels and identities override the detected ones."""
     masks = tmp_path / "masks" / "person2" / "hat"
     masks.mkdir(parents=True)
     mask = np.zeros((256, 256), np.uint8)
@@ -195,7 +195,7 @@ def test_supplied_masks_and_labels_and_identities(videos, tmp_path):
     assert {clips.outline(i).identity for i in range(len(clips))} == {"Ann"}
     clip = clips[0]
     hat = clip.mask("hat")
-    assert hat.any() and (hat[:, 1:] <= hat[:, :-1]).all(), "a band at the top, as the user drew it"
+    assert hat.any() and (hat[:, 1:] <= hat[:, :-1]).all(), "the mask is a band at the top, as in the user's file"
     assert clip.mask("beard").any() and not clip.mask("hair").any() and not clip.mask("glasses").any()
     named = prepare([manifest], tmp_path / "again", settings, identify=lambda names, frames, given: [
         f"{given[0]}-{len(names)}-{frames[0].shape[0]}"] * len(names))
@@ -210,7 +210,7 @@ def test_supplied_masks_and_labels_and_identities(videos, tmp_path):
 
 
 def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
-    """No dataset comes of a run that was stopped, and mending the last file continues it."""
+    """A stopped run writes no dataset, and repairing the last file continues it."""
     folder = tmp_path / "in"
     folder.mkdir()
     shutil.copy(videos / "person0.mp4", folder / "a.mp4")
@@ -222,8 +222,8 @@ def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
     assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
 
 
-def test_a_dead_annotator_is_not_the_videos_fault(videos, tmp_path, monkeypatch):
-    """Once: another one does the work. Always: the run ends, nothing is rejected, and it can go on."""
+def test_a_dead_annotator_does_not_reject_the_video(videos, tmp_path, monkeypatch):
+    """If it dies once, a new one continues. If it always dies, the run stops without rejections."""
     lives = [1]
 
     def mesh(self, image, _meshes=Annotator.meshes):
@@ -240,21 +240,21 @@ def test_a_dead_annotator_is_not_the_videos_fault(videos, tmp_path, monkeypatch)
     assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
 
 
-def test_a_video_that_kills_its_process_is_rejected_in_the_end(videos, tmp_path):
+def test_a_video_that_kills_two_processes_is_rejected(videos, tmp_path):
     settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
     work = Work(tmp_path, settings)
     with work.held():
         assert [work.start(work.key(video)) for _ in range(3)] == [True, True, False]
-    with pytest.raises(InputError, match="the process that worked on it died, twice"):
+    with pytest.raises(InputError, match="two processes died while they worked on this video"):
         prepare([videos / "person0.mp4"], tmp_path, settings)
 
 
 def test_only_one_preparation_writes_into_a_folder(videos, tmp_path):
-    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes there"):
+    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes to this"):
         prepare([videos], tmp_path, SMALL)
 
 
-def test_files_of_others_are_left_alone(videos, tmp_path):
+def test_foreign_files_are_kept(videos, tmp_path):
     for name in ("work/thesis.tex", ".durian-work/notes.txt", ".other.tmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
@@ -272,8 +272,8 @@ def test_a_part_of_a_video_keeps_its_frame_numbers(videos, tmp_path):
     assert whole["clips"] == 1 and len(clip) == 11
 
 
-def test_masks_that_were_mended_are_used(videos, tmp_path):
-    """A rejection for want of a mask is forgotten, and what was made with other masks is made again."""
+def test_repaired_masks_are_used(videos, tmp_path):
+    """After a mask is added, a video that was rejected without it is prepared again."""
     masks = tmp_path / "masks" / "person0" / "glasses"
     masks.mkdir(parents=True)
     for frame in range(15):
@@ -287,7 +287,7 @@ def test_masks_that_were_mended_are_used(videos, tmp_path):
     assert not shown[:4].any() and shown[4:].all()
 
 
-def test_odd_names_of_tools_are_refused_before_the_work(videos, tmp_path):
+def test_invalid_settings_are_refused_before_any_work(videos, tmp_path):
     with pytest.raises(InputError, match="unknown masker 'magic'"):
         prepare([videos], tmp_path, Settings(masker="magic"))
     with pytest.raises(InputError, match="worker"):
@@ -300,5 +300,5 @@ def test_real_clips(portraits, tmp_path):
     assert report["accepted"] == 2
     for clip in RecordedClips(tmp_path):
         assert clip.mask("hair").mean() > 0.02 and not clip.mask("beard").any()
-        # Whole-frame jumps would show as jumps of the rigid nose bridge.
+        # If the crop jumped, the rigid nose bridge would jump too.
         assert np.abs(np.diff(clip.keypoints[:, GROUPS["nose_bridge"], :2], axis=0)).max() < 0.1

@@ -7,7 +7,7 @@ from tests.helpers.prepare import face_mesh
 
 
 class FakeAnnotator:
-    """Gives the meshes of a list, frame after frame."""
+    """An annotator that returns given meshes, frame by frame."""
 
     def __init__(self, frames):
         self._frames = iter(frames)
@@ -23,13 +23,13 @@ class FakeAnnotator:
 
 
 def faces_of(frames, several=True, cut=None):
-    """Faces of meshes frame by frame, over grey pictures that change at `cut`."""
+    """Return the faces found in the given meshes per frame, over grey pictures that change at `cut`."""
     pictures = [np.full((480, 640, 3), 200 if cut is not None and t >= cut else 50, np.uint8)
                 for t in range(len(frames))]
     return track.find_faces(pictures, 25.0, FakeAnnotator(frames), several)
 
 
-def test_two_faces_make_two_runs_whatever_their_order():
+def test_two_faces_make_two_runs_in_any_order():
     left, right = face_mesh((150, 240), 120, 30), face_mesh((450, 240), 160, 30)
     left[:, :, 0] += np.arange(30)[:, None] * 3
     faces = faces_of([[a, b] if t % 2 else [b, a] for t, (a, b) in enumerate(zip(left, right, strict=True))])
@@ -48,7 +48,7 @@ def test_runs_end_at_cuts_and_where_the_face_is_lost():
     faces = faces_of([[] if 10 <= t < 13 else [m] for t, m in enumerate(mesh)], cut=25)
     assert [(run.first, run.last) for run in faces.runs] == [(0, 10), (13, 25), (25, 40)]
     assert faces.faceless() == [(10, 13)] and np.flatnonzero(faces.cuts).tolist() == [25]
-    assert {run.person for run in faces.runs} == {0}, "never two at once: one person"
+    assert {run.person for run in faces.runs} == {0}, "a video that never shows two faces at once has one person"
     small = face_mesh(height=track.MIN_FACE_HEIGHT - 2, frames=3)
     assert not faces_of([[m] for m in small]).runs
     jump = np.concatenate([mesh[:5], mesh[:5] + np.float32([120, 0, 0])])
