@@ -1,0 +1,48 @@
+"""The options of verbs that take a training config."""
+
+import pytest
+
+from durian_jax.commands.config_flags import read_config
+from durian_jax.configs import load_config
+from durian_jax.errors import InputError
+from tests.commands.runner import durian
+
+
+@pytest.mark.parametrize("name", ["tiny,stage=2", "durian:tiny,stage=2", "configs/durian.py:tiny,stage=2"])
+def test_overrides_change_fields_of_every_form(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = read_config(name, ["--config.seed=8", "--config.mesh.fsdp", "4", "--config.model.unet.channels=(8,16)",
+                                "--config.init_from=a", "--noconfig.frozen_whole", "--config.model.identity_dim=512"])
+    assert (config.seed, config.mesh.fsdp, config.init_from, config.frozen_whole) == (8, 4, "a", False)
+    assert config.model.unet.channels == (8, 16) and config.model.identity_dim == 512
+    unchanged = load_config("tiny,stage=2")
+    assert unchanged.seed != 8 and config.stage == unchanged.stage == "2"
+    assert config.learning_rate == unchanged.learning_rate
+
+
+def test_the_program_arguments_of_another_program_do_not_matter(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["other", "--config.seed=9"])
+    assert read_config("tiny", ["--config.batch_size=3"]).batch_size == 3
+
+
+@pytest.mark.parametrize(("name", "overrides", "message"), [
+    (None, [], "expected a training config, found none; for example --config=tiny,stage=1"),
+    ("tiny", ["--config.sed=8"], "the config has no field 'sed'. Did you mean \"seed\""),
+    ("tiny", ["--config.model.unet.chanels=8"], "the config has no field 'chanels'. Did you mean \"channels\""),
+    ("tiny", ["--config.seed=many"], "--config.seed=many: invalid literal"),
+    ("tiny", ["--config.seed"], "Missing value for flag --config.seed"),
+    ("tiny", ["--sed=8"], "Unknown command line flag 'sed'"),
+    ("tiny", ["seed=8"], "unexpected seed=8; options begin with two dashes"),
+])
+def test_mistakes_are_one_line(name, overrides, message):
+    with pytest.raises(InputError) as error:
+        read_config(name, overrides)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("verb", ["train", "plan", "encode", "import"])
+def test_help_explains_the_names_and_lists_the_presets(verb):
+    text = durian(verb, "--help").output
+    for words in ("tiny,stage=1", "durian:tiny,stage=1", "configs/durian.py:tiny,stage=1", "--config.FIELD=VALUE",
+                  "durian:sd15"):
+        assert words in text
