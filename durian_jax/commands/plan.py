@@ -35,22 +35,22 @@ def plan(config, overrides, topology, mesh, batch, full, search, price, json_pat
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.planning import plan as planning
+    from durian_jax.files import writable_file
     from durian_jax.planning import tpu_compiler
 
     if install:
         click.echo(tpu_compiler.install_compiler())
         return
-    settings = read_config(config, overrides)
     if topology is None:
         raise InputError("durian plan needs --topology; for example --topology=v5e:16x16")
     if search and (full or mesh or batch):
         raise InputError("--search chooses mesh and batch itself, and makes no machine code: leave --mesh, --batch and "
                          "--full out")
     if json_path:
-        from durian_jax.files import writable_file
-
         writable_file(json_path, (".json",))
+    settings = read_config(config, overrides)
+    from durian_jax.planning import plan as planning
+
     if mesh:
         settings.mesh = planning.parse_mesh(mesh)
     if batch:
