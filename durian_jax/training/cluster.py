@@ -151,7 +151,8 @@ class Heartbeat:
         if isinstance(error, (jax.errors.JaxRuntimeError, ClusterError)) and jax.process_count() > 1:
             # Give `_run` time to find the lost process, report it and end this one. After a barrier's timeout nobody
             # may be lost, but then the error names the late processes.
-            print(f"durian: a collective operation failed: {str(error)[:1000]}", file=sys.stderr)
+            print(f"durian: an operation failed, perhaps because another process is lost: {str(error)[:1000]}",
+                  file=sys.stderr)
             time.sleep(2 * self._silence)
         self._over.set()
         if jax.process_count() > 1:
