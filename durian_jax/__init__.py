@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from durian_jax.diffusion.sampling import Sampling
     from durian_jax.errors import InputError
     from durian_jax.evaluation.report import evaluate_checkpoint
-    from durian_jax.inference.animate import animate_files
+    from durian_jax.animation.files import animate_files
     from durian_jax.inference.animator import Animator
     from durian_jax.prepare.annotate import annotate_image, annotate_video
     from durian_jax.training.loop import train
@@ -42,7 +42,7 @@ _MODULES = {
     "Checkpoint": "checkpoints.weights",
     "InputError": "errors",
     "Sampling": "diffusion.sampling",
-    "animate_files": "inference.animate",
+    "animate_files": "animation.files",
     "annotate_image": "prepare.annotate",
     "annotate_video": "prepare.annotate",
     "evaluate_checkpoint": "evaluation.report",

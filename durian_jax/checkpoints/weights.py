@@ -1,7 +1,8 @@
-"""Exported weights, for inference and as a start.
+"""Exported weights: for inference, and as the start of a training run.
 
-A folder with config.json and model.safetensors (or shards of it); with identity.onnx where the model attends to an
-identity embedding.
+A checkpoint is a folder with config.json and model.safetensors (or shards of it), and with identity.onnx if the model
+attends to an identity embedding. config.json holds `model`, `objective` and `sampling`; version 0.1 wrote no
+`sampling` and no family.
 """
 
 import json
@@ -15,14 +16,16 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 
-from durian_jax.diffusion import Objective
+from durian_jax.checkpoints.description import Description
+from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
-from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, param_shapes
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 
+# Where the checkpoints that ship with the package are.
 SHIPPED = Path(__file__).parent
 
 _DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -33,87 +36,104 @@ class Checkpoint:
     """A model that can be sampled from.
 
     Attributes:
-        config: sizes.
-        objective: schedule and prediction type.
+        config, objective, sampling: see `Description`.
         params: flat parameters, path -> array.
-        path: folder that it was read from, if any.
-        identity_encoder: of portraits' faces, where the config has identity_dim.
+        path: folder that it was loaded from, if any.
+        identity_encoder: embeds portraits' faces, if the config has identity_dim.
     """
 
-    config: DurianConfig
+    config: ModelConfig
     objective: Objective
     params: FlatParams
     path: Path | None = None
     identity_encoder: IdentityEncoder | None = None
+    sampling: Sampling = Sampling()
+
+    @property
+    def description(self) -> Description:
+        """What config.json says of it."""
+        return Description(self.config, self.objective, self.sampling)
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, dtype: str = "float16") -> Path:
     """Write a checkpoint that is in memory, see `write_checkpoint`."""
     tensors = ((path, np.asarray(x)) for path, x in sorted(checkpoint.params.items()))
-    return write_checkpoint(folder, checkpoint.config, checkpoint.objective, tensors, dtype)
+    return write_checkpoint(folder, checkpoint.description, tensors, dtype)
 
 
-def write_checkpoint(folder: str | Path, config: DurianConfig, objective: Objective,
-                     tensors: Iterable[tuple[str, np.ndarray]], dtype: str) -> Path:
-    """Write a checkpoint; each file appears whole or not at all.
+def write_checkpoint(folder: str | Path, description: Description, tensors: Iterable[tuple[str, np.ndarray]],
+                     dtype: str) -> Path:
+    """Write a checkpoint. Each file is written atomically.
 
     Args:
         tensors: path and values of every parameter.
         dtype: of the file: "float16" (half the size; exact to 3 digits), "bfloat16" or "float32".
 
     Raises:
-        InputError: the folder cannot be written, or is too full.
+        InputError: the folder cannot be written, or the disk is full.
     """
     folder = writable_folder(folder)
     try:
         write_tensors(folder, ((path, x.astype(_DTYPES[dtype])) for path, x in tensors))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights could not be written: {error}; is the disk full?") from error
-    write_json(folder / "config.json", {"model": config.to_dict(), "objective": vars(objective)})
+    write_json(folder / "config.json", description.to_dict())
     return folder
 
 
-def read_config(name: str | Path) -> tuple[DurianConfig, Objective, Path]:
-    """Sizes, objective and folder of a checkpoint, without reading its tensors.
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint.
+
+    Args:
+        name: a folder, or the name of a checkpoint that ships with the package ("tiny").
 
     Raises:
-        InputError: see `load_checkpoint`.
+        InputError: no such checkpoint; lists the shipped ones.
     """
     folder = Path(name) if Path(name).is_dir() else SHIPPED / str(name)
-    config_file = folder / "config.json"
-    if not config_file.is_file() or not any(folder.glob("model*.safetensors")):
-        shipped = sorted(p.parent.name for p in SHIPPED.glob("*/config.json"))
+    if not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors")):
+        shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
         hint = f"; did you mean {folder}/export?" if (folder / "export").is_dir() else ""
         raise InputError(f"no checkpoint {str(name)!r}: expected a folder with config.json and model.safetensors, "
                          f"or one of the shipped ones ({', '.join(shipped)}){hint}")
+    return folder
+
+
+def read_description(name: str | Path) -> Description:
+    """Sizes, objective and default sampling of a checkpoint, without reading its tensors.
+
+    Raises:
+        InputError: no such checkpoint, or a damaged config.json.
+    """
+    config_file = find_checkpoint(name) / "config.json"
     try:
-        values = json.loads(config_file.read_text())
-        return DurianConfig.from_dict(values["model"]), Objective(**values["objective"]), folder
+        return Description.from_dict(json.loads(config_file.read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
 def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",),
                     place: Callable[[str, np.ndarray], jax.Array] | None = None) -> Checkpoint:
-    """Read a checkpoint.
+    """Load a checkpoint.
 
     Args:
         name: a folder, or the name of a checkpoint that ships with the package ("tiny").
-        dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as they are in the file; None: that of
-            the model's activations, which is all that inference needs.
-        prefixes: beginnings of the paths to read; the others are only checked.
-        place: path and value to an array on the devices; None: the first device.
+        dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as in the file; None: that of the
+            model's activations, which is enough for inference.
+        prefixes: load the parameters whose paths begin with one of these; the others are only checked.
+        place: path and value -> array on the devices; None: on the first device.
 
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
     """
-    config, objective, folder = read_config(name)
-    identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
+    folder = find_checkpoint(name)
+    found = read_description(name)
+    identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, found.config.identity_dim)
     files = TensorFiles(folder)
-    check_paths({path: x.shape for path, x in param_shapes(config).items()}, files.shapes, str(folder))
-    cast = None if dtype == "stored" else _DTYPES[dtype or config.dtype]
+    check_paths({path: x.shape for path, x in param_shapes(found.config).items()}, files.shapes, str(folder))
+    cast = None if dtype == "stored" else _DTYPES[dtype or found.config.dtype]
     try:
-        # On the device one by one, so that no second copy of all of them is ever held.
+        # Move them to the device one by one: the host never holds a second copy of all of them.
         params = {}
         for path in files:
             if path.startswith(prefixes):
@@ -121,4 +141,4 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
                 params[path] = jnp.asarray(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
-    return Checkpoint(config, objective, params, folder, identity_encoder)
+    return Checkpoint(found.config, found.objective, params, folder, identity_encoder, found.sampling)

@@ -35,7 +35,7 @@ def animate(source, driving, attributes, out, frames, size, checkpoint, steps, g
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.inference.animate import animate_files
+    from durian_jax.animation.files import animate_files
 
     report = animate_files(source, driving, attributes, out, checkpoint=checkpoint, frames=frames, size=size,
                            sampling=sampling_argument(steps, guidance, seed, sampler), backend=backend, device=device,

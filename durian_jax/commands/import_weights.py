@@ -45,8 +45,13 @@ def import_weights(config, overrides, base, unet, vae, motion, image_encoder, id
     for name, value in (("unet", unet), ("vae", vae)):
         if value is None:
             raise InputError(f"import: expected --{name}, or --base that has one; found neither")
-    settings = read_config(config, overrides) if config is not None or overrides else None
-    model = import_files(out, unet=unet, vae=vae, motion=motion, image_encoder=image_encoder,
-                         identity_model=identity_model, size=size, dtype=dtype, config=settings, overwrite=overwrite)
+    like = None
+    if config is not None or overrides:
+        from durian_jax.training.config import RunConfig
+
+        like = RunConfig.read(read_config(config, overrides)).description
+    parts = {"unet": unet, "vae": vae, "motion": motion, "image_encoder": image_encoder}
+    model = import_files(out, parts, identity_model=identity_model, size=size, dtype=dtype, like=like,
+                         overwrite=overwrite)
     click.echo(f"{out}: a checkpoint for {model.image_size} px and {model.max_frames} frames; train it with "
                f"--config.init_from={out}")

@@ -1,11 +1,24 @@
 """Options that several verbs share."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from durian_jax.diffusion.sampling import Sampling
+
+class _Scales(click.ParamType):
+    """A number of at least 0, or several that are separated by commas."""
+
+    name = "number[,number...]"
+
+    def convert(self, value, param, ctx):
+        try:
+            numbers = tuple(float(number) for number in value.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(number >= 0 for number in numbers):
+            self.fail(f"expected numbers of at least 0, found {value!r}", param, ctx)
+        return numbers[0] if len(numbers) == 1 else numbers
+
 
 checkpoint_option = click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
                                  help="Model: name of a shipped checkpoint, or a folder.")
@@ -25,8 +38,9 @@ def sampling_options(command):
         checkpoint_option,
         click.option("--steps", type=click.IntRange(1), default=None,
                      help="Number of sampling steps.  [default: the checkpoint's]"),
-        click.option("--guidance", type=click.FloatRange(0), default=None,
-                     help="Scale of classifier-free guidance; 1 turns it off.  [default: the checkpoint's]"),
+        click.option("--guidance", type=_Scales(), default=None,
+                     help="Scale of guidance, or one scale per condition of the model; 1 turns it off.  [default: the "
+                     "checkpoint's]"),
         seed_option,
         click.option("--sampler", type=click.Choice(["ddim", "dpm++"]), default=None,
                      help="DDIM or DPM-Solver++(2M).  [default: the checkpoint's]"),
@@ -35,10 +49,7 @@ def sampling_options(command):
     return command
 
 
-def sampling_argument(steps: int | None, guidance: float | None, seed: int, sampler: str | None) -> "Sampling":
-    """Return the `sampling` argument for the options of `sampling_options`; None means the default."""
+def sampling_argument(steps: int | None, guidance: float | None, seed: int, sampler: str | None) -> dict[str, Any]:
+    """Return the fields of `diffusion.Sampling` that the options of `sampling_options` give."""
     given = {"steps": steps, "guidance_scale": guidance, "seed": seed, "sampler": sampler}
-    given = {name: value for name, value in given.items() if value is not None}
-    from durian_jax.diffusion.sampling import Sampling
-
-    return Sampling(**given)
+    return {name: value for name, value in given.items() if value is not None}

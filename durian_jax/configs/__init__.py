@@ -52,7 +52,8 @@ def presets() -> dict[str, dict[str, str]]:
 
     The config files are parsed and not imported, because importing them takes seconds.
     """
-    return {path.stem: _parse_presets(path) for path in sorted(_FOLDER.glob("*.py")) if path.name != "__init__.py"}
+    found = {path.stem: _parse_presets(path) for path in sorted(_FOLDER.glob("*.py"))}
+    return {family: known for family, known in found.items() if known}
 
 
 def _parse_presets(path: Path) -> dict[str, str]:

@@ -23,83 +23,31 @@ from dataclasses import asdict
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from durian_jax.data import DataConfig
-from durian_jax.data.samples.config import FROM_MODEL
+from durian_jax.configs.base import base, parse
 from durian_jax.models.codecs.config import AutoencoderTinyConfig
+from durian_jax.training.recipes.durian import STAGES
 
 
 def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
-    """A preset, a stage (see `training.state.STAGES`) and perhaps an ablation: "tiny,stage=1,ablation=no_augmentation".
+    """The config of a preset, a stage and perhaps an ablation: "tiny,stage=1,ablation=no_augmentation".
 
     `codec=autoencoder_tiny` takes diffusers' small autoencoder with Stable Diffusion's latents.
     """
-    preset, *rest = arguments.split(",")
-    options = dict(option.partition("=")[::2] for option in rest)
-    unknown = set(options) - {"stage", "ablation", "codec"}
-    ablation, codec = options.get("ablation", "none"), options.get("codec")
-    if preset not in PRESETS or unknown or ablation not in ABLATIONS or codec not in (None, "autoencoder_tiny"):
-        raise ValueError(f"expected PRESET,stage=STAGE[,ablation=ABLATION][,codec=autoencoder_tiny] with a preset of "
-                         f"{sorted(PRESETS)} and an ablation of {sorted(ABLATIONS)}, got {arguments!r}")
-    config = base()
-    config.stage = options.get("stage", "1")
+    preset, options = parse(arguments, PRESETS, {"stage": STAGES, "ablation": ABLATIONS, "codec": CODECS})
+    config = base("durian", options.get("stage", "1"))
+    config.total_steps = 60_000  # Durian, section 4.1: 60,000 for each stage
     PRESETS[preset](config)
-    config.update_from_flattened_dict(ABLATIONS[ablation])
-    if codec is not None:
-        config.model.codec_kind, config.model.codec = codec, asdict(AutoencoderTinyConfig())
+    config.update_from_flattened_dict(ABLATIONS[options.get("ablation", "none")])
+    if "codec" in options:
+        config.model.codec_kind, config.model.codec = options["codec"], CODECS[options["codec"]]
     return config
 
 
-def base() -> ConfigDict:
-    """What every preset starts from."""
-    return ConfigDict({
-        "stage": "1",
-        "seed": 0,
-        "init_from": "",            # workdir of a run, or folder of a checkpoint; "": fresh parameters
-        "init_fresh": "",           # pattern of parameters that init_from may lack and that start fresh
-        # Length and logging, in steps.
-        "total_steps": 60_000,      # Durian, section 4.1: 60,000 for each stage
-        "log_every": 50,
-        "checkpoint_every": 500,
-        "keep_last": 2,             # checkpoints that stay
-        "keep_every": 0,            # steps; checkpoints of their multiples stay too; 0: none
-        "sample_every": 500,        # 0: no sample sheets
-        # Optimiser.
-        "optimizer": "adamw",       # or "muon"
-        "learning_rate": 1e-5,
-        "final_fraction": 1.0,      # of the learning rate, at the end of the decay
-        "warmup_steps": 500,
-        "decay_steps": 0,           # cosine decay over the last so many steps
-        "weight_decay": 0.01,
-        "gradient_clip": 1.0,
-        "average_decay": 0.9999,    # of the moving average of the weights
-        # Devices along each axis of the mesh, -1: those that are left. Clips are shared out over data and fsdp,
-        # parameters and optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
-        "mesh": {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1},
-        "silence_seconds": 60.0,     # after which a process of several that says nothing has gone, and the others stop
-        # Batch.
-        "batch_size": 32,           # clips, on all devices together
-        "data_workers": 0,          # processes that make batches; 0: threads
-        # Loss.
-        "frozen_dtype": "float32",  # of parameters that the stage does not train, or "bfloat16"
-        "frozen_whole": False,      # those lie whole on every chip, also with fsdp: more memory, less traffic
-        "remat": "none",            # recomputed by the backward pass, to save memory: "none", "dots" or "full"
-        "attention": "auto",        # or "xla", "chunked" (bounded memory), "splash" (TPU), "cudnn" (GPU, 16 bits)
-        "guidance_dropout": 0.1,    # probability that a clip sees no reference
-        "codec_noise": 0.1,         # stage codec: disturbance of the latents
-        "objective": {"schedule": "cosine", "prediction": "velocity", "time_power": 1.0, "region_weight": 0.0,
-                      "pixel_weight": 0.0, "min_snr": 0.0, "noise_offset": 0.0},
-        "identity_model": "",       # ONNX file of an ArcFace network, where model.identity_dim is its width
-        # Clips: folders of records, separated by commas, and "synthetic" for procedural ones drawn on the fly. Or a
-        # folder of samples that `durian encode` has made of such; clips and data are then as they were there.
-        "source": {"samples": "", "clips": "synthetic", "weights": (), "synthetic_clips": 20_000,
-                   "synthetic_frames": 12, "synthetic_fps": 6.0},
-        "data": {name: value for name, value in asdict(DataConfig()).items() if name not in FROM_MODEL},
-        "model": {},
-    })
+CODECS = {"autoencoder_tiny": asdict(AutoencoderTinyConfig())}
 
 
-# How references reach the denoiser in the paper's method; see `models.durian.config`. Capacities below 1 leave
-# out tokens of references that show nothing.
+# How references reach the denoiser in the paper's method; see `models.durian.config`. Capacities below 1 drop tokens of
+# references that show nothing.
 VARIANT = {"reference_mode": "dual", "mask_channel": True, "masked_references": True, "portrait_capacity": 1.0,
            "attribute_capacity": 1.0}
 
@@ -115,10 +63,12 @@ def tiny(config: ConfigDict) -> None:
         "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
                  "context_dim": None, "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},
     }
-    # Predicting clean latents from much noise, which is where few sampling steps spend their time, suits a small
-    # budget best; and counting pixels, of which the latents' error says little.
-    config.objective = {"schedule": "flow", "prediction": "sample", "time_power": 0.25, "region_weight": 8.0,
-                        "pixel_weight": 30.0}
+    # A small budget is best spent on predicting clean latents from much noise, where few sampling steps spend their
+    # time. The loss counts pixels, because the latents' error says little about them.
+    config.objective.update({"schedule": "flow", "prediction": "sample", "time_power": 0.25, "region_weight": 8.0,
+                             "pixel_weight": 30.0})
+    # One step is closest to the truth; more steps make outlines crisper and invent more (the model card has figures).
+    config.sampling.steps, config.sampling.guidance_scale = 1, 1.0
     config.optimizer, config.learning_rate, config.final_fraction = "muon", 3e-3, 0.02
     config.weight_decay, config.warmup_steps = 0.0, 100
     config.average_decay = 0.998
@@ -135,17 +85,18 @@ def tiny(config: ConfigDict) -> None:
         config.data.attributes = 2
         config.total_steps, config.decay_steps = 4500, 2500
     else:
-        # As long as the model will be asked for; a second pool at the frame rate of videos suits it:
+        # Clips of the length that users ask for. A second pool at the frame rate of videos suits them:
         # durian synthesize --out data/clips --clips 1500 --frames 16 --first 20000
         config.batch_size, config.data.frames, config.data.max_stride = 2, 16, 1
         config.total_steps, config.decay_steps, config.learning_rate = 500, 300, 2e-3
 
 
 def sd15(config: ConfigDict) -> None:
-    """The paper's: Stable Diffusion 1.5 at 512 px, 60,000 steps a stage, from `durian import`.
+    """The paper's size: Stable Diffusion 1.5 at 512 px, 60,000 steps per stage, from `durian import`.
 
-    Where the paper is silent the recipe is Animate Anyone's, whose architecture this grew from: velocity prediction on
-    a schedule that ends in pure noise, min-SNR weighting, a noise offset. To predict noise as Stable Diffusion does:
+    Where the paper is silent, this is the recipe of Animate Anyone, which has the same architecture: velocity
+    prediction on a schedule that ends in pure noise, min-SNR weighting, a noise offset. To predict noise as Stable
+    Diffusion does:
     --config.objective.prediction=epsilon --config.objective.schedule=stable_diffusion.
     """
     config.model = {
@@ -163,22 +114,25 @@ def sd15(config: ConfigDict) -> None:
                           "patch": 14, "projection": 768},
         "identity_dim": placeholder(int),
     }
-    config.objective = {"schedule": "stable_diffusion_zero_snr", "prediction": "velocity", "time_power": 1.0,
-                        "region_weight": 0.0, "pixel_weight": 0.0, "min_snr": 5.0, "noise_offset": 0.05}
+    config.objective.update({"schedule": "stable_diffusion_zero_snr", "prediction": "velocity", "time_power": 1.0,
+                             "region_weight": 0.0, "pixel_weight": 0.0, "min_snr": 5.0, "noise_offset": 0.05})
+    config.sampling.steps, config.sampling.guidance_scale = 20, 3.5
     config.frozen_dtype = "bfloat16"
-    # Stage 2 needs nearly all of what it does not train until the backward pass is over: parts would only be gathered.
+    # Stage 2 needs nearly all frozen parameters until the end of the backward pass: sharded, they would be gathered
+    # anyway.
     config.frozen_whole = config.stage == "2"
     config.remat = "full"
     config.data.frames = 16 if config.stage == "2" else 1
-    # Real masks are wrong and real photos are not alike (Durian, reference augmentation). The loss weighs no region.
+    # Real masks have errors, and real photos differ in quality (Durian, reference augmentation). The loss weighs no
+    # region.
     config.data.mask_jitter, config.data.blur_probability, config.data.jpeg_probability = 0.3, 0.1, 0.1
     config.data.clip_colour, config.data.donor_candidates, config.data.frame_masks = 0.1, 8, False
 
 
 PRESETS = {"tiny": tiny, "sd15": sd15}
 
-# The paper's ablations (its table of them), and one question it leaves open: references as more tokens of the
-# denoiser's own sequence instead of keys and values from networks of their own.
+# The paper's ablations, and one of our own: references as more tokens of the denoiser's own sequence, instead of keys
+# and values from separate networks.
 ABLATIONS = {
     "none": {},
     "no_mask_expansion": {"data.expand_probability": 0.0},

@@ -1,4 +1,4 @@
-"""durian.json of an export: sizes, and a hash of every file, which are checked before a model is built."""
+"""durian.json of an export: sizes, and a hash of every file, checked before a model is built. Imports no jax."""
 
 import hashlib
 import json
@@ -10,23 +10,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from durian_jax import __version__
-from durian_jax.diffusion import Objective
+from durian_jax.checkpoints.description import Description
 from durian_jax.errors import InputError
+from durian_jax.families import get_family
 from durian_jax.files import make_readable, write_json
-from durian_jax.models.durian.config import DurianConfig
 
 BUNDLE_FILE = "durian.json"
 FORMAT = 1
 
-# Of the files.
+# Precision of the files.
 DTYPES = ("fp32", "fp16", "bf16")
 
-# Long enough to wait for: then a bar is shown.
+# Number of bytes from which a progress bar is shown.
 _LARGE = 1 << 30
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Name relative to the folder -> SHA-256 of every file in it but durian.json."""
+    """Relative name -> SHA-256 of every file in a folder except durian.json."""
     return hashes(folder, sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                                  if path.is_file() and path.name != BUNDLE_FILE))
 
@@ -42,31 +42,17 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
     return found
 
 
-def check_exportable(config: DurianConfig) -> None:
-    """Refuse models that only JAX runs.
+def write_bundle(folder: Path, description: Description, dtype: str) -> None:
+    """Write durian.json: sizes, and a hash of every file."""
+    write_json(folder / BUNDLE_FILE, {"format": FORMAT, "version": __version__, **description.to_dict(),
+                                      "dtype": dtype, "files": file_hashes(folder)})
+
+
+def read_bundle(folder: str | Path) -> tuple[Description, str]:
+    """Read sizes, objective and dtype of an export, and check all its files (seconds for gigabytes).
 
     Raises:
-        InputError: names the field.
-    """
-    if config.reference_mode != "dual":
-        raise InputError(f"reference_mode={config.reference_mode!r} is an ablation that only JAX runs; expected 'dual'")
-    if config.portrait_capacity != 1 or config.attribute_capacity != 1:
-        raise InputError("a model that drops reference tokens (portrait_capacity or attribute_capacity below 1) runs "
-                         "in JAX only; set both to 1 in its config.json to export it without that")
-
-
-def write_bundle(folder: Path, config: DurianConfig, objective: Objective, dtype: str) -> None:
-    """durian.json: what holds the parts together, and a hash of each file."""
-    write_json(folder / BUNDLE_FILE, {
-        "format": FORMAT, "version": __version__, "model": config.to_dict(), "objective": vars(objective),
-        "dtype": dtype, "files": file_hashes(folder)})
-
-
-def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
-    """Sizes, objective and dtype of an export whose files are all there and whole (seconds for gigabytes).
-
-    Raises:
-        InputError: not an export, one of another format, or files that are missing or changed, each named.
+        InputError: not an export, another format, or missing or changed files, each named.
     """
     folder = Path(folder)
     path = folder / BUNDLE_FILE
@@ -79,13 +65,12 @@ def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
         if values["format"] != FORMAT:
             raise InputError(f"{path}: expected format {FORMAT}, found {values['format']}; use the version of this "
                              f"package that wrote it ({values.get('version')}), or export the checkpoint again")
-        config = DurianConfig.from_dict(values["model"])
-        objective, dtype, files = Objective(**values["objective"]), values["dtype"], dict(values["files"])
+        found, dtype, files = Description.from_dict(values), values["dtype"], dict(values["files"])
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
-    check_exportable(config)
+    get_family(found.config.family).load("convert").check_exportable(found.config)
     _check_listed(folder, files)
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
@@ -94,11 +79,11 @@ def read_bundle(folder: str | Path) -> tuple[DurianConfig, Objective, str]:
     if changed:
         raise InputError(f"{folder}: {', '.join(changed)} changed or damaged (another SHA-256 than {BUNDLE_FILE} "
                          "says); copy or export it again")
-    return config, objective, dtype
+    return found, dtype
 
 
 def _check_listed(folder: Path, files: dict[str, str]) -> None:
-    """Refuse names that lead out of the folder, and weights or configs that no hash vouches for."""
+    """Refuse names outside of the folder, and weights or configs without a hash."""
     outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
     present = {path.relative_to(folder).as_posix() for kind in ("*.safetensors", "*.json", "*.onnx")
                for path in folder.rglob(kind) if path.name != BUNDLE_FILE}
@@ -109,13 +94,13 @@ def _check_listed(folder: Path, files: dict[str, str]) -> None:
 
 
 def replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -> None:
-    """Write files of an export again: all are made beside it first, then take their names, durian.json last.
+    """Replace files of an export: write all to temporary names, then rename them, durian.json last.
 
     Args:
-        writers: name -> what writes it, given a temporary path.
+        writers: name -> function that writes the file to a given temporary path.
 
     Raises:
-        InputError: the folder cannot be written, or is too full.
+        InputError: the folder cannot be written, or the disk is full.
     """
     values = json.loads((folder / BUNDLE_FILE).read_text())
     try:

@@ -1,6 +1,6 @@
-"""config.json of diffusers and transformers to our sizes, and back.
+"""config.json of diffusers and transformers to our sizes, and back. Imports no jax.
 
-What our networks cannot be is refused by field: expected, found.
+Fields that our networks do not support are refused by name: expected, found.
 """
 
 from dataclasses import asdict
@@ -9,12 +9,11 @@ from typing import Any
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.schedule import TIMESTEPS
 from durian_jax.errors import InputError
-from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
-from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.unet.config import UNetConfig
 
-# Fields that have one supported value; one that a file leaves out has it by default.
+# Fields with one supported value, which is the default if a file leaves the field out.
 _UNET_FIXED = {
     "act_fn": "silu", "norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1,
     "mid_block_scale_factor": 1, "center_input_sample": False, "only_cross_attention": False,
@@ -61,43 +60,45 @@ def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
 
 
 def beyond_diffusers(unet: UNetConfig) -> list[str]:
-    """What of a U-Net diffusers' classes cannot have; none: they fit."""
+    """Fields of a U-Net that diffusers' classes cannot have; empty: they fit."""
     return [name for name, wrong in (
         ("positions", unet.positions), ("context_dim=None", unet.context_dim is None),
         ("feedforward_multiplier", unet.feedforward_multiplier != 4), ("heads", len(set(unet.heads)) > 1)) if wrong]
 
 
-def unet_json(config: DurianConfig, extra_channels: int = 0) -> dict[str, Any]:
+def unet_json(unet: UNetConfig, latent_channels: int, latent_size: int, extra_channels: int = 0) -> dict[str, Any]:
     """UNet2DConditionModel's config.json; the inverse of `unet_config`.
 
     Args:
-        extra_channels: beside the latents' (a ReferenceNet's mask).
+        latent_channels: c.
+        latent_size: h = w.
+        extra_channels: number of input channels besides the latents' (a ReferenceNet's mask).
 
     Raises:
         InputError: sizes that the class cannot have.
     """
-    unet = config.unet
     problems = beyond_diffusers(unet)
     if problems:
         raise InputError(f"UNet2DConditionModel cannot have this model's {', '.join(problems)}; only models of Stable "
                          "Diffusion 1.5's layout are written for it")
     return {
-        "_class_name": "UNet2DConditionModel", **_UNET_FIXED, "sample_size": config.latent_size,
-        "in_channels": config.codec.latent_channels + extra_channels,
-        "out_channels": config.codec.latent_channels,
+        "_class_name": "UNet2DConditionModel", **_UNET_FIXED, "sample_size": latent_size,
+        "in_channels": latent_channels + extra_channels, "out_channels": latent_channels,
         "down_block_types": _down_types(unet.attention), "up_block_types": _up_types(unet.attention),
         "block_out_channels": unet.channels, "layers_per_block": unet.layers, "attention_head_dim": unet.heads[0],
         "cross_attention_dim": unet.context_dim, "norm_num_groups": unet.norm_groups,
     }
 
 
-def motion_unet_json(config: DurianConfig) -> dict[str, Any]:
+def motion_unet_json(config: UNetConfig, latent_channels: int, latent_size: int, temporal_heads: int, max_frames: int
+                     ) -> dict[str, Any]:
     """UNetMotionModel's config.json: the denoiser with its motion modules.
 
     Raises:
         InputError: sizes that the class cannot have.
     """
-    unet, motion = unet_json(config), motion_json(config)
+    unet = unet_json(config, latent_channels, latent_size)
+    motion = motion_json(config, temporal_heads, max_frames)
     same = ("sample_size", "in_channels", "out_channels", "downsample_padding", "mid_block_scale_factor", "act_fn",
             "norm_num_groups", "norm_eps", "block_out_channels", "layers_per_block", "cross_attention_dim",
             "use_linear_projection")
@@ -134,12 +135,12 @@ def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tupl
             values.get("use_motion_mid_block", True))
 
 
-def motion_json(config: DurianConfig) -> dict[str, Any]:
+def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[str, Any]:
     """MotionAdapter's config.json; the inverse of `motion_config`."""
     return {
-        "_class_name": "MotionAdapter", **_MOTION_FIXED, "block_out_channels": config.unet.channels,
-        "motion_layers_per_block": config.unet.layers, "motion_norm_num_groups": config.unet.norm_groups,
-        "motion_num_attention_heads": config.temporal_heads, "motion_max_seq_length": config.max_frames,
+        "_class_name": "MotionAdapter", **_MOTION_FIXED, "block_out_channels": unet.channels,
+        "motion_layers_per_block": unet.layers, "motion_norm_num_groups": unet.norm_groups,
+        "motion_num_attention_heads": temporal_heads, "motion_max_seq_length": max_frames,
         "use_motion_mid_block": True,
     }
 
@@ -171,16 +172,15 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
                      "the autoencoder")
 
 
-def codec_json(config: DurianConfig) -> dict[str, Any]:
-    """The autoencoder's config.json; the inverse of `codec_config`, but for the small one of our own."""
-    codec = config.codec
+def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, image_size: int) -> dict[str, Any]:
+    """The autoencoder's config.json; the inverse of `codec_config`, except for our own small autoencoder."""
     if isinstance(codec, AutoencoderKLConfig):
         levels = len(codec.channels)
         return {"_class_name": "AutoencoderKL", **_KL_FIXED, "block_out_channels": codec.channels,
                 "down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels,
                 "layers_per_block": codec.layers, "latent_channels": codec.latent_channels,
                 "norm_num_groups": codec.norm_groups, "scaling_factor": codec.scaling_factor,
-                "sample_size": config.image_size}
+                "sample_size": image_size}
     if isinstance(codec, AutoencoderTinyConfig):
         levels = len(codec.encoder_blocks)
         return {"_class_name": "AutoencoderTiny", **_TINY_FIXED,
@@ -229,7 +229,7 @@ def _field(values: dict[str, Any], name: str, origin: str) -> Any:
 
 
 def _check(values: dict[str, Any], expected: dict[str, Any], origin: str) -> None:
-    """Refuses fields with other values than expected; fields that the file leaves out are as expected."""
+    """Refuse fields with other values than expected; fields that the file leaves out have the expected value."""
     wrong = [f"{name}={values[name]} instead of {value}" for name, value in expected.items()
              if name in values and values[name] != value]
     if wrong:

@@ -1,37 +1,35 @@
-"""`durian sheet DATASET --batches N`: training samples as the model is given them, one a row."""
+"""`durian sheet DATASET --batches N`: training samples as the model gets them, one per row."""
 
 import cv2
 import numpy as np
 
 from durian_jax.data.pipeline import make_loader
-from durian_jax.data.samples.config import DataConfig
+from durian_jax.data.samples.config import SampleConfig
 from durian_jax.data.sources import ClipSource
 from durian_jax.faces.draw import keypoint_image
 
 _PAPER, _INK = (250, 249, 246), (38, 38, 42)
 _GAP, _GROUP_GAP, _EDGE, _CAPTION = 2, 10, 10, 24
-_LEAST = 112  # px; smaller pictures are enlarged by a whole number, so that captions fit above them
+_LEAST = 112  # pixels; smaller pictures are enlarged by a whole factor, so that captions fit above them
 
 
-def batch_sheet(source: ClipSource, config: DataConfig, seed: int, count: int) -> np.ndarray:
-    """The first samples that a training run with this seed is given.
+def batch_sheet(source: ClipSource, config: SampleConfig, seed: int, count: int) -> np.ndarray:
+    """Draw the first samples of a training run with this seed.
 
     Args:
         source: where clips come from.
         config: how samples are made.
-        seed: of order and of all random choices.
+        seed: of the order and of all random choices.
         count: number of samples.
 
     Returns:
-        (H, W, 3) uint8: a row a sample; captioned columns of the frames to reconstruct, their keypoints, the
-        portrait (mid grey where blanked), its mask, the attribute images (mid grey where blanked, an unused slot
-        throughout) and their masks.
+        (H, W, 3) uint8: one row per sample, one captioned column per field of pictures, masks or keypoints.
 
     Raises:
-        InputError: too many undecodable records, or no sample asked for.
+        InputError: too many undecodable records, or count below 1.
     """
     batch = next(iter(make_loader(source, config, seed=seed, batch_size=count, threads=1, prefetch=1)))
-    columns = _columns(batch)
+    columns = _columns(batch, config.image_size)
     scale = max(1, -(-_LEAST // config.image_size))
     columns = {name: pictures.repeat(scale, 2).repeat(scale, 3) for name, pictures in columns.items()}
 
@@ -52,16 +50,15 @@ def batch_sheet(source: ClipSource, config: DataConfig, seed: int, count: int) -
     return sheet
 
 
-def _columns(batch: dict) -> dict[str, np.ndarray]:
-    """Caption -> (B, pictures, H, W, 3) uint8."""
-    height, width = batch["frames"].shape[2:4]
-    drawn = (keypoint_image(batch["keypoints"], height, width) * 255).astype(np.uint8)
-    return {
-        "target frames": batch["frames"], "keypoints": drawn,
-        "portrait": batch["portrait"][:, None], "portrait mask": _masks(batch["portrait_mask"])[:, None],
-        "attribute": batch["attributes"], "attribute mask": _masks(batch["attribute_masks"])}
-
-
-def _masks(masks: np.ndarray) -> np.ndarray:
-    """(..., H, W, 1) uint8 of 0 and 1 as (..., H, W, 3) black and white."""
-    return masks.repeat(3, -1) * np.uint8(255)
+def _columns(batch: dict, size: int) -> dict[str, np.ndarray]:
+    """Caption -> (B, pictures, H, W, 3) uint8: every field that can be drawn."""
+    columns = {}
+    for name, x in batch.items():
+        if name == "keypoints":
+            x = (keypoint_image(x, size, size) * 255).astype(np.uint8)
+        elif x.shape[-3:-1] != (size, size):
+            continue
+        elif x.shape[-1] == 1:  # a mask of 0 and 1
+            x = x.repeat(3, -1) * np.uint8(255)
+        columns[name.replace("_", " ")] = x if x.ndim == 5 else x[:, None]
+    return columns

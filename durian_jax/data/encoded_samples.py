@@ -1,11 +1,9 @@
-"""A folder of encoded samples: what `durian encode` writes, and training reads instead of clips.
+"""A folder of encoded samples: `durian encode` writes it, training reads it instead of clips.
 
-    samples-00000-of-00040.array_record ...   a sample a record: its fields as safetensors
-    plan.json       what was to be made; written first
-    probe.safetensors   what the encoders made of a known picture, to tell other weights by
-    dataset.json    written last: a folder that has it is complete
-
-N samples, F frames, A attributes, h x w latents, c latent channels, D width of an embedding, K keypoints.
+    samples-00000-of-00040.array_record ...   one sample per record: its fields as safetensors
+    plan.json           settings of the samples; written first
+    probe.safetensors   outputs of the encoders for a known picture, to detect other weights
+    dataset.json        written last: a folder that has it is complete
 """
 
 import json
@@ -35,13 +33,10 @@ def shard_name(number: int, count: int) -> str:
 
 
 def write_samples(path: Path, samples: Iterable[Mapping[str, np.ndarray]]) -> None:
-    """Write one shard; it appears whole or not at all.
+    """Write one shard atomically.
 
     Args:
-        samples: fields of a sample: frame_latents (F, h, w, c), portrait_latents (h, w, c), attribute_latents
-            (A, h, w, c), portrait_embedding (D,) and attribute_embeddings (A, D) where the model has such, float16;
-            frame_masks (F, h, w, 1), portrait_mask (h, w, 1), attribute_masks (A, h, w, 1), uint8 shares of a latent
-            from 0 to 255; keypoints (F, K, 3) and attribute_valid (A,), float32.
+        samples: the fields of each sample: the model's `batch_spec(encoded=True)` without B.
     """
     with shard_writer(path) as write:
         for sample in samples:
@@ -53,10 +48,10 @@ class EncodedSamples:
 
     Attributes:
         about: content of dataset.json.
-        probe: what the encoders made of the known picture.
+        probe: name -> output of each encoder for the known picture.
 
     Raises:
-        InputError: the folder holds no encoded samples, or not all that it should.
+        InputError: the folder holds no encoded samples, or some are missing.
     """
 
     def __init__(self, directory: str | os.PathLike):
@@ -86,7 +81,7 @@ class EncodedSamples:
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 
-    def __reduce__(self):  # worker processes open files of their own
+    def __reduce__(self):  # every worker process opens the files itself
         return EncodedSamples, (self.directory,)
 
     def __len__(self) -> int:
@@ -117,7 +112,7 @@ def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dic
 def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
                         shard_index: int | Sequence[int] = 0, shard_count: int = 1, worker_count: int = 0
                         ) -> grain.IterDataset:
-    """The batches of a run from encoded samples, for ever; see `pipeline.make_loader`, whose promises it shares.
+    """Return endless batches of encoded samples, with the guarantees of `pipeline.make_loader`.
 
     Raises:
         InputError: while iterating, too many undecodable records.

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from durian_jax.diffusion.schedule import Schedule, array_module, broadcast
 from durian_jax.errors import InputError
 
-PREDICTIONS = ("sample", "epsilon", "velocity")
+PREDICTIONS = ("sample", "epsilon", "velocity", "flow")
+
+# How training times are drawn from (0, 1): u ** time_power with u uniform, or the logistic function of a normal number.
+TIME_DISTRIBUTIONS = ("power", "logit_normal")
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,8 @@ class Objective:
 
     Attributes:
         schedule: kind of noise schedule, see `Schedule`.
-        prediction: the network's output: "sample" (clean latents), "epsilon" (noise) or "velocity"
-            (alpha noise - sigma clean).
+        prediction: the network's output: "sample" (clean latents), "epsilon" (noise), "velocity"
+            (alpha noise - sigma clean) or "flow" (noise - clean, rectified flow's velocity: arXiv 2209.03003).
         time_power: training times are u ** time_power with u uniform in (0, 1); below 1 favours noise.
         region_weight: extra weight of the loss where the frames show the attributes.
         pixel_weight: weight of the squared error of decoded pixels, beside that of latents. Latents have
@@ -24,6 +27,9 @@ class Objective:
             weighting, arXiv 2303.09556). 0 weighs all times alike.
         noise_offset: standard deviation of a shift of the noise that all places of a frame share, so that
             brightness is learned too. 0: plain noise.
+        times: one of `TIME_DISTRIBUTIONS`: how training times are drawn.
+        time_mean, time_std: of the normal number of "logit_normal" (arXiv 2403.03206, section 3.1).
+        time_shift: training times and the sampler's steps are moved towards noise, see `times.shift_times`.
     """
 
     schedule: str = "flow"
@@ -33,12 +39,27 @@ class Objective:
     pixel_weight: float = 0.0
     min_snr: float = 0.0
     noise_offset: float = 0.0
+    times: str = "power"
+    time_mean: float = 0.0
+    time_std: float = 1.0
+    time_shift: float = 1.0
 
     def __post_init__(self):
         Schedule(self.schedule)
         if self.prediction not in PREDICTIONS:
             raise InputError(f"unknown prediction type {self.prediction!r}; expected one of "
                              f"{', '.join(PREDICTIONS)}")
+        if self.times not in TIME_DISTRIBUTIONS:
+            raise InputError(f"objective.times: expected one of {', '.join(TIME_DISTRIBUTIONS)}, found {self.times!r}")
+        if self.time_shift <= 0 or self.time_std <= 0:
+            raise InputError(f"objective: expected time_shift and time_std above 0, found {self.time_shift} and "
+                             f"{self.time_std}")
+        if self.noise_schedule.is_discrete and (self.times != "power" or self.time_shift != 1):
+            raise InputError(f"objective: the schedule {self.schedule} has discrete steps; set times to power and "
+                             "time_shift to 1")
+        if self.prediction == "flow" and (self.schedule != "flow" or self.min_snr):
+            raise InputError("objective: prediction flow is for schedule flow without min_snr, found schedule "
+                             f"{self.schedule} and min_snr {self.min_snr}")
         if self.time_power <= 0 or min(self.region_weight, self.pixel_weight, self.min_snr, self.noise_offset) < 0:
             raise InputError(f"objective: expected time_power above 0, and weights, min_snr and noise_offset of at "
                              f"least 0, found {self}")
@@ -73,6 +94,8 @@ class Objective:
             return clean
         if self.prediction == "epsilon":
             return noise
+        if self.prediction == "flow":
+            return noise - clean
         alpha, sigma = (broadcast(x, clean) for x in self.noise_schedule(t))
         return alpha * noise - sigma * clean
 
@@ -91,6 +114,8 @@ class Objective:
         if self.prediction == "epsilon":
             alpha = array_module(alpha).maximum(alpha, 1e-6)
             return -sigma / alpha, 1 / alpha
+        if self.prediction == "flow":
+            return -sigma, alpha * 0 + 1
         norm = alpha**2 + sigma**2
         return -sigma / norm, alpha / norm
 

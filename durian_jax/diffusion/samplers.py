@@ -11,13 +11,21 @@ order correction from the previous prediction. For "flow", DDIM is the Euler ste
 import numpy as np
 
 from durian_jax.diffusion.schedule import Schedule
+from durian_jax.diffusion.times import shift_times
 from durian_jax.errors import InputError
 
 SAMPLERS = ("ddim", "dpm++")
 
 
-def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def sampler_table(schedule: Schedule, sampler: str, steps: int, shift: float = 1.0
+                  ) -> tuple[np.ndarray, np.ndarray]:
     """Times and coefficients of a sampler.
+
+    Args:
+        schedule: noise schedule of the model.
+        sampler: one of `SAMPLERS`.
+        steps: number of evaluations of the model.
+        shift: the model's `Objective.time_shift`.
 
     Returns:
         (steps,) times, descending from 1, and (steps, 3) coefficients a, b, c; both float32.
@@ -29,7 +37,7 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
         raise InputError(f"unknown sampler {sampler!r}; expected one of {', '.join(SAMPLERS)}")
     if steps < 1:
         raise InputError(f"a sampler needs at least 1 step, got {steps}")
-    times = np.linspace(1, 0, steps + 1)
+    times = shift_times(np.linspace(1, 0, steps + 1), shift)
     alpha, sigma = schedule(times.copy())
     sigma[-1] = 0.0
     if schedule.ends_in_noise:
@@ -41,8 +49,8 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int) -> tuple[np.ndar
         with np.errstate(divide="ignore"):
             log_snr = np.log(alpha) - np.log(sigma)
         step = np.diff(log_snr)
-        # First and last steps are of first order: before the one nothing is known, and the other
-        # has infinite length.
+        # The first and the last step are of first order: the first has no previous prediction, the last has infinite
+        # length.
         for i in range(1, steps - 1):
             correction = b[i] * step[i] / (2 * step[i - 1])
             b[i], c[i] = b[i] + correction, -correction

@@ -5,25 +5,25 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from durian_jax.diffusion.objective import Objective
 from durian_jax.diffusion.samplers import sampler_table
-from durian_jax.diffusion.schedule import Schedule
 
 
-def sample(predict_clean: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, schedule: Schedule,
+def sample(predict_clean: Callable[[jax.Array, jax.Array], jax.Array], noise: jax.Array, objective: Objective,
            sampler: str, steps: int) -> jax.Array:
     """Run a sampler.
 
     Args:
         predict_clean: (z_t, t) -> clean latents, with t a scalar in (0, 1].
         noise: z_1, any shape.
-        schedule: the noise schedule of the model.
+        objective: of the model.
         sampler: one of `SAMPLERS`.
-        steps: evaluations of the model.
+        steps: number of evaluations of the model.
 
     Returns:
         Clean latents of the shape of `noise`.
     """
-    times, table = sampler_table(schedule, sampler, steps)
+    times, table = sampler_table(objective.noise_schedule, sampler, steps, objective.time_shift)
 
     def step(carry, inputs):
         z, previous = carry

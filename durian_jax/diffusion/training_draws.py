@@ -1,10 +1,11 @@
-"""What training draws at random: times and noise."""
+"""Random times and noise of training."""
 
 import jax
 import jax.numpy as jnp
 
 from durian_jax.diffusion.objective import Objective
 from durian_jax.diffusion.schedule import TIMESTEPS
+from durian_jax.diffusion.times import shift_times
 
 
 def sample_times(objective: Objective, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -12,7 +13,11 @@ def sample_times(objective: Objective, key: jax.Array, shape: tuple[int, ...]) -
     if objective.noise_schedule.is_discrete:
         steps = jnp.ceil(jax.random.uniform(key, shape) ** objective.time_power * TIMESTEPS)
         return jnp.maximum(steps, 1) / TIMESTEPS
-    return jax.random.uniform(key, shape, minval=1e-3) ** objective.time_power
+    if objective.times == "logit_normal":
+        times = jax.nn.sigmoid(objective.time_mean + objective.time_std * jax.random.normal(key, shape))
+    else:
+        times = jax.random.uniform(key, shape, minval=1e-3) ** objective.time_power
+    return shift_times(times, objective.time_shift)
 
 
 def sample_noise(objective: Objective, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:

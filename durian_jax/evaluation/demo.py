@@ -5,16 +5,17 @@ composition with an empty second slot.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import load_checkpoint
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion import Sampling
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
 from durian_jax.evaluation.report import sampling_settings
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
@@ -32,7 +33,7 @@ _SHEET_FRAME = 0.7  # relative position of the frame that the contact sheet show
 
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
-             sampling: Sampling = Sampling()) -> dict:
+             sampling: Sampling | Mapping[str, Any] | None = None) -> dict:
     """Run transfers, compositions and one interpolation; write videos, a sheet, a page and a report.
 
     Args:
@@ -51,6 +52,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     started = time.perf_counter()
     out = writable_folder(out)
     model = load_checkpoint(checkpoint)
+    sampling = model.sampling.changed(sampling)
     size, frames = model.config.image_size, min(frames, model.config.max_frames)
 
     transfers = [transfer_case(kind, i, frames, size) for i in range(cases) for kind in ATTRIBUTE_KINDS]

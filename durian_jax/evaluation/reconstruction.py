@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from durian_jax.data import DataConfig, RecordedClips
 from durian_jax.data.clip_record import DecodeError
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.evaluation.transfer import CaseMaker, TransferCase
-from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 
 # Minimum area of a worn attribute, as a share of the picture; the same as in training.
-_WORN = DataConfig().minimum_area
+_WORN = SHOWN_AREA
 
 
 def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int) -> dict[str, list[CaseMaker]]:

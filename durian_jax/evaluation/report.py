@@ -1,13 +1,15 @@
 """`durian evaluate`: benchmark scores as a table, a JSON file and a contact sheet."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
@@ -23,7 +25,7 @@ BENCHMARKS = ("synthetic", "reconstruction")
 
 
 def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", clips: str | Path | None = None,
-                        cases: int = 64, frames: int = 1, sampling: Sampling = Sampling(),
+                        cases: int = 64, frames: int = 1, sampling: Sampling | Mapping[str, Any] | None = None,
                         json_path: str | Path | None = None, sheet_path: str | Path | None = None,
                         sheet_cases: int = 5) -> str:
     """Run a benchmark, write the requested files and return the table of scores.
@@ -55,6 +57,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
     model = load_checkpoint(checkpoint)
+    sampling = model.sampling.changed(sampling)
     size, longest = model.config.image_size, model.config.max_frames
     if frames > longest:
         raise InputError(f"--frames {frames}: expected at most {longest} frames, the limit of {checkpoint}")

@@ -16,12 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import Checkpoint
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion import Sampling
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
-from durian_jax.inference.durian import reference_batch
+from durian_jax.families import get_family
 from durian_jax.inference.generate import generate
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 
@@ -117,7 +117,7 @@ def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
     return scores
 
 
-def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Sampling = Sampling(), *,
+def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Sampling | None = None, *,
            slots: int | None = None, blend: Sequence[Sequence[float]] | None = None) -> np.ndarray:
     """Sample the model's results for cases of equal length as one batch; return (B, T, H, W, 3) uint8.
 
@@ -126,9 +126,12 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
         slots: A of the batch. Empty slots do not change the results.
         blend: weights of each case's attributes, to interpolate instead of composing.
     """
-    batch = reference_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
+    make_batch = get_family(checkpoint.config.family).load("inference").transfer_batch
+    batch = make_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
     batch["keypoints"] = np.stack([case.truth.keypoints for case in cases])
-    return generate(checkpoint, batch, sampling, blend=None if blend is None else np.asarray(blend, np.float32))
+    if blend is not None:
+        batch["attribute_weights"] = np.asarray(blend, np.float32)
+    return generate(checkpoint, batch, sampling)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def transfer_cases(count: int, frames: int = 1, size: int = 128) -> dict[str, li
             for kind in ATTRIBUTE_KINDS}
 
 
-def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampling: Sampling = Sampling(), *,
+def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampling: Sampling | None = None, *,
         keep: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
     """Sample every case with a checkpoint and score the results.
 

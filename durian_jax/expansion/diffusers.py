@@ -1,7 +1,7 @@
-"""Generated regions as the paper makes them: a text-to-image model draws the face's keypoints, then a segmenter looks.
+"""Generated regions as in the paper: a text-to-image model draws the face's keypoints, then a segmenter finds the mask.
 
-Durian uses SDXL, a keypoint ControlNet and prompts such as "long hair" (mask expansion). Which of them, and which
-segmenter, it leaves open: here the user names them, in diffusers' format. The ControlNet must have learnt to follow
+The paper (arXiv 2509.04434, mask expansion) uses SDXL, a keypoint ControlNet and prompts such as "long hair", and does
+not name the weights. Here the user names them, in diffusers' format. The ControlNet must have learnt to follow
 keypoints drawn by `faces.draw`; with one for other drawings (edges, OpenPose) the head may be anywhere.
 """
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.expansion.dataset import Wanted
+from durian_jax.expansion.request import Wanted
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.draw import keypoint_image
 from durian_jax.prepare.maskers import Masker
 
-# What may be asked for: shapes, large and small ones. Colours are left to the model, since masks have none.
+# Shapes to ask for, large and small. Masks have no colour, so the prompts name none.
 DESCRIPTIONS = {
     "hair": ("very long straight hair", "long wavy hair over the shoulders", "long curly hair", "a big afro",
              "a bob cut", "a high ponytail", "a bun on top of the head", "braids", "dreadlocks", "a short crop",
@@ -36,19 +36,19 @@ NEGATIVE_PROMPT = "cropped head, several people, drawing, deformed, text"
 class DiffusersGenerator:
     """Regions from Stable Diffusion XL with a ControlNet.
 
-    CUDA serves in bfloat16 where torch finds it, else the CPU in float32.
+    Runs on CUDA in bfloat16 if torch finds it, else on the CPU in float32.
 
     Args:
-        model: folder of a StableDiffusionXL pipeline as `save_pretrained` writes it (safetensors). A name that is no
-            folder is taken for a hub id and fetched from there; nothing else is ever fetched.
+        model: folder of a StableDiffusionXL pipeline as `save_pretrained` writes it (safetensors), or a hub id,
+            which is downloaded. Nothing else is downloaded.
         controlnet: the same for its ControlNet.
         masker: finds the attribute in the generated picture, see `prepare.maskers`.
-        person: (H, W, 3) uint8 -> (H, W) uint8, how surely a pixel shows a person (`Annotator.person`).
+        person: (H, W, 3) uint8 -> (H, W) uint8, the confidence that a pixel shows a person (`Annotator.person`).
         steps: of the pipeline's own scheduler.
 
     Raises:
-        InputError: torch, diffusers or transformers missing, a model that cannot be loaded, or a ControlNet that
-            belongs to another kind of model.
+        InputError: torch, diffusers or transformers is missing, a model cannot be loaded, or the ControlNet is for
+            another kind of model.
     """
 
     def __init__(self, model: str | Path, controlnet: str | Path, masker: Masker,
@@ -79,7 +79,7 @@ class DiffusersGenerator:
         return self._pipeline.unet.config.sample_size * self._pipeline.vae_scale_factor
 
     def __call__(self, wanted: Sequence[Wanted]) -> list[np.ndarray | None]:
-        """See `expand.Generator`."""
+        """See `request.Generator`."""
         images = self.pictures(wanted)
         return [self._find(image, each) for image, each in zip(images, wanted, strict=True)]
 
@@ -88,7 +88,7 @@ class DiffusersGenerator:
         import torch
 
         prompts = [PROMPT.format(each.rng.choice(DESCRIPTIONS[each.kind])) for each in wanted]
-        # Noise of its own for each picture: it must not depend on its neighbours in the batch.
+        # Each picture has its own noise, which must not depend on its neighbours in the batch.
         noise = [torch.Generator("cpu").manual_seed(int(each.rng.integers(2**63))) for each in wanted]
         drawn = np.stack([keypoint_image(each.photo.keypoints[0], self.size, self.size) for each in wanted])
         images = self._pipeline(
@@ -104,7 +104,7 @@ class DiffusersGenerator:
 
 
 def _load(kind: type, source: str | Path, expected: str, **options):
-    """A model from a folder, or from the hub if there is no such folder but the name is a hub id."""
+    """Load a model from a folder or, if no such folder exists, from the hub."""
     local = Path(source).is_dir()
     if not local and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(source)):
         raise InputError(f"{source}: no such folder; expected one with {expected} in diffusers' format, or a hub id "

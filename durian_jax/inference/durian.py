@@ -1,9 +1,10 @@
-"""What the model sees of the photos: the blanked portrait and the attribute's pixels (the batch of a clip).
+"""Durian's inputs as batches: the masked portrait, the attributes' pixels, and the motion in windows.
 
-A attributes, H x W pixels, K keypoints. A photo is a clip with one frame.
+T frames of the video, F frames of a window, A attributes, H x W pixels, K keypoints. A photo is a clip of one frame.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,43 +13,108 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.face_crop import face_crop
 from durian_jax.faces.fill_region import LAYERS, dilate, margin_at, move_mask, portrait_region
-from durian_jax.faces.topology import POSITION
+from durian_jax.faces.retarget import retarget
+from durian_jax.faces.topology import POSITION, K
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
+from durian_jax.inference.windows import cross_fade, window_starts
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
-    from durian_jax.inference.animator import Backend
+    from durian_jax.inference.backend import Backend
 
-# Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. Where the
-# portrait wears nothing of a kind, only the donor's mask tells it, moved by a similarity that is a few pixels off.
+# Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. If the portrait
+# wears nothing of a kind, only the donor's mask tells the extent, moved by a similarity that is a few pixels off.
 MARGIN, ABSENT_MARGIN = 2, 4
+
+
+@dataclass(frozen=True)
+class WindowsJob:
+    """A video in overlapping windows that do not depend on each other; see `inference.family.Job`.
+
+    Attributes:
+        batch: reference fields, attribute_valid and, to interpolate, attribute_weights.
+        keypoints: (T, K, 3) of the whole video.
+        window: F.
+    """
+
+    batch: dict[str, np.ndarray]
+    keypoints: np.ndarray
+    window: int
+
+    @property
+    def starts(self) -> list[int]:
+        """First frame of every window."""
+        return window_starts(len(self.keypoints), self.window)
+
+    def segment(self, number: int, previous: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The keypoints of a window."""
+        start = self.starts[number]
+        return {"keypoints": self.keypoints[None, start:start + self.window]}
+
+    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
+        """Cross-fade the windows."""
+        return cross_fade(segments, self.starts)
+
+
+def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+             interpolate: float | Sequence[float] | None = None, align_attributes: bool = False) -> WindowsJob:
+    """The job of a video, see `Animator.animate`.
+
+    Args:
+        interpolate: blend attributes instead of composing them: alpha in [0, 1] from the first to the second of two
+            (paper, "attribute interpolation"), or one weight per attribute.
+        align_attributes: see `make_references`.
+
+    Raises:
+        InputError: keypoints of another shape, or weights that do not fit the attributes.
+    """
+    keypoints = retarget(driving.keypoints, portrait.keypoints[0]) if isinstance(driving, Clip) else driving
+    if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
+        raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
+    weights = _blend_weights(interpolate, len(attributes))
+    batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes)
+    if weights is not None:
+        batch["attribute_weights"] = weights
+    return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)))
+
+
+def _blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
+    """(1, A) weights that sum to 1, or None for composition."""
+    if interpolate is None:
+        return None
+    weights = np.atleast_1d(np.asarray(interpolate, np.float32))
+    if weights.size == 1:
+        weights = np.concatenate([1 - weights, weights])
+    if weights.size != attributes or (weights < 0).any() or abs(weights.sum() - 1) > 1e-4:
+        raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per "
+                         f"attribute that sum to 1; found {interpolate} with {attributes} attributes")
+    return weights[None]
 
 
 def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slots: int | None = None,
                     align_attributes: bool = False, masked: bool = True) -> dict[str, np.ndarray]:
-    """The reference fields of one sample (see the design, section 3), without a batch axis.
+    """Return the reference fields of one clip, without a batch axis.
 
-    M_port is the union of what the portrait wears of the given kinds and of every attribute's mask
-    moved onto the portrait by keypoints, grown by a margin (`region_to_fill`): the paper's Face Aligner
-    without an external model.
+    M_port is the union of the portrait's own attributes of the given kinds and of every attribute's mask, moved onto
+    the portrait by keypoints and grown by a margin (`region_to_fill`): the paper's Face Aligner without an external
+    model.
 
     Args:
         portrait: photo of the identity.
         attributes: kind and photo of each; a kind given twice is meant for interpolation.
-        slots: A of the result; unused slots are invalid. None: as many as attributes, at least 1.
-        align_attributes: also warp the attribute's picture to the portrait's pose; the model was
-            trained on references in any pose, so that this is not needed.
+        slots: A of the result; unused slots are invalid. None: the number of attributes, at least 1.
+        align_attributes: also warp the attribute's picture to the portrait's pose. Not needed: the model was trained on
+            references in any pose.
         masked: the model's `masked_references`; False leaves pictures whole.
 
     Returns:
-        portrait (H, W, 3) with the region at 0, portrait_mask (H, W, 1), attributes (A, H, W, 3) with
-        all but the attribute at 0, attribute_masks (A, H, W, 1), attribute_valid (A,); float32, pictures
-        in [-1, 1].
+        portrait (H, W, 3), 0 in the region; portrait_mask (H, W, 1); attributes (A, H, W, 3), 0 outside the
+        attribute; attribute_masks (A, H, W, 1); attribute_valid (A,). float32, pictures in [-1, 1].
 
     Raises:
-        InputError: pictures of different sizes, an unknown kind, an attribute that is not in its
-            photo, or more attributes than slots.
+        InputError: pictures of different sizes, an unknown kind, a photo that does not show its attribute, or more
+            attributes than slots.
     """
     slots = slots if slots is not None else max(1, len(attributes))
     if len(attributes) > slots:
@@ -77,15 +143,15 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
             image, mask = align(image, mask, photo.keypoints[0], portrait.keypoints[0])
         out["attributes"][slot] = to_float(image) * (mask[..., None] if masked else 1)
         out["attribute_masks"][slot] = mask[..., None]
-        # Outer attributes may hide all of it: then there is nothing to attend to, as in training.
+        # Outer attributes may hide it completely: then nothing is attended to, as in training.
         out["attribute_valid"][slot] = float(mask.any())
     return out
 
 
 def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
-    """M_port at inference, (H, W) bool: everything that the transfer may change.
+    """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
 
-    Grown by `MARGIN`; by `ABSENT_MARGIN` around attributes of kinds that the portrait does not wear.
+    The region is grown by `MARGIN`, and by `ABSENT_MARGIN` around attributes of kinds that the portrait does not wear.
     """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
@@ -103,10 +169,7 @@ def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np
 
 
 def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the portrait's hair that a hat would press down, a bun that sticks out of it, say.
-
-    It is the hair above the hat's lower edge, seen along the head's own vertical.
-    """
+    """(H, W) bool: the portrait's hair above the hat's lower edge, along the head's vertical: a hat presses it down."""
     height, width = hat.shape
     top, chin = portrait.keypoints[0, [POSITION[10], POSITION[152]], :2] * (width, height)
     up = (top - chin) / max(np.linalg.norm(top - chin), 1e-6)
@@ -120,10 +183,10 @@ def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
 
 
 def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
-    """(H, W) bool mask of each attribute in its own photo, less what outer attributes will hide.
+    """(H, W) bool mask of each attribute in its own photo, without the pixels that outer attributes will hide.
 
-    The outer attribute's mask is moved by keypoints from its photo to the inner one's. Attributes of
-    equal kind do not hide each other.
+    The outer attribute's mask is moved by keypoints from its photo to the inner one's. Attributes of equal kind do not
+    hide each other.
     """
     masks = []
     for kind, photo in attributes:
@@ -137,13 +200,13 @@ def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
     return masks
 
 
-def reference_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
-                    slots: int | None = None, align_attributes: bool = False) -> dict[str, np.ndarray]:
-    """The reference fields of a batch: `make_references` of every case, and identity embeddings if the model has such.
+def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+                   slots: int | None = None, align_attributes: bool = False) -> dict[str, np.ndarray]:
+    """Return a batch without motion: `make_references` of every case, and identity embeddings if the model uses them.
 
     Args:
-        model: what they are for; its `config` and `identity_encoder` are used.
-        cases: portrait and attributes of each sample, all with as many attributes, or with `slots`.
+        model: what the batch is for; its `config` and `identity_encoder` are used.
+        cases: portrait and attributes of each clip, all with the same number of attributes, or with `slots`.
         slots, align_attributes: see `make_references`.
     """
     config = model.config

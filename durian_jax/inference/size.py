@@ -1,24 +1,24 @@
-"""Pictures of another size than a model was trained for."""
+"""Pictures of another size than the model was trained for."""
 
 from dataclasses import replace
 
 from durian_jax.errors import InputError
-from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import ModelConfig
 
 
-def at_size(config: DurianConfig, size: int | None, name: str) -> DurianConfig:
+def at_size(config: ModelConfig, size: int | None, name: str) -> ModelConfig:
     """The model's config at another picture size.
 
     Args:
-        size: H = W in pixels; None: as it is.
+        size: H = W in pixels; None: unchanged.
         name: of the checkpoint, for the error.
 
     Raises:
-        InputError: a model with a position code, which knows one size, or a size that is no multiple of what it needs.
+        InputError: a model that makes one size only, or a size that is not a multiple of `size_multiple`.
     """
     if size in (None, config.image_size):
         return config
-    if config.unet.positions:
+    if config.fixed_size:
         raise InputError(f"size {size}: the checkpoint {name} makes pictures of {config.image_size} x "
                          f"{config.image_size} pixels only; leave --size out or name another checkpoint")
     return replace(config, image_size=size)

@@ -1,4 +1,4 @@
-"""Long videos in overlapping windows of the length that the temporal layers know.
+"""Long videos in overlapping windows of the length that the temporal layers take.
 
 T frames of the video, F frames of a window, H x W pixels.
 """
@@ -7,26 +7,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The share of a window that overlaps the next one and is cross-faded.
+# Share of a window that overlaps the next window and is cross-faded.
 _OVERLAP = 0.25
 
 
 def window_starts(frames: int, window: int) -> list[int]:
     """First frames of equally long windows that cover a video and overlap by at least a quarter.
 
-    The last window ends with the video, so that every window has the same length and one compiled
-    function serves all.
+    The last window ends with the video. So all windows have the same length, and one compiled function serves all.
     """
     stride = max(1, window - round(window * _OVERLAP))
     return [*range(0, max(frames - window, 0), stride), max(frames - window, 0)]
 
 
 def cross_fade(clips: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
-    """Joins overlapping windows: in an overlap each window's weight rises and falls linearly.
+    """Join overlapping windows: in an overlap each window's weight rises and falls linearly.
 
     Args:
         clips: (F, H, W, 3) uint8 each.
-        starts: the video's frame with which each begins.
+        starts: number of the video's frame with which each begins.
 
     Returns:
         (T, H, W, 3) uint8.

@@ -12,6 +12,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+# What the backward pass recomputes in every block, to save memory: nothing; everything but the products with weights;
+# everything.
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
 default_init = nn.initializers.lecun_normal()
 zeros_init = nn.initializers.zeros_init()
 

@@ -12,52 +12,45 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from durian_jax.faces.topology import K
-from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian
+from durian_jax.models.batch import axis_letters, training_fields
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.layers import Parameter
 
 FlatParams = dict[str, jax.Array]
 
 
-def example_batch(config: DurianConfig, clips: int = 1, frames: int = 1, attributes: int = 1) -> dict:
-    """A batch of zeros: what the model sees of a training batch (`data.samples.durian.sample_pair`)."""
-    s = config.image_size
-    shapes = {
-        "frames": (clips, frames, s, s, 3), "keypoints": (clips, frames, K, 3),
-        "portrait": (clips, s, s, 3), "portrait_mask": (clips, s, s, 1),
-        "attributes": (clips, attributes, s, s, 3), "attribute_masks": (clips, attributes, s, s, 1),
-        "attribute_valid": (clips, attributes),
-    }
-    if config.identity_dim is not None:
-        shapes["identity"] = (clips, config.identity_dim)
-    return {name: jnp.zeros(shape) for name, shape in shapes.items()}
+def example_batch(config: ModelConfig) -> dict[str, jax.Array]:
+    """A training batch of zeros as models take it: one clip, and 1 along every other axis without a fixed size."""
+    spec = training_fields(config.batch_spec())
+    sizes = dict.fromkeys(axis_letters(spec), 1)
+    return {name: jnp.zeros(field.shape(sizes)) for name, field in spec.items()}
 
 
 @lru_cache
-def _described(config: DurianConfig) -> dict[str, Parameter]:
+def _described(config: ModelConfig) -> dict[str, Parameter]:
     """Path -> description of every parameter; nothing is computed."""
-    tree = jax.eval_shape(lambda: Durian(config).init(jax.random.key(0), **example_batch(config)))["params"]
+    model = config.create()
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), example_batch(config)))["params"]
     return flatten_dict(tree, sep="/")
 
 
-def param_shapes(config: DurianConfig) -> dict[str, jax.ShapeDtypeStruct]:
+def param_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Path -> shape and type of every parameter, without making any."""
     return {path: parameter.value for path, parameter in _described(config).items()}
 
 
-def param_axes(config: DurianConfig) -> dict[str, tuple[str, ...]]:
+def param_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     """Path -> logical axis names of every parameter."""
     return {path: parameter.names for path, parameter in _described(config).items()}
 
 
-def init_params(config: DurianConfig, seed: int, only: frozenset[str] | None = None,
+def init_params(config: ModelConfig, seed: int, only: frozenset[str] | None = None,
                 place: Callable[[str, tuple[int, ...]], jax.sharding.Sharding] | None = None) -> FlatParams:
-    """Freshly initialised parameters of all networks, one by one: a value follows from the seed and its path.
+    """Initialise the parameters of all networks one by one: a value depends on the seed and the path only.
 
     Args:
-        only: paths of those wanted; None: all.
-        place: path and shape to where the parameter is to lie; None: on one device.
+        only: paths to initialise; None: all.
+        place: path and shape -> sharding of the parameter; None: on one device.
     """
     params = {}
     for path, parameter in _described(config).items():
@@ -76,5 +69,5 @@ def _init(init: Callable, shape: tuple[int, ...], place: jax.sharding.Sharding |
 
 
 def variables(params: FlatParams) -> dict:
-    """The tree that `Durian.apply` takes."""
+    """The tree that a model's `apply` takes."""
     return {"params": unflatten_dict(params, sep="/")}

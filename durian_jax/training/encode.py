@@ -1,13 +1,14 @@
-"""`durian encode`: training samples with their latents and embeddings, made once instead of in every epoch.
+"""`durian encode`: training samples with latents and embeddings, encoded once instead of in every epoch.
 
-A reference is blanked, moved and degraded by chance before it is encoded, so that whole samples are what can be kept:
-as many as are asked for, each with other frames, regions and augmentation. Training then runs neither autoencoder nor
-image encoder, reads no pictures, and sees each sample again after so many steps.
+A reference is masked, moved and degraded at random before it is encoded. Therefore whole samples are encoded: as many
+as the user asks for, each with other frames, regions and augmentation. Training then runs neither autoencoder nor image
+encoder, reads no pictures, and repeats the samples after one pass.
 """
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import grain
@@ -24,26 +25,26 @@ from durian_jax.data.pipeline import batch_samples, make_samples
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.files import atomic_file, writable_folder, write_json
-from durian_jax.images import model_inputs
-from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian
+from durian_jax.models.batch import model_inputs, stored
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, variables
-from durian_jax.training.encoder_probe import ENCODERS, data_fields, differences, encoder_fields, probe
-from durian_jax.training.loop import initial_params, validate
+from durian_jax.training.config import RunConfig
+from durian_jax.training.encoder_probe import data_fields, differences, encoder_fields, probe
+from durian_jax.training.initialization import initial_params
 from durian_jax.training.training_clips import make_source
 
 
 def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples_per_shard: int = 256,
                    part: tuple[int, int] = (0, 1)) -> dict:
-    """Make encoded samples as a training config says; a killed call goes on when it is repeated.
+    """Encode samples as a training config says. Repeat a killed call to continue it.
 
     Args:
-        config: of the training run they are for: model, data, source, seed, batch_size, init_from (whose autoencoder
-            and image encoder encode) and identity_model.
+        config: of the training run that will use them: model, data, source, seed, batch_size, init_from (whose
+            autoencoder and image encoder encode) and identity_model.
         out: folder to write.
-        samples: how many.
-        samples_per_shard: of one file.
-        part: (i, n): this process makes shards i, i + n, ...; the last one to be done completes the folder.
+        samples: number of samples.
+        samples_per_shard: number of samples per file.
+        part: (i, n): this process makes shards i, i + n, ...; the last process to finish completes the folder.
 
     Returns:
         Content of dataset.json, or of plan.json while other parts are missing.
@@ -51,34 +52,35 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
     Raises:
         InputError: a config that does not fit, or a folder that holds other samples.
     """
-    model, data, _ = validate(config)
+    run = RunConfig.read(config)
     if not 0 <= part[0] < part[1] or samples < 1 or samples_per_shard < 1:
         raise InputError(f"encode: expected at least one sample and a part i/n with 0 <= i < n, found {samples} "
                          f"samples and part {part[0]}/{part[1]}")
-    if not config.init_from:
+    if not run.init_from:
         raise InputError("encode: expected --config.init_from=CHECKPOINT, whose autoencoder and image encoder encode; "
                          "found none")
-    if config.source.samples:
-        raise InputError("encode: source.samples is what is made here; leave it out and name source.clips")
+    if run.encoded:
+        raise InputError("encode: source.samples names encoded samples, which this command makes; leave it out and "
+                         "name source.clips")
     out = writable_folder(out)
-    plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": config.seed,
-            "source": json.loads(config.source.to_json()), "data": data_fields(data), "model": encoder_fields(model)}
-    source = make_source(config.source, data)
-    identity_encoder = open_identity_encoder(config.identity_model, model.identity_dim)
-    params = {path: jnp.asarray(x) for path, x in initial_params(config, model, ENCODERS).items()}
-    # Last of all that may fail: a plan, once written, must be kept to.
+    plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": run.seed,
+            "source": asdict(run.source), "data": data_fields(run.data), "model": encoder_fields(run.model)}
+    source = make_source(run.source, run.data.image_size)
+    identity_encoder = open_identity_encoder(run.identity_model, run.model.identity_dim)
+    params = {path: jnp.asarray(x) for path, x in initial_params(run, run.model.encoders).items()}
+    # After everything else that may fail: a written plan is binding.
     _check_plan(out, plan)
-    _check_probe(out / "probe.safetensors", probe(model, params, identity_encoder))
-    encode = _encoder(model, params)
+    _check_probe(out / "probe.safetensors", probe(run.model, params, identity_encoder))
+    encode = _encoder(run.model, params)
 
     count = -(-samples // samples_per_shard)
     mine = [i for i in range(part[0], count, part[1]) if not (out / shard_name(i, count)).is_file()]
-    stream = make_samples(source, data, config.seed)
+    stream = make_samples(source, run.data, run.seed)
     with tqdm(total=sum(_shard_length(i, plan) for i in mine), desc="encoding", unit="sample") as bar:
         for number in mine:
             first, length = number * samples_per_shard, _shard_length(number, plan)
-            batch_size = min(config.batch_size, samples_per_shard)
-            # The last batch is filled up with samples of the next shard, so that one compilation serves all.
+            batch_size = min(run.batch_size, samples_per_shard)
+            # Fill the last batch with samples of the next shard, so that one compilation serves all.
             filled = stream[first:first + -(-length // batch_size) * batch_size]
             encoded = itertools.islice(_encoded(filled, batch_size, encode, identity_encoder), length)
             write_samples(out / shard_name(number, count), _counted(encoded, bar))
@@ -88,7 +90,7 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
 
 
 def _check_plan(out: Path, plan: dict) -> None:
-    """Write plan.json, or refuse to go on with another one."""
+    """Write plan.json, or refuse to continue another plan."""
     path = out / "plan.json"
     if not path.is_file():
         others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
@@ -105,11 +107,11 @@ def _check_plan(out: Path, plan: dict) -> None:
     changed = sorted(name for name in now if before.get(name) != now[name])
     if changed:
         raise InputError(f"{out} holds samples that were made with another {', '.join(changed)}; name another folder, "
-                         "or repeat the arguments they were begun with")
+                         "or repeat the first arguments")
 
 
 def _check_probe(path: Path, made: dict[str, np.ndarray]) -> None:
-    """Write probe.safetensors, or refuse to go on with other encoders than those it is of."""
+    """Write probe.safetensors, or refuse to continue with other encoders."""
     if not path.is_file():
         with atomic_file(path) as temporary:
             save_file(made, temporary)
@@ -119,37 +121,27 @@ def _check_probe(path: Path, made: dict[str, np.ndarray]) -> None:
     except (OSError, SafetensorError, KeyError) as error:
         raise InputError(f"{path} is damaged ({error!r}); delete the folder and encode again") from error
     if problems:
-        raise InputError(f"{path.parent} was begun with other weights: {'; '.join(problems)}; name another folder, or "
-                         "the init_from and identity_model it was begun with")
+        raise InputError(f"{path.parent} was started with other weights: {'; '.join(problems)}; name another folder, "
+                         "or repeat the first init_from and identity_model")
 
 
 def _shard_length(number: int, plan: dict) -> int:
     return min(plan["samples_per_shard"], plan["samples"] - number * plan["samples_per_shard"])
 
 
-def _encoder(model: DurianConfig, params: FlatParams):
+def _encoder(model: ModelConfig, params: FlatParams) -> Callable[[dict], dict[str, np.ndarray]]:
     """The compiled encoding of a batch of the loader."""
-    def run(m: Durian, batch):
-        latents = m.encode(batch["frames"])
-        encoded = m.references_of(batch)
-        region = batch["frame_masks"]
-        region = jax.image.resize(region, (*latents.shape[:-1], 1), "linear")
-        half = {"frame_latents": latents, "portrait_latents": encoded.portrait, "attribute_latents": encoded.attributes}
-        for name in ("portrait_embedding", "attribute_embeddings"):
-            if getattr(encoded, name) is not None:
-                half[name] = getattr(encoded, name)
-        share = {"frame_masks": region, "portrait_mask": encoded.portrait_mask,
-                 "attribute_masks": encoded.attribute_masks}
-        return {**{name: x.astype(jnp.float16) for name, x in half.items()},
-                **{name: jnp.round(255 * x).astype(jnp.uint8) for name, x in share.items()},
-                "keypoints": batch["keypoints"], "attribute_valid": batch["attribute_valid"]}
+    network, pictures, encoded = model.create(), model.batch_spec(), model.batch_spec(encoded=True)
 
-    compiled = jax.jit(lambda p, batch: Durian(model).apply(variables(p), model_inputs(batch, jnp), method=run))
+    @jax.jit
+    def compiled(params, batch):
+        fields = network.apply(variables(params), model_inputs(batch, pictures, jnp), method="encode_batch")
+        return stored(fields, encoded, jnp)
     return lambda batch: jax.device_get(compiled(params, batch))
 
 
-def _encoded(samples: grain.MapDataset, batch_size: int, encode, identity_encoder: IdentityEncoder | None
-             ) -> Iterator[dict[str, np.ndarray]]:
+def _encoded(samples: grain.MapDataset, batch_size: int, encode: Callable[[dict], dict[str, np.ndarray]],
+             identity_encoder: IdentityEncoder | None) -> Iterator[dict[str, np.ndarray]]:
     """Encoded samples one by one."""
     for batch in batch_samples(samples, batch_size):
         fields = encode(embed_faces(batch, identity_encoder))

@@ -1,6 +1,6 @@
-"""Where the arrays of a run lie: one mesh of devices, one table from logical axes to its axes.
+"""How a run's arrays are sharded: one mesh of devices, one table from logical axes to mesh axes.
 
-Everything is written as if for one device; XLA's partitioner divides the step by what is said here (GSPMD), so that
+All other code is written as if for one device. XLA's partitioner (GSPMD) divides the step by these shardings, so
 results do not depend on the mesh.
 """
 
@@ -16,32 +16,35 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from durian_jax.errors import InputError
+from durian_jax.models.attention import Partition
+from durian_jax.models.batch import Field, Spec
 from durian_jax.models.parameters import FlatParams
 
-# data: clips. fsdp: clips too, and parts of parameters and optimiser state. frames: the frames of a clip. tensor:
-# attention heads and the feed-forward layers' hidden channels.
+# data: clips. fsdp: clips, parameters and optimiser state. frames: the frames of a clip. tensor: attention heads and
+# the hidden channels of feed-forward layers.
 MESH_AXES = ("data", "fsdp", "frames", "tensor")
 
-# Logical axis of a parameter -> the mesh axis that divides it. A mesh axis takes the first that it divides evenly.
+# Logical axis of a parameter -> the mesh axis that shards it. A mesh axis takes the first axis that it divides evenly.
 RULES = (("heads", "tensor"), ("mlp", "tensor"), ("in", "fsdp"), ("out", "fsdp"), ("heads", "fsdp"), ("mlp", "fsdp"))
 
-# Parameters with fewer values lie on every device whole: to gather them would cost more than it saves.
+# Parameters with fewer values are replicated: gathering them would cost more than it saves.
 _SMALL = 16_384
 
 _CLIPS = ("data", "fsdp")
-# Fields of a batch with a frame axis after the clips'.
-_FRAME_FIELDS = ("frames", "frame_masks", "frame_latents", "keypoints")
+_FRAMES = ("frames",)
+# Letter of a batch's axis -> the mesh axes that shard it.
+_BATCH_AXES = {"B": _CLIPS, "F": _FRAMES}
 
 
 def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
-    """The mesh of a config.
+    """Build the mesh of a config.
 
     Args:
-        sizes: devices along each of `MESH_AXES`; one may be -1 and takes what the others leave.
-        devices: None: all of the cluster.
+        sizes: number of devices along each of `MESH_AXES`; one may be -1 and takes the remaining devices.
+        devices: None: all devices of the cluster.
 
     Raises:
-        InputError: sizes that do not make up the devices, or slices of different sizes.
+        InputError: the product of the sizes is not the number of devices, or slices differ in size.
     """
     devices = jax.devices() if devices is None else devices
     shape = [sizes[name] for name in MESH_AXES]
@@ -52,16 +55,16 @@ def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
         others = -int(np.prod(shape))
         shape[shape.index(-1)] = max(len(devices) // others, 1)
     if int(np.prod(shape)) != len(devices):
-        raise InputError(f"mesh: {text} does not make up the {len(devices)} devices there are; change mesh.data, "
-                         "mesh.fsdp, mesh.frames or mesh.tensor")
+        raise InputError(f"mesh: expected sizes whose product is the {len(devices)} devices, found {text}; change "
+                         "mesh.data, mesh.fsdp, mesh.frames or mesh.tensor")
     return Mesh(arrange(tuple(shape), devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
 
 
 def arrange(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
-    """Devices in the shape of a mesh, neighbours in it being neighbours in the network.
+    """Arrange devices in the shape of a mesh, so that neighbours in the mesh are neighbours in the network.
 
-    Slices (of TPUs; of GPUs: machines) have a slower network between them: the first axes of the mesh, which exchange
-    the least, go over it.
+    The network between slices (of TPUs; machines with GPUs) is slower: the first mesh axes, which communicate least,
+    cross it.
 
     Raises:
         InputError: slices of different sizes.
@@ -82,13 +85,12 @@ def arrange(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where parameters, optimiser state and batches lie.
+    """How parameters, optimiser state and batches are sharded.
 
     Attributes:
         mesh: with the axes `MESH_AXES`.
         axes: path of a parameter -> its logical axes (`models.parameters.param_axes`).
-        whole: paths of parameters that lie whole on every group of chips that shares a model, and are not divided
-            over fsdp: nothing has to be gathered of them.
+        whole: paths of parameters that are not sharded over fsdp, so they need no gathering.
     """
 
     mesh: Mesh
@@ -97,7 +99,7 @@ class Layout:
 
     @property
     def clip_groups(self) -> int:
-        """How many parts the clips of a batch are divided into."""
+        """Number of parts into which the clips of a batch are divided."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
 
     def _spec(self, path: str, shape: tuple[int, ...], mesh_axes: tuple[str, ...]) -> P:
@@ -111,12 +113,12 @@ class Layout:
         return P(*parts)
 
     def param(self, path: str, shape: tuple[int, ...]) -> NamedSharding:
-        """Where a parameter is kept between steps, and what the optimiser keeps of it."""
+        """Sharding of a parameter between steps, and of its optimiser state."""
         axes = ("tensor",) if path in self.whole else ("fsdp", "tensor")
         return NamedSharding(self.mesh, self._spec(path, shape, axes))
 
     def state(self, shapes):
-        """The tree of shardings of a train state: what has a parameter's path and shape lies as that does."""
+        """Shardings of a train state: a leaf with a parameter's path and shape is sharded like the parameter."""
         def of(keys, leaf):
             for key in keys:
                 path = getattr(key, "key", None)
@@ -125,21 +127,26 @@ class Layout:
             return NamedSharding(self.mesh, P())
         return jax.tree_util.tree_map_with_path(of, shapes)
 
-    def batch(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NamedSharding]:
-        """The shardings of a batch: clips over data and fsdp, frames over frames."""
-        frames = {name: ("frames",) if name in _FRAME_FIELDS else () for name in shapes}
-        return {name: NamedSharding(self.mesh, P(_CLIPS, *frames[name])) for name in shapes}
+    def batch(self, spec: Spec) -> dict[str, NamedSharding]:
+        """Shardings of a batch: clips over data and fsdp, frames over frames."""
+        def of(field: Field) -> NamedSharding:
+            return NamedSharding(self.mesh, P(*[_BATCH_AXES.get(axis) for axis in field.axes]))
+        return {name: of(field) for name, field in spec.items()}
+
+    @property
+    def attention_partition(self) -> Partition:
+        """How attention kernels divide their arrays."""
+        return Partition(self.mesh, clips=_CLIPS, frames=_FRAMES, heads=("tensor",))
 
     def place(self, path: str, value: np.ndarray) -> jax.Array:
-        """A parameter's value to where it is kept; no device ever holds more than its part."""
+        """Shard a parameter's value; no device ever holds more than its shard."""
         return jax.make_array_from_callback(value.shape, self.param(path, value.shape), lambda index: value[index])
 
     def gather(self, params: FlatParams, dtype: str) -> FlatParams:
-        """Parameters for computing, inside a compiled step: whole but for the tensor axis.
+        """Gather parameters for computing, inside a jitted step: sharded over the tensor axis only.
 
-        They are gathered once a step, in the precision of the activations; the recomputation of the backward pass uses
-        them again. Their gradients are added up in parts, each where that part of the parameter is kept (ZeRO). Norms
-        stay in float32.
+        They are gathered once per step, in the precision of the activations; the recomputation of the backward pass
+        uses them again. Their gradients are reduce-scattered to the parameters' shards (ZeRO). Norms stay in float32.
         """
         if self.mesh.shape["fsdp"] == 1:
             return params
@@ -147,21 +154,17 @@ class Layout:
         def of(path: str, x: jax.Array) -> jax.Array:
             whole = NamedSharding(self.mesh, self._spec(path, x.shape, ("tensor",)))
             kept = self.param(path, x.shape)
-            # Without it the gradient would be as whole as what was gathered: twice the traffic, and memory for all.
+            # Without it the gradient would be replicated like the gathered value: twice the traffic, and full memory.
             gather = jax.custom_vjp(lambda x: jax.lax.with_sharding_constraint(x, whole))
             gather.defvjp(lambda x: (gather(x), None), lambda _, g: (jax.lax.with_sharding_constraint(g, kept),))
             return gather(x if "norm" in self.axes[path] else x.astype(dtype))
         return {path: of(path, x) for path, x in params.items()}
 
-    def for_kernels(self):
-        """A block in which kernels that XLA cannot divide find the mesh."""
-        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
-
     def check_batch(self, batch_size: int, frames: int) -> None:
-        """Refuse what cannot be divided.
+        """Check that a batch can be divided evenly.
 
         Raises:
-            InputError: clips or frames that cannot be shared out equally.
+            InputError: the clips or the frames cannot.
         """
         if frames % self.mesh.shape["frames"]:
             raise InputError(f"data.frames={frames} cannot be divided among mesh.frames={self.mesh.shape['frames']}; "
@@ -171,26 +174,27 @@ class Layout:
                              "of devices; take a multiple")
 
     def host_parts(self) -> tuple[int, ...]:
-        """Which of the `clip_groups` parts of every batch this process makes.
+        """Return the numbers of the parts, out of `clip_groups`, of every batch that this process loads.
 
-        On a torus of chips they need not be neighbours: a host's chips are a square of it.
+        On a torus they need not be neighbours: the chips of a host are a square of it.
         """
         devices = self.mesh.devices.reshape(self.clip_groups, -1)
         return tuple(number for number, group in enumerate(devices)
                      if any(device.process_index == jax.process_index() for device in group))
 
-    def assemble(self, batch: Mapping[str, np.ndarray], parts: tuple[int, ...]) -> dict[str, jax.Array]:
-        """One batch of all processes from what each has made of it.
+    def assemble(self, batch: Mapping[str, np.ndarray], parts: tuple[int, ...], spec: Spec) -> dict[str, jax.Array]:
+        """Make one global batch from the parts that every process has loaded.
 
         Args:
-            batch: this process's `parts` (see `host_parts`), one after the other.
+            batch: this process's `parts` (see `host_parts`), concatenated.
+            spec: of its fields.
         """
-        shardings = self.batch({name: x.shape for name, x in batch.items()})
+        shardings = self.batch({name: spec[name] for name in batch})
 
         def whole(name: str, x: np.ndarray) -> jax.Array:
             size = len(x) // len(parts)
-            # Rows of the whole batch to rows of ours; not `make_array_from_process_local_data`, which takes them to be
-            # neighbours.
+            # Map rows of the global batch to local rows. `make_array_from_process_local_data` would expect the parts
+            # to be neighbours.
             def part(index):
                 first = index[0].start or 0
                 mine = parts.index(first // size) * size + first % size
@@ -200,10 +204,10 @@ class Layout:
 
 
 def to_host(params: Mapping[str, jax.Array], keep: bool = True) -> dict[str, np.ndarray]:
-    """Whole parameters in this process's memory, one by one; every process must call it.
+    """Gather parameters in this process's memory, one by one. Every process must call it.
 
     Args:
-        keep: False: this process only gives the others its parts, and gets nothing.
+        keep: False: this process contributes its shards and keeps nothing.
     """
     from jax.experimental import multihost_utils
 

@@ -1,43 +1,121 @@
-"""Pseudo pairs: a training sample of Durian from one clip of one person (self-reconstruction).
+"""Durian's training sample, from one clip of one person (self-reconstruction; arXiv 2509.04434, section 3.3).
 
     frames to reconstruct   F frames of the clip, evenly spaced
     attribute image         another frame: only the attribute's pixels, moved about (ARNet)
     portrait                a third frame: everything but the attribute's region (PRNet)
 
-The two references are complementary: neither shows what the other is there for. The region
-blanked in the portrait is larger than the attribute (mask expansion), so that its outline gives the
-attribute's extent away no more in training than at inference.
+The two references are complementary: neither shows what the other one shows. The region masked in the portrait is
+larger than the attribute (mask expansion), so that its outline tells no more about the attribute's extent in training
+than at inference.
 """
 
-import cv2
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
 import numpy as np
 
 from durian_jax.data.augment import change_colours, degrade, jitter_colour, jitter_mask, random_affine, random_colours
-from durian_jax.data.samples.config import DataConfig
+from durian_jax.data.samples.config import SampleConfig
+from durian_jax.data.samples.donors import expansion
+from durian_jax.data.samples.views import BLANK, View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
-from durian_jax.faces.clip import attribute_bit, view_keypoints
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.face_crop import face_crop
-from durian_jax.faces.fill_region import dilate, margin_at, move_mask, portrait_region
-from durian_jax.faces.pose import head_pose
-from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.faces.warp import transform_keypoints, warp_image, warp_nearest
-
-# Mid grey, what models see as 0.
-BLANK = 128
+from durian_jax.faces.fill_region import dilate, margin_at, portrait_region
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
+from durian_jax.faces.warp import transform_keypoints
+from durian_jax.models.durian.config import DurianConfig
 
 _ATTRIBUTE_BITS = sum(map(attribute_bit, ATTRIBUTE_KINDS))
 
 
-def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config: DataConfig) -> dict:
-    """One training sample from clip `index`, a function of the arguments and of `rng`'s state only.
+@dataclass(frozen=True)
+class DurianSamples(SampleConfig):
+    """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
+
+    from_model: ClassVar[tuple[str, ...]] = ("image_size", "mask_references", "face_crops")
+
+    attributes: int = 1  # A, attribute slots; unused ones are zero with attribute_valid 0
+
+    # Which attribute a sample is about.
+    kind_weights: tuple[float, ...] = (1.0, 2.0, 2.0, 2.0)  # of ATTRIBUTE_KINDS, among those worn; nearly
+    # everyone wears hair, which therefore gets less
+    minimum_area: float = SHOWN_AREA  # share of the picture from which an attribute counts as visible
+    absent_probability: float = 0.05  # a kind that is not worn: empty reference, the region becomes bare
+    second_probability: float = 0.15  # two attributes at once, if A and the clip allow
+    attribute_dropout: float = 0.0  # withhold the reference although the region is masked
+
+    # The region to fill (M_port).
+    expand_probability: float = 0.9  # another mask is added to the attribute's own
+    generated_probability: float = 0.5  # that mask is a generated one (`durian expand`), if the clip has any; else a
+    # donor's: another person's attribute moved onto this face
+    margin: tuple[int, int] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
+    closest_probability: float = 0.5  # take the donor's frame with the most similar head pose, not any frame
+    donor_candidates: int = 4  # donors among which the most similar pose is sought
+    donor_tries: int = 16  # clips looked at to find them
+
+    # Augmentation: the largest change, drawn uniformly on both sides.
+    augment_probability: float = 0.8  # of moving a reference, which also blurs it a little
+    attribute_shift: float = 0.08  # of the picture's width
+    attribute_scale: float = 0.15  # relative
+    attribute_rotation: float = 12.0  # degrees
+    attribute_brightness: float = 0.06  # relative; see `augment.jitter_colour` for why it is small
+    portrait_shift: float = 0.04
+    portrait_scale: float = 0.06
+    portrait_rotation: float = 5.0
+    clip_colour: float = 0.0  # brightness, contrast and saturation, the same for all pictures of a sample
+    blur_probability: float = 0.0  # of a reference losing detail, by up to `blur` pixels (standard deviation)
+    blur: float = 1.0
+    jpeg_probability: float = 0.0  # of a reference being compressed, with a quality from 30 to 90
+    mask_jitter: float = 0.0  # probability that an attribute mask is eroded, grown or gets holes
+    mask_jitter_pixels: float = 1.5  # largest erosion or growth; holes have up to three times this radius
+
+    frame_masks: bool = True  # tell the loss where the frames show the attributes; False saves decoding those masks
+
+    mask_references: bool = True  # mask reference pictures; the model's masked_references
+    face_crops: bool = False  # add the portrait's face for an identity embedding; if the model has identity_dim
+
+    def __post_init__(self):
+        SampleConfig.__post_init__(self)
+        for name in ("attributes", "donor_tries", "donor_candidates"):
+            if getattr(self, name) < 1:
+                raise InputError(f"data.{name}: expected at least 1, found {getattr(self, name)}")
+        for name in ("absent_probability", "second_probability", "attribute_dropout", "expand_probability",
+                     "mask_jitter", "augment_probability", "closest_probability", "generated_probability",
+                     "blur_probability", "jpeg_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
+        if len(self.kind_weights) != len(ATTRIBUTE_KINDS) or min(self.kind_weights) <= 0:
+            raise InputError(f"data.kind_weights: expected {len(ATTRIBUTE_KINDS)} positive numbers (for "
+                             f"{', '.join(ATTRIBUTE_KINDS)}), found {self.kind_weights}")
+        if not 0 <= self.margin[0] <= self.margin[1]:
+            raise InputError(f"data.margin: expected 0 <= least <= most, found {self.margin}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Letter of a batch's axis -> its size, without B."""
+        return {"F": self.frames, "A": self.attributes}
+
+    @classmethod
+    def for_model(cls, model: DurianConfig, values: Mapping[str, Any]) -> Self:
+        """The settings of a run; see `SampleConfig.for_model`."""
+        return cls(**values, image_size=model.image_size, mask_references=model.masked_references,
+                   face_crops=model.identity_dim is not None)
+
+    def sample(self, source: ClipSource, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """`sample_pair` with these settings."""
+        return sample_pair(source, index, rng, self)
+
+
+def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config: DurianSamples) -> dict:
+    """Make one training sample, see `SampleConfig.sample`.
 
     Returns:
-        The batch's fields without B: frames (F, H, W, 3), frame_masks (F, H, W, 1), portrait (H, W, 3),
-        portrait_mask (H, W, 1), attributes (A, H, W, 3), attribute_masks (A, H, W, 1), all uint8 with masks of
-        0 and 1 and `BLANK` where nothing may be seen; keypoints (F, K, 3) and attribute_valid (A,) float32.
-        `images.model_inputs` makes of them what models take. The loss alone sees frame_masks: where the frames
-        show the attributes (all 0 without `config.frame_masks`). With `config.face_crops` also face (112, 112, 3)
-        uint8, the portrait's, see `faces.face_crop.face_crop`.
+        The fields of `DurianConfig.batch_spec` without B. Pictures are `BLANK` where the model must not see them.
+        frame_masks is 0 without `config.frame_masks`. With `config.face_crops`, "face" (112, 112, 3) uint8 replaces
+        "identity": the portrait's face, see `faces.face_crop.face_crop`.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
@@ -54,10 +132,10 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     if rng.random() < config.attribute_dropout:
         slots = [empty_slot(size)] * len(slots)
     slots += [empty_slot(size)] * (config.attributes - len(slots))
-    portrait_view = _View(clip, portrait_frame, size)
+    portrait_view = View(clip, portrait_frame, size)
     portrait, region = _portrait(source, index, clip, portrait_view, kinds, worn, rng, config, colours)
 
-    views = [_View(clip, i, size) for i in targets]
+    views = [View(clip, i, size) for i in targets]
     images, masks, valid = zip(*slots, strict=True)
     sample = {
         "frames": np.stack([change_colours(view.frame(), colours) for view in views]),
@@ -94,7 +172,7 @@ def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
 
 # --- the choices --------------------------------------------------------------------------------------
 
-def _choose_kinds(areas: np.ndarray, rng: np.random.Generator, config: DataConfig) -> tuple[list[str], bool]:
+def _choose_kinds(areas: np.ndarray, rng: np.random.Generator, config: DurianSamples) -> tuple[list[str], bool]:
     """The attribute kinds of a sample, and whether the person wears them."""
     worn = (areas >= config.minimum_area).any(0)
     # A kind of which a sliver shows is neither: too little to copy, too much to call absent.
@@ -119,142 +197,23 @@ def _choose_frame(candidates: np.ndarray, avoid: set, rng: np.random.Generator,
     raise ValueError("no candidate frame")
 
 
-# --- the region to fill -------------------------------------------------------------------------------
-
-def _expansion(source: ClipSource, index: int, clip: OpenClip, kind: str, keypoints: np.ndarray,
-               rng: np.random.Generator, config: DataConfig) -> np.ndarray | None:
-    """(size, size) bool: where an attribute of another shape would lie on the face with these keypoints (M_gen)."""
-    if len(clip.generated_frames) and rng.random() < config.generated_probability:
-        number = int(rng.integers(len(clip.generated_frames)))
-        mask = clip.generated_mask(number)
-        if (mask & attribute_bit(kind)).any():
-            return _moved(mask, clip.keypoints[clip.generated_frames[number]], kind, keypoints, config)
-    donor = _donor(source, index, kind, head_pose(keypoints), rng, config)
-    return None if donor is None else _moved(*source.donor(*donor), kind, keypoints, config)
-
-
-def _moved(masks: np.ndarray, from_keypoints: np.ndarray, kind: str, keypoints: np.ndarray, config: DataConfig
-           ) -> np.ndarray:
-    """(size, size) bool: the masks' bits of one kind, moved from one face's keypoints to another's."""
-    size = config.image_size
-    # A small mask says nothing about single pixels: moved at a quarter of the size it takes a quarter of the time.
-    rough = size // 4 if 2 * masks.shape[0] <= size else size
-    moved = move_mask((masks & attribute_bit(kind)) > 0, from_keypoints, keypoints, (rough, rough))
-    if rough == size:
-        return moved
-    return cv2.resize(moved.view(np.uint8) * np.uint8(255), (size, size), interpolation=cv2.INTER_LINEAR) > 127
-
-
-def _donor(source: ClipSource, index: int, kind: str, pose: np.ndarray, rng: np.random.Generator,
-           config: DataConfig) -> tuple[int, int] | None:
-    """Another person's clip and which of its donor frames has the head pose nearest to `pose` (3,); sometimes any.
-
-    Any, because a photo at inference has the pose it has.
-    """
-    identity, column = source.outline(index).identity, ATTRIBUTE_KINDS.index(kind)
-    candidates = []
-    for other in rng.integers(0, len(source), config.donor_tries):
-        outline, frames = source.outline(int(other)), source.donor_frames(int(other))
-        shown = np.flatnonzero(outline.areas[frames, column] >= config.minimum_area)
-        if len(shown) and outline.identity != identity:
-            # Roll does not count: masks are moved by a similarity.
-            away = ((outline.poses[frames[shown], :2] - pose[:2]) ** 2).sum(-1)
-            candidates.append((float(away.min()), int(other), int(shown[away.argmin()]), shown))
-        if len(candidates) == config.donor_candidates:
-            break
-    if not candidates:
-        return None
-    if rng.random() < config.closest_probability:
-        return min(candidates, key=lambda candidate: candidate[0])[1:3]
-    return candidates[0][1], int(rng.choice(candidates[0][3]))
-
-
 # --- the pictures -------------------------------------------------------------------------------------
 
-class _View:
-    """One frame of a clip at the batch's scale, with what its margin holds.
-
-    Attributes:
-        margin: pixels around the view at this scale.
-        keypoints: (K, 3) float32 in units of the view.
-    """
-
-    def __init__(self, clip: OpenClip, index: int, size: int):
-        self._clip, self._index, self._size = clip, index, size
-        self._frame = clip.frame(index)
-        stored = self._frame.shape[0]
-        inner = stored - 2 * clip.margin
-        self.margin = round(clip.margin * size / inner)
-        self._side = size + 2 * self.margin
-        if stored != self._side:
-            self._frame = cv2.resize(self._frame, (self._side, self._side), interpolation=cv2.INTER_AREA)
-        self.keypoints = view_keypoints(clip.keypoints[index], inner, inner, clip.margin)
-
-    def frame(self) -> np.ndarray:
-        """(size, size, 3) uint8."""
-        return self._inside(self._frame)
-
-    def mask(self) -> np.ndarray:
-        """(size, size) uint8 bit field."""
-        return self._inside(self._field())
-
-    def moved(self, layers: int, move: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The view moved by a (2, 3) matrix, with what lies around it; beyond the picture its edge is repeated.
-
-        Returns:
-            (size, size, 3) uint8, and (size, size) uint8: the share of each pixel that the mask bits `layers` cover,
-            255 for all of it.
-        """
-        mask = ((self._field() & np.uint8(layers)) > 0).view(np.uint8) * np.uint8(255)
-        if np.array_equal(move, np.eye(2, 3)):
-            return self.frame(), self._inside(mask)
-        # Four channels are moved in less than half the time of three (benchmarks/data.py), and one of them is free.
-        packed = cv2.cvtColor(self._frame, cv2.COLOR_RGB2RGBA)
-        cv2.insertChannel(mask, packed, 3)
-        packed = warp_image(packed, self._from_stored(move), "replicate", (self._size, self._size))
-        return cv2.cvtColor(packed, cv2.COLOR_RGBA2RGB), cv2.extractChannel(packed, 3)
-
-    def moved_field(self, move: np.ndarray, layers: int) -> np.ndarray:
-        """(size, size) uint8: the mask bits `layers`, moved alike; each pixel takes the nearest one's."""
-        field, size = self._field() & np.uint8(layers), (self._size, self._size)
-        return warp_nearest(field, self._from_stored(move), size) if field.any() else np.zeros(size, np.uint8)
-
-    def _field(self) -> np.ndarray:
-        if not hasattr(self, "_bits"):
-            bits = self._clip.mask(self._index)
-            # Bits cannot be averaged: nearest neighbour.
-            self._bits = bits if bits.shape[0] == self._side else cv2.resize(
-                bits, (self._side, self._side), interpolation=cv2.INTER_NEAREST_EXACT)
-        return self._bits
-
-    def _inside(self, picture: np.ndarray) -> np.ndarray:
-        return picture[self.margin:self.margin + self._size, self.margin:self.margin + self._size]
-
-    def _from_stored(self, move: np.ndarray) -> np.ndarray:
-        shift = move[:, :2] @ np.full(2, -float(self.margin))
-        return np.concatenate([move[:, :2], (move[:, 2] + shift)[:, None]], 1)
-
-
-def _blanked(image: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 with `BLANK` in the (H, W) bool region."""
-    return cv2.copyTo(image, (~region).view(np.uint8), np.full_like(image, BLANK))
-
-
-def _shown(view: _View, kinds: list[str]) -> np.ndarray:
+def _shown(view: View, kinds: list[str]) -> np.ndarray:
     """(size, size) uint8: where a frame shows attributes of these kinds, with their outline."""
     bits = sum(attribute_bit(kind) for kind in kinds)
     mask = view.mask()
     return dilate((mask & bits) > 0, margin_at(mask.shape[0])).astype(np.uint8)
 
 
-def _move(rng: np.random.Generator, config: DataConfig, shift: float, scale: float, rotation: float) -> np.ndarray:
+def _move(rng: np.random.Generator, config: DurianSamples, shift: float, scale: float, rotation: float) -> np.ndarray:
     """A random affine move of a reference, or none."""
     if rng.random() < config.augment_probability:
         return random_affine(rng, config.image_size, shift, scale, rotation)
     return np.eye(2, 3)
 
 
-def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, config: DataConfig,
+def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, config: DurianSamples,
               colours: np.ndarray | None) -> np.ndarray:
     """(H, W, 3) uint8 in the sample's colours, perhaps degraded, `BLANK` in the (H, W) bool region to hide.
 
@@ -262,19 +221,19 @@ def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, c
     `config.mask_references` nothing is blanked.
     """
     blur = config.blur * config.image_size / 128
-    blank = (lambda picture: _blanked(picture, hidden)) if config.mask_references else (lambda picture: picture)
+    blank = (lambda picture: blanked(picture, hidden)) if config.mask_references else (lambda picture: picture)
     image = blank(change_colours(image, colours))
     degraded = degrade(rng, image, config.blur_probability, blur, config.jpeg_probability)
     return image if degraded is image else blank(degraded)
 
 
-def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DataConfig,
+def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DurianSamples,
                colours: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Image (H, W, 3) uint8, blanked outside its mask (H, W) bool, and validity of one attribute reference."""
     size = config.image_size
     if frame is None:
         return empty_slot(size)
-    view = _View(clip, frame, size)
+    view = View(clip, frame, size)
     move = _move(rng, config, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
     image, share = view.moved(attribute_bit(kind), move)
     mask = share > 127
@@ -286,8 +245,8 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
     return image, mask, float(mask.any())
 
 
-def _portrait(source: ClipSource, index: int, clip: OpenClip, view: _View, kinds: list[str], worn: bool,
-              rng: np.random.Generator, config: DataConfig, colours: np.ndarray | None
+def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds: list[str], worn: bool,
+              rng: np.random.Generator, config: DurianSamples, colours: np.ndarray | None
               ) -> tuple[np.ndarray, np.ndarray]:
     """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool."""
     size = config.image_size
@@ -302,7 +261,7 @@ def _portrait(source: ClipSource, index: int, clip: OpenClip, view: _View, kinds
     for kind in kinds:
         # Where the kind is not worn, the other mask alone is the region.
         if not worn or rng.random() < config.expand_probability:
-            mask = _expansion(source, index, clip, kind, keypoints, rng, config)
+            mask = expansion(source, index, clip, kind, keypoints, rng, config)
             if mask is not None:
                 others.append((kind, mask))
     least, most = (round(pixels * size / 128) for pixels in config.margin)

@@ -1,8 +1,10 @@
 """Sizes of the autoencoders between pixels and latents. Imports no jax."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from durian_jax.errors import InputError
+from durian_jax.models.family import from_fields
 
 
 @dataclass(frozen=True)
@@ -91,3 +93,19 @@ class AutoencoderTinyConfig:
 
 # codec_kind -> its sizes.
 CODECS = {"small": CodecConfig, "autoencoder_kl": AutoencoderKLConfig, "autoencoder_tiny": AutoencoderTinyConfig}
+
+
+def codec_kind(config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig) -> str:
+    """The key of `CODECS` for a codec's sizes."""
+    return next(kind for kind, cls in CODECS.items() if isinstance(config, cls))
+
+
+def codec_from_dict(kind: str, values: dict[str, Any]) -> CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig:
+    """Build a codec's sizes from plain values.
+
+    Raises:
+        InputError: an unknown kind or field.
+    """
+    if kind not in CODECS:
+        raise InputError(f"unknown codec_kind {kind!r}; expected one of {', '.join(CODECS)}")
+    return from_fields(CODECS[kind], values)

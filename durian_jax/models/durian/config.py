@@ -2,12 +2,25 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from durian_jax.errors import InputError
-from durian_jax.models.codecs.config import CODECS, AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
+from durian_jax.faces.topology import K
+from durian_jax.models.batch import Field, Spec
+from durian_jax.models.codecs.config import (
+    AutoencoderKLConfig,
+    AutoencoderTinyConfig,
+    CodecConfig,
+    codec_from_dict,
+    codec_kind,
+)
+from durian_jax.models.family import ModelConfig, from_fields
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.unet.config import UNetConfig
+
+if TYPE_CHECKING:
+    from durian_jax.models.attention.method import AttentionMethod
+    from durian_jax.models.durian.model import Durian
 
 # How references reach the denoiser. "dual": ARNet and PRNet, whose features are keys and values of its spatial
 # attention (the paper). "single": one ReferenceNet sees both images on its channels (the paper's ablation).
@@ -16,28 +29,32 @@ REFERENCE_MODES = ("dual", "single", "tokens")
 
 
 @dataclass(frozen=True)
-class DurianConfig:
+class DurianConfig(ModelConfig):
     """The whole model: DNet, ARNet, PRNet (Durian, section 3), keypoint encoder, codec and image encoder.
 
     Attributes:
         image_size: H = W in pixels.
         max_frames: F, longest clip that the temporal layers know.
-        unet: size of DNet and of both ReferenceNets.
-        codec: size and kind of the autoencoder.
-        image_encoder: size of CLIP, whose embedding of the attribute image DNet and ARNet attend to; None: there
-            is none, and cross-attention, where there is such, gets zeros.
+        unet: sizes of DNet and of both ReferenceNets.
+        codec: sizes and kind of the autoencoder.
+        image_encoder: sizes of CLIP, whose embedding of the attribute image DNet and ARNet attend to; None: no image
+            encoder; cross-attention, if the U-Nets have it, attends to zeros.
         identity_dim: width of the identity embedding (ArcFace: 512) that PRNet attends to, which comes with the
             batch; None: PRNet attends to the image encoder's embedding of the portrait.
         keypoint_patch: side of the pixel patch that the keypoint encoder starts from (1: single pixels).
         keypoint_channels: widths of the keypoint encoder, one for each halving that remains.
         temporal_heads: heads of the temporal self-attention at every level.
         reference_mode: one of `REFERENCE_MODES`.
-        mask_channel: whether references are given with their mask on one more channel.
-        masked_references: whether references show only what they are there for; False gives them whole.
+        mask_channel: whether the ReferenceNets get the mask as one more channel.
+        masked_references: whether reference images are masked; False gives them whole.
         portrait_capacity, attribute_capacity: share of a reference's tokens that the denoiser attends to, see
-            `models.durian.pruning`: a multiple of 1/8; 1 keeps all. For reference_mode "dual".
+            `attention.kept_tokens`: a multiple of 1/8; 1 keeps all. For reference_mode "dual".
         dtype: of activations: "float32" or "bfloat16". Softmax, norms and losses stay float32.
     """
+
+    family: ClassVar[str] = "durian"
+    encoders: ClassVar[tuple[str, ...]] = ("codec/", "image_encoder/")
+    guidance: ClassVar[tuple[str, ...]] = ("references",)
 
     image_size: int = 128
     max_frames: int = 16
@@ -87,38 +104,83 @@ class DurianConfig:
 
     @property
     def size_multiple(self) -> int:
-        """Picture sizes must be multiples of so many pixels."""
+        """Picture sizes must be multiples of this number of pixels."""
         return self.codec.downscale * 2 ** (len(self.unet.channels) - 1)
 
     @property
-    def latent_size(self) -> int:
-        """h = w of the latents."""
-        return self.image_size // self.codec.downscale
+    def fixed_size(self) -> bool:
+        """Whether the model makes pictures of `image_size` only: its position code is for one size."""
+        return self.unet.positions
+
+    def create(self, remat: str = "none", attention: "AttentionMethod | None" = None) -> "Durian":
+        """Build the model; see `ModelConfig.create`."""
+        from durian_jax.models.attention import AttentionMethod
+        from durian_jax.models.durian.ablations import SingleReference, TokenConcatenation
+        from durian_jax.models.durian.model import Durian
+
+        cls = {"dual": Durian, "single": SingleReference, "tokens": TokenConcatenation}[self.reference_mode]
+        return cls(self, remat, attention or AttentionMethod())
+
+    def batch_spec(self, encoded: bool = False) -> Spec:
+        """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
+
+        B clips, F frames, A attributes. The loss weighs the region of `frame_masks`: where the frames show the
+        attributes.
+        """
+        fields = {
+            "keypoints": Field(("B", "F", K, 3), "value", "clip"),
+            "attribute_valid": Field(("B", "A"), "value", "clip"),
+            "attribute_weights": Field(("B", "A"), "value", "clip", optional=True),
+        }
+        if encoded:
+            side, c = self.latent_size, self.codec.latent_channels
+            fields |= {
+                "frame_latents": Field(("B", "F", side, side, c), "latent", "target"),
+                "frame_masks": Field(("B", "F", side, side, 1), "share", "target"),
+                "portrait_latents": Field(("B", side, side, c), "latent", "reference"),
+                "portrait_mask": Field(("B", side, side, 1), "share", "reference"),
+                "attribute_latents": Field(("B", "A", side, side, c), "latent", "reference"),
+                "attribute_masks": Field(("B", "A", side, side, 1), "share", "reference"),
+            }
+            width = self.image_encoder.projection if self.image_encoder is not None else None
+            if self.identity_dim is not None or width is not None:
+                fields["portrait_embedding"] = Field(("B", self.identity_dim or width), "latent", "reference")
+            if width is not None:
+                fields["attribute_embeddings"] = Field(("B", "A", width), "latent", "reference")
+            return fields
+        s = self.image_size
+        fields |= {
+            "frames": Field(("B", "F", s, s, 3), "picture", "target"),
+            "frame_masks": Field(("B", "F", s, s, 1), "mask", "target"),
+            "portrait": Field(("B", s, s, 3), "picture", "reference"),
+            "portrait_mask": Field(("B", s, s, 1), "mask", "reference"),
+            "attributes": Field(("B", "A", s, s, 3), "picture", "reference"),
+            "attribute_masks": Field(("B", "A", s, s, 1), "mask", "reference"),
+        }
+        if self.identity_dim is not None:
+            fields["identity"] = Field(("B", self.identity_dim), "value", "reference")
+        return fields
+
+    def encoder_fields(self) -> dict[str, Any]:
+        """Fields that decide how samples are encoded."""
+        fields = self.to_dict()
+        return {name: fields[name] for name in ("image_size", "codec_kind", "codec", "image_encoder", "identity_dim",
+                                                "masked_references")}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the codec's kind is its class, "codec_kind"."""
-        kind = next(kind for kind, cls in CODECS.items() if isinstance(self.codec, cls))
-        return {**dataclasses.asdict(self), "codec_kind": kind}
+        """Plain values for JSON, with the family and the codec's kind."""
+        return {"family": self.family, **dataclasses.asdict(self), "codec_kind": codec_kind(self.codec)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DurianConfig":
-        """The inverse of `to_dict`.
+        """The inverse of `to_dict`, without "family".
 
         Raises:
-            InputError: a field that this version does not know.
+            InputError: an unknown field.
         """
         values = dict(values)
-        kind = values.pop("codec_kind", "small")
-        if kind not in CODECS:
-            raise InputError(f"unknown codec_kind {kind!r}; expected one of {', '.join(CODECS)}")
-        return _build(cls, values, {"unet": UNetConfig, "codec": CODECS[kind], "image_encoder": ImageEncoderConfig})
-
-
-def _build(cls, values, nested=None):
-    known = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise InputError(f"{cls.__name__}: unknown fields {unknown}; expected some of {sorted(known)}")
-    return cls(**{name: _build(nested[name], value) if nested and name in nested and value is not None
-                  else tuple(value) if isinstance(value, list | tuple) else value
-                  for name, value in values.items()})
+        codec = codec_from_dict(values.pop("codec_kind", "small"), values.pop("codec", {}))
+        unet, image_encoder = values.pop("unet", {}), values.pop("image_encoder", None)
+        return from_fields(cls, {
+            **values, "codec": codec, "unet": from_fields(UNetConfig, unet),
+            "image_encoder": None if image_encoder is None else from_fields(ImageEncoderConfig, image_encoder)})

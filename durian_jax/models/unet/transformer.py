@@ -6,21 +6,22 @@ H heads, D channels of a head.
 
 import math
 from functools import partial
+from typing import Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from durian_jax.models.attention import (
+    AttentionMethod,
     KeyValues,
     ReferenceSet,
     embedding_attention,
     merge_heads,
-    reference_attention,
     self_attention,
     split_heads,
 )
-from durian_jax.models.durian.pruning import KeptTokens
+from durian_jax.models.attention.kept_tokens import KeptTokens
 from durian_jax.models.layers import (
     FROM_HEADS,
     FROM_HIDDEN,
@@ -35,8 +36,16 @@ from durian_jax.models.layers import (
 from durian_jax.models.positions import POSITION_SCALE, grid_position_code
 
 
+class SiteReferences(Protocol):
+    """What the frames of one attention site attend to besides themselves; `KeyValues` is one kind."""
+
+    def attend(self, query: jax.Array, key: jax.Array, value: jax.Array, selection: ReferenceSet,
+               method: AttentionMethod) -> jax.Array:
+        """Attend from (B, F, N, H, D) of the frames: -> (B, F, N, H, D)."""
+
+
 def near_identity_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """The identity plus a little noise, so that queries and keys meet in the same space at first."""
+    """The identity plus a little noise, so that queries and keys start in the same space."""
     return jnp.eye(*shape, dtype=dtype) + 0.3 * default_init(key, shape, dtype)
 
 
@@ -61,7 +70,7 @@ class SpatialAttention(nn.Module):
     heads: int
     positions: bool
     dtype: str = "float32"
-    implementation: str = "xla"
+    method: AttentionMethod = AttentionMethod()
 
     def setup(self):
         init = near_identity_init if self.positions else default_init
@@ -83,14 +92,14 @@ class SpatialAttention(nn.Module):
 
     def _key_value(self, x: jax.Array, tokens: int, places: jax.Array | slice = slice(None)
                    ) -> tuple[jax.Array, jax.Array]:
-        """Keys and values (..., S, H, D) of tokens (..., S, C) that are at `places` (..., S) of N."""
-        # With its place in the value, a frame can tell how far what it attends to must be moved.
+        """Keys and values (..., S, H, D) of tokens (..., S, C) at the `places` (..., S) among N."""
+        # A position code in the value tells a frame how far to move the token that it attends to.
         moved = self.to_v_position(self._code(tokens))[places] if self.positions else 0
         return (split_heads(self.to_k(self._placed(x, tokens, places)), self.heads),
                 split_heads(self.to_v(x) + moved, self.heads))
 
     def project(self, x: jax.Array, kept: KeptTokens | None = None) -> KeyValues:
-        """Reference features (B, G, N, C) -> keys and values of the tokens that are kept; None: of all."""
+        """Reference features (B, G, N, C) -> keys and values of the kept tokens; `kept` None: of all tokens."""
         b, groups, n, c = x.shape
         if kept is None:
             key, value = (y.reshape(b, groups * n, *y.shape[3:]) for y in self._key_value(x, n))
@@ -98,25 +107,22 @@ class SpatialAttention(nn.Module):
         x = jnp.take_along_axis(x.reshape(b, groups * n, c), kept.index[..., None], 1, mode="promise_in_bounds")
         return KeyValues(*self._key_value(x, n, kept.index % n), kept.sizes)
 
-    def __call__(self, x: jax.Array, references: KeyValues | None = None,
-                 selection: ReferenceSet | None = None, companions: jax.Array | None = None) -> jax.Array:
+    def __call__(self, x: jax.Array, references: SiteReferences | None = None,
+                 selection: ReferenceSet | None = None) -> jax.Array:
         """Attend: (B, F, N, C) tokens -> (B, F, N, C).
 
         Args:
-            references, selection: see `reference_attention`; None: plain self-attention.
-            companions: (B, 1 + G) bool. Frames come in groups of 1 + G, a frame and the references that accompany
-                it, and the valid ones of a group attend to each other (reference_mode "tokens").
+            references: what frames attend to besides themselves; None: plain self-attention.
+            selection: which references take part.
         """
         b, f, n = x.shape[:3]
         query = split_heads(self.to_q(self._placed(x, n)), self.heads)
         key, value = self._key_value(x, n)
         if references is None:
-            group = 1 if companions is None else companions.shape[1]
-            valid = None if companions is None else jnp.repeat(jnp.repeat(companions, n, 1), f // group, 0)
-            sequences = (y.reshape(b * f // group, group * n, *y.shape[3:]) for y in (query, key, value))
-            mixed = self_attention(*sequences, valid, self.implementation).reshape(query.shape)
+            sequences = (y.reshape(b * f, n, *y.shape[3:]) for y in (query, key, value))
+            mixed = self_attention(*sequences, method=self.method).reshape(query.shape)
         else:
-            mixed = reference_attention(query, key, value, references, selection, self.implementation)
+            mixed = references.attend(query, key, value, selection, self.method)
         return self.to_out(merge_heads(mixed))
 
 
@@ -142,9 +148,9 @@ class SpatialTransformer(nn.Module):
     """One attention site of a U-Net (diffusers' Transformer2DModel with one block).
 
     Attributes:
-        features_only: build and run only up to the features that a ReferenceNet hands over here; its
-            last site needs no more, and nothing after it would receive a gradient.
-        attention: one of `attention.IMPLEMENTATIONS`.
+        features_only: build and run the site only up to its features: the last site of a ReferenceNet, after which
+            nothing receives a gradient.
+        attention: how attention in space is computed.
     """
 
     channels: int
@@ -155,7 +161,7 @@ class SpatialTransformer(nn.Module):
     feedforward_multiplier: int = 4
     features_only: bool = False
     dtype: str = "float32"
-    attention: str = "xla"
+    attention: AttentionMethod = AttentionMethod()
 
     def setup(self):
         self.norm = group_norm(self.norm_groups, epsilon=1e-6)
@@ -171,27 +177,26 @@ class SpatialTransformer(nn.Module):
         self.ff = FeedForward(self.feedforward_multiplier, self.dtype)
         self.proj_out = dense(self.channels, dtype=self.dtype)
 
-    def __call__(self, x: jax.Array, frames: int, references: KeyValues | None = None,
-                 selection: ReferenceSet | None = None, context: jax.Array | None = None,
-                 companions: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, x: jax.Array, frames: int, references: SiteReferences | None = None,
+                 selection: ReferenceSet | None = None, context: jax.Array | None = None
+                 ) -> tuple[jax.Array, jax.Array]:
         """Run the site.
 
         Args:
             x: (B * F, h, w, C).
             frames: F.
-            references, selection: see `attention.reference_attention`; None: self-attention only.
+            references, selection: see `SpatialAttention`.
             context: (B, A, context_dim) image embeddings, if the site has cross-attention.
-            companions: see `SpatialAttention`.
 
         Returns:
-            (B * F, h, w, C) and the site's features (B, F, N, C), what a ReferenceNet hands over.
+            (B * F, h, w, C) and the site's features (B, F, N, C), which a ReferenceNet hands over.
         """
         m, height, width, c = x.shape
         tokens = self.proj_in(self.norm(x).reshape(m // frames, frames, height * width, c))
         features = self.norm1(tokens).astype(self.dtype)
         if self.features_only:
             return x, features
-        tokens += self.attn1(features, references, selection, companions)
+        tokens += self.attn1(features, references, selection)
         if self.cross_attention:
             tokens += self.attn2(self.norm2(tokens), context, selection)
         tokens += self.ff(self.norm3(tokens))

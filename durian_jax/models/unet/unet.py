@@ -9,22 +9,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from durian_jax.models.attention import KeyValues, ReferenceSet
-from durian_jax.models.durian.pruning import KeptTokens
-from durian_jax.models.layers import conv, dense, group_norm, merge_frames, split_frames, timestep_embedding, zeros_init
+from durian_jax.models.attention import AttentionMethod, KeyValues, ReferenceSet
+from durian_jax.models.attention.kept_tokens import KeptTokens
+from durian_jax.models.layers import (
+    REMAT_POLICIES,
+    conv,
+    dense,
+    group_norm,
+    merge_frames,
+    split_frames,
+    timestep_embedding,
+    zeros_init,
+)
 from durian_jax.models.positions import grid_position_code
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.models.unet.motion import MotionModule
-from durian_jax.models.unet.transformer import SpatialTransformer
-
-# What the backward pass recomputes of every block, to save memory: nothing; everything but the results of products
-# with weights; everything.
-REMAT_POLICIES = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
-}
+from durian_jax.models.unet.transformer import SiteReferences, SpatialTransformer
 
 
 class UNet(nn.Module):
@@ -35,8 +36,8 @@ class UNet(nn.Module):
         out_channels: channels of the prediction; None makes a ReferenceNet, which ends at its last
             attention site because nothing after it is ever used.
         temporal_heads: heads of the motion modules; None builds none.
-        remat: one of `REMAT_POLICIES`.
-        attention: of tokens in space, one of `attention.IMPLEMENTATIONS`.
+        remat: a key of `layers.REMAT_POLICIES`.
+        attention: how attention in space is computed.
     """
 
     config: UNetConfig
@@ -44,12 +45,12 @@ class UNet(nn.Module):
     temporal_heads: int | None = None
     dtype: str = "float32"
     remat: str = "none"
-    attention: str = "xla"
+    attention: AttentionMethod = AttentionMethod()
 
     def setup(self):
         cfg = self.config
         policy = REMAT_POLICIES[self.remat]
-        # The last number is the place of `frames` among the arguments of a call, counting self.
+        # The number in `static` is the position of `frames` among the arguments of a call, counting self.
         block = lambda cls, static=(): cls if policy is None else nn.remat(cls, policy=policy, static_argnums=static)
         resnet_block, transformer = block(ResnetBlock), block(SpatialTransformer, (2,))
         motion_module = block(MotionModule, (2,))
@@ -99,24 +100,34 @@ class UNet(nn.Module):
             self.conv_norm_out = group_norm(cfg.norm_groups)
             self.conv_out = conv(self.out_channels, kernel_init=zeros_init, dtype=self.dtype)
 
+    @property
+    def site_count(self) -> int:
+        """Number of attention sites."""
+        return len(self._sites())
+
     def _sites(self) -> list[SpatialTransformer]:
         sites = [*self.down_attentions, self.mid_attention, *self.up_attentions]
         return [site for site in sites if site is not None]
 
     def project_references(self, features: Sequence[jax.Array], kept: Sequence[KeptTokens] | None = None
                            ) -> tuple[KeyValues, ...]:
-        """Reference features of every attention site -> this network's keys and values of them.
+        """Project the reference features of every attention site to this network's keys and values.
 
         Args:
             features: (B, G, N, C) of every site.
-            kept: which of their tokens, of every site; None: all.
+            kept: the tokens to keep at every site; None: all.
         """
         kept = kept or (None,) * len(features)
         return tuple(site.attn1.project(*tokens) for site, *tokens in zip(self._sites(), features, kept, strict=True))
 
+    def run_motion(self, motion_module: nn.Module, x: jax.Array, frames: int,
+                   references: Sequence[SiteReferences] | None) -> jax.Array:
+        """Run a motion module on the frames (B * F, h, w, C)."""
+        return motion_module(x, frames)
+
     def __call__(self, x: jax.Array, timesteps: jax.Array, *, bias: jax.Array | None = None,
-                 references: Sequence[KeyValues] | None = None, selection: ReferenceSet | None = None,
-                 context: jax.Array | None = None, companions: jax.Array | None = None, temporal: bool = False
+                 references: Sequence[SiteReferences] | None = None, selection: ReferenceSet | None = None,
+                 context: jax.Array | None = None, temporal: bool = False
                  ) -> tuple[jax.Array | None, tuple[jax.Array, ...]]:
         """Run the network.
 
@@ -124,11 +135,9 @@ class UNet(nn.Module):
             x: (B, F, h, w, c) latents, with the mask channel for a ReferenceNet.
             timesteps: (B, F) diffusion time in [0, 1000]; 0 for clean references.
             bias: (B, F, h, w, C_0) added to the first features (keypoints).
-            references: of every attention site, from `project_references`; None: self-attention only.
+            references: of every attention site, such as `project_references` returns; None: self-attention only.
             selection: which references take part; needed with `references`.
             context: (B, A, context_dim) image embeddings for cross-attention.
-            companions: (B, 1 + G) bool: the F frames are groups of a frame and the G references that accompany it,
-                and False hides one of a group from the others. The motion modules see the frames only.
             temporal: run the motion modules.
 
         Returns:
@@ -146,7 +155,6 @@ class UNet(nn.Module):
         if bias is not None:
             x += merge_frames(bias)
 
-        group = 1 if companions is None else companions.shape[1]
         features = []
         pending = iter(references) if references is not None else None
 
@@ -154,11 +162,10 @@ class UNet(nn.Module):
             x = resnet(x, time)
             if site is not None:
                 key_values = next(pending) if pending is not None else None
-                x, site_features = site(x, frames, key_values, selection, context, companions)
+                x, site_features = site(x, frames, key_values, selection, context)
                 features.append(site_features)
             if temporal and motion_module is not None:
-                x = x.at[::group].set(motion_module(x[::group], frames // group)) if group > 1 \
-                    else motion_module(x, frames)
+                x = self.run_motion(motion_module, x, frames, references)
             return x
 
         skips = [x]

@@ -15,23 +15,24 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.convert import sizes
-from durian_jax.convert.bundle import check_exportable
+from durian_jax.convert.families.durian.exporting import check_exportable
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
-from durian_jax.pytorch.codec import Codec, KeypointEncoder
 from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, split_heads
+from durian_jax.pytorch.durian.keypoint_encoder import KeypointEncoder
 from durian_jax.pytorch.durian.unet import UNet
+from durian_jax.pytorch.small_codec import Codec
 
 
 @dataclass
 class EncodedReferences:
-    """What the ReferenceNets take of the pictures.
+    """Inputs of the ReferenceNets.
 
     Attributes:
-        inputs: (B, G, c', h, w) latents, with the masks on one more channel where the config has such.
-        portrait_embedding: (B, D): of its identity, or the image encoder's; None: there is none.
-        attribute_embeddings: (B, A, D); None: there are none.
+        inputs: (B, G, c', h, w) latents, with the masks as one more channel if the config has mask_channel.
+        portrait_embedding: (B, D): the identity embedding, or the image encoder's; None: not used.
+        attribute_embeddings: (B, A, D); None: not used.
     """
 
     inputs: torch.Tensor
@@ -41,11 +42,11 @@ class EncodedReferences:
 
 @dataclass
 class References:
-    """What the denoiser attends to, computed once a clip.
+    """What the denoiser attends to, computed once per video.
 
     Attributes:
         key_values: keys and values (B, G, H, N, D) of every attention site.
-        context: (B, A, D) embeddings of the attributes; None: there are none.
+        context: (B, A, D) embeddings of the attributes; None: not used.
     """
 
     key_values: list[tuple[torch.Tensor, torch.Tensor]]
@@ -59,7 +60,7 @@ class Durian(nn.Module):
         config: sizes.
 
     Raises:
-        InputError: a kind of model that this backend does not run.
+        InputError: a model that only JAX runs.
     """
 
     def __init__(self, config: DurianConfig):
@@ -71,6 +72,11 @@ class Durian(nn.Module):
         with_mask = channels + config.mask_channel
         self.portrait_reference = UNet(unet, with_mask, None, config.latent_size)
         self.attribute_reference = UNet(unet, with_mask, None, config.latent_size)
+        if not sizes.beyond_diffusers(unet):
+            # diffusers' class, for which the ReferenceNets are exported, also has the layers after the last site.
+            names = {name for name in self.denoising_unet.state_dict() if "motion_modules" not in name}
+            for network in (self.portrait_reference, self.attribute_reference):
+                network.unused_tensors = frozenset(names - network.state_dict().keys())
         self.keypoint_encoder = KeypointEncoder(unet.channels[0], config.keypoint_channels, config.keypoint_patch)
         self.vae = _make_codec(config)
         if config.image_encoder is not None:
@@ -102,13 +108,12 @@ class Durian(nn.Module):
 
     def encode_references(self, portrait: torch.Tensor, portrait_mask: torch.Tensor, attributes: torch.Tensor,
                           attribute_masks: torch.Tensor, identity: torch.Tensor | None = None) -> EncodedReferences:
-        """What the ReferenceNets take of the pictures.
+        """Inputs of the ReferenceNets. Pictures are masked here, unless the config has masked_references=False.
 
         Args:
-            portrait, portrait_mask: (B, 3, H, W) in [-1, 1] and (B, 1, H, W) M_port, which is blanked here unless the
-                config has masked_references=False.
-            attributes, attribute_masks: (B, A, 3, H, W) and (B, A, 1, H, W); all but the attribute is blanked here.
-            identity: (B, identity_dim) of the portrait, if the config has such.
+            portrait, portrait_mask: (B, 3, H, W) in [-1, 1] and (B, 1, H, W) M_port.
+            attributes, attribute_masks: (B, A, 3, H, W) and (B, A, 1, H, W) M_attr.
+            identity: (B, identity_dim) of the portrait, if the config has an identity_dim.
         """
         b, a = attributes.shape[:2]
         images = torch.cat([portrait[:, None], attributes], 1).flatten(0, 1)
@@ -145,7 +150,7 @@ class Durian(nn.Module):
         """The denoiser's keys and values of `portrait_features` and `attribute_features`.
 
         Args:
-            context: (B, A, D) embeddings of the attributes; None: there are none.
+            context: (B, A, D) embeddings of the attributes; None: not used.
         """
         blocks = self.denoising_unet.sites()
         key_values = [project_key_value(block.attn1, torch.cat([x, y], 1))
@@ -153,12 +158,12 @@ class Durian(nn.Module):
         return References(key_values, context)
 
     def select(self, references: References, valid: np.ndarray, weights: np.ndarray | None = None) -> list[Site]:
-        """What each attention site is given, by which references take part.
+        """What each attention site gets, from the references that take part.
 
         Args:
             references: from `project_references`.
             valid: (B, A), 0 for an unused slot.
-            weights: None composes. (B, A) summing to 1 over A interpolates: one selection an attribute, blended.
+            weights: None composes. (B, A) summing to 1 over A interpolates: one selection per attribute, blended.
         """
         valid = valid > 0
         b, a = valid.shape
@@ -170,7 +175,7 @@ class Durian(nn.Module):
                   for m in range(chosen.shape[1])]
 
         def blend(key, value, taking_part, share):
-            """Of (B, G, H, N, D), the groups that take part in any clip, as (B, H, S, D)."""
+            """(B, G, H, N, D) -> (B, H, S, D) of the groups that take part in any clip."""
             kept = taking_part.any(0)
             seen = taking_part[:, kept]
             index = place(np.flatnonzero(kept), key)
@@ -189,7 +194,7 @@ class Durian(nn.Module):
         return sites
 
     def _cross(self, attn, context: torch.Tensor, chosen: np.ndarray, shares: list, place):
-        """What a cross-attention is given: the result itself where every selection sees one embedding."""
+        """What a cross-attention gets: the result itself if every selection sees one embedding."""
         seen = chosen | ~chosen.any(-1, keepdims=True)                                                    # B M A
         value = attn.to_v(context)
         if (seen.sum(-1) == 1).all():
@@ -203,18 +208,18 @@ class Durian(nn.Module):
 
 def _make_codec(config: DurianConfig) -> nn.Module:
     cls = {AutoencoderKLConfig: AutoencoderKL, AutoencoderTinyConfig: AutoencoderTiny}.get(type(config.codec))
-    return Codec(config.codec) if cls is None else cls.from_config(sizes.codec_json(config))
+    return Codec(config.codec) if cls is None else cls.from_config(sizes.codec_json(config.codec, config.image_size))
 
 
 def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """A ReferenceNet's features of images (I, c', h, w) with their embeddings (I, D): (I, N, C) of every site."""
     sites = None
-    if embeddings is not None:  # one embedding: its value is the result
+    if embeddings is not None:  # with one embedding, its value is the result
         attentions = [block.attn2 for block in network.sites()[:-1]]
         sites = [Site(cross=attn.to_out[0](attn.to_v(embeddings))[:, None]) for attn in attentions]
     return network(x, torch.zeros(len(x), device=x.device), sites=sites)
 
 
 def _resized(x: torch.Tensor, side: int, mode: str) -> torch.Tensor:
-    """(I, C, H, W) -> (I, C, side, side), smoothed where it becomes smaller, as jax.image.resize does."""
+    """(I, C, H, W) -> (I, C, side, side), smoothed when shrinking, as jax.image.resize does."""
     return F.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)

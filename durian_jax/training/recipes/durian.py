@@ -1,75 +1,51 @@
-"""The loss of each stage: parameters and batch in, a number out.
+"""Durian's training stages and loss (arXiv 2509.04434, section 3.3).
 
-Axis letters: B clips, F frames, A attributes, H x W pixels, h x w latents, c latent channels.
+Axis letters: B clips, F frames, H x W pixels, h x w latents, c latent channels.
 """
+
+from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from durian_jax.diffusion import Objective
+from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion.training_draws import sample_noise, sample_times
-from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian, drop_references, select_references
+from durian_jax.errors import InputError
+from durian_jax.faces.draw import keypoint_image
+from durian_jax.images import to_uint8
+from durian_jax.inference.generate import decode, generate
+from durian_jax.models.durian.model import Durian
+from durian_jax.training.config import RunConfig
+from durian_jax.training.recipes.codec import CODEC_STAGES
+from durian_jax.training.recipes.stage import Stage
 
 
-def codec_loss(config: DurianConfig, variables: dict, batch: dict, key: jax.Array, noise: float
-               ) -> tuple[jax.Array, dict]:
-    """Reconstruction of frames: absolute error of pixels and of their gradients.
+def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
+                   temporal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Self-reconstruction of a clip from its two references; see `stage.Loss`.
 
-    The latents are held near zero mean and unit variance by a penalty, which spares a stored scale,
-    and are disturbed before decoding, which teaches the decoder to forgive the denoiser's errors.
-
-    Args:
-        noise: standard deviation of that disturbance.
-
-    Returns:
-        The loss and its parts.
-    """
-    model = Durian(config)
-    frames = batch["frames"]
-    latents = model.apply(variables, frames, method=model.encode)
-    disturbed = latents + noise * jax.random.normal(key, latents.shape)
-    decoded = model.apply(variables, disturbed, method=model.decode)
-    difference = decoded - frames
-    pixels = jnp.mean(jnp.abs(difference))
-    gradients = jnp.mean(jnp.abs(jnp.diff(difference, axis=-2))) + jnp.mean(jnp.abs(jnp.diff(difference, axis=-3)))
-    axes = tuple(range(latents.ndim - 1))
-    moments = jnp.mean(latents.mean(axes) ** 2 + (latents.var(axes) - 1) ** 2)
-    return pixels + gradients + 0.05 * moments, {"pixels": pixels, "gradients": gradients, "moments": moments}
-
-
-def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, batch: dict, key: jax.Array,
-                   temporal: bool, guidance_dropout: float, remat: str = "none", attention: str = "xla"
-                   ) -> tuple[jax.Array, dict]:
-    """Self-reconstruction of a clip from its two references (Durian, section 3.3).
+    A clip sees no reference with the probability `run.guidance_dropout` (classifier-free guidance).
 
     Args:
-        batch: see `images.model_inputs`: of pictures, or of encoded samples (`durian encode`).
-        temporal: stage 2. The frames of a clip then share their diffusion time, as in sampling; in
-            stage 1 they are independent images of one person.
-        guidance_dropout: probability that a clip sees no reference at all (classifier-free guidance).
-        remat: see `models.unet.unet.REMAT_POLICIES`.
-        attention: see `models.attention.IMPLEMENTATIONS`.
-
-    Returns:
-        The loss and its parts.
+        temporal: the frames of a clip share their diffusion time, as in sampling (stage 2); else they are independent
+            images of one person (stage 1).
     """
-    model = Durian(config, remat, attention)
-    b, f = batch["keypoints"].shape[:2]
+    objective, (b, f) = run.objective, batch["keypoints"].shape[:2]
     noise_key, time_key, drop_key = jax.random.split(key, 3)
     times = sample_times(objective, time_key, (b, 1 if temporal else f))
     times = jnp.broadcast_to(times, (b, f))
     schedule = objective.noise_schedule
 
     def forward(m: Durian):
-        # Nothing that encodes is trained.
+        # The encoders are never trained here.
         clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
         noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
         noisy = schedule.add_noise(clean, noise, times)
-        keep = jax.random.uniform(drop_key, (b,)) >= guidance_dropout
-        selection = drop_references(select_references(config, batch["attribute_valid"]), keep)
-        prediction = m.denoise(noisy, schedule.timesteps(times), m.encode_keypoints(batch["keypoints"]),
-                               m.project_references(m.references_of(batch)), selection, temporal=temporal)
+        keep = jax.random.uniform(drop_key, (b,)) >= run.guidance_dropout
+        condition = m.condition(batch).keep_references(keep)
+        prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
         return prediction, clean, noise, decoded
 
@@ -81,3 +57,55 @@ def denoising_loss(config: DurianConfig, objective: Objective, variables: dict, 
         return latents, {}
     pixels = objective.weighted_error(decoded, batch["frames"], region)
     return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+
+
+def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal: bool) -> list[np.ndarray]:
+    """Columns of a sample sheet: portrait | attribute | keypoints | result | truth; encoded samples are decoded."""
+    if "frame_latents" in batch:
+        pictures = [decode(checkpoint, x) for x in (
+            batch["portrait_latents"], batch["attribute_latents"][:, 0], batch["frame_latents"][:, 0])]
+    else:
+        pictures = [to_uint8(x) for x in (batch["portrait"], batch["attributes"][:, 0], batch["frames"][:, 0])]
+    portrait, attribute, truth = pictures
+    keypoints = keypoint_image(batch["keypoints"][:, 0], *truth.shape[1:3])
+    # One clip at a time: a run's state leaves little memory.
+    clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(truth))]
+    result = np.concatenate([generate(checkpoint, clip, temporal=temporal)[:, 0] for clip in clips])
+    return [portrait, attribute, (keypoints * 255).astype(np.uint8), result, truth]
+
+
+def _needs_pixels(run: RunConfig) -> bool:
+    return bool(run.objective.pixel_weight)
+
+
+def _check(run: RunConfig) -> None:
+    if run.objective.region_weight and not run.data.frame_masks:
+        raise InputError("objective.region_weight needs to know where frames show attributes: data.frame_masks must "
+                         "be true")
+
+
+def _check_joint(run: RunConfig) -> None:
+    if not run.objective.pixel_weight:
+        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
+                         "be 0")
+    _check(run)
+
+
+def _always(run: RunConfig) -> bool:
+    return True
+
+
+def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
+    return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
+                 temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
+
+
+# Stage 1 trains on single frames, without the temporal layers; stage 2 trains these alone, on clips. "joint" is stage 1
+# with the decoder, which learns to decode the denoiser's predictions and not only true latents.
+STAGES = {
+    **CODEC_STAGES,
+    "1": _stage("1", r"(?!codec/|image_encoder/)(?!.*motion_module)"),
+    "joint": _stage("joint", r"(?!codec/encoder/|image_encoder/)(?!.*motion_module)", needs_pixels=_always,
+                    check=_check_joint),
+    "2": _stage("2", r".*motion_module", temporal=True),
+}

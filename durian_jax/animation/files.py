@@ -1,55 +1,58 @@
-"""`durian animate`: from files to files. Every input is looked at before the model is built."""
+"""`durian animate`: animate a photo by a video. Every input is checked before the model is built."""
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from durian_jax.checkpoints.description import Description
 from durian_jax.convert.bundle import read_bundle
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.families import get_family
 from durian_jax.files import writable_file, write_json
-from durian_jax.inference.animator import Animator, Backend
+from durian_jax.inference.animator import Animator
+from durian_jax.inference.backend import Backend
 from durian_jax.inference.size import at_size
-from durian_jax.models.durian.config import DurianConfig
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, write_video
 
-# What can run a model.
+# Programs that can run a model.
 BACKENDS = ("jax", "torch")
 
 
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
                   checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
-                  sampling: Sampling = Sampling(), backend: str = "jax", device: str | None = None,
+                  sampling: Sampling | Mapping[str, Any] | None = None, backend: str = "jax", device: str | None = None,
                   dtype: str | None = None) -> dict:
-    """Animates a photo by a video.
+    """Animate a photo by a video.
 
-    Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's
-    sound) and `<out>.json`. The same arguments give the same videos.
+    Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's sound) and
+    `<out>.json`. The same arguments give the same videos.
 
     Args:
         source: photo of the identity.
         driving: video of the motion.
         attributes: "KIND=PHOTO" each.
         out: the .mp4 to write.
-        checkpoint: name of a shipped one, or a folder; for the torch backend, what `durian export` has written.
-        frames: at most so many; None takes all.
-        size: side of the pictures; None takes the checkpoint's. Models without a position code can make others.
-        sampling: steps, guidance and seed.
+        checkpoint: name of a shipped checkpoint, or a folder; for the torch backend, the folder of an export.
+        frames: largest number of frames; None: all.
+        size: side of the pictures; None: the checkpoint's. Some models make one size only.
+        sampling: steps, guidance, seed and sampler; fields that are left out are the checkpoint's.
         backend: one of `BACKENDS`.
         device: of the torch backend, such as "cuda"; None: a GPU if there is one.
-        dtype: of the torch backend; None: what the model was trained in.
+        dtype: of the torch backend; None: the precision that the model was trained in.
 
     Returns:
-        What the JSON holds: frames, settings, seconds and versions.
+        The content of the JSON: frames, settings, seconds and versions.
 
     Raises:
         InputError: anything wrong with an input, the output, the checkpoint or the device, before the model is built.
@@ -62,8 +65,9 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     out = writable_file(out, (".mp4",))
     concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
-    config = at_size(_check_model(checkpoint, backend, device), size, str(checkpoint))
-    model_size = config.image_size
+    found = _describe(checkpoint, backend, device)
+    found = replace(found, config=at_size(found.config, size, str(checkpoint)))
+    model_size, sampling = found.config.image_size, found.sampling.changed(sampling)
     for photo in (source, *requests.values()):
         read_image(photo)
     probe_video(driving)
@@ -77,7 +81,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    model = _load(checkpoint, config, backend, device, dtype)
+    model = _load(checkpoint, found, backend, device, dtype)
     clock.lap("load")
     result = Animator(model).animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")
@@ -99,34 +103,33 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     return report
 
 
-def _check_model(checkpoint: str | Path, backend: str, device: str | None) -> DurianConfig:
-    """The sizes of a model that can be run here."""
+def _describe(checkpoint: str | Path, backend: str, device: str | None) -> Description:
+    """The description of a model that can run here."""
     if backend == "torch":
-        from durian_jax.pytorch.pipeline import choose_device
+        from durian_jax.pytorch.device import choose_device
 
         choose_device(device)
         return read_bundle(checkpoint)[0]
-    from durian_jax.checkpoints.weights import read_config
+    from durian_jax.checkpoints.weights import read_description
 
-    return read_config(checkpoint)[0]
+    return read_description(checkpoint)
 
 
-def _load(checkpoint: str | Path, config: DurianConfig, backend: str, device: str | None, dtype: str | None) -> Backend:
+def _load(checkpoint: str | Path, found: Description, backend: str, device: str | None, dtype: str | None) -> Backend:
     if backend == "torch":
-        from durian_jax.torch import DurianPipeline
-
-        return DurianPipeline.from_pretrained(checkpoint, dtype, config.image_size).to(device)
+        pipeline = get_family(found.config.family).load("pytorch")
+        return pipeline.from_pretrained(checkpoint, dtype, found.config.image_size).to(device)
     from durian_jax.checkpoints.weights import load_checkpoint
     from durian_jax.inference.generate import JaxBackend
 
-    return JaxBackend(replace(load_checkpoint(checkpoint), config=config))
+    return JaxBackend(replace(load_checkpoint(checkpoint), config=found.config))
 
 
 def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
-    """["hair=a.png", ...] -> {"hair": "a.png", ...} in the given order.
+    """Parse ["hair=a.png", ...] to {"hair": "a.png", ...} in the given order.
 
     Raises:
-        InputError: no "KIND=PHOTO", an unknown kind, or a kind given twice.
+        InputError: not "KIND=PHOTO", an unknown kind, or a kind given twice.
     """
     requests = {}
     for text in attributes:
@@ -149,7 +152,7 @@ def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]]
 
 
 def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
-    """Refuses an output that cannot be written or that is one of the inputs."""
+    """Refuse an output that cannot be written or that is one of the inputs."""
     writable_file(output)
     for given in inputs:
         if output.exists() and output.samefile(given):
@@ -157,18 +160,18 @@ def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
 
 
 def _annotate_driving(path: str | Path, size: int, frames: int | None, annotator: Annotator) -> Clip:
-    """The driving clip; a gap would tear motion and sound apart, so it is an error here."""
+    """The driving clip. A frame without a face is an error: a gap would separate motion and sound."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FramesLeftOut)  # they are named below
+        warnings.simplefilter("ignore", FramesLeftOut)  # the error below names them
         clip, skipped = annotate_video(path, size, frames, annotator=annotator)
     if skipped:
         raise InputError(f"{path}: no face found in frames {describe_ranges(skipped)}; expected one in every "
-                         "frame; cut those frames out, or stop before them with --frames")
+                         "frame; cut these frames out, or stop before them with --frames")
     return clip
 
 
 class _Clock:
-    """Seconds of each part of the work."""
+    """Measures the seconds of each part of the work."""
 
     def __init__(self):
         self._start = self._last = time.perf_counter()

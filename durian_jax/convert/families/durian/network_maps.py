@@ -1,4 +1,4 @@
-"""Which of our parameters belong to which network of theirs."""
+"""Durian's parameters, by network, under their names in diffusers and transformers. Imports no jax."""
 
 from durian_jax.convert.names import (
     CODEC_RULES,
@@ -9,15 +9,9 @@ from durian_jax.convert.names import (
     unet_rules,
 )
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.parameters import param_shapes
 
-# Our networks that have a U-Net's parameters.
+# Networks of ours with a U-Net's parameters.
 REFERENCE_NETWORKS = ("attribute_reference", "portrait_reference", "reference")
-
-
-def parameter_shapes(config: DurianConfig) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every parameter of a model, without making any."""
-    return {path: x.shape for path, x in param_shapes(config).items()}
 
 
 def network_maps(config: DurianConfig, shapes: dict[str, tuple[int, ...]]) -> dict[str, list[Tensor]]:
@@ -25,11 +19,11 @@ def network_maps(config: DurianConfig, shapes: dict[str, tuple[int, ...]]) -> di
 
     Args:
         config: of the model.
-        shapes: `parameter_shapes` of it.
+        shapes: path -> shape of its parameters.
 
     Returns:
-        "denoiser", "motion" (the denoiser's motion modules), "codec", "keypoint_encoder" and, where there are such,
-        the ReferenceNets, "image_encoder" and "identity_projection"; paths in the maps are whole
+        "denoiser", "motion" (the denoiser's motion modules), "codec", "keypoint_encoder" and, if the model has them,
+        the ReferenceNets, "image_encoder" and "identity_projection". Paths in the maps are complete
         ("denoiser/conv_in/kernel").
     """
     rules = {"denoiser": unet_rules(config.unet), "codec": CODEC_RULES[type(config.codec)](config.codec),

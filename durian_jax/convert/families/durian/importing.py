@@ -1,8 +1,8 @@
 """`durian import`: pretrained parts to an initial Durian checkpoint (paper, "initialised from Stable Diffusion").
 
-DNet and the ReferenceNets start as the same U-Net. What no part brings starts fresh and, but for the projection of
-the identity embedding, without effect: the keypoint encoder, the ReferenceNets' mask channel, and, where they are not
-given, the motion modules.
+DNet and the ReferenceNets start as the same U-Net. Other parameters start fresh: the keypoint encoder, the
+ReferenceNets' mask channel, the projection of the identity embedding and, if no adapter is given, the motion modules.
+All of these but the projection start without effect.
 """
 
 import dataclasses
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import write_checkpoint
 from durian_jax.convert import sizes
-from durian_jax.convert.families.durian import REFERENCE_NETWORKS, network_maps, parameter_shapes
+from durian_jax.convert.families.durian.network_maps import REFERENCE_NETWORKS, network_maps
 from durian_jax.convert.files import find_folder, read_json
 from durian_jax.convert.names import Tensor
 from durian_jax.convert.tensors import (
@@ -28,14 +29,14 @@ from durian_jax.convert.tensors import (
     check_fit,
     check_position_tables,
 )
-from durian_jax.diffusion import Objective
+from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.parameters import init_params
+from durian_jax.models.parameters import init_params, param_shapes
 from durian_jax.tensor_files import TensorFiles
 
-# Names of before diffusers renamed the attention of its autoencoders, and today's.
+# Old names of the attention in diffusers' autoencoders, and today's.
 _OLD_NAMES = (
     (r"(.*\.attentions\.0)\.query\.(.*)", r"\1.to_q.\2"), (r"(.*\.attentions\.0)\.key\.(.*)", r"\1.to_k.\2"),
     (r"(.*\.attentions\.0)\.value\.(.*)", r"\1.to_v.\2"), (r"(.*\.attentions\.0)\.proj_attn\.(.*)", r"\1.to_out.0.\2"),
@@ -44,50 +45,52 @@ _OLD_NAMES = (
 _NOT_BUILT = Excuse("parts of ReferenceNets after the last attention site, which no loss reaches",
                     r"(conv_norm_out|conv_out|up_blocks)\..*")
 
-_NO_CROSS_ATTENTION = Excuse("cross-attention, in a model without", r".*\.transformer_blocks\.0\.(attn2|norm2)\..*")
+_NO_CROSS_ATTENTION = Excuse("cross-attention, which this model does not have",
+                             r".*\.transformer_blocks\.0\.(attn2|norm2)\..*")
 
-# What Stable Diffusion 1.5 was trained with.
+# Stable Diffusion 1.5's objective, and usual settings to sample from it: for a model that is imported without a config.
 STABLE_DIFFUSION = Objective("stable_diffusion", "epsilon", time_power=1.0, region_weight=0.0)
+SAMPLING = Sampling(steps=20, guidance_scale=3.5)
 
-# The keypoint encoder of a model that is imported without a config (Animate Anyone's pose guider has these widths).
+# The keypoint encoder of a model that is imported without a config (the widths of Animate Anyone's pose guider).
 _KEYPOINT_CHANNELS = (16, 32, 96, 256)
 
 
-def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | None = None,
-                      image_encoder: str | None = None, config: DurianConfig | None = None,
-                      objective: Objective = STABLE_DIFFUSION, dtype: str = "float32", seed: int = 0,
-                      changes: Mapping[str, Any] | None = None) -> DurianConfig:
+# Name of a part -> its folder in a pipeline's repository.
+PARTS = {"unet": "unet", "vae": "vae", "motion": "motion_adapter", "image_encoder": "image_encoder"}
+
+
+def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Description | None = None,
+                      dtype: str = "float32", changes: Mapping[str, Any] | None = None, seed: int = 0) -> DurianConfig:
     """Make an initial checkpoint from pretrained parts.
 
     Args:
         out: folder of the checkpoint to write.
-        unet, vae, motion, image_encoder: folders, or hub ids (see `files.find_folder`), of a UNet2DConditionModel, an
-            AutoencoderKL or AutoencoderTiny, a MotionAdapter and a CLIP with a vision part. Without a motion adapter
-            the motion modules start fresh; without an image encoder there is none.
-        config: the model to make, which the parts must fit; None: what the parts are, at 512 px.
-        objective: what the checkpoint is said to have been trained with.
+        parts: folders or hub ids (see `files.find_folder`) of "unet", a UNet2DConditionModel; "vae", an AutoencoderKL
+            or AutoencoderTiny; perhaps "motion", a MotionAdapter: without it the motion modules start fresh; perhaps
+            "image_encoder", a CLIP with a vision part: without it the model has no image encoder.
+        like: the model to make, which the parts must fit; None: the model follows from the parts, at 512 px.
         dtype: of the file: "float32", "float16" or "bfloat16".
+        changes: fields of the model that override `like` or the parts, for example image_size.
         seed: of fresh parameters.
-        changes: fields of the model that are to be other than the config or the parts say, such as image_size.
 
     Returns:
         The model's config.
 
     Raises:
-        InputError: a part that is not there or damaged; one whose config.json describes another network, with every
-            field that does; parts that do not fit, with every tensor that does not. Before anything is written.
+        InputError: a missing, unknown or damaged part; a config.json of another network, with every wrong field; parts
+            that do not fit, with every wrong tensor. Nothing is written before these checks.
     """
     writable_folder(out)
-    folders = {"unet": find_folder(unet, "unet"), "vae": find_folder(vae, "vae")}
-    if motion is not None:
-        folders["motion"] = find_folder(motion, "motion_adapter")
-    if image_encoder is not None:
-        folders["image_encoder"] = find_folder(image_encoder, "image_encoder")
+    if not {"unet", "vae"} <= set(parts) <= set(PARTS):
+        raise InputError(f"import: expected the parts unet and vae, and perhaps motion and image_encoder, found "
+                         f"{', '.join(parts) or 'none'}")
+    folders = {part: find_folder(name, PARTS[part]) for part, name in parts.items()}
     found = _found_config(folders)
-    config = found if config is None else _checked_config(config, found, motion is not None)
+    config = found if like is None else _checked_config(like.config, found, "motion" in folders)
     config = dataclasses.replace(config, **(changes or {}))
 
-    shapes = parameter_shapes(config)
+    shapes = {path: x.shape for path, x in param_shapes(config).items()}
     maps = network_maps(config, shapes)
     files = {part: TensorFiles(folder, _OLD_NAMES) for part, folder in folders.items()}
     pretrained = _pretrained(config, maps, shapes, files, folders)
@@ -105,12 +108,13 @@ def import_checkpoint(out: str | Path, *, unet: str, vae: str, motion: str | Non
                     raise InputError(f"{tensor.name} holds values that are not finite; get the file again")
                 yield path, _widened(tensor.to_ours(values), shapes[path], config)
 
-    write_checkpoint(out, config, objective, tensors(), dtype)
+    objective, sampling = (STABLE_DIFFUSION, SAMPLING) if like is None else (like.objective, like.sampling)
+    write_checkpoint(out, Description(config, objective, sampling), tensors(), dtype)
     return config
 
 
 def _found_config(folders: Mapping[str, Path]) -> DurianConfig:
-    """The model that the parts make up."""
+    """The model that follows from the parts."""
     origin = {part: str(folder / "config.json") for part, folder in folders.items()}
     unet = sizes.unet_config(read_json(folders["unet"]), origin["unet"])
     codec = sizes.codec_config(read_json(folders["vae"]), origin["vae"])
@@ -135,7 +139,7 @@ def _checked_config(config: DurianConfig, found: DurianConfig, has_motion: bool)
         InputError: names every difference.
     """
     problems = []
-    if config.unet.context_dim is None:  # an ablation; the U-Net's cross-attention is then left out
+    if config.unet.context_dim is None:  # an ablation without the U-Net's cross-attention
         found = dataclasses.replace(found, unet=dataclasses.replace(found.unet, context_dim=None))
     if (config.image_encoder is None) != (found.image_encoder is None):
         have = "none is given" if found.image_encoder is None else "one is given"
@@ -162,7 +166,7 @@ def _checked_config(config: DurianConfig, found: DurianConfig, has_motion: bool)
 def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: Mapping[str, tuple[int, ...]],
                 files: Mapping[str, TensorFiles], folders: Mapping[str, Path]
                 ) -> dict[str, tuple[Tensor, TensorFiles]]:
-    """Our path -> where its values are, after checking that every part fits.
+    """Our path -> tensor and file with its values; checks that every part fits.
 
     Raises:
         InputError: lists the tensors of every part that does not fit.
@@ -190,7 +194,7 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
     pretrained, problems = {}, {}
     for network, tensors in maps.items():
         part = parts.get(network)
-        if part not in files or part in problems:  # the ReferenceNets would repeat what the denoiser has said
+        if part not in files or part in problems:  # the ReferenceNets would repeat the denoiser's problems
             continue
         try:
             absent = check_fit(tensors, narrow, files[part].shapes, str(folders[part]), excuses.get(network, ()))
@@ -204,9 +208,9 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
 
 
 def _widened(values: np.ndarray, shape: tuple[int, ...], config: DurianConfig) -> np.ndarray:
-    """An input convolution with the channels that Durian adds; everything else as it is.
+    """Add Durian's channels to an input convolution; return other values unchanged.
 
-    A mask's channel starts at 0. Where one ReferenceNet sees two images, each counts for half.
+    A mask channel starts at 0. If one ReferenceNet sees two images, each counts half.
     """
     if values.shape == shape:
         return values

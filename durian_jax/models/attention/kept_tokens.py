@@ -1,8 +1,7 @@
-"""Which tokens of the references the denoiser attends to: first of all, those that show something.
+"""Drop reference tokens that show nothing, down to a fixed capacity.
 
-An attribute's picture is blank outside M_attr, and the portrait's inside M_port. The paper attends to all tokens; with
-`DurianConfig.portrait_capacity` and `attribute_capacity` below 1 only so many are kept, a number that does not depend
-on the pictures, and keys and values are projected and attended to for these alone.
+A masked picture is blank where its mask is 0. A model may keep a fixed share of each group's tokens, the relevant ones
+first, and project and attend to these alone. The number of kept tokens does not depend on the pictures.
 
 Axis letters: B clips, G reference groups (the portrait first, then the attributes), h x w latents, N = side * side
 tokens of an attention site, S tokens kept of all groups together.
@@ -16,17 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Share of a token from which it counts as relevant: resized masks are 0 only up to rounding.
+# Tokens covered by less than this count as empty: resized masks are 0 only up to rounding.
 TRACE = 0.01
 
 
 @flax.struct.dataclass
 class KeptTokens:
-    """The tokens of one attention site that are kept.
+    """The kept tokens of one attention site.
 
     Attributes:
         index: (B, S) int32 among the G * N tokens of all groups, ascending.
-        sizes: how many of each group; they add up to S.
+        sizes: number of kept tokens of each group; they add up to S.
     """
 
     index: jax.Array
@@ -34,7 +33,7 @@ class KeptTokens:
 
 
 def spread_pattern(side: int) -> np.ndarray:
-    """(side, side) in [0, 1): the places with the highest values lie evenly in any region.
+    """(side, side) in [0, 1): the highest values within any region are spread evenly over it.
 
     A plane through the R2 sequence (M. Roberts, "The unreasonable effectiveness of quasirandom sequences"): steps of
     1 / p and 1 / p^2 for p^3 = p + 1.
@@ -44,7 +43,7 @@ def spread_pattern(side: int) -> np.ndarray:
 
 
 def squared_distance(region: jax.Array) -> jax.Array:
-    """(..., side, side) bool -> int32: to the nearest True, and the same everywhere where there is none."""
+    """(..., side, side) bool -> int32 squared distance to the nearest True; without any True, the same everywhere."""
     side = region.shape[-1]
     apart = (jnp.arange(side)[:, None] - jnp.arange(side)) ** 2
     in_row = (apart + jnp.where(region, 0, 2 * side**2)[..., None, :]).min(-1)
@@ -58,11 +57,10 @@ def shares(relevance: jax.Array, side: int) -> jax.Array:
 
 
 def importance(relevance: jax.Array, side: int) -> jax.Array:
-    """(..., h, w) in [0, 1] -> (..., N): the order in which tokens are kept, the highest first.
+    """(..., h, w) in [0, 1] -> (..., N) rank of every token; tokens with the highest rank are kept.
 
-    Tokens that are relevant to half or more are alike: what is only a token's corner is as good as nothing, but a
-    region's outline tells as much as its inside. Those to be left out of many that are alike are spread evenly. After
-    the relevant tokens come the others, by their distance to the nearest.
+    Tokens covered by half or more have equal rank: an outline tells as much as the inside. Break ties with an
+    even spatial pattern. Empty tokens follow, by their distance to the nearest token that is not empty.
     """
     share = shares(relevance, side)
     order = jnp.minimum(2 * share, 1) + spread_pattern(side) / 8 - squared_distance(share > TRACE)
@@ -70,21 +68,21 @@ def importance(relevance: jax.Array, side: int) -> jax.Array:
 
 
 def kept_size(capacity: float, tokens: int) -> int:
-    """Tokens that a group of so many keeps, at least 1."""
+    """Number of tokens that a group keeps, at least 1."""
     return math.ceil(capacity * tokens)
 
 
 def keep_tokens(relevance: jax.Array, tokens: int, capacities: Sequence[float]) -> KeptTokens:
-    """The tokens to keep at a site.
+    """Choose the tokens to keep at a site.
 
     Args:
         relevance: (B, G, h, w) in [0, 1], the share of every latent that a group shows: 1 - M_port and M_attr.
         tokens: N of the site.
-        capacities: share of the tokens to keep, of each group.
+        capacities: share of the tokens to keep, for each group.
     """
     sizes = tuple(kept_size(capacity, tokens) for capacity in capacities)
     order = importance(relevance, math.isqrt(tokens))
-    # Sorted and not top_k, for which XLA (jax 0.10) collects the clips of all devices.
+    # argsort instead of top_k, for which XLA (jax 0.10) gathers the clips of all devices.
     best_first = jnp.argsort(-order, -1)
     kept = [jnp.sort(best_first[:, group, :size], -1) + group * tokens for group, size in enumerate(sizes)]
     return KeptTokens(jnp.concatenate(kept, -1), sizes)

@@ -1,0 +1,1 @@
+"""From files to files: photos and videos in, an animated video out."""

@@ -1,0 +1,56 @@
+"""What a model family provides for inference: how inputs become batches, and how long videos become segments."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from durian_jax.faces.clip import Clip
+
+if TYPE_CHECKING:
+    from durian_jax.checkpoints.weights import Checkpoint
+    from durian_jax.inference.backend import Backend
+
+
+class Job(Protocol):
+    """One video to make, as segments that are sampled one after the other.
+
+    T frames of the video, F frames of a segment, H x W pixels.
+
+    Attributes:
+        batch: the fields that all segments share, with B = 1.
+        starts: number of the video's frame with which each segment begins.
+    """
+
+    batch: dict[str, np.ndarray]
+    starts: Sequence[int]
+
+    def segment(self, number: int, previous: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The other fields of segment `number`, with B = 1.
+
+        Args:
+            previous: (F, H, W, 3) uint8 of the segment before; None for the first one.
+        """
+
+    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
+        """Segments (F, H, W, 3) uint8 -> the video (T, H, W, 3) uint8."""
+
+
+class FamilyInference(Protocol):
+    """The functions of a family's module in `inference`."""
+
+    def make_job(self, model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+                 driving: Clip | np.ndarray, **options: Any) -> Job:
+        """The job of a portrait, attributes and a motion; see `Animator.animate`."""
+
+    def transfer_batch(self, model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+                       slots: int | None = None) -> dict[str, np.ndarray]:
+        """The batch, without motion, in which portraits get attributes of other people.
+
+        A family whose models transfer no attributes does not have it.
+
+        Args:
+            model: what the batch is for.
+            cases: portrait, and kind and photo of every attribute, of each clip.
+            slots: A; None: as many as the cases have.
+        """

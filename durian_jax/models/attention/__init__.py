@@ -1,0 +1,18 @@
+"""Attention in space: one function for frames with references, one for plain sequences, several implementations."""
+
+from durian_jax.models.attention.method import (
+    IMPLEMENTATIONS,
+    AttentionMethod,
+    Partition,
+    choose_implementation,
+)
+from durian_jax.models.attention.plain import merge_heads, self_attention, split_heads
+from durian_jax.models.attention.references import (
+    KeyValues,
+    ReferenceSet,
+    embedding_attention,
+    reference_attention,
+)
+
+__all__ = ["IMPLEMENTATIONS", "AttentionMethod", "KeyValues", "Partition", "ReferenceSet", "choose_implementation",
+           "embedding_attention", "merge_heads", "reference_attention", "self_attention", "split_heads"]

@@ -1,0 +1,177 @@
+"""The frozen, typed config of a training run, built once from the ConfigDict that the user writes.
+
+Its defaults are the defaults of every preset (`configs.base`).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from durian_jax.checkpoints.description import Description
+from durian_jax.data.samples.config import SampleConfig
+from durian_jax.diffusion import Objective, Sampling
+from durian_jax.errors import InputError
+from durian_jax.families import DEFAULT, Family, get_family
+from durian_jax.models.attention import IMPLEMENTATIONS
+from durian_jax.models.batch import STORED_TYPES, Spec, training_fields
+from durian_jax.models.family import ModelConfig, from_fields
+from durian_jax.models.layers import REMAT_POLICIES
+from durian_jax.training.optimizer import OPTIMIZERS
+from durian_jax.training.recipes.stage import Stage
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run's samples come from."""
+
+    samples: str = ""  # folder of encoded samples (`durian encode`), which replace clips; "": none
+    clips: str = "synthetic"  # folders of records separated by commas, and "synthetic" for procedural clips
+    weights: tuple[float, ...] = ()  # share of each source in the samples, on any scale; (): by number of clips
+    synthetic_clips: int = 20_000  # number of procedural people
+    synthetic_frames: int = 12  # frames per procedural clip
+    synthetic_fps: float = 6.0  # frames per second of procedural clips
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a training run."""
+
+    family: str  # key of `families.FAMILIES`
+    stage: str  # key of the family's STAGES
+    model: ModelConfig
+    data: SampleConfig
+    objective: Objective
+    sampling: Sampling  # of sample sheets, and the default of the exported checkpoint
+    source: Source
+
+    seed: int = 0
+    init_from: str = ""  # workdir of a run, or a checkpoint; "": fresh parameters
+    init_fresh: str = ""  # pattern of parameters that init_from may lack and that start fresh
+    # Length and logging, in steps.
+    total_steps: int = 60_000
+    log_every: int = 50
+    checkpoint_every: int = 500
+    keep_last: int = 2  # number of newest checkpoints to keep
+    keep_every: int = 0  # also keep checkpoints of the multiples of this many steps; 0: none
+    sample_every: int = 500  # 0: no sample sheets
+    # Optimiser.
+    optimizer: str = "adamw"  # or "muon"
+    learning_rate: float = 1e-5
+    final_fraction: float = 1.0  # of the learning rate, at the end of the decay
+    warmup_steps: int = 500
+    decay_steps: int = 0  # length of the cosine decay at the end of the run
+    weight_decay: float = 0.01
+    gradient_clip: float = 1.0
+    average_decay: float = 0.9999  # of the moving average of the weights
+    # Devices along each axis of the mesh; -1: the remaining ones. Clips are sharded over data and fsdp, parameters and
+    # optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
+    mesh: Mapping[str, int] = field(default_factory=lambda: {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1})
+    silence_seconds: float = 60.0  # a process that is silent for longer counts as lost, and the others stop
+    # Batch.
+    batch_size: int = 32  # clips, on all devices together
+    data_workers: int = 0  # processes that make batches; 0: threads
+    # Step.
+    frozen_dtype: str = "float32"  # of parameters that the stage does not train: "float32" or "bfloat16"
+    frozen_whole: bool = False  # replicate these on every chip, also with fsdp: more memory, less traffic
+    remat: str = "none"  # what the backward pass recomputes to save memory: "none", "dots" or "full"
+    attention: str = "auto"  # or "xla", "chunked" (bounded memory), "splash" (TPU), "cudnn" (GPU, 16 bits)
+    guidance_dropout: float = 0.1  # probability that a clip sees no conditions
+    codec_noise: float = 0.1  # stages of the codec: standard deviation of noise on the latents
+    identity_model: str = ""  # ONNX file of an ArcFace network, if model.identity_dim is set to its width
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """Build the config of a run.
+
+        Args:
+            values: a ConfigDict (`configs`), or the plain values of a run's config.json. Version 0.1 wrote no family,
+                no sampling and fewer fields; the missing ones take their defaults.
+
+        Raises:
+            InputError: an unknown field, or a contradiction.
+        """
+        values = dict(values.to_dict() if hasattr(values, "to_dict") else values)
+        family = values.pop("family", DEFAULT)
+        parts = get_family(family)
+        model = parts.load("config").from_dict(values.pop("model"))
+        samples = parts.load("samples")
+        data = {name: tuple(x) if isinstance(x, list) else x for name, x in values.pop("data").items()}
+        return from_fields(cls, {
+            **values, "family": family, "model": model, "data": samples.for_model(model, data),
+            "objective": Objective(**values.pop("objective")), "sampling": Sampling(**values.pop("sampling", {})),
+            "source": from_fields(Source, values.pop("source"))})
+
+    def __post_init__(self):
+        for name in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.keep_every < 0 or self.silence_seconds <= 0:
+            raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {self.keep_every} "
+                             f"and {self.silence_seconds}")
+        if not 0 <= self.guidance_dropout <= 1:
+            raise InputError(f"guidance_dropout: expected a probability in 0..1, got {self.guidance_dropout}")
+        for name, known in (("stage", self.stages), ("remat", REMAT_POLICIES), ("optimizer", OPTIMIZERS),
+                            ("attention", ("auto", *IMPLEMENTATIONS)), ("frozen_dtype", ("float32", "bfloat16"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"unknown {name} {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        try:
+            re.compile(self.init_fresh)
+        except re.error as error:
+            raise InputError(f"init_fresh: {self.init_fresh!r} is no regular expression ({error})") from error
+        if self.identity_model and self.model.identity_dim is None:
+            raise InputError(f"identity_model={self.identity_model}: this model attends to no identity embedding; set "
+                             "model.identity_dim to its width (ArcFace: 512), or leave identity_model out")
+        recipe = self.recipe
+        if self.source.samples and recipe.needs_pixels(self):
+            raise InputError("encoded samples hold no pixels, which this stage and objective need; leave "
+                             "source.samples out and name source.clips")
+        if recipe.temporal and self.data.frames > self.model.max_frames:
+            raise InputError(f"data.frames={self.data.frames} exceeds model.max_frames={self.model.max_frames}")
+        recipe.check(self)
+
+    @property
+    def parts(self) -> Family:
+        """The parts of the model's family."""
+        return get_family(self.family)
+
+    @property
+    def stages(self) -> Mapping[str, Stage]:
+        """All stages of the family."""
+        return self.parts.load("recipe").STAGES
+
+    @property
+    def recipe(self) -> Stage:
+        """What the run's stage trains, and by which loss."""
+        return self.stages[self.stage]
+
+    @property
+    def description(self) -> Description:
+        """What a checkpoint of the run says of its model."""
+        return Description(self.model, self.objective, self.sampling)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the batches are encoded samples."""
+        return bool(self.source.samples)
+
+    @property
+    def batch_spec(self) -> Spec:
+        """The fields of the run's batches."""
+        return training_fields(self.model.batch_spec(self.encoded))
+
+    def batch_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of every field of the run's batches, on all devices together."""
+        sizes = {"B": self.batch_size, **self.data.sizes}
+        return {name: (spec.shape(sizes), STORED_TYPES[spec.kind]) for name, spec in self.batch_spec.items()}
+
+
+# Fields that must stay the same when a run resumes.
+FIXED = ("family", "stage", "model", "objective", "optimizer", "seed", "batch_size", "data_workers")
+
+
+def defaults() -> dict[str, Any]:
+    """The defaults of a run's own fields as plain values, without `model`, `data`, `objective` and `sampling`."""
+    made = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(RunConfig)}
+    nested = ("family", "stage", "model", "data", "objective", "sampling", "source")
+    return {**{name: value for name, value in made.items() if name not in nested}, "source": asdict(Source())}

@@ -1,0 +1,21 @@
+"""The layout of a run: its mesh, and how its state and batches are sharded over it."""
+
+from durian_jax.models.parameters import param_axes, param_shapes
+from durian_jax.training.config import RunConfig
+from durian_jax.training.sharding import Layout, make_mesh
+from durian_jax.training.state import split
+
+
+def run_layout(run: RunConfig, devices: list | None = None) -> Layout:
+    """How the state and the batches of a run are sharded.
+
+    Args:
+        devices: None: all devices of the cluster.
+
+    Raises:
+        InputError: a mesh that does not fit the devices, or a batch that does not fit the mesh.
+    """
+    frozen = split(param_shapes(run.model), run.recipe.trains)[1] if run.frozen_whole else ()
+    layout = Layout(make_mesh(run.mesh, devices), param_axes(run.model), frozenset(frozen))
+    layout.check_batch(run.batch_size, run.data.frames)
+    return layout
