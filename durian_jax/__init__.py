@@ -7,13 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from durian_jax.animation.files import animate_files
     from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
     from durian_jax.configs import load_config
     from durian_jax.convert.exporter import export_checkpoint
     from durian_jax.diffusion.sampling import Sampling
     from durian_jax.errors import InputError
     from durian_jax.evaluation.report import evaluate_checkpoint
-    from durian_jax.animation.files import animate_files
     from durian_jax.inference.animator import Animator
     from durian_jax.prepare.annotate import annotate_image, annotate_video
     from durian_jax.training.loop import train

@@ -14,8 +14,8 @@ class Sampling:
 
     Attributes:
         steps: number of evaluations of the model.
-        guidance_scale: scale s_i of every branch of guidance after the first (`diffusion.guidance`). One number, or one
-            for each branch. 1 follows the conditions as trained and is fastest; above 1 exaggerates them.
+        guidance_scale: scale s_i of every branch of guidance after the first (`diffusion.guidance`): one number
+            for all, or one for each. 1 follows the conditions as trained and is fastest; above 1 exaggerates them.
         seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
             overlapping windows of a long video start from the same noise where they overlap.
         sampler: one of `diffusion.SAMPLERS`.
@@ -45,9 +45,12 @@ class Sampling:
         Raises:
             InputError: another number of scales.
         """
-        scales = self.guidance_scale if isinstance(self.guidance_scale, tuple) else (self.guidance_scale,)
+        scales = self.guidance_scale
+        if not isinstance(scales, tuple):
+            return (scales,) * len(names)
         if len(scales) != len(names):
-            raise InputError(f"guidance_scale: expected one number for each of {', '.join(names)}, found {len(scales)}")
+            raise InputError(f"guidance_scale: expected one number, or one for each of {', '.join(names)}, found "
+                             f"{len(scales)}")
         return scales
 
     def changed(self, given: "Sampling | Mapping[str, Any] | None") -> "Sampling":

@@ -1,10 +1,4 @@
-"""Inference in PyTorch, on diffusers' modules. Imports no jax.
-
-    from durian_jax.torch import DurianPipeline
-
-    pipeline = DurianPipeline.from_pretrained("exported", dtype="bfloat16").to("cuda")
-    frames = pipeline(portrait, [("hair", photo)], driving, steps=20, guidance_scale=3.5)
-"""
+"""Inference in PyTorch, on diffusers' modules: `durian_jax.torch` is the public name. Imports no jax."""
 
 from durian_jax.errors import InputError
 

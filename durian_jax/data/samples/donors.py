@@ -3,7 +3,7 @@
 H x W pixels, K keypoints.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,12 +14,20 @@ from durian_jax.faces.fill_region import move_mask
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 
-if TYPE_CHECKING:
-    from durian_jax.data.samples.durian import DurianSamples
+
+class DonorConfig(Protocol):
+    """The settings of a sample that choose donors."""
+
+    image_size: int  # H = W of the region
+    minimum_area: float  # share of the picture from which an attribute counts as visible
+    generated_probability: float  # of taking a generated region of the clip, if it has any
+    donor_tries: int  # number of clips to look at
+    donor_candidates: int  # number of donors among which the most similar pose is sought
+    closest_probability: float  # of taking the most similar pose, not any
 
 
 def expansion(source: ClipSource, index: int, clip: OpenClip, kind: str, keypoints: np.ndarray,
-               rng: np.random.Generator, config: "DurianSamples") -> np.ndarray | None:
+               rng: np.random.Generator, config: DonorConfig) -> np.ndarray | None:
     """(size, size) bool: where an attribute of another shape lies on the face with these keypoints (M_gen)."""
     if len(clip.generated_frames) and rng.random() < config.generated_probability:
         number = int(rng.integers(len(clip.generated_frames)))
@@ -30,7 +38,7 @@ def expansion(source: ClipSource, index: int, clip: OpenClip, kind: str, keypoin
     return None if donor is None else _moved(*source.donor(*donor), kind, keypoints, config)
 
 
-def _moved(masks: np.ndarray, from_keypoints: np.ndarray, kind: str, keypoints: np.ndarray, config: "DurianSamples"
+def _moved(masks: np.ndarray, from_keypoints: np.ndarray, kind: str, keypoints: np.ndarray, config: DonorConfig
            ) -> np.ndarray:
     """(size, size) bool: the masks' bits of one kind, moved from one face's keypoints to another's."""
     size = config.image_size
@@ -43,7 +51,7 @@ def _moved(masks: np.ndarray, from_keypoints: np.ndarray, kind: str, keypoints: 
 
 
 def _donor(source: ClipSource, index: int, kind: str, pose: np.ndarray, rng: np.random.Generator,
-           config: "DurianSamples") -> tuple[int, int] | None:
+           config: DonorConfig) -> tuple[int, int] | None:
     """Choose a donor: another person's clip, and the number of one of its donor frames.
 
     The frame is the one with the head pose nearest to `pose` (3,), or any: photos at inference have any pose.

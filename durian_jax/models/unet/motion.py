@@ -1,4 +1,4 @@
-"""Temporal self-attention (AnimateDiff-style motion modules; Durian, section 3.1)."""
+"""Temporal self-attention (motion modules in the style of AnimateDiff, arXiv 2307.04725)."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ from durian_jax.models.unet.transformer import FeedForward
 
 
 class TemporalAttention(nn.Module):
-    """Each place attends to itself in all frames: (M, F, C) -> (M, F, C)."""
+    """Each position attends to itself in all frames: (M, F, C) -> (M, F, C)."""
 
     heads: int
     dtype: str = "float32"
@@ -28,8 +28,8 @@ class TemporalAttention(nn.Module):
 class MotionModule(nn.Module):
     """Two temporal attentions and a feed-forward, whose zero-initialised output is added to the frames.
 
-    The first normalisation is over a whole clip, as in diffusers (and not as in AnimateDiff's own code, which
-    normalises each frame): it is diffusers' weights and classes that these meet.
+    The first normalisation is over a whole clip, as in diffusers, whose weights and classes these modules match.
+    (AnimateDiff's own code normalises each frame.)
 
     Args of the call: (B * F, h, w, C) and F. Returns the same shape.
     """
