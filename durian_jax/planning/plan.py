@@ -217,34 +217,34 @@ def describe(found: Plan, price: float | None = None) -> str:
     kinds = [(kind, f"{values['count']} of {size_text(values['bytes'])} per chip, {values['seconds']:.3g} s")
              for kind, values in found.collectives.items()] or [("collectives", "none")]
     rows = [
-        ("config", f"{found['config']}, batch {found['batch']}, remat {found['remat']}"),
-        ("topology", f"{found['topology']}, {found['chips']} chips, mesh {mesh_text(found)}"),
-        ("parameters", f"{number(found['parameters'])}, of which {number(found['trained'])} are trained"),
+        ("config", f"{found.config}, batch {found.batch}, remat {found.remat}"),
+        ("topology", f"{found.topology}, {found.chips} chips, mesh {mesh_text(found)}"),
+        ("parameters", f"{number(found.parameters)}, of which {number(found.trained)} are trained"),
         ("", ""),
-        ("memory per chip", f"{size_text(found['peak_bytes_per_chip'])} of {size_text(found['hbm_bytes_per_chip'])}: "
+        ("memory per chip", f"{size_text(found.peak_bytes_per_chip)} of {size_text(found.hbm_bytes_per_chip)}: "
          + ("FITS (without the program itself, some hundred MiB)" if found.fits else "DOES NOT FIT")),
         *((f"  {name}", size_text(size)) for name, size in memory.items()),
         *((f"  {'largest' if i == 0 else ''}", f"{size_text(b['bytes'])} {b['shape']}, {b['origin']}"
            + (f", {b['count']} times" if b["count"] > 1 else "")) for i, b in enumerate(found.largest_buffers)),
         ("", ""),
-        ("FLOPs per step", f"{found['flops_per_step'] / 1e12:,.3f} T of the model on all chips; each chip computes "
-         f"{found['filled_flops_per_chip'] / 1e12:,.3f} T with recomputation and filled-up matrix units"),
+        ("FLOPs per step", f"{found.flops_per_step / 1e12:,.3f} T of the model on all chips; each chip computes "
+         f"{found.filled_flops_per_chip / 1e12:,.3f} T with recomputation and filled-up matrix units"),
         *kinds,
         ("", ""),
         ("bounds (no measurement)", "the step takes at least the longest of these"),
         ("  compute", f"{bounds['compute']:.3g} s: those FLOPs at the chip's peak"),
-        ("  memory", f"{bounds['memory']:.3g} s: {size_text(found['memory_traffic_per_chip'])} through HBM"),
+        ("  memory", f"{bounds['memory']:.3g} s: {size_text(found.memory_traffic_per_chip)} through HBM"),
         ("  network", f"{bounds['network']:.3g} s: the collectives, one after the other"),
-        ("MFU", f"{found['mfu_bound']:.2f} at most"),
-        ("the run", f"{found['steps']:,} steps: {found['hours']:,.4g} hours, {found['chip_hours']:,.4g} chip-hours, at "
-         "least" + (f"; {price * found['chip_hours']:,.2f} at {price:g} a chip-hour" if price is not None else "")),
-        ("compiled in", f"{found['compile_seconds']:.0f} s" + ("" if found.complete else
+        ("MFU", f"{found.mfu_bound:.2f} at most"),
+        ("the run", f"{found.steps:,} steps: {found.hours:,.4g} hours, {found.chip_hours:,.4g} chip-hours, at "
+         "least" + (f"; {price * found.chip_hours:,.2f} at {price:g} a chip-hour" if price is not None else "")),
+        ("compiled in", f"{found.compile_seconds:.0f} s" + ("" if found.complete else
          ", up to memory and collectives, without machine code (--full)")),
     ]
     if found.complete:
         own = {name: size_text(size) for name, size in found.compiler.items() if name.endswith("_bytes")}
         rows.append(("compiler's figures", f"arguments {own['argument_bytes']}, temporaries {own['temporary_bytes']}, "
-                     f"code {own['code_bytes']}, {found['compiler']['flops'] / 1e12:,.3f} TFLOP (without kernels)"))
+                     f"code {own['code_bytes']}, {found.compiler['flops'] / 1e12:,.3f} TFLOP (without kernels)"))
     return "\n".join(f"{label:24s} {text}".rstrip() for label, text in rows)
 
 
@@ -265,9 +265,9 @@ def mesh_text(found: Plan) -> str:
 def summary(found: Plan) -> str:
     """Format a plan in one line."""
     milliseconds = found.estimated_step_seconds / found.batch * 1e3
-    return (f"{mesh_text(found)}, batch {found['batch']}, remat {found['remat']}: "
-            f"{found['peak_bytes_per_chip'] / GIB:.2f} GiB, {'fits' if found['fits'] else 'too much'}; at least "
-            f"{milliseconds:.3f} ms per clip, MFU {found['mfu_bound']:.2f} at most")
+    return (f"{mesh_text(found)}, batch {found.batch}, remat {found.remat}: "
+            f"{found.peak_bytes_per_chip / GIB:.2f} GiB, {'fits' if found.fits else 'too much'}; at least "
+            f"{milliseconds:.3f} ms per clip, MFU {found.mfu_bound:.2f} at most")
 
 
 def parse_mesh(text: str) -> dict[str, int]:
