@@ -49,7 +49,8 @@ def sampling_options(command):
     return command
 
 
-def sampling_argument(steps: int | None, guidance: float | None, seed: int, sampler: str | None) -> dict[str, Any]:
+def sampling_argument(steps: int | None, guidance: float | tuple[float, ...] | None, seed: int, sampler: str | None
+                      ) -> dict[str, Any]:
     """Return the fields of `diffusion.Sampling` that the options of `sampling_options` give."""
     given = {"steps": steps, "guidance_scale": guidance, "seed": seed, "sampler": sampler}
     return {name: value for name, value in given.items() if value is not None}

@@ -2,13 +2,13 @@
 
 import json
 import wave
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from durian_jax.checkpoints import weights as weights_module
+from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.sampling import Sampling
@@ -22,6 +22,8 @@ from durian_jax.video import probe_video, read_video, write_image, write_video
 from tests.commands.runner import durian
 
 SIZE = 128
+# Of the checkpoint, and not of `Sampling`.
+DEFAULTS = Sampling(steps=3, guidance_scale=2.0, sampler="ddim")
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def no_model(monkeypatch):
     def load_checkpoint(_):
         pytest.fail("the model was built")
     config = DurianConfig(image_size=SIZE, max_frames=8)
-    monkeypatch.setattr(weights_module, "read_config", lambda _: (config, None, Path()))
+    monkeypatch.setattr(weights_module, "read_description", lambda _: Description(config, Objective(), DEFAULTS))
     monkeypatch.setattr(weights_module, "load_checkpoint", load_checkpoint)
     return config
 
@@ -114,14 +116,14 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
     def generate(checkpoint, batch, sampling, **options):
         return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
     monkeypatch.setattr(generate_module, "generate", generate)
-    monkeypatch.setattr(generate_module, "project_references", lambda checkpoint, batch: None)
+    monkeypatch.setattr(generate_module, "references", lambda checkpoint, batch: None)
     monkeypatch.setattr(weights_module, "load_checkpoint", lambda _: Checkpoint(no_model, Objective(), {}))
     for name in ("a", "b"):
         result = animate(files, tmp_path / f"{name}.mp4", "-a", f"hair={files}/person.png", "--seed", 3,
-                         "--frames", 10)
+                         "--steps", 5, "--frames", 10)
         assert result.exit_code == 0, result.stderr
     report = json.loads((tmp_path / "a.json").read_text())
-    assert report["frames"] == 10 and asdict(Sampling(seed=3)).items() <= report["settings"].items()
+    assert report["frames"] == 10 and asdict(replace(DEFAULTS, steps=5, seed=3)).items() <= report["settings"].items()
     assert report["settings"]["attributes"] == {"hair": f"{files}/person.png"}
     assert set(report["seconds"]) == {"load", "annotate", "animate", "write", "total"}
     assert report["versions"]["jax"]

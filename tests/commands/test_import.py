@@ -10,11 +10,11 @@ from tests.commands.runner import durian
 
 @pytest.fixture
 def given(monkeypatch):
-    """The options of every call of `import_files`, which imports nothing."""
+    """The parts and options of every call of `import_files`, which imports nothing."""
     calls = []
 
-    def import_files(out, **options):
-        calls.append(options)
+    def import_files(out, parts, **options):
+        calls.append((parts, options))
         return SimpleNamespace(image_size=64, max_frames=8)
     monkeypatch.setattr(convert, "import_files", import_files)
     return calls
@@ -23,15 +23,15 @@ def given(monkeypatch):
 def test_a_base_provides_both_parts(given):
     result = durian("import", "--base", "sd", "--vae", "other", "--out", "start")
     assert result.exit_code == 0 and "train it with --config.init_from=start" in result.output
-    (options,) = given
-    assert (options["unet"], options["vae"], options["config"]) == ("sd", "other", None)
+    ((parts, options),) = given
+    assert parts == {"unet": "sd", "vae": "other", "motion": None, "image_encoder": None} and options["like"] is None
 
 
 def test_the_config_may_be_changed(given):
     result = durian("import", "--base", "sd", "--out", "start", "--config=sd15,ablation=no_mask_channel",
                     "--config.model.identity_dim=512")
     assert result.exit_code == 0, result.output
-    model = given[0]["config"].model
+    model = given[0][1]["like"].config
     assert model.identity_dim == 512 and not model.mask_channel
 
 
