@@ -1,34 +1,21 @@
 """Identity embeddings: unit length, refused networks, checkpoints with a network, and where the model uses them."""
 
+import jax
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
-from durian_jax.faces.face_crop import FACE_SIZE, face_crop
-from durian_jax.inference.durian import reference_batch
+from durian_jax.faces.face_crop import face_crop
+from durian_jax.inference.durian import transfer_batch
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian, EncodedReferences
+from durian_jax.models.durian.references import EncodedReferences
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.synthetic import render, sample_person, still
-
-WIDTH = 48
-
-
-def write_network(path, side=FACE_SIZE):
-    """Write a substitute for ArcFace: the means of 16 parts of the face, flattened."""
-    nodes = [helper.make_node("AveragePool", ["face"], ["pooled"], kernel_shape=[28, 28], strides=[28, 28]),
-             helper.make_node("Flatten", ["pooled"], ["embedding"])]
-    graph = helper.make_graph(
-        nodes, "means", [helper.make_tensor_value_info("face", TensorProto.FLOAT, ["N", 3, side, side])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", WIDTH])])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    return str(path)
+from tests.helpers.arcface import WIDTH, write_network
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +61,7 @@ def test_a_checkpoint_loads_its_network(model, network, tmp_path):
     write_network(tmp_path / IDENTITY_FILE)
     checkpoint = load_checkpoint(tmp_path)
     portrait, donor = (render(sample_person("benchmark", i, require=("hair",)), still(), size=32) for i in (0, 1))
-    batch = reference_batch(checkpoint, [(portrait, [("hair", donor)])])
+    batch = transfer_batch(checkpoint, [(portrait, [("hair", donor)])])
     expected = IdentityEncoder(network)(face_crop(portrait.frames[0], portrait.keypoints[0])[None])
     np.testing.assert_allclose(batch["identity"], expected, atol=1e-6)
 
@@ -85,9 +72,10 @@ def test_only_the_portrait_reference_attends_to_the_identity(model):
     noise = lambda *shape: rng.normal(size=shape).astype(np.float32)
     side = model.latent_size
 
+    @jax.jit
     def features(identity):
         encoded = EncodedReferences(latents[0], masks[0], latents[1], masks[1], identity)
-        return Durian(model).apply(variables(params), encoded, method="reference_features")
+        return model.create().apply(variables(params), encoded, method="reference_features")
     latents = noise(1, side, side, 16), noise(1, 2, side, side, 16)
     masks = noise(1, side, side, 1), noise(1, 2, side, side, 1)
     a, b = features(noise(1, WIDTH)), features(noise(1, WIDTH))
