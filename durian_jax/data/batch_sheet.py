@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from durian_jax.data.pipeline import make_loader
+from durian_jax.data.pipeline import make_loader, make_samples
 from durian_jax.data.samples.config import SampleConfig
 from durian_jax.data.sources import ClipSource
 from durian_jax.faces.draw import keypoint_image
@@ -29,7 +29,8 @@ def batch_sheet(source: ClipSource, config: SampleConfig, seed: int, count: int)
         InputError: too many undecodable records, or count below 1.
     """
     batch = next(iter(make_loader(source, config, seed=seed, batch_size=count, threads=1, prefetch=1)))
-    columns = _columns(batch, config.image_size)
+    # Grain sorts the fields of a batch by name; a sample has them in the family's order.
+    columns = _columns({name: batch[name] for name in make_samples(source, config, seed)[0]}, config.image_size)
     scale = max(1, -(-_LEAST // config.image_size))
     columns = {name: pictures.repeat(scale, 2).repeat(scale, 3) for name, pictures in columns.items()}
 
