@@ -7,7 +7,7 @@ import numpy as np
 
 from durian_jax.data import ClipList
 from durian_jax.data.augment import change_colours, degrade, jitter_colour, jitter_mask, random_affine, random_colours
-from durian_jax.data.samples.durian import BLANK
+from durian_jax.data.samples.views import BLANK
 from tests.helpers.data import CONFIG, STILL, sample
 from tests.helpers.faces import clip
 

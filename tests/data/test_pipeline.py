@@ -93,7 +93,7 @@ def test_damaged_records_are_replaced_up_to_a_limit(tmp_path, clips):
             record = super().record(index)
             return record.replace(b"\x89PNG", b"\x00\x00\x00\x00") if index < 3 else record
 
-    with pytest.warns(DamagedRecord, match=r"the 1\. one: .*record [012]\b") as said:
+    with pytest.warns(DamagedRecord, match=r"damaged record 1 is skipped: .*record [012]\b") as said:
         batches = list(make_loader(Damaged(tmp_path), CONFIG, seed=0, batch_size=4, num_epochs=3))
     assert len(batches) == 9 and len(said) == 3, "expected one warning per damaged record"
     strict = dataclasses.replace(CONFIG, max_failures=2)

@@ -7,13 +7,12 @@ import numpy as np
 from click.testing import CliRunner
 
 from durian_jax.commands.main import main
-from durian_jax.data import DataConfig
 from durian_jax.data import recorded_clips as records
 from durian_jax.data.clip_record import read_record, write_record
 from durian_jax.data.dataset_sheet import COLUMNS
-from durian_jax.data.samples.durian import sample_pair
+from durian_jax.data.samples.durian import DurianSamples
 
-CONFIG = DataConfig(image_size=64, frames=2, attributes=2, second_probability=0.5)
+CONFIG = DurianSamples(image_size=64, frames=2, attributes=2, second_probability=0.5)
 STILL = dict(attribute_shift=0.0, attribute_scale=0.0, attribute_rotation=0.0, attribute_brightness=0.0,
              portrait_shift=0.0, portrait_scale=0.0, portrait_rotation=0.0)
 
@@ -23,7 +22,7 @@ HOSTILE = "<script>alert(1)</script>\"'&"
 
 def sample(source, index, seed, config=CONFIG):
     """Make one training sample with a fresh random generator."""
-    return sample_pair(source, index, np.random.default_rng(seed), config)
+    return config.sample(source, index, np.random.default_rng(seed))
 
 
 def assert_same(a: dict, b: dict):

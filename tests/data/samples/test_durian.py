@@ -5,13 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from durian_jax.data import ClipList, DataConfig
+from durian_jax.data import ClipList
 from durian_jax.data import clip_record as record
-from durian_jax.data.samples import durian as pairs
-from durian_jax.data.samples.durian import BLANK, target_frames
+from durian_jax.data.samples import donors
+from durian_jax.data.samples.durian import DurianSamples, target_frames
+from durian_jax.data.samples.views import BLANK
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
-from durian_jax.images import model_inputs
+from durian_jax.models.batch import STORED_TYPES, model_inputs, training_fields
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.unet.config import UNetConfig
 from tests.helpers.data import CONFIG, STILL, assert_same, sample
 from tests.helpers.faces import clip
 
@@ -27,9 +30,23 @@ def test_fields_shapes_and_ranges(clips):
     assert all(values[name].max() == 1 for name in ("portrait_mask", "attribute_masks", "frame_masks"))
 
 
+@pytest.mark.parametrize("identity_dim", [None, 512])
+def test_a_sample_follows_the_spec_of_the_model(clips, identity_dim):
+    """Only "face" is not in the spec: the loader of a run embeds it as "identity"."""
+    model = DurianConfig(image_size=64, identity_dim=identity_dim, unet=UNetConfig(context_dim=8))
+    config = DurianSamples.for_model(model, {"frames": 3, "attributes": 2})
+    expected = {name: (field.shape({"B": 1, **config.sizes})[1:], STORED_TYPES[field.kind])
+                for name, field in training_fields(model.batch_spec()).items()}
+    if identity_dim is not None:
+        assert expected.pop("identity") == ((identity_dim,), "float32")
+        expected["face"] = ((112, 112, 3), "uint8")
+    values = sample(ClipList(clips), 1, 0, config)
+    assert {name: (value.shape, value.dtype) for name, value in values.items()} == expected
+
+
 def test_model_inputs_are_floats_and_grey_in_hidden_regions(clips):
     values = sample(ClipList(clips), 1, 0)
-    inputs = model_inputs(values)
+    inputs = model_inputs(values, DurianConfig(image_size=64).batch_spec())
     assert all(value.dtype == np.float32 for value in inputs.values()) and inputs.keys() == values.keys()
     assert inputs["frames"].min() >= -1 and inputs["frames"].max() <= 1
     np.testing.assert_allclose(inputs["frames"], values["frames"] / 127.5 - 1, atol=1e-6)
@@ -136,13 +153,13 @@ def test_the_donor_has_the_most_similar_pose(clips):
     assert np.argsort(poses[:, 0]).tolist() == [0, 4, 2, 3, 1] or np.argsort(-poses[:, 0]).tolist() == [0, 4, 2, 3, 1]
     config = dataclasses.replace(CONFIG, closest_probability=1.0, donor_candidates=16, donor_tries=64)
     for index in range(5):
-        donor, frame = pairs._donor(source, index, "hair", poses[index], np.random.default_rng(0), config)
+        donor, frame = donors._donor(source, index, "hair", poses[index], np.random.default_rng(0), config)
         donor = source[donor]
         away = np.linalg.norm(poses[:, :2] - poses[index, :2], axis=1)
         best = np.argsort(away)[1]
         assert donor.identity == people[best].identity and frame == 0
     alone = ClipList([people[0], dataclasses.replace(people[1], identity=people[0].identity)])
-    assert pairs._donor(alone, 0, "hair", np.zeros(3), np.random.default_rng(0), config) is None
+    assert donors._donor(alone, 0, "hair", np.zeros(3), np.random.default_rng(0), config) is None
 
 
 def test_generated_masks_replace_a_donors_mask():
@@ -218,4 +235,4 @@ def test_other_sizes_are_resampled(clips):
                                     {"margin": (3, 1)}])
 def test_contradictory_numbers_are_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
-        DataConfig(**change)
+        DurianSamples(**change)
