@@ -40,7 +40,7 @@ def test_evaluate_writes_summary_and_sheet(batches, tmp_path):
     assert content["summary"]["mean"]["psnr_region"] < content["summary"]["mean"]["paste_psnr_region"]
     assert len(text.splitlines()) == 6 and text.splitlines()[-1].startswith("mean")
     assert (tmp_path / "x.png").exists()
-    assert all(shapes["keypoints"][0] == 12 for shapes, _ in batches)
+    assert all(shapes["keypoints"][0] == 12 for shapes in batches)
 
 
 def test_evaluate_reconstructs_recorded_clips(batches, recorded, tmp_path):

@@ -24,12 +24,12 @@ def use_blank_model(monkeypatch, program):
     """Make a program (a module) use a model that returns the blanked portrait.
 
     Returns:
-        A list that collects, for each call of the model, the shapes of its batch and its blend weights.
+        A list that collects, for each call of the model, the shapes of its batch.
     """
     batches = []
 
-    def blank(checkpoint, batch, sampling, *, blend=None):
-        batches.append(({name: value.shape for name, value in batch.items()}, blend))
+    def blank(checkpoint, batch, sampling):
+        batches.append({name: value.shape for name, value in batch.items()})
         return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
     checkpoint = Checkpoint(DurianConfig(image_size=SIZE, max_frames=6), Objective(), {})
     monkeypatch.setattr(transfer, "generate", create_autospec(generate, side_effect=blank))
