@@ -19,8 +19,9 @@ class Family:
 
     Attributes:
         config: class of the model's sizes, a `models.family.ModelConfig`.
+        model: function that builds the model, see `ModelConfig.create`: (config, remat, attention) -> `Model`.
         samples: class of the sample settings, a `data.samples.config.SampleConfig`.
-        recipe: module with `STAGES`, the training stages by name (`training.recipes.stage.Stage`).
+        recipe: module with `STAGES`, the training stages by name (`training.stage.Stage`).
         inference: module with what `inference.family.FamilyInference` lists.
         convert: module with what `convert.families.family.FamilyConversion` lists.
         pytorch: class of the PyTorch pipeline, a `pytorch.pipeline.Pipeline`.
@@ -28,6 +29,7 @@ class Family:
     """
 
     config: str
+    model: str
     samples: str
     recipe: str
     inference: str
@@ -54,6 +56,7 @@ class Family:
 FAMILIES = {
     "durian": Family(
         config="durian_jax.models.durian.config:DurianConfig",
+        model="durian_jax.models.durian.make:make_model",
         samples="durian_jax.data.samples.durian:DurianSamples",
         recipe="durian_jax.training.recipes.durian",
         inference="durian_jax.inference.durian",

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from durian_jax.errors import InputError
+from durian_jax.families import get_family
 from durian_jax.models.batch import Spec
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ class ModelConfig(ABC):
     dtype: str
     identity_dim: int | None
 
-    @abstractmethod
     def create(self, remat: str = "none", attention: "AttentionMethod | None" = None) -> "Model":
         """Build the model.
 
@@ -45,6 +45,7 @@ class ModelConfig(ABC):
             remat: what the backward pass recomputes, a key of `models.layers.REMAT_POLICIES`.
             attention: how attention in space is computed; None: by XLA.
         """
+        return get_family(self.family).load("model")(self, remat, attention)
 
     @abstractmethod
     def batch_spec(self, encoded: bool = False) -> Spec:

@@ -18,7 +18,7 @@ from durian_jax.models.batch import STORED_TYPES, Spec, training_fields
 from durian_jax.models.family import ModelConfig, from_fields
 from durian_jax.models.layers import REMAT_POLICIES
 from durian_jax.training.optimizer import OPTIMIZERS
-from durian_jax.training.recipes.stage import Stage
+from durian_jax.training.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.family import ModelConfig, from_fields
 from durian_jax.models.layers import conv
 from durian_jax.training.recipes.codec import CODEC_STAGES
-from durian_jax.training.recipes.stage import Stage
+from durian_jax.training.stage import Stage
 
 NAME = "toy"
 
@@ -45,9 +45,6 @@ class ToyConfig(ModelConfig):
                                      norm_groups=2)
     dtype: str = "float32"
     identity_dim: None = None
-
-    def create(self, remat="none", attention=None):
-        return Toy(self)
 
     def batch_spec(self, encoded=False):
         s, h, c = self.image_size, self.latent_size, self.codec.latent_channels
@@ -120,6 +117,11 @@ class Toy(nn.Module):
         latents = self.encode(batch["frames"])
         self.decode(latents)
         return self.denoise(latents, jnp.zeros(latents.shape[:2]), self.condition(batch))
+
+
+def make_model(config, remat="none", attention=None):
+    """Nothing here needs either."""
+    return Toy(config)
 
 
 @dataclass(frozen=True)
@@ -208,5 +210,5 @@ def config(stage: str = "paint", **changes) -> ConfigDict:
 def register() -> None:
     """Add the family to the table."""
     here = __name__
-    families.register(NAME, families.Family(config=f"{here}:ToyConfig", samples=f"{here}:ToySamples", recipe=here,
-                                            inference=here, convert=here))
+    families.register(NAME, families.Family(config=f"{here}:ToyConfig", model=f"{here}:make_model",
+                                            samples=f"{here}:ToySamples", recipe=here, inference=here, convert=here))

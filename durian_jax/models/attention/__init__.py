@@ -6,13 +6,14 @@ from durian_jax.models.attention.method import (
     Partition,
     choose_implementation,
 )
-from durian_jax.models.attention.plain import merge_heads, self_attention, split_heads
+from durian_jax.models.attention.plain import merge_heads, split_heads
 from durian_jax.models.attention.references import (
     KeyValues,
     ReferenceSet,
     embedding_attention,
     reference_attention,
 )
+from durian_jax.models.attention.sequences import self_attention
 
 __all__ = ["IMPLEMENTATIONS", "AttentionMethod", "KeyValues", "Partition", "ReferenceSet", "choose_implementation",
            "embedding_attention", "merge_heads", "reference_attention", "self_attention", "split_heads"]

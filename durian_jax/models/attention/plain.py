@@ -1,4 +1,4 @@
-"""Attention within sequences, by XLA: at once or in chunks.
+"""Attention by XLA: at once or in chunks.
 
 Axis letters: M sequences, N queries, S keys, H heads, D channels per head.
 """
@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-
-from durian_jax.models.attention.method import AttentionMethod
 
 # Number of queries whose logits are in memory at a time.
 _CHUNK = 256
@@ -22,25 +20,6 @@ def split_heads(x: jax.Array, heads: int) -> jax.Array:
 def merge_heads(x: jax.Array) -> jax.Array:
     """(..., H, D) -> (..., C)."""
     return x.reshape(*x.shape[:-2], -1)
-
-
-def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None,
-                   method: AttentionMethod | None = None) -> jax.Array:
-    """Attend within one sequence: (M, N, H, D) each -> (M, N, H, D).
-
-    Args:
-        valid: (M, N) bool; False hides a token from all others. None: all tokens are seen.
-        method: how to compute it; None: by XLA.
-    """
-    method = method or AttentionMethod()
-    if method.implementation == "xla":
-        return product(query, key, value, valid)
-    if method.implementation == "chunked":
-        return chunked_product(query, key, value, valid)
-    from durian_jax.models.attention.kernels import KERNELS
-
-    attend = KERNELS[method.implementation]
-    return attend(query[:, None], key[:, None], value[:, None], valid, method)[:, 0]
 
 
 def product(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None) -> jax.Array:

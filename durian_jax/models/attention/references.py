@@ -10,6 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.attention.method import AttentionMethod
 from durian_jax.models.attention.plain import in_chunks
 
@@ -144,8 +145,6 @@ def _xla(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValu
 def _by_kernel(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValues, selection: ReferenceSet,
                method: AttentionMethod) -> jax.Array:
     """One kernel call for each selection, over a frame's keys with those of its references."""
-    from durian_jax.models.attention.kernels import KERNELS
-
     attend, blends = KERNELS[method.implementation], []
     for m in range(selection.valid.shape[1]):
         keys, values, seen = _one_sequence(key, value, references, selection.valid[:, m])

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import K
@@ -17,10 +17,6 @@ from durian_jax.models.codecs.config import (
 from durian_jax.models.family import ModelConfig, from_fields
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.unet.config import UNetConfig
-
-if TYPE_CHECKING:
-    from durian_jax.models.attention.method import AttentionMethod
-    from durian_jax.models.durian.model import Durian
 
 # How references reach the denoiser. "dual": ARNet and PRNet, whose features are keys and values of its spatial
 # attention (the paper). "single": one ReferenceNet sees both images on its channels (the paper's ablation).
@@ -111,15 +107,6 @@ class DurianConfig(ModelConfig):
     def fixed_size(self) -> bool:
         """Whether the model makes pictures of `image_size` only: its position code is for one size."""
         return self.unet.positions
-
-    def create(self, remat: str = "none", attention: "AttentionMethod | None" = None) -> "Durian":
-        """Build the model; see `ModelConfig.create`."""
-        from durian_jax.models.attention import AttentionMethod
-        from durian_jax.models.durian.ablations import SingleReference, TokenConcatenation
-        from durian_jax.models.durian.model import Durian
-
-        cls = {"dual": Durian, "single": SingleReference, "tokens": TokenConcatenation}[self.reference_mode]
-        return cls(self, remat, attention or AttentionMethod())
 
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.

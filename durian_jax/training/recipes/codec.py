@@ -12,12 +12,12 @@ from durian_jax.images import to_uint8
 from durian_jax.inference.generate import reconstruct
 from durian_jax.models.codecs.config import CodecConfig
 from durian_jax.training.config import RunConfig
-from durian_jax.training.recipes.stage import Stage
+from durian_jax.training.stage import Stage
 
 
 def codec_loss(run: RunConfig, model, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array
                ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Reconstruction of frames: absolute error of pixels and of their gradients; see `stage.Loss`.
+    """Reconstruction of frames: absolute error of pixels and of their gradients; see `training.stage.Loss`.
 
     A penalty holds the latents near zero mean and unit variance, so that no scale has to be stored. Noise of standard
     deviation `run.codec_noise` on the latents teaches the decoder to forgive the denoiser's errors.

@@ -19,12 +19,12 @@ from durian_jax.inference.generate import decode, generate
 from durian_jax.models.durian.model import Durian
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
-from durian_jax.training.recipes.stage import Stage
+from durian_jax.training.stage import Stage
 
 
 def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
                    temporal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Self-reconstruction of a clip from its two references; see `stage.Loss`.
+    """Self-reconstruction of a clip from its two references; see `training.stage.Loss`.
 
     A clip sees no reference with the probability `run.guidance_dropout` (classifier-free guidance).
 
