@@ -1,4 +1,4 @@
-"""The noise that sampling starts from, without jax: the same numbers as jax.random's, so that a seed means the same
+"""The noise that sampling starts from, without jax: the same numbers as jax.random's, so that a seed gives the same
 video in every backend.
 
 Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).

@@ -1,4 +1,4 @@
-"""What the network predicts, and the loss on it; of numpy's arrays or jax's."""
+"""The network's prediction and the loss on it; for arrays of numpy or jax."""
 
 from dataclasses import dataclass
 
@@ -21,12 +21,12 @@ class Objective:
             (alpha noise - sigma clean) or "flow" (noise - clean, rectified flow's velocity: arXiv 2209.03003).
         time_power: training times are u ** time_power with u uniform in (0, 1); below 1 favours noise.
         region_weight: extra weight of the loss where the frames show the attributes.
-        pixel_weight: weight of the squared error of decoded pixels, beside that of latents. Latents have
-            equal variance, pixels do not: three directions of sixteen make up most of what one sees.
-        min_snr: largest signal-to-noise ratio that counts in full; times with less noise weigh less (min-SNR
-            weighting, arXiv 2303.09556). 0 weighs all times alike.
-        noise_offset: standard deviation of a shift of the noise that all places of a frame share, so that
-            brightness is learned too. 0: plain noise.
+        pixel_weight: weight of the squared error of decoded pixels, beside the error of latents. Latents have equal
+            variance, pixels do not: three directions of sixteen make up most of the visible picture.
+        min_snr: largest signal-to-noise ratio with full weight; times with less noise weigh less (min-SNR weighting,
+            arXiv 2303.09556). 0: all times have equal weight.
+        noise_offset: standard deviation of a noise offset that all pixels of a frame share, so that the model learns
+            brightness too. 0: plain noise.
         times: one of `TIME_DISTRIBUTIONS`: how training times are drawn.
         time_mean, time_std: of the normal number of "logit_normal" (arXiv 2403.03206, section 3.1).
         time_shift: training times and the sampler's steps are moved towards noise, see `times.shift_times`.
@@ -64,11 +64,12 @@ class Objective:
             raise InputError(f"objective: expected time_power above 0, and weights, min_snr and noise_offset of at "
                              f"least 0, found {self}")
         if self.prediction == "epsilon" and self.noise_schedule.ends_in_noise:
-            raise InputError(f"objective: the schedule {self.schedule} ends in pure noise, where predicting the noise "
-                             "(epsilon) says nothing; set prediction to velocity, or schedule to stable_diffusion")
+            raise InputError(f"objective: the schedule {self.schedule} ends in pure noise, where a prediction of the "
+                             "noise (epsilon) has no information; set prediction to velocity, or schedule to "
+                             "stable_diffusion")
         if self.pixel_weight and self.prediction == "epsilon":
-            raise InputError("objective: epsilon prediction says nothing about pixels in pure noise; set pixel_weight "
-                             "to 0 or prediction to sample or velocity")
+            raise InputError("objective: epsilon prediction has no information about pixels in pure noise; set "
+                             "pixel_weight to 0 or prediction to sample or velocity")
 
     @property
     def noise_schedule(self) -> Schedule:
@@ -83,13 +84,13 @@ class Objective:
         snr = xp.square(alpha / xp.maximum(sigma, 1e-6))
         if self.prediction == "sample":
             return xp.minimum(snr, self.min_snr)
-        # The velocity's error is that of clean latents over SNR + 1. One is added to the limited SNR too, or pure
-        # noise, for the sake of which the schedule is fixed, would weigh nothing.
+        # The velocity's error is the error of clean latents times SNR + 1. One is added to the limited SNR too, or
+        # pure noise, for which the schedule was changed, would have no weight.
         snr += self.prediction == "velocity"
         return xp.minimum(snr, self.min_snr) / xp.maximum(snr, 1e-6)
 
     def target(self, clean, noise, t):
-        """What the network should predict, of the shape of `clean` (B, F, ...), at times (B, F)."""
+        """The target of the prediction, of the shape of `clean` (B, F, ...), at times (B, F)."""
         if self.prediction == "sample":
             return clean
         if self.prediction == "epsilon":
@@ -100,7 +101,7 @@ class Objective:
         return alpha * noise - sigma * clean
 
     def to_clean(self, prediction, noisy, t):
-        """The clean latents that a prediction at z_t stands for; the inverse of `target`."""
+        """The clean latents that follow from a prediction at z_t; the inverse of `target`."""
         if self.prediction == "sample":
             return prediction
         of_prediction, of_noisy = (broadcast(x, noisy) for x in self.clean_coefficients(t))
@@ -133,7 +134,7 @@ class Objective:
         """Mean squared error, weighted by 1 + region_weight * region (one channel, in [0, 1]).
 
         Args:
-            time_weight: (B, F), by which frames weigh more or less on top of that.
+            time_weight: (B, F), another factor of each frame's weight.
         """
         weight = 1 + self.region_weight * region
         error = (values - target) ** 2 * weight

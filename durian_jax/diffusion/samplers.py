@@ -1,6 +1,6 @@
 """Samplers: from noise to clean latents in a few evaluations of the model.
 
-Both are linear in the model's clean predictions, so that a sampler is a table of coefficients,
+Both are linear in the model's clean predictions, so a sampler is a table of coefficients,
 
     z_next = a z + b x + c x_previous
 
@@ -41,7 +41,7 @@ def sampler_table(schedule: Schedule, sampler: str, steps: int, shift: float = 1
     alpha, sigma = schedule(times.copy())
     sigma[-1] = 0.0
     if schedule.ends_in_noise:
-        alpha[0] = 0.0  # exactly, which a cosine of pi / 2 is not
+        alpha[0] = 0.0  # exactly, unlike the cosine of pi / 2
     a = sigma[1:] / sigma[:-1]
     b = alpha[1:] - alpha[:-1] * a
     c = np.zeros(steps)

@@ -1,8 +1,8 @@
-"""Noise schedules: how much of the clean latents and how much noise a moment of diffusion holds.
+"""Noise schedules: the shares of clean latents and noise at a moment of diffusion.
 
     z_t = alpha(t) x + sigma(t) noise,   t in [0, 1],  t = 0 clean
 
-Written against the array API: what comes in, numpy's or jax's, goes out.
+Written against the array API: arrays of numpy or jax in, the same kind out.
 """
 
 import math
@@ -14,7 +14,7 @@ from durian_jax.errors import InputError
 
 SCHEDULES = ("flow", "cosine", "stable_diffusion", "stable_diffusion_zero_snr")
 
-# Steps of Stable Diffusion's schedule, and what t = 1 is to every network.
+# Number of steps of Stable Diffusion's schedule; networks get t * TIMESTEPS.
 TIMESTEPS = 1000
 
 
@@ -42,7 +42,7 @@ class Schedule:
 
     @property
     def ends_in_noise(self) -> bool:
-        """Whether nothing of the clean latents is left at t = 1."""
+        """Whether z_1 is pure noise."""
         return self.kind != "stable_diffusion"
 
     def __call__(self, t):
@@ -57,7 +57,7 @@ class Schedule:
         return xp.asarray(alpha)[step], xp.asarray(sigma)[step]
 
     def timesteps(self, t):
-        """What the network is told of times t in [0, 1]: a number of the same shape in [0, 1000]."""
+        """Times t in [0, 1] -> the network's input, a number of the same shape in [0, 1000]."""
         return array_module(t).round(t * TIMESTEPS) - 1 if self.is_discrete else t * TIMESTEPS
 
     def add_noise(self, clean, noise, t):
@@ -77,7 +77,7 @@ def _stable_diffusion(zero_snr: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def array_module(x):
-    """numpy or jax.numpy: what an array belongs to; numpy for a plain number."""
+    """The module of an array, numpy or jax.numpy; numpy for a plain number."""
     return x.__array_namespace__() if hasattr(x, "__array_namespace__") else np
 
 

@@ -17,7 +17,7 @@ import numpy as np
 #   value    anything else
 STORED_TYPES = {"picture": "uint8", "mask": "uint8", "share": "uint8", "latent": "float16", "value": "float32"}
 
-# Who reads a field: the loss alone; what is computed once per video; what is computed for each clip of it.
+# Who reads a field: the loss alone; the references, once per video; the condition of each clip.
 ROLES = ("target", "reference", "clip")
 
 

@@ -30,7 +30,7 @@ class EncoderLayer(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Pictures to embeddings, one vector each."""
+    """Images to embeddings, one vector per image."""
 
     config: ImageEncoderConfig
     dtype: str = "float32"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from durian_jax.errors import InputError
 
-# Mean and standard deviation of a colour channel in [0, 1] in CLIP's training images.
+# Mean and standard deviation of each colour channel in [0, 1] in CLIP's training images.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -15,7 +15,7 @@ class ImageEncoderConfig:
     Attributes:
         channels, layers, heads: of the transformer.
         mlp_channels: width of its feed-forward layers.
-        image_size: H = W that pictures are resized to.
+        image_size: H = W to which pictures are resized.
         patch: side of a token in pixels.
         projection: width of the embedding.
     """

@@ -1,4 +1,4 @@
-"""Primitives that every network shares.
+"""Layers that all networks share.
 
 Axis letters: B clips, F frames, h x w latents, N = h * w tokens, C channels.
 Every parameter carries logical axis names, which a sharding table can map to mesh axes.
@@ -40,13 +40,13 @@ def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dty
     """Linear layer on the last axis: (..., C) -> (..., features).
 
     Args:
-        axes: logical names of both: "in" and "out", or "heads" and "mlp" for what may be divided for computing.
+        axes: logical names of both axes: "in" and "out", or "heads" and "mlp" for axes that may stay sharded.
     """
     return nn.Dense(features, use_bias, dtype, name=name, kernel_init=logical(kernel_init, *axes),
                     bias_init=logical(zeros_init, axes[1]))
 
 
-# Projections into attention heads and out of them, into a feed-forward layer and out of it.
+# Logical axes of projections: into and out of attention heads, into and out of a feed-forward layer.
 TO_HEADS, FROM_HEADS, TO_HIDDEN, FROM_HIDDEN = ("in", "heads"), ("heads", "out"), ("in", "mlp"), ("mlp", "out")
 
 
@@ -56,8 +56,8 @@ def conv(features: int, kernel: int = 3, stride: int = 1, *, padding: tuple[int,
     """Convolution: (M, h, w, C) -> (M, h / stride, w / stride, features).
 
     Args:
-        padding: before and after each axis; None: PyTorch's kernel // 2 on each side, which for stride 2 is not
-            XLA's "SAME".
+        padding: before and after each axis; None: kernel // 2 on each side, as in PyTorch; for stride 2 this differs
+            from XLA's "SAME".
     """
     return nn.Conv(features, (kernel, kernel), stride, [padding or (kernel // 2, kernel // 2)] * 2,
                    use_bias=use_bias, dtype=dtype, name=name,
@@ -66,7 +66,7 @@ def conv(features: int, kernel: int = 3, stride: int = 1, *, padding: tuple[int,
 
 
 def patch_conv(features: int, patch: int, *, dtype: str = "float32", name: str | None = None) -> nn.Conv:
-    """Every patch to a token, without a bias: (M, H, W, C) -> (M, H / patch, W / patch, features)."""
+    """Project every patch to a token, without a bias: (M, H, W, C) -> (M, H / patch, W / patch, features)."""
     return conv(features, patch, patch, padding=(0, 0), use_bias=False, dtype=dtype, name=name)
 
 
@@ -118,7 +118,7 @@ def double_size(x: jax.Array) -> jax.Array:
 
 
 def merge_frames(x: jax.Array) -> jax.Array:
-    """(B, F, ...) -> (B * F, ...): convolutions see frames as a batch."""
+    """(B, F, ...) -> (B * F, ...): convolutions treat frames as a batch."""
     return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 

@@ -1,10 +1,10 @@
-"""Position codes: constants, the same for every backend."""
+"""Position codes: constants, shared by all backends."""
 
 import math
 
 import numpy as np
 
-# Scale of a grid's code beside unit-variance tokens.
+# Scale of a grid's code, relative to tokens of unit variance.
 POSITION_SCALE = 1.5
 
 
@@ -15,10 +15,10 @@ def sequence_position_code(length: int, width: int) -> np.ndarray:
 
 
 def grid_position_code(side: int, width: int) -> np.ndarray:
-    """(side * side, width) float32 code of a token's place, with wavelengths from 2 to 64 tokens.
+    """(side * side, width) float32 code of a token's position, with wavelengths from 2 to 64 tokens.
 
-    Two places have a dot product that falls with their distance, so that with projections near the
-    identity attention starts out local.
+    The dot product of two codes falls with their distance, so attention starts local if the projections are near the
+    identity.
     """
     pairs = width // 4
     angles = np.arange(side)[:, None] * math.pi * np.exp(-math.log(32.0) * np.arange(pairs) / max(pairs - 1, 1))

@@ -1,4 +1,4 @@
-"""Residual blocks and changes of resolution, as in diffusers' U-Nets."""
+"""Residual blocks, downsampling and upsampling, as in diffusers' U-Nets."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ from durian_jax.models.layers import conv, dense, double_size, group_norm
 
 
 class ResnetBlock(nn.Module):
-    """GroupNorm, SiLU, convolution, twice, with a time bias between: (M, h, w, C_in) -> (M, h, w, C)."""
+    """Twice GroupNorm, SiLU and convolution, with a time bias in between: (M, h, w, C_in) -> (M, h, w, C)."""
 
     channels: int
     norm_groups: int

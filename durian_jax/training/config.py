@@ -64,8 +64,8 @@ class RunConfig:
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     average_decay: float = 0.9999  # of the moving average of the weights
-    # Devices along each axis of the mesh; -1: the remaining ones. Clips are sharded over data and fsdp, parameters and
-    # optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
+    # Number of devices along each axis of the mesh; -1: the remaining ones. Clips are sharded over data and fsdp,
+    # parameters and optimiser state over fsdp, a clip's frames over frames, attention heads over tensor.
     mesh: Mapping[str, int] = field(default_factory=lambda: {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1})
     silence_seconds: float = 60.0  # a process that is silent for longer counts as lost, and the others stop
     # Batch.

@@ -16,7 +16,7 @@ _EPSILON = 1e-6
 
 
 class PixelAttention(nn.Module):
-    """One head of self-attention over all places of an image: (M, h, w, C) -> (M, h, w, C)."""
+    """One head of self-attention over all positions of an image: (M, h, w, C) -> (M, h, w, C)."""
 
     norm_groups: int
     dtype: str = "float32"
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         for level, width in enumerate(cfg.channels):
             for i in range(cfg.layers):
                 x = ResnetBlock(width, cfg.norm_groups, self.dtype, _EPSILON, name=f"down_{level}_resnet_{i}")(x)
-            if level < len(cfg.channels) - 1:  # padded below and to the right only, as the original was trained
+            if level < len(cfg.channels) - 1:  # pad below and to the right only, as in the original's training
                 x = conv(width, stride=2, padding=(0, 1), dtype=self.dtype, name=f"downsampler_{level}")(x)
         x = MidBlock(cfg.channels[-1], cfg.norm_groups, self.dtype, name="mid")(x)
         x = nn.silu(group_norm(cfg.norm_groups, _EPSILON, name="norm_out")(x))
@@ -85,7 +85,7 @@ class Decoder(nn.Module):
 
 
 class AutoencoderKL(nn.Module):
-    """Pixels to latents and back. Latents are the distribution's means: nothing here is random."""
+    """Pixels to latents and back. Latents are the means of the distribution, so nothing here is random."""
 
     config: AutoencoderKLConfig
     dtype: str = "float32"

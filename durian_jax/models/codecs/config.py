@@ -9,15 +9,15 @@ from durian_jax.models.family import from_fields
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The small autoencoder that this project trains itself (`models.codecs.small`).
+    """The small autoencoder that this project trains from nothing (`models.codecs.small`).
 
     Attributes:
         patch: side of the pixel patch that becomes one token of the outer level (space to depth).
-        encoder_channels, decoder_channels: width of each level, outer to inner; every further level halves
-            the resolution. The encoder runs on every training image and may be the narrower one.
-        layers: residual blocks a level in the encoder; the decoder has one more.
+        encoder_channels, decoder_channels: width of each level, outer to inner; every further level halves the
+            resolution. The encoder runs on every training image and may be narrower than the decoder.
+        layers: residual blocks per level of the encoder; the decoder has one more.
         latent_channels: c, channels of a latent.
-        norm_groups: groups of every group normalisation.
+        norm_groups: number of groups of every group normalisation.
     """
 
     patch: int = 4
@@ -34,7 +34,7 @@ class CodecConfig:
 
     @property
     def downscale(self) -> int:
-        """Pixels a latent, along one side."""
+        """Pixels per latent, along one side."""
         return self.patch * 2 ** (len(self.encoder_channels) - 1)
 
 
@@ -44,10 +44,10 @@ class AutoencoderKLConfig:
 
     Attributes:
         channels: width of each level, outer to inner; every further level halves the resolution.
-        layers: residual blocks a level in the encoder; the decoder has one more.
+        layers: residual blocks per level of the encoder; the decoder has one more.
         latent_channels: c, channels of a latent.
-        norm_groups: groups of every group normalisation.
-        scaling_factor: latents are multiplied by it, which gives them about unit variance.
+        norm_groups: number of groups of every group normalisation.
+        scaling_factor: multiplies the latents, so that they have about unit variance.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -58,7 +58,7 @@ class AutoencoderKLConfig:
 
     @property
     def downscale(self) -> int:
-        """Pixels a latent, along one side."""
+        """Pixels per latent, along one side."""
         return 2 ** (len(self.channels) - 1)
 
 
@@ -68,10 +68,10 @@ class AutoencoderTinyConfig:
 
     Attributes:
         channels: width of every layer.
-        encoder_blocks, decoder_blocks: residual blocks of each resolution, from the pixels to the latents and
-            back; every further resolution is half or twice the one before.
+        encoder_blocks, decoder_blocks: residual blocks of each resolution, from the pixels to the latents and back; the
+            resolution halves or doubles each time.
         latent_channels: c, channels of a latent.
-        scaling_factor: latents are multiplied by it.
+        scaling_factor: multiplies the latents.
     """
 
     channels: int = 64
@@ -87,7 +87,7 @@ class AutoencoderTinyConfig:
 
     @property
     def downscale(self) -> int:
-        """Pixels a latent, along one side."""
+        """Pixels per latent, along one side."""
         return 2 ** (len(self.encoder_blocks) - 1)
 
 

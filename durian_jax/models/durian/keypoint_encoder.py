@@ -1,4 +1,4 @@
-"""Keypoint images to a bias on DNet's first features (Animate Anyone's pose guider; Durian, section 3.1)."""
+"""Keypoint images to a bias on DNet's first features (the paper, section 3.1; Animate Anyone's pose guider)."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What Durian's networks take and make of the reference images.
+"""The reference images on their way through Durian's networks.
 
 Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), h x w latents, c latent channels,
 D width of an embedding, M blends.
@@ -13,7 +13,7 @@ from durian_jax.models.attention import KeyValues, ReferenceSet
 
 @flax.struct.dataclass
 class EncodedReferences:
-    """What the networks take of the reference images: all that can be computed before training.
+    """Inputs of the ReferenceNets: latents and embeddings of the reference images, which no training changes.
 
     Attributes:
         portrait, attributes: latents (B, h, w, c) and (B, A, h, w, c) of the masked images.

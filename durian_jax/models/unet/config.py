@@ -11,15 +11,15 @@ class UNetConfig:
 
     Attributes:
         channels: width of each level, outer to inner.
-        layers: residual blocks a level on the way down; one more on the way up.
+        layers: residual blocks per level on the way down; one more on the way up.
         attention: whether each level has attention (Stable Diffusion 1.5: all but the innermost).
         heads: attention heads of each level.
         context_dim: width of the image embedding for cross-attention; None builds no cross-attention.
-        feedforward_multiplier: width of the gated feed-forward over the level's (Stable Diffusion 1.5: 4).
-        norm_groups: groups of every group normalisation.
-        positions: give spatial attention a two-dimensional position code in queries, keys and values, and
-            the network one at its entrance; projections of queries and keys start near the identity, so
-            that attention starts local. Not in Stable Diffusion; for small models that start from nothing.
+        feedforward_multiplier: width of the gated feed-forward, relative to the level's (Stable Diffusion 1.5: 4).
+        norm_groups: number of groups of every group normalisation.
+        positions: add a two-dimensional position code to queries, keys and values of spatial attention, and to the
+            first features; projections of queries and keys start near the identity, so that attention starts local.
+            Not in Stable Diffusion; for small models that start from nothing.
     """
 
     channels: tuple[int, ...] = (64, 112)
@@ -34,10 +34,10 @@ class UNetConfig:
     def __post_init__(self):
         if not len(self.channels) == len(self.attention) == len(self.heads):
             raise InputError(
-                f"UNetConfig: channels, attention and heads need one entry a level, got "
+                f"UNetConfig: channels, attention and heads need one entry per level, got "
                 f"{len(self.channels)}, {len(self.attention)} and {len(self.heads)}")
         if not any(self.attention):
-            raise InputError("UNetConfig: at least one level needs attention, through which references come in")
+            raise InputError("UNetConfig: at least one level needs attention, through which references enter")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if width % heads or width % self.norm_groups:
                 raise InputError(f"UNetConfig: width {width} must be a multiple of its {heads} heads "
