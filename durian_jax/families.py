@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from durian_jax.errors import InputError
-
-if TYPE_CHECKING:
-    from durian_jax.models.family import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -91,16 +88,3 @@ def register(name: str, family: Family) -> None:
     """
     if FAMILIES.setdefault(name, family) != family:
         raise InputError(f"the model family {name!r} exists already; choose another name")
-
-
-def model_config(values: dict[str, Any]) -> "ModelConfig":
-    """Build a model's config from plain values, such as those of a checkpoint's config.json.
-
-    Args:
-        values: fields of the family's config and "family"; without it the family is `DEFAULT`.
-
-    Raises:
-        InputError: an unknown family or field.
-    """
-    values = dict(values)
-    return get_family(values.pop("family", DEFAULT)).load("config").from_dict(values)

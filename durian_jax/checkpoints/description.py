@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from durian_jax.diffusion import Objective, Sampling
-from durian_jax.families import model_config
-from durian_jax.models.family import ModelConfig
+from durian_jax.models.family import ModelConfig, model_config
 
 
 @dataclass(frozen=True)

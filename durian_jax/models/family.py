@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from durian_jax.errors import InputError
-from durian_jax.families import get_family
+from durian_jax.families import DEFAULT, get_family
 from durian_jax.models.batch import Spec
 
 if TYPE_CHECKING:
@@ -145,3 +145,16 @@ def from_fields(cls: type, values: Mapping[str, Any]) -> Any:
     if unknown:
         raise InputError(f"{cls.__name__}: unknown fields {unknown}; expected some of {sorted(known)}")
     return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def model_config(values: Mapping[str, Any]) -> ModelConfig:
+    """Build a model's config from plain values, such as those of a checkpoint's config.json.
+
+    Args:
+        values: fields of the family's config and "family"; without it the family is `families.DEFAULT`.
+
+    Raises:
+        InputError: an unknown family or field.
+    """
+    values = dict(values)
+    return get_family(values.pop("family", DEFAULT)).load("config").from_dict(values)

@@ -2,21 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import jax
-    import numpy as np
+import jax
+import numpy as np
 
-    from durian_jax.checkpoints.weights import Checkpoint
-    from durian_jax.training.config import RunConfig
+from durian_jax.checkpoints.weights import Checkpoint
+
+# A `training.config.RunConfig`, which knows its stage.
+Run = Any
 
 
 class Loss(Protocol):
     """The loss of a stage."""
 
-    def __call__(self, run: "RunConfig", model: Any, variables: dict, batch: "Mapping[str, jax.Array]",
-                 key: "jax.Array") -> "tuple[jax.Array, dict[str, jax.Array]]":
+    def __call__(self, run: Run, model: Any, variables: dict, batch: Mapping[str, jax.Array],
+                 key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the loss and its parts.
 
         Args:
@@ -45,7 +46,7 @@ class Stage:
     name: str
     trains: str
     loss: Loss
-    columns: "Callable[[Checkpoint, Mapping[str, np.ndarray]], list[np.ndarray]]"
+    columns: Callable[[Checkpoint, Mapping[str, np.ndarray]], list[np.ndarray]]
     temporal: bool = False
-    needs_pixels: "Callable[[RunConfig], bool]" = lambda run: False
-    check: "Callable[[RunConfig], None]" = lambda run: None
+    needs_pixels: Callable[[Run], bool] = lambda run: False
+    check: Callable[[Run], None] = lambda run: None

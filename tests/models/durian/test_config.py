@@ -6,8 +6,8 @@ import pytest
 
 from durian_jax.configs.durian import get_config
 from durian_jax.errors import InputError
-from durian_jax.families import model_config
 from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import model_config
 from tests.helpers.models import TINY
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from durian_jax.configs.durian import get_config
-from durian_jax.families import model_config
+from durian_jax.models.family import model_config
 from durian_jax.models.parameters import example_batch, init_params, param_shapes, variables
 from tests.helpers.models import TINY, denoise, random_batch, random_params, with_attributes
 
