@@ -1,18 +1,19 @@
-"""Sampling a batch, on random weights: what must not depend on how it is asked for."""
+"""Sampling a batch with random weights: which changes of a call must not change the result, and which must."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from durian_jax.checkpoints.weights import Checkpoint
-from durian_jax.diffusion import Objective
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.inference import generate as module
-from durian_jax.inference.generate import generate, reconstruct
-from durian_jax.models import attention
+from durian_jax.inference.generate import JaxBackend, generate, reconstruct, references
+from durian_jax.models.attention import references as attention
 from durian_jax.models.durian.model import Durian
 from durian_jax.models.parameters import variables
-from tests.models.test_models import TINY, random_batch, random_params
+from tests.helpers.models import TINY, random_batch, random_params, with_attributes
 
 FAST = Sampling(steps=2)
 
@@ -35,6 +36,29 @@ def test_one_seed_gives_one_clip(checkpoint):
     assert levels(clip, generate(checkpoint, batch, Sampling(steps=2, seed=1))) > 2
 
 
+def test_without_sampling_the_checkpoint_has_the_defaults(checkpoint):
+    batch, own = random_batch(), replace(checkpoint, sampling=replace(FAST, seed=1))
+    clip = generate(own, batch)
+    np.testing.assert_array_equal(clip, generate(checkpoint, batch, own.sampling))
+    backend = JaxBackend(own)
+    np.testing.assert_array_equal(clip, backend.generate(batch, backend.sampling))
+    assert levels(clip, generate(own, batch, FAST)) > 2, "given settings come first"
+
+
+def test_targets_are_ignored(checkpoint):
+    batch = random_batch()
+    inputs = {name: x for name, x in batch.items() if name not in ("frames", "frame_masks")}
+    np.testing.assert_array_equal(generate(checkpoint, batch, FAST), generate(checkpoint, inputs, FAST))
+
+
+def test_references_can_be_computed_ahead(checkpoint):
+    """The batch then needs no fields of pictures."""
+    batch = random_batch()
+    shared = references(checkpoint, batch)
+    clip_fields = {name: batch[name] for name in ("keypoints", "attribute_valid")}
+    assert levels(generate(checkpoint, clip_fields, FAST, references=shared), generate(checkpoint, batch, FAST)) <= 1
+
+
 def test_guidance_of_one_is_no_guidance(checkpoint):
     batch = random_batch()
     plain = generate(checkpoint, batch, FAST)
@@ -44,9 +68,8 @@ def test_guidance_of_one_is_no_guidance(checkpoint):
 
 def test_blending_all_to_one_attribute_is_that_attribute(checkpoint):
     batch = random_batch(attributes=2)
-    blended = generate(checkpoint, batch, FAST, blend=np.array([[0.0, 1.0]] * 2))
-    second = {**batch, **{name: batch[name][:, 1:] for name in ("attributes", "attribute_masks", "attribute_valid")}}
-    assert levels(blended, generate(checkpoint, second, FAST)) <= 1
+    blended = generate(checkpoint, {**batch, "attribute_weights": np.array([[0.0, 1.0]] * 2)}, FAST)
+    assert levels(blended, generate(checkpoint, with_attributes(batch, [1]), FAST)) <= 1
 
 
 def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
@@ -58,13 +81,12 @@ def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
 
 
 def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):
-    """Attention in chunks and one picture decoded after the other: the same clip."""
+    """Attention in chunks, and decoding one picture at a time, give the same clip."""
     expected = generate(checkpoint, random_batch(), FAST)
     monkeypatch.setattr(module, "_MANY_TOKENS", 1)
     monkeypatch.setattr(module, "_DECODED", 1)
-    chunked, decoded, decode = [], [], Durian.decode
-    monkeypatch.setitem(attention.IMPLEMENTATIONS, "chunked",
-                        lambda *values: chunked.append(1) or attention._chunked(*values))
+    chunked, in_chunks, decoded, decode = [], attention.in_chunks, [], Durian.decode
+    monkeypatch.setattr(attention, "in_chunks", lambda *values: chunked.append(1) or in_chunks(*values))
     monkeypatch.setattr(Durian, "decode", lambda model, latents: decoded.append(len(latents)) or decode(model, latents))
     assert levels(generate(checkpoint, random_batch(), FAST), expected) <= 1
     assert chunked and decoded and set(decoded) == {1}
@@ -76,14 +98,14 @@ def test_more_frames_than_the_model_knows_are_refused(checkpoint):
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"guidance_scale": -1.0}, {"seed": 2**32}, {"sampler": "euler"}])
-def test_sampling_refuses_what_makes_no_sense(wrong):
+def test_sampling_refuses_senseless_settings(wrong):
     with pytest.raises(InputError, match="sampling: expected"):
         Sampling(**wrong)
 
 
 def test_decoding_does_not_clip(checkpoint):
     """Clipped pixels would have no gradient: a loss could not bring them back."""
-    model, params = Durian(checkpoint.config), variables(checkpoint.params)
+    model, params = checkpoint.config.create(), variables(checkpoint.params)
     side = checkpoint.config.latent_size
     latents = 100 * np.random.default_rng(0).normal(size=(1, side, side, checkpoint.config.codec.latent_channels))
     assert np.abs(model.apply(params, latents, method=model.decode)).max() > 1.0
