@@ -6,6 +6,8 @@ The public names are listed here. Each is imported on first use, so that importi
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from durian_jax.versions import __version__
+
 if TYPE_CHECKING:
     from durian_jax.animation.files import animate_files
     from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from durian_jax.inference.animator import Animator
     from durian_jax.prepare.annotate import annotate_image, annotate_video
     from durian_jax.training.loop import train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Animator",

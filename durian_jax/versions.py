@@ -4,7 +4,7 @@ import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from durian_jax import __version__
+__version__ = "0.1.0"
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "torch", "diffusers", "numpy", "opencv-python-headless", "av")
 

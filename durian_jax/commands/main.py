@@ -4,8 +4,8 @@ from importlib import import_module
 
 import click
 
-from durian_jax import __version__
 from durian_jax.errors import InputError
+from durian_jax.versions import __version__
 
 # Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
 VERBS = {verb: verb for verb in (

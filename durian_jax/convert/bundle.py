@@ -9,11 +9,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from durian_jax import __version__
 from durian_jax.checkpoints.description import Description
 from durian_jax.errors import InputError
 from durian_jax.families import get_family
 from durian_jax.files import make_readable, write_json
+from durian_jax.versions import __version__
 
 BUNDLE_FILE = "durian.json"
 FORMAT = 1
