@@ -19,6 +19,7 @@ class ConfigCommand(click.Command):
     """A verb whose help explains --config and lists the presets."""
 
     def format_epilog(self, ctx, formatter):
+        """Write the forms of --config and the presets below the options."""
         from durian_jax.configs import presets
 
         known = [(family, preset, summary) for family, found in presets().items() for preset, summary in found.items()]

@@ -29,24 +29,35 @@ class OpenClip(Protocol):
     generated_frames: Sequence[int]  # indices of the frames that have a mask of generated attributes
 
     def __len__(self) -> int: ...
-    def frame(self, index: int) -> np.ndarray: ...  # (H, W, 3) uint8
-    def mask(self, index: int) -> np.ndarray: ...  # (H, W) uint8 bit field
-    def generated_mask(self, number: int) -> np.ndarray: ...  # (H, W) uint8 bit field, at generated_frames[number]
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return a frame, (H, W, 3) uint8."""
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the bit field of a frame's attributes, (H, W) uint8."""
+
+    def generated_mask(self, number: int) -> np.ndarray:
+        """Return the bit field of the attributes generated for frame `generated_frames[number]`, (H, W) uint8."""
 
 
 class ClipSource(Protocol):
-    """Random access to clips.
-
-    The masks of a clip's donor frames expand the regions of other people. `donor(index, number)` returns the
-    (H, W) uint8 bit field, at any scale, and the (K, 3) keypoints of a clip's `number`-th donor frame.
-    """
+    """Random access to clips. The masks of a clip's donor frames expand the regions of other people."""
 
     def __len__(self) -> int: ...
+
     def __getitem__(self, index: int) -> Clip: ...
-    def outline(self, index: int) -> Outline: ...
-    def open(self, index: int) -> OpenClip: ...
-    def donor_frames(self, index: int) -> np.ndarray: ...  # (D,) int
-    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def outline(self, index: int) -> Outline:
+        """Summarize a clip."""
+
+    def open(self, index: int) -> OpenClip:
+        """Open a clip for access to single frames."""
+
+    def donor_frames(self, index: int) -> np.ndarray:
+        """Return the indices of a clip's donor frames, (D,) int."""
+
+    def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the (H, W) uint8 bit field, at any scale, and the (K, 3) keypoints of the `number`-th donor frame."""
 
 
 class DecodedClip:
@@ -61,12 +72,15 @@ class DecodedClip:
         return len(self._clip)
 
     def frame(self, index: int) -> np.ndarray:
+        """See `OpenClip.frame`."""
         return self._clip.frames[index]
 
     def mask(self, index: int) -> np.ndarray:
+        """See `OpenClip.mask`."""
         return self._clip.masks[index]
 
     def generated_mask(self, number: int) -> np.ndarray:
+        """See `OpenClip.generated_mask`."""
         raise IndexError(f"a clip in memory has no generated masks, but mask {number} was requested")
 
 
@@ -94,9 +108,11 @@ class ClipList(_DecodedDonors):
         return self._clips[index]
 
     def outline(self, index: int) -> Outline:
+        """See `ClipSource.outline`."""
         return self._outlines[index]
 
     def open(self, index: int) -> DecodedClip:
+        """See `ClipSource.open`."""
         return DecodedClip(self._clips[index])
 
 
@@ -146,9 +162,11 @@ class SyntheticClips(_DecodedDonors):
         return clip
 
     def outline(self, index: int) -> Outline:
+        """See `ClipSource.outline`."""
         return outline(self[index])
 
     def open(self, index: int) -> DecodedClip:
+        """See `ClipSource.open`."""
         return DecodedClip(self[index])
 
 
@@ -187,17 +205,21 @@ class Mixture:
         return source[inner]
 
     def outline(self, index: int) -> Outline:
+        """See `ClipSource.outline`."""
         source, inner = self._find(index)
         return source.outline(inner)
 
     def open(self, index: int) -> OpenClip:
+        """See `ClipSource.open`."""
         source, inner = self._find(index)
         return source.open(inner)
 
     def donor_frames(self, index: int) -> np.ndarray:
+        """See `ClipSource.donor_frames`."""
         source, inner = self._find(index)
         return source.donor_frames(inner)
 
     def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `ClipSource.donor`."""
         source, inner = self._find(index)
         return source.donor(inner, number)

@@ -73,6 +73,7 @@ class Objective:
 
     @property
     def noise_schedule(self) -> Schedule:
+        """The schedule of `schedule`."""
         return Schedule(self.schedule)
 
     def time_weight(self, t):

@@ -84,6 +84,7 @@ class Mean:
 
     @property
     def interval(self) -> tuple[float, float]:
+        """Lower and upper end of the interval."""
         return self.value - self.half_width, self.value + self.half_width
 
 

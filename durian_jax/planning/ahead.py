@@ -30,6 +30,11 @@ from durian_jax.training.step import make_train_step, step_flops
 
 
 def main(arguments: list[str]) -> None:
+    """Compile the step of the run in a folder and write the files that `plan` reads into it.
+
+    Args:
+        arguments: the folder, the topology, and optionally "full" to make machine code too.
+    """
     folder, topology = Path(arguments[0]), arguments[1]
     values = json.loads((folder / "config.json").read_text())
     family = json.loads((folder / "family.json").read_text())

@@ -35,9 +35,11 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
+        """Names of the instructions whose values this one takes."""
         return re.findall(r"%([^\s,)]+)", self.rest.partition(")")[0])
 
     def attribute(self, pattern: str) -> str:
+        """Return the first group of a regular expression in the attributes; "" without a match."""
         match = re.search(pattern, self.rest)
         return match[1] if match else ""
 

@@ -72,6 +72,7 @@ class Models:
         return np.rint(self._person.process(image).segmentation_mask * 255).astype(np.uint8)
 
     def reset(self):
+        """Forget the tracked faces: the next picture begins another video."""
         self._tracker.reset()
         self._several.reset()
 

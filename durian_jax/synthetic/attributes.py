@@ -83,6 +83,7 @@ def _pair(kind: str, rng: np.random.Generator, benchmark: bool) -> tuple[str, st
 
 
 def sample_hair(rng: np.random.Generator, benchmark: bool) -> Hair:
+    """Sample hair; `benchmark` chooses among the held-out (form, colour family) pairs instead of the others."""
     cut, family = _pair("hair", rng, benchmark)
     fringes = FRINGES[:1] + FRINGES[2:3] if cut in ("quiff", "spiky", "crop") else FRINGES
     fringe = fringes[rng.integers(len(fringes))]
@@ -93,6 +94,7 @@ def sample_hair(rng: np.random.Generator, benchmark: bool) -> Hair:
 
 
 def sample_glasses(rng: np.random.Generator, benchmark: bool) -> Glasses:
+    """Sample glasses, see `sample_hair`; their colour family is the tint."""
     shape, tint = _pair("glasses", rng, benchmark)
     frame = vary(tuple(FRAMES.values())[rng.integers(len(FRAMES))], rng)
     lens = None if TINTS[tint] is None else vary(TINTS[tint], rng)
@@ -100,11 +102,13 @@ def sample_glasses(rng: np.random.Generator, benchmark: bool) -> Glasses:
 
 
 def sample_beard(rng: np.random.Generator, benchmark: bool) -> Beard:
+    """Sample a beard, see `sample_hair`."""
     form, family = _pair("beard", rng, benchmark)
     return Beard(form, family, shade(vary(HAIRS[family], rng), -0.08), float(rng.uniform(-1, 1)))
 
 
 def sample_hat(rng: np.random.Generator, benchmark: bool) -> Hat:
+    """Sample a hat, see `sample_hair`; its colour family is the band."""
     form, band = _pair("hat", rng, benchmark)
     colour = vary(HATS[rng.integers(len(HATS))], rng)
     band_colour = None if BANDS[band] is None else vary(BANDS[band], rng)

@@ -126,6 +126,7 @@ class MetricsWriter:
             self._board.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
+        """Close the files."""
         if self._file is not None:
             self._file.close()
             self._board.close()
