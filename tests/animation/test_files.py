@@ -1,0 +1,144 @@
+"""`animate_files` with stand-ins for the annotator and the model; tests/commands has the program `durian animate`."""
+
+import json
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from durian_jax.animation import files as module
+from durian_jax.animation.files import animate_files, concat, parse_attributes
+from durian_jax.checkpoints import weights
+from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion import Objective, Sampling
+from durian_jax.errors import InputError
+from durian_jax.images import to_uint8
+from durian_jax.inference import generate as generate_module
+from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.unet.config import UNetConfig
+from durian_jax.synthetic import render, sample_motion, sample_person, still
+from durian_jax.video import read_video, write_image, write_video
+from tests.helpers.inference import photo
+
+SIZE, FRAMES = 64, 5
+# A model of any size. Its sampling differs from the defaults of `Sampling`.
+CHECKPOINT = Checkpoint(DurianConfig(image_size=SIZE, max_frames=8, unet=UNetConfig(positions=False)), Objective(), {},
+                        sampling=Sampling(steps=3, guidance_scale=2.0, sampler="ddim"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A portrait, an attribute photo and a driving video."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for index, name in enumerate(("me.png", "friend.png")):
+        write_image(folder / name, photo(index).frames[0])
+    write_video(folder / "talk.mp4", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8), 25)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The calls of the annotator (`photos`) and of the model (`sampled`), which returns the blanked portrait.
+
+    Set `skipped` to the ranges of driving frames in which no face is found.
+    """
+    made = SimpleNamespace(photos=[], skipped=[], sampled=[])
+
+    class FakeAnnotator:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    def annotate_image(path, size, known=(), annotator=None):
+        made.photos.append((path, size, known))
+        return render(sample_person("validation", len(made.photos), require=("hair",)).without("hat"), still(), size)
+
+    def annotate_video(path, size, frames, annotator=None):
+        count = min(FRAMES, frames or FRAMES)
+        return render(sample_person("validation", 7), sample_motion("validation", 7, count), size), made.skipped
+
+    def generate(checkpoint, batch, sampling, **options):
+        made.sampled.append((checkpoint, sampling))
+        return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
+    monkeypatch.setattr(module, "Annotator", FakeAnnotator)
+    monkeypatch.setattr(module, "annotate_image", annotate_image)
+    monkeypatch.setattr(module, "annotate_video", annotate_video)
+    monkeypatch.setattr(weights, "read_description", lambda _: CHECKPOINT.description)
+    monkeypatch.setattr(weights, "load_checkpoint", lambda _: CHECKPOINT)
+    monkeypatch.setattr(generate_module, "generate", generate)
+    return made
+
+
+def animate(inputs, out, **options):
+    return animate_files(inputs / "me.png", inputs / "talk.mp4", [f"hair={inputs / 'friend.png'}"], out,
+                         checkpoint="mine", **options)
+
+
+def test_it_writes_two_videos_and_the_settings(inputs, calls, tmp_path):
+    report = animate(inputs, tmp_path / "out.mp4", frames=4)
+    assert {path.name for path in tmp_path.iterdir()} == {"out.mp4", "out_concat.mp4", "out.json"}
+    assert json.loads((tmp_path / "out.json").read_text()) == json.loads(json.dumps(report))
+    assert read_video(tmp_path / "out.mp4")[0].shape == (4, SIZE, SIZE, 3)
+    assert read_video(tmp_path / "out_concat.mp4")[0].shape == (4, SIZE, 4 * SIZE, 3)
+    settings = {"source": f"{inputs}/me.png", "driving": f"{inputs}/talk.mp4",
+                "attributes": {"hair": f"{inputs}/friend.png"}, "checkpoint": "mine", "size": SIZE, "fps": 25.0,
+                "backend": "jax", **asdict(CHECKPOINT.sampling)}
+    assert report["frames"] == 4 and report["settings"] == settings
+    assert calls.photos == [(inputs / "me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    (None, CHECKPOINT.sampling),
+    ({"steps": 5, "seed": 2}, replace(CHECKPOINT.sampling, steps=5, seed=2)),
+    (Sampling(seed=4), Sampling(seed=4)),
+])
+def test_given_fields_replace_the_sampling_of_the_checkpoint(inputs, calls, tmp_path, given, expected):
+    report = animate(inputs, tmp_path / "out.mp4", sampling=given)
+    assert [sampling for _, sampling in calls.sampled] == [expected]
+    assert asdict(expected).items() <= report["settings"].items()
+
+
+def test_another_size_reaches_the_annotator_and_the_model(inputs, calls, tmp_path):
+    report = animate(inputs, tmp_path / "out.mp4", size=96)
+    assert read_video(tmp_path / "out.mp4")[0].shape == (FRAMES, 96, 96, 3) and report["settings"]["size"] == 96
+    assert [size for _, size, _ in calls.photos] == [96, 96]
+    assert [checkpoint.config for checkpoint, _ in calls.sampled] == [replace(CHECKPOINT.config, image_size=96)]
+
+
+def test_frames_without_a_face_are_refused_before_sampling(inputs, calls, tmp_path):
+    calls.skipped[:] = [(1, 3), (4, 5)]
+    with pytest.raises(InputError, match="talk.mp4: no face found in frames 1-2, 4; expected one in every frame"):
+        animate(inputs, tmp_path / "out.mp4")
+    assert not calls.sampled and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"backend": "tpu"}, "unknown backend 'tpu'; expected one of jax, torch"),
+    ({"device": "cuda"}, "device and dtype are for backend='torch'"),
+    ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
+    ({"sampling": {"steps": 0}}, "sampling: expected steps of at least 1"),
+])
+def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        animate(inputs, tmp_path / "out.mp4", **options)
+    assert not calls.photos and not list(tmp_path.iterdir())
+
+
+def test_attributes_keep_their_order():
+    assert list(parse_attributes(["hat=a.png", "hair=b=c.png"]).items()) == [("hat", "a.png"), ("hair", "b=c.png")]
+    for wrong, message in ((["hair"], "expected KIND=PHOTO"), (["hair="], "expected KIND=PHOTO"),
+                           (["wig=a.png"], "unknown attribute kind 'wig'"),
+                           (["hair=a.png", "hair=b.png"], r"hair is given twice \(a.png and b.png\)")):
+        with pytest.raises(InputError, match=message):
+            parse_attributes(wrong)
+
+
+def test_concat_shows_the_inputs_beside_the_result():
+    driving = render(sample_person("validation", 7), sample_motion("validation", 7, 3), SIZE)
+    result = np.full((3, SIZE, SIZE, 3), 50, np.uint8)
+    sheet = concat(driving, photo(0), [("hair", photo(1))], result)
+    expected = [driving.frames, photo(0).frames.repeat(3, 0), photo(1).frames.repeat(3, 0), result]
+    np.testing.assert_array_equal(sheet, np.concatenate(expected, 2))
