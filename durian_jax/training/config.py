@@ -97,9 +97,13 @@ class RunConfig:
         model = parts.load("config").from_dict(values.pop("model"))
         samples = parts.load("samples")
         data = {name: tuple(x) if isinstance(x, list) else x for name, x in values.pop("data").items()}
+        known = {f.name for f in fields(samples)} - set(samples.from_model)
+        if not known >= set(data):
+            raise InputError(f"data: unknown fields {sorted(set(data) - known)}; expected some of {sorted(known)}")
         return from_fields(cls, {
             **values, "family": family, "model": model, "data": samples.for_model(model, data),
-            "objective": Objective(**values.pop("objective")), "sampling": Sampling(**values.pop("sampling", {})),
+            "objective": from_fields(Objective, values.pop("objective")),
+            "sampling": from_fields(Sampling, values.pop("sampling", {})),
             "source": from_fields(Source, values.pop("source"))})
 
     def __post_init__(self):
