@@ -105,7 +105,7 @@ def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
 STAGES = {
     **CODEC_STAGES,
     "1": _stage("1", r"(?!codec/|image_encoder/)(?!.*motion_module)"),
-    "joint": _stage("joint", r"(?!codec/encoder/|image_encoder/)(?!.*motion_module)", needs_pixels=_always,
+    "joint": _stage("joint", r"(?!codec/(?!decoder/)|image_encoder/)(?!.*motion_module)", needs_pixels=_always,
                     check=_check_joint),
     "2": _stage("2", r".*motion_module", temporal=True),
 }
