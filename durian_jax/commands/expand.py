@@ -21,7 +21,7 @@ from durian_jax.commands.options import seed_option
 @click.option("--kinds", default="hair,glasses,beard,hat", show_default=True, metavar="KIND,...",
               help="Attributes to generate, where a clip shows them.")
 @click.option("--steps", type=click.IntRange(1), default=None,
-              help="Number of sampling steps.  [default: own 1, diffusers 30]")
+              help="Number of sampling steps.  [default: own the checkpoint's, diffusers 30]")
 @seed_option
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True,
               help="Number of pictures to generate at once.")
