@@ -22,7 +22,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models.family import ModelConfig
-from durian_jax.models.parameters import FlatParams, param_shapes
+from durian_jax.models.parameters import AnyParams, param_shapes
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 
 # Where the checkpoints that ship with the package are.
@@ -44,7 +44,7 @@ class Checkpoint:
 
     config: ModelConfig
     objective: Objective
-    params: FlatParams
+    params: AnyParams
     path: Path | None = None
     identity_encoder: IdentityEncoder | None = None
     sampling: Sampling = Sampling()

@@ -39,9 +39,9 @@ def load_config(text: str) -> "ConfigDict":
     if name.endswith(".py"):
         return _from_file(name, (arguments,) if colon else (), text)
     if not colon:
-        name, arguments = None, text
+        arguments = text
     preset = arguments.partition(",")[0]
-    families = [family for family, known in presets().items() if preset in known and name in (None, family)]
+    families = [family for family, known in presets().items() if preset in known and (not colon or family == name)]
     if not families:
         raise InputError(_unknown(text))
     return _get_config(importlib.import_module(f"{__name__}.{families[0]}"), (arguments,), text)
@@ -61,9 +61,10 @@ def _parse_presets(path: Path) -> dict[str, str]:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
     for node in body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PRESETS":
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict) \
+                and ast.unparse(node.targets[0]) == "PRESETS":
             names = {ast.literal_eval(key): ast.unparse(value)
-                     for key, value in zip(node.value.keys, node.value.values, strict=True)}
+                     for key, value in zip(node.value.keys, node.value.values, strict=True) if key is not None}
             return {name: (ast.get_docstring(functions[value]) or "").partition("\n")[0] if value in functions else ""
                     for name, value in names.items()}
     return {}
@@ -89,6 +90,7 @@ def _from_file(name: str, arguments: tuple[str, ...], text: str) -> "ConfigDict"
     if path.parent == _FOLDER.resolve():
         return _get_config(importlib.import_module(f"{__name__}.{path.stem}"), arguments, text)
     spec = importlib.util.spec_from_file_location(f"{__name__}._file_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # every .py file has both
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses of the file look their module up
     try:
@@ -110,7 +112,7 @@ def _get_config(module: ModuleType, arguments: tuple[str, ...], text: str) -> "C
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"config {text!r}: {_reason(error, Path(module.__file__))}") from error
+        raise InputError(f"config {text!r}: {_reason(error, Path(module.__file__ or ''))}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"config {text!r}: expected get_config to return an ml_collections.ConfigDict, found "
                          f"{type(config).__name__}")

@@ -40,7 +40,8 @@ def parse(arguments: str, presets: Mapping[str, Callable], options: Mapping[str,
     """
     preset, *rest = arguments.split(",")
     given = dict(option.partition("=")[::2] for option in rest)
-    known = all(name in options and (options[name] is None or value in options[name]) for name, value in given.items())
+    known = all(name in options and ((values := options[name]) is None or value in values)
+                for name, value in given.items())
     if preset not in presets or not known:
         listed = "".join(f"[,{name}={name.upper() if values is None else '|'.join(sorted(values))}]"
                          for name, values in options.items())

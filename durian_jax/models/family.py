@@ -1,7 +1,7 @@
 """What a model family provides: a config that creates the model, and the model's methods. Imports no jax."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -37,6 +37,7 @@ class ModelConfig(ABC):
     codec: Any
     dtype: str
     identity_dim: int | None
+    __dataclass_fields__: ClassVar[dict[str, Any]]  # every family's config is a dataclass
 
     def create(self, remat: str = "none", attention: "AttentionMethod | None" = None) -> "Model":
         """Build the model.
@@ -96,6 +97,12 @@ class Model(Protocol):
 
     def __call__(self, batch: "Mapping[str, jax.Array]") -> Any:
         """Run every network once on a training batch, for initialisation."""
+
+    def init(self, rngs: "jax.Array", batch: "Mapping[str, jax.Array]") -> Any:
+        """Initialise the variables; see `flax.linen.Module.init`."""
+
+    def apply(self, variables: Mapping[str, Any], *args: Any, method: "str | Callable[..., Any]", **kwargs: Any) -> Any:
+        """Call a method, or a function of the model, with these variables; see `flax.linen.Module.apply`."""
 
     def encode(self, images: "jax.Array") -> "jax.Array":
         """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""

@@ -3,7 +3,7 @@
 Flat, so that a training stage is a set of paths and a file of tensors needs no conversion.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from zlib import crc32
 
@@ -17,6 +17,8 @@ from durian_jax.models.family import ModelConfig
 from durian_jax.models.layers import Parameter
 
 FlatParams = dict[str, jax.Array]
+# The same, on devices or in the host's memory.
+AnyParams = Mapping[str, jax.Array | np.ndarray]
 
 
 def example_batch(config: ModelConfig) -> dict[str, jax.Array]:
@@ -68,6 +70,6 @@ def _init(init: Callable, shape: tuple[int, ...], place: jax.sharding.Sharding |
     return jax.jit(make, out_shardings=place)
 
 
-def variables(params: FlatParams) -> dict:
+def variables(params: AnyParams) -> dict:
     """The tree that a model's `apply` takes."""
     return {"params": unflatten_dict(params, sep="/")}

@@ -15,7 +15,7 @@ from durian_jax.faces.arcface import IdentityEncoder
 from durian_jax.faces.face_crop import FACE_SIZE
 from durian_jax.images import to_uint8
 from durian_jax.models.family import ModelConfig
-from durian_jax.models.parameters import FlatParams, variables
+from durian_jax.models.parameters import AnyParams, variables
 from durian_jax.training.config import RunConfig
 
 # Largest relative difference between the outputs of two copies of the same encoders, in different precision. Other
@@ -33,7 +33,7 @@ def data_fields(data: SampleConfig) -> dict:
     return json.loads(json.dumps({name: x for name, x in asdict(data).items() if name != "max_failures"}))
 
 
-def check_samples(source: EncodedSamples, run: RunConfig, params: FlatParams, identity_encoder: IdentityEncoder | None
+def check_samples(source: EncodedSamples, run: RunConfig, params: AnyParams, identity_encoder: IdentityEncoder | None
                   ) -> None:
     """Refuse encoded samples that differ from those that a run would have made itself.
 
@@ -63,7 +63,7 @@ def differences(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> li
     return problems
 
 
-def probe(model: ModelConfig, params: FlatParams, identity_encoder: IdentityEncoder | None) -> dict[str, np.ndarray]:
+def probe(model: ModelConfig, params: AnyParams, identity_encoder: IdentityEncoder | None) -> dict[str, np.ndarray]:
     """Name -> output of every encoder for a known picture.
 
     Args:

@@ -130,8 +130,9 @@ class DurianConfig(ModelConfig):
                 "attribute_masks": Field(("B", "A", side, side, 1), "share", "reference"),
             }
             width = self.image_encoder.projection if self.image_encoder is not None else None
-            if self.identity_dim is not None or width is not None:
-                fields["portrait_embedding"] = Field(("B", self.identity_dim or width), "latent", "reference")
+            portrait_width = width if self.identity_dim is None else self.identity_dim
+            if portrait_width is not None:
+                fields["portrait_embedding"] = Field(("B", portrait_width), "latent", "reference")
             if width is not None:
                 fields["attribute_embeddings"] = Field(("B", "A", width), "latent", "reference")
             return fields
