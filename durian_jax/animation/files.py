@@ -81,7 +81,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
-    model = _load(checkpoint, found, backend, device, dtype)
+    model, place = _load(checkpoint, found, backend, device, dtype)
     clock.lap("load")
     result = Animator(model).animate(portrait, donors, driver, sampling=sampling)
     clock.lap("animate")
@@ -93,8 +93,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         "frames": len(result),
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
-                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend,
-                     **({"device": str(model.device), "dtype": str(model.dtype)} if backend == "torch" else {}),
+                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend, **place,
                      **asdict(sampling)},
         "seconds": clock.seconds(),
         "versions": versions(),
@@ -115,14 +114,17 @@ def _describe(checkpoint: str | Path, backend: str, device: str | None) -> Descr
     return read_description(checkpoint)
 
 
-def _load(checkpoint: str | Path, found: Description, backend: str, device: str | None, dtype: str | None) -> Backend:
+def _load(checkpoint: str | Path, found: Description, backend: str, device: str | None, dtype: str | None
+          ) -> tuple[Backend, dict[str, str]]:
+    """The model, and the settings of its backend for the report."""
     if backend == "torch":
-        pipeline = get_family(found.config.family).load("pytorch")
-        return pipeline.from_pretrained(checkpoint, dtype, found.config.image_size).to(device)
+        family = get_family(found.config.family).load("pytorch")
+        pipeline = family.from_pretrained(checkpoint, dtype, found.config.image_size).to(device)
+        return pipeline, {"device": str(pipeline.device), "dtype": str(pipeline.dtype)}
     from durian_jax.checkpoints.weights import load_checkpoint
     from durian_jax.inference.generate import JaxBackend
 
-    return JaxBackend(replace(load_checkpoint(checkpoint), config=found.config))
+    return JaxBackend(replace(load_checkpoint(checkpoint), config=found.config)), {}
 
 
 def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
@@ -131,7 +133,7 @@ def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: not "KIND=PHOTO", an unknown kind, or a kind given twice.
     """
-    requests = {}
+    requests: dict[str, str] = {}
     for text in attributes:
         kind, sign, photo = text.partition("=")
         if not sign or not photo:

@@ -65,12 +65,12 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
         if values["format"] != FORMAT:
             raise InputError(f"{path}: expected format {FORMAT}, found {values['format']}; use the version of this "
                              f"package that wrote it ({values.get('version')}), or export the checkpoint again")
-        found, dtype, files = Description.from_dict(values), values["dtype"], dict(values["files"])
+        description, dtype, files = Description.from_dict(values), values["dtype"], dict(values["files"])
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
-    get_family(found.config.family).load("convert").check_exportable(found.config)
+    get_family(description.config.family).load("convert").check_exportable(description.config)
     _check_listed(folder, files)
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
@@ -79,7 +79,7 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
     if changed:
         raise InputError(f"{folder}: {', '.join(changed)} changed or damaged (another SHA-256 than {BUNDLE_FILE} "
                          "says); copy or export it again")
-    return found, dtype
+    return description, dtype
 
 
 def _check_listed(folder: Path, files: dict[str, str]) -> None:

@@ -29,12 +29,13 @@ class Animator:
     """
 
     def __init__(self, model: "str | Path | Checkpoint | Backend" = "tiny"):
-        if not hasattr(model, "generate"):
+        if isinstance(model, Backend):
+            self.backend: Backend = model
+        else:
             from durian_jax.checkpoints.weights import load_checkpoint
             from durian_jax.inference.generate import JaxBackend
 
-            model = JaxBackend(load_checkpoint(model) if isinstance(model, str | Path) else model)
-        self.backend: Backend = model
+            self.backend = JaxBackend(load_checkpoint(model) if isinstance(model, str | Path) else model)
 
     @property
     def size(self) -> int:

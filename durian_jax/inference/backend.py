@@ -1,7 +1,7 @@
 """What can run a model: the interface of JAX and PyTorch to the rest of the program."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from durian_jax.faces.arcface import IdentityEncoder
 from durian_jax.models.family import ModelConfig
 
 
+@runtime_checkable
 class Backend(Protocol):
     """A model that can be run.
 

@@ -18,6 +18,7 @@ from durian_jax.faces.topology import POSITION, K
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
 from durian_jax.inference.windows import cross_fade, window_starts
+from durian_jax.models.durian.config import DurianConfig
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
@@ -210,10 +211,12 @@ def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Se
         slots, align_attributes: see `make_references`.
     """
     config = model.config
+    assert isinstance(config, DurianConfig)
     samples = [make_references(portrait, attributes, slots, align_attributes, config.masked_references)
                for portrait, attributes in cases]
     batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
     if config.identity_dim is not None:
+        assert model.identity_encoder is not None  # loading a model refuses to leave it out
         faces = np.stack([face_crop(portrait.frames[0], portrait.keypoints[0]) for portrait, _ in cases])
         batch["identity"] = model.identity_encoder(faces)
     return batch
