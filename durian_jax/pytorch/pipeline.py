@@ -5,7 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -23,13 +23,14 @@ from durian_jax.models.batch import axis_sizes, sampling_fields
 from durian_jax.models.family import ModelConfig
 from durian_jax.pytorch.device import DTYPES, SLOW_IN_16_BITS, choose_device
 from durian_jax.pytorch.files import load_model
+from durian_jax.pytorch.networks import Networks
 
 
 class Pipeline(ABC):
     """An exported model, ready to run (an `inference.backend.Backend`). A family adds its conditions.
 
     Args:
-        model: the networks; a submodule is a folder of an export.
+        model: the networks.
         description: sizes, objective and default sampling.
         identity_encoder: embeds portraits' faces, if the model uses identity embeddings.
 
@@ -38,7 +39,7 @@ class Pipeline(ABC):
         decode_chunk: number of frames that the autoencoder decodes at a time; fewer take less memory.
     """
 
-    def __init__(self, model: nn.Module, description: Description, identity_encoder: IdentityEncoder | None = None):
+    def __init__(self, model: Networks, description: Description, identity_encoder: IdentityEncoder | None = None):
         self.model, self.config, self.objective = model, description.config, description.objective
         self.sampling, self.identity_encoder = description.sampling, identity_encoder
         self.decode_chunk = 4
@@ -46,8 +47,8 @@ class Pipeline(ABC):
 
     @staticmethod
     @abstractmethod
-    def make_model(config: ModelConfig) -> nn.Module:
-        """Build the networks, with `encode` and `decode` of pictures (I, 3, H, W)."""
+    def make_model(config: ModelConfig) -> Networks:
+        """Build the networks."""
 
     @property
     @abstractmethod
@@ -124,7 +125,8 @@ class Pipeline(ABC):
         self.device, self._offload = choose_device(device), offload
         layout = torch.channels_last if channels_last else torch.contiguous_format
         for network in self.model.children():
-            network.to("cpu" if offload else self.device, memory_format=layout)
+            # PyTorch's types lack the argument memory_format.
+            cast(Any, network).to("cpu" if offload else self.device, memory_format=layout)
         return self
 
     @torch.inference_mode()
@@ -149,8 +151,8 @@ class Pipeline(ABC):
                              "layers take; generate segments (inference.animator does)")
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
-        noise = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
-        noise = self.to_tensor(np.broadcast_to(noise, (b, *noise.shape)), torch.float32).flatten(0, 1)
+        drawn = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
+        noise = self.to_tensor(np.broadcast_to(drawn, (b, *drawn.shape)), torch.float32).flatten(0, 1)
         active, scales = active_branches(sampling.scales(self.config.guidance))
         condition = self.condition(batch, references, active)
         with self.at_work(self.denoiser):

@@ -22,6 +22,7 @@ from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
 from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, split_heads
 from durian_jax.pytorch.durian.keypoint_encoder import KeypointEncoder
 from durian_jax.pytorch.durian.unet import UNet
+from durian_jax.pytorch.networks import Networks
 from durian_jax.pytorch.small_codec import Codec
 
 
@@ -53,7 +54,7 @@ class References:
     context: torch.Tensor | None
 
 
-class Durian(nn.Module):
+class Durian(Networks):
     """All networks of a model; a submodule is a folder of an export.
 
     Args:

@@ -1,0 +1,26 @@
+"""What the shared pipeline needs of a family's networks."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+
+class Networks(nn.Module, ABC):
+    """All networks of a model; a submodule is a folder of an export.
+
+    I images, H x W pixels, h x w latents, c latent channels.
+
+    Attributes:
+        vae: the autoencoder.
+    """
+
+    vae: nn.Module
+
+    @abstractmethod
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
