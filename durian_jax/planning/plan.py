@@ -104,8 +104,8 @@ def plan(config: ConfigDict, topology: str, *, full: bool = False, name: str = "
     """
     chip, shape = parse_topology(topology)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="durian-plan-") as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix="durian-plan-") as temporary:
+        folder = Path(temporary)
         (folder / "config.json").write_text(config.to_json())
         family = config.get("family", DEFAULT)
         write_json(folder / "family.json", {"name": family, "parts": asdict(get_family(family))})
@@ -165,7 +165,12 @@ def _read(folder: Path, config: ConfigDict, chip: Chip, shape: tuple[int, ...], 
         raise InputError("the compiler has written no program: " + failure[:1500])
     program = hlo.read_program(text)
     assignment = only("buffer-assignment.txt")
-    peak = hlo.short_of(failure) if failure else hlo.peak_bytes(assignment)
+    if failure:
+        peak = hlo.short_of(failure)
+    elif assignment is not None:
+        peak = hlo.peak_bytes(assignment)
+    else:
+        raise InputError("the compiler has written no assignment of buffers; run `durian plan` again")
     arguments = sum(facts["bytes"].values())
     collectives = collective_times(hlo.exchanges(program, chips), chip, shape, facts["coordinates"])
     traffic = hlo.memory_traffic(program)
@@ -196,7 +201,7 @@ def collective_times(exchanges: Iterable[hlo.Exchange], chip: Chip, shape: tuple
     Args:
         coordinates: of every chip in the torus, in the order of the mesh.
     """
-    kinds = {}
+    kinds: dict[str, dict[str, Any]] = {}
     for exchange in exchanges:
         places = [tuple(coordinates[number]) for number in exchange.group]
         kind = kinds.setdefault(exchange.kind, {"count": 0, "bytes": 0, "seconds": 0.0})
@@ -241,14 +246,14 @@ def describe(found: Plan, price: float | None = None) -> str:
         ("compiled in", f"{found.compile_seconds:.0f} s" + ("" if found.complete else
          ", up to memory and collectives, without machine code (--full)")),
     ]
-    if found.complete:
+    if found.compiler is not None:
         own = {name: size_text(size) for name, size in found.compiler.items() if name.endswith("_bytes")}
         rows.append(("compiler's figures", f"arguments {own['argument_bytes']}, temporaries {own['temporary_bytes']}, "
                      f"code {own['code_bytes']}, {found.compiler['flops'] / 1e12:,.3f} TFLOP (without kernels)"))
     return "\n".join(f"{label:24s} {text}".rstrip() for label, text in rows)
 
 
-def size_text(size: int) -> str:
+def size_text(size: float) -> str:
     """Format bytes in a readable unit."""
     for unit in ("bytes", "KiB", "MiB"):
         if abs(size) < 1024:
@@ -311,7 +316,8 @@ def search(config: ConfigDict, topology: str, *, name: str = "", attempts: int =
     Returns:
         The fitting plan with the fewest chip-seconds per clip, or None; and all plans.
     """
-    found, order = [], {"none": 2, "dots": 1, "full": 0}
+    found: list[Plan] = []
+    order = {"none": 2, "dots": 1, "full": 0}
     need = lambda clips, remat, fsdp: (clips, order[remat], -fsdp)
     for variant in candidates(config, topology):
         if len(found) == attempts:

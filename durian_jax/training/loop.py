@@ -62,7 +62,8 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
     check_same_run(workdir, run)
     batches = _Batches(run, layout)
     optimizer = make_optimizer(run)
-    train_step = make_train_step(run, optimizer, layout)
+    jitted = make_train_step(run, optimizer, layout)
+    train_step: Callable[[TrainState, dict], tuple[TrainState, dict]] = jitted
     last_saved = lambda: max(saved_steps(workdir / "checkpoints"), default=None)
     with Heartbeat(last_saved, run.silence_seconds), Preemption() as preemption, \
             RunCheckpoints(workdir, run.keep_last, run.keep_every) as checkpoints, _memory_explained():
@@ -78,7 +79,8 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         with tqdm(total=run.total_steps, initial=start, desc=f"stage {run.stage}", unit="step",
                   disable=not is_first(), **bar_in_logs()) as bar, Tracing(workdir / "profile", profile) as tracing:
             bar.set_postfix_str("compiling, once")
-            values = before = {}
+            values: dict[str, jax.Array] = {}
+            before = values
             for step in range(start + 1, run.total_steps + 1):
                 # Keep at most one step in flight, so that the measured wait is the data's, and so that a run that is
                 # told to stop does so soon.
@@ -88,7 +90,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                     inputs = next(batches)
                 if step == start + 1:
                     clock.flops = step_flops(run, state, inputs)
-                    train_step = train_step.lower(state, inputs).compile()
+                    train_step = jitted.lower(state, inputs).compile()
                     barrier("compiled")  # the first collective times out after half a minute
                 with tracing.step(step):
                     state, values = train_step(state, inputs)
@@ -97,9 +99,9 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                 tracing.end(step, values)
                 last = step == run.total_steps or preemption.stops_after(step)
                 if step % run.log_every == 0 or last:
-                    values = _finite(values, logged, step, checkpoints.last_saved)
-                    metrics.scalars(step, {**values, **clock.read(step - logged)})
-                    bar.set_postfix(loss=f"{values['loss']:.4f}")
+                    numbers = _finite(values, logged, step, checkpoints.last_saved)
+                    metrics.scalars(step, {**numbers, **clock.read(step - logged)})
+                    bar.set_postfix(loss=f"{numbers['loss']:.4f}")
                     logged = step
                 saves = last or step % run.checkpoint_every == 0
                 draws = bool(run.sample_every) and step % run.sample_every == 0
@@ -174,10 +176,10 @@ def _memory_explained() -> Iterator[None]:
 
 
 def _finite(values: dict[str, jax.Array], logged: int, step: int, last_saved: int | None) -> dict[str, float]:
-    values = {name: float(value) for name, value in values.items()}
+    numbers = {name: float(value) for name, value in values.items()}
     for name in ("loss", "gradient_norm"):
-        check_finite(name, values[name], logged, step, last_saved)
-    return values
+        check_finite(name, numbers[name], logged, step, last_saved)
+    return numbers
 
 
 def _draw_samples(workdir: Path, step: int, run: RunConfig, checkpoint: Checkpoint, batch: dict,

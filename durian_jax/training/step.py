@@ -46,8 +46,8 @@ def step_flops(run: RunConfig, state: TrainState, batch: dict, run_on: str | Non
 
 
 def make_train_step(run: RunConfig, optimizer: optax.GradientTransformation, layout: Layout | None = None
-                    ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """Return the jitted step of a run. It donates the state that it gets.
+                    ) -> jax.stages.Wrapped:
+    """Return the jitted step of a run: (state, batch) -> (new state, metrics). It donates the state that it gets.
 
     Args:
         layout: of the state and the batch; None: everything is on one device.
