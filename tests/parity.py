@@ -1,8 +1,8 @@
-"""Our networks beside those of diffusers and transformers, on random weights that those libraries made.
+"""Compare our networks with diffusers' and transformers' networks, on random weights that these libraries made.
 
     python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
-`make parity` runs that; the test suite runs the same cases at small width. The relative error of a case is
+`make parity` runs this command; the test suite runs the same cases at small width. The relative error of a case is
 |ours - theirs| / |theirs|, both as Euclidean norms over the whole output, in float32 on a CPU.
 """
 
@@ -28,7 +28,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.configs.durian import get_config
 from durian_jax.convert import sizes
-from durian_jax.convert.families.durian import network_maps, parameter_shapes
+from durian_jax.convert.families.durian.network_maps import network_maps
 from durian_jax.convert.names import Tensor
 from durian_jax.files import write_json, write_text
 from durian_jax.models.attention import KeyValues, ReferenceSet, reference_attention
@@ -36,10 +36,12 @@ from durian_jax.models.codecs.autoencoder_kl import AutoencoderKL, PixelAttentio
 from durian_jax.models.codecs.autoencoder_tiny import AutoencoderTiny, TinyBlock
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian, EncodedReferences, References, select_references
+from durian_jax.models.durian.model import Durian
+from durian_jax.models.durian.references import Condition, EncodedReferences, References
 from durian_jax.models.image_encoder import EncoderLayer, ImageEncoder
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.layers import timestep_embedding
+from durian_jax.models.parameters import param_shapes
 from durian_jax.models.resnet import Downsample, ResnetBlock, Upsample
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.models.unet.motion import MotionModule
@@ -78,7 +80,7 @@ class Row:
 
 
 class Parity:
-    """Networks of both sides with the same random weights, at one width, and the cases on them.
+    """The networks of both libraries with the same random weights, at one width, and the cases that compare them.
 
     Args:
         width: "small" or "full".
@@ -88,17 +90,17 @@ class Parity:
         self.width, self.config = width, CONFIGS[width]
         self.rng = np.random.default_rng(0)
         torch.manual_seed(0)
-        self._shapes = parameter_shapes(self.config)
-        self._maps = network_maps(self.config, self._shapes)
-        # As channels and groups at the outermost level, h = w of latents, frames of a clip.
+        self._maps = _network_maps(self.config)
+        # h = w of the latents, and frames per clip.
         self.side, self.frames = (8, 3) if width == "small" else (16, 2)
 
-    # --- networks of both sides -----------------------------------------------------------------------
+    # --- networks of both libraries -------------------------------------------------------------------
 
     @cached_property
     def motion_unet(self) -> tuple[UNetMotionModel, dict]:
         """UNetMotionModel, and our denoiser's parameters."""
-        unet, motion = sizes.unet_json(self.config), sizes.motion_json(self.config)
+        unet, motion = self._unet_json(), sizes.motion_json(
+            self.config.unet, self.config.temporal_heads, self.config.max_frames)
         common = ("in_channels", "out_channels", "block_out_channels", "layers_per_block", "cross_attention_dim",
                   "norm_num_groups")
         model = UNetMotionModel(
@@ -112,18 +114,17 @@ class Parity:
     @cached_property
     def unet(self) -> tuple[UNet2DConditionModel, dict]:
         """UNet2DConditionModel, and our denoiser's parameters without motion modules."""
-        model = _perturbed(_make(UNet2DConditionModel, sizes.unet_json(self.config)))
+        model = _perturbed(_make(UNet2DConditionModel, self._unet_json()))
         return model, self._ours(model, self._maps["denoiser"], "denoiser")
 
     def reference_unet(self, network: str) -> tuple[UNet2DConditionModel, dict]:
         """UNet2DConditionModel with a mask's channel, and our ReferenceNet's parameters."""
-        values = {**sizes.unet_json(self.config), "in_channels": self.config.codec.latent_channels + 1}
-        model = _perturbed(_make(UNet2DConditionModel, values))
+        model = _perturbed(_make(UNet2DConditionModel, self._unet_json(extra_channels=1)))
         return model, self._ours(model, self._maps[network], network)
 
     @cached_property
     def autoencoder_kl(self) -> tuple[TorchAutoencoderKL, dict]:
-        model = _perturbed(_make(TorchAutoencoderKL, sizes.codec_json(self.config)))
+        model = _perturbed(_make(TorchAutoencoderKL, sizes.codec_json(self.config.codec, self.config.image_size)))
         return model, self._ours(model, self._maps["codec"], "codec")
 
     @cached_property
@@ -132,16 +133,20 @@ class Parity:
         config = DurianConfig(
             image_size=side, unet=_SMALL_UNET, codec=TINY_CODECS[self.width], keypoint_patch=1, temporal_heads=2,
             keypoint_channels=(8,) * (len(TINY_CODECS[self.width].encoder_blocks) - 1))
-        model = _perturbed(_make(TorchAutoencoderTiny, sizes.codec_json(config)))
-        return model, self._ours(model, network_maps(config, parameter_shapes(config))["codec"], "codec")
+        model = _perturbed(_make(TorchAutoencoderTiny, sizes.codec_json(config.codec, side)))
+        return model, self._ours(model, _network_maps(config)["codec"], "codec")
 
     @cached_property
     def clip(self) -> tuple[CLIPVisionModelWithProjection, dict]:
         values = sizes.image_encoder_json(self.config.image_encoder)
         values = {name: value for name, value in values.items() if name not in ("architectures", "model_type")}
-        # The plain attention, not a fused one: what is compared is the network's definition.
+        # Plain attention, not a fused one: the case compares the network's definition.
         model = _perturbed(CLIPVisionModelWithProjection(CLIPVisionConfig(**values, attn_implementation="eager")))
         return model, self._ours(model, self._maps["image_encoder"], "image_encoder")
+
+    def _unet_json(self, extra_channels: int = 0) -> dict:
+        return sizes.unet_json(self.config.unet, self.config.codec.latent_channels, self.config.latent_size,
+                               extra_channels)
 
     def _ours(self, model: torch.nn.Module, tensors: list[Tensor], network: str) -> dict:
         state = {name: x.numpy() for name, x in model.state_dict().items()}
@@ -154,7 +159,7 @@ class Parity:
     # --- cases ----------------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[Row]:
-        """Every case, measured; a network is forgotten when its cases are done."""
+        """Measure every case. A network is deleted after its cases, to save memory."""
         for cases, networks in ((self.unet_cases, ("unet",)), (self.motion_cases, ("motion_unet",)),
                                 (self.kl_cases, ("autoencoder_kl",)), (self.tiny_cases, ("autoencoder_tiny",)),
                                 (self.clip_cases, ("clip",)), (self.reference_cases, ("unet",))):
@@ -288,7 +293,7 @@ class Parity:
         yield ("dual-reference denoising", "reference_attention", "network", *self._dual_reference())
 
     def _dual_reference(self) -> tuple[torch.Tensor, jax.Array]:
-        """DNet, ARNet and PRNet with two attributes; theirs is three U-Nets whose attention is written out plainly."""
+        """DNet, ARNet and PRNet with two attributes, against three diffusers U-Nets with plainly written attention."""
         cfg, side, f, a = self.config, self.side, self.frames, 2
         latents, keypoints = self.random(1, f, side, side, 4), self.random(1, f, side, side, cfg.unet.channels[0])
         portrait, attributes = self.random(1, side, side, 4), self.random(1, a, side, side, 4)
@@ -305,17 +310,17 @@ class Parity:
             features.append(_recorded_features(model, x, torch.tensor(embeddings[0, part])[:, None]))
             del model, ours
             gc.collect()
-        # One (1, G * N, C) of every attention site: the portrait, then the attributes.
+        # One array (1, G * N, C) per attention site: the portrait, then the attributes.
         sites = {name: torch.cat([x[name].reshape(1, -1, x[name].shape[-1]) for x in features], 1)
                  for name in features[0]}
-        # Two calls instead of one, with their parameters in turn: all three networks at once would not fit here.
+        # Two calls, each with its own parameters: all three networks at once would not fit into memory.
         encoded = EncodedReferences(portrait, masks[:, 0], attributes, masks[:, 1:], embeddings[:, 0],
                                     embeddings[:, 1:])
-        ours_features = _apply(lambda m: m.reference_features(encoded), params, module=Durian(cfg))
+        ours_features = _apply(lambda m: m.reference_features(encoded), params, module=cfg.create())
         params.clear()
 
         model, ours = self.unet
-        # The keypoints' features are added to those of the first convolution.
+        # The keypoints' features are added to the first convolution's features.
         bias = torch.tensor(_first(keypoints[0]))
         hook = model.conv_in.register_forward_hook(lambda module, args, output: output + bias)
         processors = {name: _ReferenceProcessor(sites[name]) if name in sites else processor
@@ -326,16 +331,16 @@ class Parity:
         hook.remove()
 
         def run(m: Durian, features):
-            references = References(m.denoiser.project_references(features), None, embeddings[:, 1:])
-            return m.denoise(latents, steps, keypoints, references, select_references(cfg, jnp.ones((1, a))))
+            references = References(m.denoiser.project_references(features), embeddings[:, 1:])
+            return m.denoise(latents, steps, Condition(keypoints, references, m.select(jnp.ones((1, a)))))
         params = {f"denoiser/{path}": x for path, x in ours.items()}
-        return theirs.permute(0, 2, 3, 1)[None], _apply(run, params, ours_features, module=Durian(cfg))
+        return theirs.permute(0, 2, 3, 1)[None], _apply(run, params, ours_features, module=cfg.create())
 
 
 # --- plain PyTorch transcriptions ---------------------------------------------------------------------
 
 def _plain_reference_attention(q, k, v, rk, rv, valid) -> torch.Tensor:
-    """SA of the paper for every frame, written out: softmax(Q [K, K_port, K_attr]^T / sqrt(d)) [V, V_port, V_attr]."""
+    """The paper's SA for every frame: softmax(Q [K, K_port, K_attr]^T / sqrt(d)) [V, V_port, V_attr]."""
     q, k, v, rk, rv = map(torch.tensor, (q, k, v, rk, rv))
     out = torch.zeros_like(q)
     for i in range(q.shape[0]):
@@ -365,7 +370,7 @@ class _ReferenceProcessor:
 
 
 def _recorded_features(model: UNet2DConditionModel, x: torch.Tensor, context: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What enters every self-attention of a U-Net at timestep 0, by the name of its processor."""
+    """Processor name -> input of this self-attention of a U-Net at timestep 0."""
     recorded, hooks = {}, []
     for name, module in model.named_modules():
         if re.fullmatch(r".*\.attn1", name):
@@ -380,13 +385,17 @@ def _recorded_features(model: UNet2DConditionModel, x: torch.Tensor, context: to
 
 # --- helpers ------------------------------------------------------------------------------------------
 
+def _network_maps(config: DurianConfig) -> dict[str, list[Tensor]]:
+    return network_maps(config, {path: x.shape for path, x in param_shapes(config).items()})
+
+
 def _make(cls, values: dict) -> torch.nn.Module:
     return cls(**{name: value for name, value in values.items() if not name.startswith("_")})
 
 
 @torch.no_grad()
 def _perturbed(model: torch.nn.Module) -> torch.nn.Module:
-    """The model for inference, with no parameter at a value (0 or 1) that would hide where it is used."""
+    """Return the model for inference. Biases and scales are changed: a 0 or 1 would hide a wrong use."""
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter += 0.05 * torch.randn_like(parameter)

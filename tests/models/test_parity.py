@@ -1,4 +1,4 @@
-"""Our networks equal those of diffusers and transformers (small widths; `make parity` has the full ones)."""
+"""Our networks equal diffusers' and transformers' networks at small width; `make parity` compares the full width."""
 
 import json
 from pathlib import Path
@@ -18,16 +18,16 @@ def rows():
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_blocks_and_networks_equal_theirs(rows, family):
+def test_blocks_and_networks_equal_pytorchs(rows, family):
     mine = [row for row in rows if row.family == family]
     assert {row.scope for row in mine} == {"block", "network"}
     for row in mine:
         assert row.relative_error < LIMITS[row.scope], row
 
 
-def test_the_committed_table_is_of_these_cases_at_full_width(rows):
+def test_the_committed_table_has_these_cases_at_full_width(rows):
     """docs/parity.json, which `make parity` writes, has a row for every case, each within its limit."""
-    docs = Path(__file__).parents[3] / "docs"
+    docs = Path(__file__).parents[2] / "docs"
     table = json.loads((docs / "parity.json").read_text())["rows"]
     assert {row["family"] for row in table} == FAMILIES and {row["width"] for row in table} == {"full"}
     assert {(row.family, row.name) for row in rows} <= {(row["family"], row["name"]) for row in table}

@@ -86,7 +86,7 @@ def test_part_of_a_token_counts_as_one():
 
 @pytest.mark.parametrize("implementation", ["xla", "chunked", "splash"])
 def test_attention_to_kept_tokens_is_attention_with_the_others_hidden(implementation):
-    """Two groups of 128 tokens, of which 96 and 32 are kept."""
+    """Keep 96 and 32 tokens of two groups of 128."""
     frames, references, selection = attention_inputs()
     rng = np.random.default_rng(0)
     index = np.concatenate([np.sort(rng.permuted(np.tile(np.arange(128), (2, 1)), axis=1)[:, :size]) + 128 * group

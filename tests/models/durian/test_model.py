@@ -42,7 +42,7 @@ def test_every_input_reaches_the_prediction(field):
 
 
 def test_dropped_references_are_the_unconditional_branch():
-    """The network that trains with drop-out is the one that guidance runs without references."""
+    """A clip whose references are dropped in training gets the prediction that guidance computes without references."""
     batch = {name: jnp.asarray(x) for name, x in random_batch().items()}
 
     def run(m):
