@@ -14,13 +14,14 @@ import jinja2
 import numpy as np
 from tqdm import tqdm
 
-from durian_jax.checkpoints.weights import load_checkpoint
+from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
 from durian_jax.evaluation.report import sampling_settings
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.inference.family import check_transfers
 from durian_jax.versions import versions
 from durian_jax.video import write_image, write_video
 
@@ -51,6 +52,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     """
     started = time.perf_counter()
     out = writable_folder(out)
+    check_transfers(read_description(checkpoint).config, "the demo")
     model = load_checkpoint(checkpoint)
     sampling = model.sampling.changed(sampling)
     size, frames = model.config.image_size, min(frames, model.config.max_frames)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
+from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.files import writable_file, write_json
+from durian_jax.inference.family import check_transfers
 from durian_jax.versions import versions
 from durian_jax.video import write_image
 
@@ -56,6 +57,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(json_path, (".json",))
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
+    check_transfers(read_description(checkpoint).config, "this benchmark")
     model = load_checkpoint(checkpoint)
     sampling = model.sampling.changed(sampling)
     size, longest = model.config.image_size, model.config.max_frames

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from durian_jax.checkpoints.weights import load_checkpoint
+from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.data.clip_record import DecodeError, rewrite_record
 from durian_jax.data.recorded_clips import RecordedClips, replace_records
 from durian_jax.errors import InputError
@@ -30,6 +30,7 @@ from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.pose import spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 from durian_jax.files import writable_folder
+from durian_jax.inference.family import check_transfers
 
 
 def expand(dataset: str | os.PathLike, generator: str | Generator = "own", *, checkpoint: str | Path = "tiny",
@@ -193,6 +194,7 @@ def _make_generator(name: str, clips: RecordedClips, checkpoint: str | Path, con
     if name == "own":
         if controlnet is not None:
             raise InputError(f"controlnet {controlnet}: expected a generator diffusers:FOLDER beside it, found own")
+        check_transfers(read_description(checkpoint).config, "generator own")
         model = load_checkpoint(checkpoint)
         sampling = replace(model.sampling, seed=seed, **({} if steps is None else {"steps": steps}))
         return TransferGenerator(clips, model, sampling, batch)

@@ -10,12 +10,12 @@ from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.diffusion import Sampling
-from durian_jax.errors import InputError
 from durian_jax.expansion.request import Wanted
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 from durian_jax.families import get_family
+from durian_jax.inference.family import check_transfers
 from durian_jax.inference.generate import generate
 
 # Number of donors whose head poses are compared. With more, the pose is closer, and fewer people serve as donors.
@@ -25,17 +25,6 @@ _CANDIDATES = 16
 _COVERED = 0.4
 # Fill holes of these kinds: lenses and bands have other colours. A face inside hair is no part of it.
 _SOLID = ("glasses", "hat")
-
-
-def check_transfers(checkpoint: Checkpoint) -> None:
-    """Refuse models that transfer no attributes.
-
-    Raises:
-        InputError: batches of the model have no attributes.
-    """
-    if "attributes" not in checkpoint.config.batch_spec():
-        raise InputError(f"generator own: expected a model that transfers attributes, found one of the family "
-                         f"{checkpoint.config.family}; name another checkpoint")
 
 
 class TransferGenerator:
@@ -53,7 +42,7 @@ class TransferGenerator:
 
     def __init__(self, clips: RecordedClips, checkpoint: Checkpoint, sampling: Sampling | None = None,
                  batch: int = 8):
-        check_transfers(checkpoint)
+        check_transfers(checkpoint.config, "generator own")
         self._clips, self._checkpoint, self._sampling, self._batch = clips, checkpoint, sampling, batch
         outlines = [clips.outline(index) for index in range(len(clips))]
         self._identities = np.array([outline.identity for outline in outlines])

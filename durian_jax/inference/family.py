@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
+from durian_jax.families import get_family
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.inference.backend import Backend
+    from durian_jax.models.family import ModelConfig
 
 
 class Job(Protocol):
@@ -54,3 +57,17 @@ class FamilyInference(Protocol):
             cases: portrait, and kind and photo of every attribute, of each clip.
             slots: A; None: as many as the cases have.
         """
+
+
+def check_transfers(config: "ModelConfig", what: str) -> None:
+    """Refuse models that transfer no attributes.
+
+    Args:
+        what: needs such a model, for the error.
+
+    Raises:
+        InputError: the model's family has no `transfer_batch`.
+    """
+    if not hasattr(get_family(config.family).load("inference"), "transfer_batch"):
+        raise InputError(f"{what}: expected a model that transfers attributes, found one of the family "
+                         f"{config.family}; name another checkpoint")

@@ -11,7 +11,8 @@ from durian_jax.checkpoints.weights import load_checkpoint
 from durian_jax.convert.bundle import read_bundle
 from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.errors import InputError
-from durian_jax.expansion.transfer import check_transfers
+from durian_jax.evaluation.demo import run_demo
+from durian_jax.evaluation.report import evaluate_checkpoint
 from durian_jax.inference.animator import Animator
 from durian_jax.models.parameters import init_params
 from durian_jax.planning.plan import plan
@@ -100,9 +101,10 @@ def test_a_second_family_is_planned():
     assert found.fits and found.parameters == sum(x.size for x in init_params(toy.ToyConfig(), 0).values())
 
 
-def test_what_a_family_lacks_is_refused(trained):
-    with pytest.raises(InputError, match="transfers attributes, found one of the family toy"):
-        check_transfers(load_checkpoint(trained / "export"))
+def test_what_a_family_lacks_is_refused(trained, tmp_path):
+    for refuses in (evaluate_checkpoint, lambda checkpoint: run_demo(tmp_path, checkpoint=checkpoint)):
+        with pytest.raises(InputError, match="transfers attributes, found one of the family toy"):
+            refuses(trained / "export")
     with pytest.raises(InputError, match="no part 'parity'"):
         toy.families.get_family(toy.NAME).load("parity")
 
