@@ -1,4 +1,4 @@
-"""The paper's ablations: each is one line of configs/durian.py and trains; what each takes away is gone."""
+"""The paper's ablations: each is one entry of `configs.durian.ABLATIONS`, it trains, and it removes what it names."""
 
 from functools import cache
 
@@ -9,65 +9,40 @@ import pytest
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
 from durian_jax.configs.durian import ABLATIONS, get_config
-from durian_jax.data import synthesize
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian, select_references
 from durian_jax.models.parameters import init_params, param_shapes, variables
-from durian_jax.training.loop import train, validate
+from durian_jax.training.config import RunConfig
+from durian_jax.training.loop import train
+from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.run_checkpoints import load_params
-from tests.helpers.runs import losses
-from tests.models.test_models import random_batch
-
-# The paper's preset with tiny numbers, cross-attention to CLIP's embedding among them; the codec is the small one.
-SMALL = {
-    "model.image_size": 32, "model.max_frames": 8, "model.temporal_heads": 2, "model.keypoint_channels": (8,),
-    "model.dtype": "float32",
-    "model.codec_kind": "autoencoder_tiny",
-    "model.codec": {"channels": 8, "encoder_blocks": (1, 1), "decoder_blocks": (1, 1)},
-    "model.unet": {"channels": (16,), "layers": 1, "attention": (True,), "heads": (2,), "context_dim": 24,
-                   "norm_groups": 8, "positions": False, "feedforward_multiplier": 2},
-    "model.image_encoder": {"channels": 16, "layers": 1, "heads": 2, "mlp_channels": 32, "image_size": 28,
-                            "patch": 14, "projection": 24},
-    "batch_size": 2, "total_steps": 2, "checkpoint_every": 2, "log_every": 1, "sample_every": 0, "learning_rate": 1e-2,
-    "warmup_steps": 1, "remat": "none",
-}
+from durian_jax.training.state import state_shapes
+from durian_jax.training.step import make_train_step
+from tests.helpers.models import random_batch
+from tests.helpers.runs import losses, small_paper_config
 
 
-def small(ablation="none", stage="1", **changes):
-    """The paper's config of an ablation with tiny numbers."""
-    config = get_config(f"sd15,stage={stage},ablation={ablation}")
-    with config.unlocked():
-        for name, value in {**SMALL, "data.frames": 2 if stage == "2" else 1, **changes}.items():
-            *path, last = name.split(".")
-            target = config
-            for part in path:
-                target = target[part]
-            target[last] = value
-        config.update_from_flattened_dict(ABLATIONS[ablation])
-    return config
+def run_of(ablation):
+    return RunConfig.read(small_paper_config(ablation))
 
 
 def model_of(ablation):
-    return validate(small(ablation))[0]
+    return run_of(ablation).model
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("records")
-    synthesize(folder, "train", 6, 4, 32, workers=0)
-    return str(folder)
+# These run two steps in the paper's reference mode. The others do so in the mode that compiles fastest.
+IN_FULL = ("none", "single_reference")
 
 
 @pytest.mark.parametrize("ablation", sorted(ABLATIONS))
-def test_it_trains_two_steps(records, tmp_path, ablation):
-    of_data = any(name.startswith("data.") for name in ABLATIONS[ablation])  # for these the smallest model will do
-    config = small(ablation, **{"source.clips": records}, **({"model.reference_mode": "tokens"} if of_data else {}))
+def test_an_ablation_trains_two_steps(records, tmp_path, ablation):
+    mode = {} if ablation in IN_FULL else {"model.reference_mode": "tokens"}
+    config = small_paper_config(ablation, **{"source.clips": str(records)}, **mode)
     train(config, tmp_path)
     assert sorted(losses(tmp_path)) == [1, 2] and np.isfinite(list(losses(tmp_path).values())).all()
     trained = load_checkpoint(tmp_path / "export", "stored")
-    assert trained.config == validate(config)[0]
+    assert trained.config == RunConfig.read(config).model
     before = init_params(trained.config, config.seed)
     assert set(trained.params) == set(before)
     moved = [path for path, x in trained.params.items() if not np.allclose(x, before[path], rtol=1e-2, atol=1e-3)]
@@ -75,15 +50,26 @@ def test_it_trains_two_steps(records, tmp_path, ablation):
     assert not any(path.startswith(("codec/", "image_encoder/")) or "motion_module" in path for path in moved)
 
 
-def test_stage_two_keeps_the_rest_in_half_precision_and_recomputes(records, tmp_path):
-    """Two steps with and without recomputation: the same losses, and only motion modules move."""
+@pytest.mark.parametrize("ablation", sorted(set(ABLATIONS) - set(IN_FULL)))
+def test_gradients_exist_in_the_paper_reference_mode(ablation):
+    """The loss and its gradients are traced for real shapes, which takes a tenth of a compilation."""
+    run = run_of(ablation)
+    assert run.model.reference_mode == ("tokens" if ablation == "token_concatenation" else "dual")
+    state = state_shapes(run.model, run.recipe.trains, make_optimizer(run), run.frozen_dtype)
+    batch = {name: jax.ShapeDtypeStruct(*found) for name, found in run.batch_shapes().items()}
+    _, metrics = jax.eval_shape(make_train_step(run, make_optimizer(run)), state, batch)
+    assert {name: x.shape for name, x in metrics.items()} == {"loss": (), "gradient_norm": ()}
+
+
+def test_stage_two_keeps_frozen_weights_in_half_precision_and_recomputes(records, tmp_path):
+    """Two steps with and without recomputation: the losses are equal, and only motion modules change."""
     model = model_of("single_reference")
     before = {path: x + 0.02 for path, x in init_params(model, 0).items()}
     start = save_checkpoint(tmp_path / "start", Checkpoint(model, Objective(), before), "float32")
     found = []
     for remat in ("none", "full", "dots"):
-        changes = {"source.clips": records, "remat": remat, "init_from": str(start)}
-        train(small("single_reference", "2", **changes), tmp_path / remat)
+        changes = {"source.clips": str(records), "remat": remat, "init_from": str(start)}
+        train(small_paper_config("single_reference", "2", **changes), tmp_path / remat)
         found.append(list(losses(tmp_path / remat).values()))
     np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-4)
     after = load_checkpoint(tmp_path / "full" / "export", "stored").params
@@ -94,42 +80,39 @@ def test_stage_two_keeps_the_rest_in_half_precision_and_recomputes(records, tmp_
     assert {str(x.dtype) for path, x in state.items() if "motion_module" in path} == {"float32"}
 
 
-# --- what each takes away -------------------------------------------------------------------------------
+# --- what each removes ----------------------------------------------------------------------------------
 
 @cache
-def denoiser_of(config: DurianConfig, with_references: bool):
-    """A compiled prediction of DNet, with parameters in which nothing is zero."""
+def denoiser_of(config: DurianConfig):
+    """Return a compiled prediction of DNet, with parameters in which nothing is zero."""
     params = init_params(config, 0)
     keys = jax.random.split(jax.random.key(1), len(params))
     params = {path: x + 0.05 * jax.random.normal(key, x.shape)
               for (path, x), key in zip(sorted(params.items()), keys, strict=True)}
 
     def run(m, batch):
-        references = m.project_references(m.references_of(batch)) if with_references else None
-        selection = select_references(config, batch["attribute_valid"]) if with_references else None
-        return m.denoise(m.encode(batch["frames"]), jnp.full(batch["frames"].shape[:2], 500.0),
-                         m.encode_keypoints(batch["keypoints"]), references, selection)
-    compiled = jax.jit(lambda p, batch: Durian(config).apply(variables(p), batch, method=run))
+        return m.denoise(m.encode(batch["frames"]), jnp.full(batch["frames"].shape[:2], 500.0), m.condition(batch))
+    compiled = jax.jit(lambda p, batch: config.create().apply(variables(p), batch, method=run))
     return lambda batch: np.asarray(compiled(params, batch))
 
 
-def prediction(config: DurianConfig, batch, with_references=True):
-    return denoiser_of(config, with_references)(batch)
+def prediction(config: DurianConfig, batch):
+    return denoiser_of(config)(batch)
 
 
 @pytest.mark.parametrize("ablation", ["single_reference", "token_concatenation", "none"])
-def test_every_way_of_giving_references_uses_them(ablation):
+def test_every_reference_mode_uses_its_references(ablation):
     config, batch = model_of(ablation), random_batch(model_of(ablation), frames=2, attributes=2)
     plain = prediction(config, batch)
     for field in ("portrait", "attributes", "portrait_mask", "attribute_masks"):
         assert abs(prediction(config, {**batch, field: 1 - batch[field]}) - plain).max() > 1e-3, field
-    # An invalid slot might as well hold something else.
+    # The content of an invalid slot has no effect.
     one = {**batch, "attribute_valid": np.array([[1, 0], [1, 0]], np.float32)}
     other = {**one, "attributes": one["attributes"].copy()}
     other["attributes"][:, 1] = 0.7
     np.testing.assert_allclose(prediction(config, one), prediction(config, other), atol=1e-4)
     assert abs(prediction(config, one) - plain).max() > 1e-3
-    # And the order of valid ones does not matter.
+    # The order of valid slots has no effect.
     swapped = {**batch, **{name: batch[name][:, ::-1] for name in ("attributes", "attribute_masks")}}
     np.testing.assert_allclose(prediction(config, swapped), plain, atol=2e-4)
 
@@ -144,7 +127,7 @@ def test_masked_references_hide_what_they_should():
     assert abs(prediction(config, hidden) - prediction(config, batch)).max() > 1e-3
 
 
-def test_fewer_channels_networks_and_layers():
+def test_ablations_have_fewer_channels_networks_and_layers():
     shapes = {name: param_shapes(model_of(name)) for name in ABLATIONS}
     has = lambda name, text: any(text in path for path in shapes[name])
     assert shapes["none"]["attribute_reference/conv_in/kernel"].shape[2] == 5
@@ -153,26 +136,14 @@ def test_fewer_channels_networks_and_layers():
     assert not has("single_reference", "attribute_reference/") and not has("token_concatenation", "reference/")
     assert has("none", "attention/attn2/") and has("none", "image_encoder/")
     assert not has("no_embedding", "attention/attn2/") and not has("no_embedding", "image_encoder/")
-    data = {name: validate(small(name))[1] for name in ABLATIONS}
+    data = {name: run_of(name).data for name in ABLATIONS}
     assert data["none"].expand_probability > 0 and data["no_mask_expansion"].expand_probability == 0
     assert data["none"].augment_probability > 0 and data["no_augmentation"].augment_probability == 0
     assert not data["unmasked_references"].mask_references and data["none"].mask_references
 
 
 def test_contradictions_are_refused():
-    with pytest.raises(ValueError, match="an ablation of .*no_augmentation"):
+    with pytest.raises(ValueError, match="ablation=no_augmentation.*ablation=everything"):
         get_config("tiny,stage=1,ablation=everything")
     with pytest.raises(InputError, match="interpolation blends attentions"):
-        select_references(model_of("token_concatenation"), jnp.ones((1, 2)), jnp.ones((1, 2)) / 2)
-    with pytest.raises(InputError, match="image_encoder.projection=24 must equal unet.context_dim=None"):
-        validate(small(**{"model.unet.context_dim": None}))
-    with pytest.raises(InputError, match="identity_dim is for PRNet"):
-        validate(small("single_reference", **{"model.identity_dim": 512}))
-    with pytest.raises(InputError, match="unknown reference_mode 'triple'"):
-        validate(small(**{"model.reference_mode": "triple"}))
-    with pytest.raises(InputError, match="unknown remat 'some'"):
-        validate(small(remat="some"))
-    with pytest.raises(InputError, match="frozen_dtype: expected"):
-        validate(small(frozen_dtype="int8"))
-    with pytest.raises(InputError, match="stage codec trains the small autoencoder"):
-        validate(small(stage="codec"))
+        model_of("token_concatenation").create().select(jnp.ones((1, 2)), jnp.ones((1, 2)) / 2)

@@ -1,6 +1,5 @@
-"""Training on meshes: what is divided, and that the result does not depend on it."""
+"""Training on meshes: what is sharded, and that the result does not depend on it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,21 +12,20 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
-from durian_jax.checkpoints.weights import load_checkpoint
+from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.configs.durian import get_config
 from durian_jax.errors import InputError
-from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import init_params, param_axes, param_shapes
-from durian_jax.training import run_checkpoints as checkpoints
-from durian_jax.training.loop import initial_params
+from durian_jax.training.config import RunConfig
 from durian_jax.training.optimizer import make_optimizer
-from durian_jax.training.run_checkpoints import placed
+from durian_jax.training.recipes.durian import STAGES
 from durian_jax.training.sharding import MESH_AXES, Layout, arrange, make_mesh
-from durian_jax.training.state import create_state, split, state_shapes
-from tests.helpers.runs import ON_MESHES, command, losses, mesh_flags, small_config, train_on
+from durian_jax.training.state import split, state_shapes
+from tests.helpers.runs import losses, train_on
 
 
 def layout_of(sizes, model, whole=frozenset()):
+    """Return the layout of a model on a mesh without devices."""
     mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
     return Layout(mesh, param_axes(model), whole)
 
@@ -52,37 +50,38 @@ def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path
 
 
 def test_stages_train_what_they_should(on_one):
-    """Of all networks: stage 1 all but codec and motion modules, stage 2 motion modules."""
-    model = DurianConfig.from_dict(json.loads((on_one / "1" / "export" / "config.json").read_text())["model"])
+    """With all networks: stage 1 trains everything but codec and motion modules, stage 2 the motion modules."""
+    model = read_description(on_one / "1" / "export").config
     before = {path: np.float16(x) for path, x in init_params(model, get_config("tiny").seed).items()}
-    # Most of a fresh motion module gets no gradient before its last projection has left zero.
+    # Most of a fresh motion module gets no gradient while its last projection is zero.
     for stage, share in (("1", 0.9), ("2", 0)):
         after = load_checkpoint(on_one / stage / "export", "stored").params
         changed = {path for path, x in before.items() if not np.array_equal(x, after[path])}
-        expected = set(split(before, stage)[0])
+        expected = set(split(before, STAGES[stage].trains)[0])
         assert changed <= expected and len(changed) > share * len(expected), stage
         assert {path.split("/")[0] for path in changed} == {path.split("/")[0] for path in expected}, stage
         before = after
-    assert {"portrait_reference", "attribute_reference"} < {path.split("/")[0] for path in split(before, "1")[0]}
+    trained = {path.split("/")[0] for path in split(before, STAGES["1"].trains)[0]}
+    assert {"portrait_reference", "attribute_reference"} < trained
 
 
-def test_a_run_goes_on_on_another_mesh(records, on_one, tmp_path):
+def test_a_run_resumes_on_another_mesh(records, on_one, tmp_path):
     shutil.copytree(on_one / "1", tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoints" / "20")
-    found = train_on("1x2x2x2", records, tmp_path, "1")  # for which the step is compiled already
+    found = train_on("1x2x2x2", records, tmp_path, "1")  # another test has compiled the step for this mesh
     expected = losses(on_one / "1")
     np.testing.assert_allclose(found, list(expected.values()), rtol=2e-4)
-    assert list(found[:10]) == [expected[step] for step in range(1, 11)], "it began again"
+    assert list(found[:10]) == [expected[step] for step in range(1, 11)], "the run restarted from step 0"
 
 
-def test_parameters_and_optimiser_state_are_divided():
-    """At the paper's size a chip of 16 holds little more than a 16th; heads and hidden channels go over tensor.
+def test_parameters_and_optimiser_state_are_sharded():
+    """At the paper's size each of 16 chips holds little more than a 16th. Heads are sharded over the tensor axis.
 
-    What is said to lie whole does.
+    Parameters in `whole` are replicated.
     """
-    config = get_config("sd15,stage=1")
-    model = DurianConfig.from_dict(config.model.to_dict())
-    shapes = state_shapes(model, "1", make_optimizer(config), "bfloat16")
+    run = RunConfig.read(get_config("sd15,stage=1"))
+    model, trains = run.model, run.recipe.trains
+    shapes = state_shapes(model, trains, make_optimizer(run), "bfloat16")
     size = lambda shape: np.prod(shape, dtype=np.int64)
     whole = sum(size(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
@@ -92,7 +91,7 @@ def test_parameters_and_optimiser_state_are_divided():
                    for x, place in zip(jax.tree.leaves(shapes), jax.tree.leaves(places), strict=True))
     assert on_chip(layout_of((1, 16, 1, 1), model)) < 1.02 * whole / 16
     assert on_chip(layout_of((4, 4, 1, 1), model)) < 1.02 * whole / 4
-    frozen = split(param_shapes(model), "1")[1]
+    frozen = split(param_shapes(model), trains)[1]
     whole = layout_of((1, 16, 1, 1), model, frozenset(frozen))
     assert on_chip(whole) - on_chip(layout_of((1, 16, 1, 1), model)) == pytest.approx(
         15 / 16 * sum(2 * size(x.shape) for x in frozen.values()), rel=0.01)
@@ -101,14 +100,14 @@ def test_parameters_and_optimiser_state_are_divided():
     attention = "denoiser/down_attentions_0/attn1"
     assert spec(f"{attention}/to_q/kernel") == P("fsdp", "tensor")
     assert spec(f"{attention}/to_out/kernel") == P("tensor", "fsdp")
-    assert spec("denoiser/conv_in/kernel") == P(None, None, None, None), "too small to be worth a gather"
+    assert spec("denoiser/conv_in/kernel") == P(None, None, None, None), "small parameters are replicated"
 
 
 def test_meshes_that_do_not_fit_are_refused():
     devices = jax.devices()[:1]
     sizes = dict.fromkeys(MESH_AXES, 1)
     assert make_mesh({**sizes, "data": -1}, devices).size == 1
-    with pytest.raises(InputError, match="data=1 x fsdp=3 x frames=1 x tensor=1 does not make up the 1 devices"):
+    with pytest.raises(InputError, match="whose product is the 1 devices"):
         make_mesh({**sizes, "fsdp": 3}, devices)
     for bad in ({"data": 0}, {"data": -1, "fsdp": -1}):
         with pytest.raises(InputError, match="expected sizes of at least 1"):
@@ -116,7 +115,7 @@ def test_meshes_that_do_not_fit_are_refused():
 
 
 def test_slices_take_the_first_axes():
-    """Machines with GPUs, or slices of TPUs: what exchanges much stays in one of them."""
+    """The first mesh axes, which communicate least, cross slices of TPUs and machines with GPUs."""
     device = lambda number, size: SimpleNamespace(id=number, slice_index=number // size, process_index=number // size,
                                                   platform="gpu", device_kind="GPU")
     slices = lambda shape, size: np.vectorize(lambda device: device.slice_index)(
@@ -128,32 +127,8 @@ def test_slices_take_the_first_axes():
         arrange((4, 4, 1, 1), [device(number, 3) for number in range(16)])
 
 
-def test_a_stage_is_loaded_in_parts_and_without_the_optimiser(records, on_one, monkeypatch):
-    """What is to lie whole becomes so in half precision: in float32 the paper's size would not fit a small chip."""
-    asked = []
-    monkeypatch.setattr(checkpoints, "placed", lambda shapes, layout: asked.append((set(shapes), layout.whole)) or
-                        placed(shapes, layout))
-    config = small_config(records, "2")
-    config.init_from = str(on_one / "1")
-    model = DurianConfig.from_dict(json.loads((on_one / "1" / "export" / "config.json").read_text())["model"])
-    frozen = frozenset(split(param_shapes(model), "2")[1])
-    layout = Layout(make_mesh(dict.fromkeys(MESH_AXES, 1), jax.devices()[:1]), param_axes(model), frozen)
-    params = initial_params(config, model, layout=layout)
-    assert asked == [({"frozen", "average"}, frozenset())]
-    state = create_state(params, "2", make_optimizer(config), "bfloat16", layout)
-    assert state.frozen.keys() == frozen and {x.dtype.name for x in state.frozen.values()} == {"bfloat16"}
-
-
-def test_batches_that_cannot_be_shared_out_are_refused(records, tmp_path):
-    done = subprocess.run(command(records, tmp_path, "1", *ON_MESHES, *mesh_flags("4x1x1x1"), "--config.batch_size=6"),
-                          env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"}, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "batch_size=6 cannot be divided among data x fsdp = 4 groups" in done.stderr
-    assert not (tmp_path / "config.json").exists()
-
-
-def test_a_host_makes_the_clips_of_its_chips():
-    """Where a host's chips are a square of the torus, its parts of a batch are no neighbours."""
+def test_a_host_loads_the_clips_of_its_chips():
+    """If a host's chips are a square of the torus, its parts of a batch are not neighbours."""
     hosts = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
     mesh = SimpleNamespace(shape=dict(zip(MESH_AXES, (4, 2, 1, 2), strict=True)),
                            devices=np.vectorize(lambda host: SimpleNamespace(process_index=host))(hosts))
@@ -163,23 +138,22 @@ def test_a_host_makes_the_clips_of_its_chips():
 
 
 DIVIDED = """
-import jax, jax.numpy as jnp, numpy as np
-from durian_jax.models import attention
-from durian_jax.training.sharding import MESH_AXES, make_mesh
-from tests.models.test_attention import inputs
-attention._INTERPRET = True
-frames, references, selection = inputs(b=4)
-expected = attention.reference_attention(*frames, references, selection)
-alone = attention.self_attention(*(x[:, 0] for x in frames))
+import jax, numpy as np
+from durian_jax.models.attention import AttentionMethod, reference_attention, self_attention
+from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
+from tests.helpers.models import attention_inputs
+frames, references, selection = attention_inputs(b=4)
+expected = reference_attention(*frames, references, selection)
+alone = self_attention(*(x[:, 0] for x in frames))
 for sizes in ((2, 1, 2, 2), (1, 2, 2, 2), (2, 2, 2, 1)):
     mesh = make_mesh(dict(zip(MESH_AXES, sizes)))
+    method = AttentionMethod("splash", Layout(mesh, {}).attention_partition, interpret=True)
     spread = jax.device_put(frames, jax.NamedSharding(mesh, jax.P(("data", "fsdp"), "frames", None, "tensor")))
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        run = jax.jit(lambda *x: attention.reference_attention(*x, references, selection, "splash"))
-        np.testing.assert_allclose(run(*spread), expected, atol=1e-5)
-        assert "all-gather" not in run.lower(*spread).compile().as_text()
-        run = jax.jit(lambda *x: attention.self_attention(*(y[:, 0] for y in x), None, "splash"))
-        np.testing.assert_allclose(run(*spread), alone, atol=1e-5)
+    run = jax.jit(lambda *x: reference_attention(*x, references, selection, method))
+    np.testing.assert_allclose(run(*spread), expected, atol=1e-5)
+    assert "all-gather" not in run.lower(*spread).compile().as_text()
+    run = jax.jit(lambda *x: self_attention(*(y[:, 0] for y in x), None, method))
+    np.testing.assert_allclose(run(*spread), alone, atol=1e-5)
 """
 
 

@@ -1,0 +1,120 @@
+"""The typed config of a run: what it refuses, its defaults and the batches that it promises."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+from click.testing import CliRunner
+
+from durian_jax.commands.main import main
+from durian_jax.configs.durian import get_config
+from durian_jax.data.pipeline import make_loader
+from durian_jax.diffusion import Sampling
+from durian_jax.errors import InputError
+from durian_jax.faces.arcface import IdentityEncoder, embed_faces
+from durian_jax.training.config import RunConfig, Source, defaults
+from durian_jax.training.training_clips import make_source
+from tests.helpers.arcface import WIDTH, write_network
+from tests.helpers.runs import changed, small_config, small_paper_config
+
+
+def test_it_is_frozen():
+    config = small_config("clips")
+    run = RunConfig.read(config)
+    for part in (run, run.model, run.data, run.objective, run.sampling, run.source):
+        with pytest.raises(FrozenInstanceError):
+            part.seed = 1
+    config.mesh.data, config.model.unet.channels, config.source.clips = 8, (64,), "others"
+    assert run == RunConfig.read(small_config("clips")), "a later change of the ConfigDict changed the run"
+
+
+@pytest.mark.parametrize("stage", ["codec", "decoder", "1", "joint", "2"])
+@pytest.mark.parametrize("preset", ["tiny", "sd15,codec=autoencoder_tiny"])
+def test_presets_are_read_without_loss(preset, stage):
+    """Every value of a preset is in the typed config; a second reading of the values as plain JSON is the same."""
+    if (preset, stage) not in (("sd15,codec=autoencoder_tiny", "codec"), ("sd15,codec=autoencoder_tiny", "joint")):
+        config = get_config(f"{preset},stage={stage}")
+        run = RunConfig.read(config)
+        for name in defaults().keys() - {"source"}:
+            assert getattr(run, name) == (config[name].to_dict() if name == "mesh" else config[name]), name
+        assert run == RunConfig.read(config.to_dict())
+        assert run.recipe.name == stage and run.sampling == Sampling(**config.sampling)
+
+
+def test_fields_that_are_left_out_take_their_defaults():
+    values = small_config("clips").to_dict()
+    minimal = {name: values[name] for name in ("stage", "model", "data")}
+    run = RunConfig.read({**minimal, "objective": {}, "source": {}})
+    assert run.family == "durian" and run.sampling == Sampling() and run.source == Source()
+    assert {name: getattr(run, name) for name in defaults() if name != "source"} == {
+        name: value for name, value in defaults().items() if name != "source"}
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"stage": "3"}, "unknown stage '3'; expected one of codec, decoder, 1, joint, 2"),
+    ({"total_steps": 0}, "total_steps must be at least 1"),
+    ({"optimizer": "adam"}, "optimizer"),
+    ({"guidance_dropout": 1.5}, "guidance_dropout"),
+    ({"init_fresh": "("}, "init_fresh"),
+    ({"remat": "some"}, "unknown remat 'some'"),
+    ({"attention": "flash"}, "unknown attention 'flash'"),
+    ({"frozen_dtype": "int8"}, "unknown frozen_dtype 'int8'; expected one of float32, bfloat16"),
+    ({"keep_every": -1}, "keep_every"), ({"silence_seconds": 0.0}, "silence_seconds"),
+    ({"identity_model": "face.onnx"}, "attends to no identity embedding"),
+    ({"stage": "2", "data.frames": 99}, "max_frames"),
+    ({"data.frame_masks": False}, "data.frame_masks must be true"),
+    ({"model.reference_mode": "triple"}, "unknown reference_mode 'triple'")])
+def test_bad_configs_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        RunConfig.read(changed(small_config("clips"), changes))
+
+
+@pytest.mark.parametrize(("ablation", "changes", "message"), [
+    ("none", {"model.unet.context_dim": None}, "image_encoder.projection=24 must equal unet.context_dim=None"),
+    ("single_reference", {"model.identity_dim": 512}, "identity_dim is for PRNet"),
+    ("none", {"stage": "codec"}, "stage codec trains the small autoencoder"),
+    ("none", {"source.samples": "encoded", "objective.pixel_weight": 1.0}, "encoded samples hold no pixels"),
+    ("none", {"source.samples": "encoded", "stage": "decoder"}, "encoded samples hold no pixels"),
+    ("none", {"source.samples": "encoded", "stage": "joint"}, "encoded samples hold no pixels")])
+def test_contradictions_are_refused(ablation, changes, message):
+    with pytest.raises(InputError, match=message):
+        RunConfig.read(small_paper_config(ablation, **changes))
+
+
+@pytest.mark.parametrize("part", ["", "model.", "model.unet.", "data.", "objective.", "sampling.", "source."])
+def test_unknown_fields_are_refused(part):
+    with pytest.raises(InputError, match="unknown fields.*'colour'.*expected some of"):
+        RunConfig.read(small_config("clips", **{f"{part}colour": 1}))
+
+
+def test_data_fields_that_follow_from_the_model_are_refused():
+    with pytest.raises(InputError, match="unknown fields.*'image_size'"):
+        RunConfig.read(small_config("clips", **{"data.image_size": 64}))
+
+
+def test_an_unknown_family_is_an_error_of_one_line(tmp_path):
+    with pytest.raises(InputError) as error:
+        RunConfig.read(small_config("clips", family="durain"))
+    message = "unknown model family 'durain'; expected one of durian"
+    assert str(error.value).startswith(message) and "did you mean durian?" in str(error.value)
+    result = CliRunner().invoke(main, ["train", "--config=tiny", "--config.family=durain",
+                                       f"--workdir={tmp_path / 'run'}"])
+    assert result.exit_code == 2 and not (tmp_path / "run").exists()
+    (line,) = result.output.splitlines()
+    assert message in line
+
+
+def shapes_of(batch):
+    return {name: (x.shape, str(x.dtype)) for name, x in batch.items()}
+
+
+@pytest.mark.parametrize("identity", [False, True])
+@pytest.mark.parametrize("attributes", [1, 2])
+def test_batches_of_clips_have_the_promised_shapes(identity, attributes, records, tmp_path):
+    changes = {"data.frames": 3, "data.attributes": attributes, "source.clips": str(records), "batch_size": 2}
+    if identity:
+        changes |= {"model.identity_dim": WIDTH, "identity_model": write_network(tmp_path / "identity.onnx")}
+    run = RunConfig.read(small_paper_config(**changes))
+    loader = make_loader(make_source(run.source, run.data.image_size), run.data, seed=run.seed, batch_size=2)
+    batch = embed_faces(next(iter(loader)), IdentityEncoder(run.identity_model) if identity else None)
+    assert run.batch_shapes() == shapes_of(batch)
+    assert ("identity" in batch) == identity

@@ -1,0 +1,89 @@
+"""Initial parameters of a run: fresh, or from a run or a checkpoint, and what does not fit."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from durian_jax.checkpoints.weights import Checkpoint, save_checkpoint
+from durian_jax.errors import InputError
+from durian_jax.models.parameters import init_params, param_axes, param_shapes
+from durian_jax.training import run_checkpoints
+from durian_jax.training.config import RunConfig
+from durian_jax.training.initialization import initial_params
+from durian_jax.training.optimizer import make_optimizer
+from durian_jax.training.run_checkpoints import RunCheckpoints, placed
+from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
+from durian_jax.training.state import create_state, split
+from tests.helpers.runs import small_config, small_paper_config
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """The folder of a run of stage 1 with a single checkpoint. It is not trained: parameters are those of seed 5."""
+    folder, run = tmp_path_factory.mktemp("run"), RunConfig.read(small_config("clips"))
+    state = create_state(init_params(run.model, 5), run.recipe.trains, make_optimizer(run))
+    with RunCheckpoints(folder) as checkpoints:
+        checkpoints.save(state.replace(step=state.step + 4), {"next": 0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint whose model attends to no identity embedding."""
+    run = RunConfig.read(small_paper_config())
+    params = {path: np.ones(x.shape, np.float32) for path, x in param_shapes(run.model).items()}
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"), Checkpoint(run.model, run.objective, params))
+
+
+def test_a_stage_loads_shards_without_the_optimiser(workdir, monkeypatch):
+    """Frozen weights are replicated after they are cast: in float32 the paper's size would not fit a small chip."""
+    asked = []
+    monkeypatch.setattr(run_checkpoints, "placed", lambda shapes, layout: asked.append((set(shapes), layout.whole)) or
+                        placed(shapes, layout))
+    run = RunConfig.read(small_config("clips", "2", init_from=str(workdir)))
+    frozen = frozenset(split(param_shapes(run.model), run.recipe.trains)[1])
+    layout = Layout(make_mesh(dict.fromkeys(MESH_AXES, 1), jax.devices()[:1]), param_axes(run.model), frozen)
+    params = initial_params(run, layout=layout)
+    assert asked == [({"frozen", "average"}, frozenset())]
+    expected = init_params(run.model, 5)
+    assert params.keys() == expected.keys()
+    assert all(np.array_equal(params[path], x) for path, x in expected.items())
+    state = create_state(params, run.recipe.trains, make_optimizer(run), "bfloat16", layout)
+    assert state.frozen.keys() == frozen and {x.dtype.name for x in state.frozen.values()} == {"bfloat16"}
+
+
+def test_weights_that_do_not_fit_are_listed(workdir):
+    run = RunConfig.read(small_config("clips", init_from=str(workdir), **{"model.unet.channels": (24,)}))
+    with pytest.raises(InputError, match="denoiser/conv_in/kernel has shape"):
+        initial_params(run)
+
+
+def test_a_checkpoint_of_another_model_names_the_fields(checkpoint):
+    run = RunConfig.read(small_paper_config("no_mask_channel", init_from=str(checkpoint)))
+    with pytest.raises(InputError, match="another model than the config: mask_channel is True, the config has False"):
+        initial_params(run)
+
+
+def test_parameters_that_a_checkpoint_lacks_start_fresh_if_the_config_says_so(checkpoint):
+    run = RunConfig.read(small_paper_config(init_from=str(checkpoint), **{"model.identity_dim": 8}))
+    with pytest.raises(InputError, match="identity_dim is None, the config has 8"):
+        initial_params(run)
+    params = initial_params(replace(run, init_fresh="identity_projection/"))
+    fresh = {path: x for path, x in params.items() if path.startswith("identity_projection/")}
+    assert params.keys() == param_shapes(run.model).keys() and fresh
+    expected = init_params(run.model, run.seed, frozenset(fresh))
+    assert all(np.array_equal(x, expected[path]) for path, x in fresh.items())
+    assert all((params[path] == 1).all() for path in params.keys() - fresh.keys())
+
+
+def test_only_some_parameters_are_loaded(checkpoint):
+    run = RunConfig.read(small_paper_config(init_from=str(checkpoint)))
+    assert {path.split("/")[0] for path in initial_params(run, run.model.encoders)} == {"codec", "image_encoder"}
+
+
+def test_a_run_without_a_checkpoint_is_refused(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="no complete checkpoint yet"):
+        initial_params(RunConfig.read(small_config("clips", init_from=str(tmp_path))))
