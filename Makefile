@@ -13,17 +13,20 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0
 
-.PHONY: help demo test lint bench parity torch annotator clean
+.PHONY: help demo test test-slow test-fast test-environments lint bench parity torch annotator clean
 
 help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
-	@echo "make test       install into $(VENV), run the whole test suite"
-	@echo "make lint       check style"
+	@echo "make test       install into $(VENV) and $(ANNOTATOR), run all tests but the slow ones"
+	@echo "make test-slow  run the slow tests: whole commands, clusters, notebooks, full-size compilations"
+	@echo "make test-fast  run the tests of the rooms without training, in minutes, for daily work"
+	@echo "make lint       check style, imports between rooms, docstrings and types"
 	@echo "make bench      measure the speed of rendering and of the data pipeline"
 	@echo "make parity     compare every network with PyTorch at full size (16 GB of memory), write docs/parity.*"
 	@echo "make torch      install into $(TORCH_VENV) the PyTorch runtime of exported models, without JAX"
 	@echo "make annotator  install the face annotator into its own environment, $(ANNOTATOR)"
 	@echo "make clean      remove everything that the other targets wrote, except docs"
+	@echo "One file or one test: $(BIN)/python -m pytest -n 0 FILE -k NAME. More: CONTRIBUTING.md"
 
 # Stamp files: reinstall an environment only when its requirements have changed.
 $(VENV)/python.stamp:
@@ -52,12 +55,23 @@ $(VENV)/compiler.stamp: $(VENV)/install.stamp
 demo: $(VENV)/install.stamp
 	$(BIN)/durian demo --out demo
 
-test:
+test-environments:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/test.stamp $(ANNOTATOR)/install.stamp $(VENV)/compiler.stamp
-	$(BIN)/python -m pytest
+
+test: test-environments
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: test-environments
+	$(BIN)/python -m pytest -m slow
+
+test-fast: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m "not slow" $(FAST)
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/interrogate durian_jax
+	$(BIN)/mypy
 
 bench: $(VENV)/install.stamp
 	@for script in benchmarks/synthetic.py benchmarks/data.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -77,4 +91,4 @@ torch: $(TORCH_VENV)/install.stamp
 annotator: $(ANNOTATOR)/install.stamp
 
 clean:
-	rm -rf $(VENV) $(ANNOTATOR) $(TORCH_VENV) demo build .cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(ANNOTATOR) $(TORCH_VENV) demo build .cache .*_cache *.egg-info
