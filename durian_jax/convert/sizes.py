@@ -113,7 +113,9 @@ def motion_unet_json(config: UNetConfig, latent_channels: int, latent_size: int,
 def scheduler_json(objective: Objective) -> dict[str, Any]:
     """scheduler_config.json: diffusers' DDIMScheduler where it knows the schedule, else our own numbers."""
     if not objective.noise_schedule.is_discrete:
-        return {"_class_name": "DurianScheduler", "schedule": objective.schedule, "prediction": objective.prediction}
+        shift = {} if objective.time_shift == 1 else {"time_shift": objective.time_shift}
+        return {"_class_name": "DurianScheduler", "schedule": objective.schedule, "prediction": objective.prediction,
+                **shift}
     prediction = {"sample": "sample", "epsilon": "epsilon", "velocity": "v_prediction"}[objective.prediction]
     return {"_class_name": "DDIMScheduler", "num_train_timesteps": TIMESTEPS, "beta_start": 0.00085,
             "beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": prediction, "clip_sample": False,

@@ -46,6 +46,8 @@ class Sampling:
             InputError: another number of scales.
         """
         scales = self.guidance_scale
+        if not names and isinstance(scales, tuple):
+            raise InputError(f"guidance_scale: this model has one branch and takes one number, found {scales}")
         if not isinstance(scales, tuple):
             return (scales,) * len(names)
         if len(scales) != len(names):
