@@ -1,89 +1,34 @@
-"""Import and export: exact both ways, and whatever does not fit is refused with its list."""
+"""Import of pretrained parts: exact in both directions; parts that do not fit are refused with a list."""
 
-import json
+import dataclasses
 import shutil
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from diffusers import AutoencoderKL, AutoencoderTiny, MotionAdapter, UNet2DConditionModel, UNetMotionModel
-from safetensors.numpy import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel, UNetMotionModel
+from safetensors.numpy import load_file
+from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
 
+from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import load_checkpoint
-from durian_jax.commands.main import main
-from durian_jax.configs.durian import get_config
-from durian_jax.convert import sizes
 from durian_jax.convert.exporter import export_checkpoint
-from durian_jax.convert.files import find_folder
-from durian_jax.convert.importer import import_checkpoint
+from durian_jax.convert.families.durian.importing import import_checkpoint
+from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
-from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.durian.model import Durian, select_references
-from durian_jax.models.parameters import param_shapes, variables
-from tests.faces.test_arcface import WIDTH, write_network
-from tests.models.test_models import random_batch
-
-WIDTHS = (16, 32)
-CLIP = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28,
-            patch_size=14)
-UNET = dict(block_out_channels=WIDTHS, layers_per_block=1, cross_attention_dim=24, attention_head_dim=2,
-            norm_num_groups=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
-
-
-@pytest.fixture(scope="module")
-def pretrained(tmp_path_factory):
-    """Folders with random weights, as diffusers and transformers save them."""
-    folder = tmp_path_factory.mktemp("pretrained")
-    UNet2DConditionModel(**UNET).save_pretrained(folder / "unet")
-    AutoencoderKL(block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
-                  up_block_types=("UpDecoderBlock2D",) * 2).save_pretrained(folder / "vae")
-    AutoencoderTiny(encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 2),
-                    num_decoder_blocks=(2, 1)).save_pretrained(folder / "tiny_vae")
-    MotionAdapter(block_out_channels=WIDTHS, motion_layers_per_block=1, motion_norm_num_groups=8,
-                  motion_num_attention_heads=2).save_pretrained(folder / "motion_adapter")
-    CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=24, **CLIP)).save_pretrained(
-        folder / "image_encoder")
-    return folder
-
-
-def parts(folder: Path, **changes) -> dict:
-    names = {"unet": "unet", "vae": "vae", "motion": "motion_adapter", "image_encoder": "image_encoder"}
-    return {part: str(folder / name) for part, name in (names | changes).items()}
-
-
-@pytest.fixture
-def copy(pretrained, tmp_path):
-    """A copy to damage."""
-    shutil.copytree(pretrained, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
-def tensor_file(folder: Path) -> Path:
-    return next(folder.glob("*.safetensors"))
-
-
-def change_tensors(folder: Path, change) -> None:
-    path = tensor_file(folder)
-    save_file({name: np.ascontiguousarray(x) for name, x in change(load_file(path)).items()}, path)
-
-
-def change_config(folder: Path, **fields) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+from durian_jax.models.family import model_config
+from durian_jax.models.parameters import param_shapes
+from tests.helpers.models import denoise, random_batch
+from tests.helpers.pretrained import CLIP, change_config, change_tensors, parts, tensor_file
 
 
 @pytest.mark.parametrize("vae", ["vae", "tiny_vae"])
 def test_import_then_export_is_bit_for_bit(pretrained, tmp_path, vae):
-    import_checkpoint(tmp_path / "start", **parts(pretrained, vae=vae))
+    import_checkpoint(tmp_path / "start", parts(pretrained, vae=vae))
     back = export_checkpoint(tmp_path / "start", tmp_path / "back", "fp32")
     read = lambda *folders: {name: x for folder in folders for name, x in load_file(tensor_file(folder)).items()}
     before = {"denoising_unet": read(pretrained / "unet", pretrained / "motion_adapter"), "vae": read(pretrained / vae),
               "image_encoder": read(pretrained / "image_encoder")}
-    # And the libraries' own classes take what was exported.
+    # The libraries' own classes load the export.
     classes = {"denoising_unet": UNetMotionModel, "vae": AutoencoderKL if vae == "vae" else AutoencoderTiny,
                "image_encoder": CLIPVisionModelWithProjection}
     for part, tensors in before.items():
@@ -91,7 +36,7 @@ def test_import_then_export_is_bit_for_bit(pretrained, tmp_path, vae):
         assert set(tensors) == set(after)
         model = classes[part].from_pretrained(back / part).state_dict()
         for name, x in tensors.items():
-            if name.endswith(".pe"):  # computed, not carried over
+            if name.endswith(".pe"):  # computed, not stored in a checkpoint
                 np.testing.assert_allclose(after[name], x, atol=1e-6)
             else:
                 assert after[name].dtype == x.dtype and after[name].tobytes() == x.tobytes(), name
@@ -108,8 +53,8 @@ def test_import_then_export_is_bit_for_bit(pretrained, tmp_path, vae):
         assert all(np.array_equal(after[name].numpy(), x) for name, x in tensors.items() if name not in unused)
 
 
-def test_what_no_part_brings_starts_without_effect(pretrained, tmp_path):
-    config = import_checkpoint(tmp_path, **parts(pretrained))
+def test_fresh_parameters_start_without_effect(pretrained, tmp_path):
+    config = import_checkpoint(tmp_path, parts(pretrained))
     params = load_checkpoint(tmp_path, "stored").params
     assert config.max_frames == 32 and config.unet.context_dim == 24 and config.image_encoder.projection == 24
     for network in ("portrait_reference", "attribute_reference"):
@@ -118,34 +63,26 @@ def test_what_no_part_brings_starts_without_effect(pretrained, tmp_path):
         np.testing.assert_array_equal(kernel[:, :, :4], params["denoiser/conv_in/kernel"])
         assert not [path for path in params if path.startswith(f"{network}/conv_out")]
     assert not params["keypoint_encoder/conv_out/kernel"].any()
-    without = import_checkpoint(tmp_path / "b", **{**parts(pretrained), "motion": None, "image_encoder": None})
+    without = import_checkpoint(tmp_path / "b", parts(pretrained, motion=None, image_encoder=None))
     fresh = load_checkpoint(tmp_path / "b", "stored").params
     assert without.image_encoder is None and not fresh["denoiser/mid_motion_module/proj_out/kernel"].any()
 
 
 def test_an_imported_model_denoises(pretrained, tmp_path):
     """All parts work together: every reference changes the prediction."""
-    import_checkpoint(tmp_path, **parts(pretrained), changes={"image_size": 32})
+    import_checkpoint(tmp_path, parts(pretrained), changes={"image_size": 32})
     checkpoint = load_checkpoint(tmp_path, "float32")
-    config = DurianConfig.from_dict({**checkpoint.config.to_dict(), "dtype": "float32"})
+    config = dataclasses.replace(checkpoint.config, dtype="float32")
     batch = random_batch(config, clips=1, frames=2)
-
-    @jax.jit
-    def run(batch):
-        def denoise(m):
-            references = m.project_references(m.references_of(batch))
-            return m.denoise(m.encode(batch["frames"]), jax.numpy.full((1, 2), 500.0), m.encode_keypoints(
-                batch["keypoints"]), references, select_references(config, batch["attribute_valid"]), temporal=True)
-        return Durian(config).apply(variables(checkpoint.params), method=denoise)
-    plain = run(batch)
+    run = lambda **changes: denoise(checkpoint.params, {**batch, **changes}, config, temporal=True)
+    plain = run()
     assert np.isfinite(plain).all()
     for field in ("portrait", "attributes", "frames"):
-        assert abs(run({**batch, field: batch[field] * 0.3}) - plain).max() > 1e-5, field
-    unknown = {**batch, "attribute_valid": 0 * batch["attribute_valid"]}
-    assert abs(run(unknown) - plain).max() > 1e-5
+        assert abs(run(**{field: batch[field] * 0.3}) - plain).max() > 1e-5, field
+    assert abs(run(attribute_valid=0 * batch["attribute_valid"]) - plain).max() > 1e-5
 
 
-def test_every_tensor_that_does_not_fit_is_listed(pretrained, copy, tmp_path):
+def test_every_tensor_that_does_not_fit_is_listed(copy, tmp_path):
     def damage(tensors):
         tensors["conv_in.weigth"] = tensors.pop("conv_in.weight")                              # renamed
         del tensors["mid_block.resnets.0.conv1.bias"]                                          # missing
@@ -156,7 +93,7 @@ def test_every_tensor_that_does_not_fit_is_listed(pretrained, copy, tmp_path):
     change_tensors(copy / "unet", damage)
     change_tensors(copy / "vae", lambda tensors: {**tensors, "more": np.zeros(1, np.float32)})
     with pytest.raises(InputError) as error:
-        import_checkpoint(tmp_path / "out", **parts(copy))
+        import_checkpoint(tmp_path / "out", parts(copy))
     for words in ("5 tensors", "1 tensors", "unexpected more (1,)",
                   "unexpected conv_in.weigth (16, 4, 3, 3)", "missing conv_in.weight (16, 4, 3, 3)",
                   "missing mid_block.resnets.0.conv1.bias (32,)", "unexpected extra.weight (3,)",
@@ -171,13 +108,13 @@ def test_every_part_is_checked(copy, tmp_path, part):
     lost = next(name for name in names if name.endswith("weight"))
     change_tensors(copy / part, lambda tensors: {"another" if name == lost else name: tensors[name] for name in names})
     with pytest.raises(InputError, match="2 tensors") as error:
-        import_checkpoint(tmp_path / "out", **parts(copy))
+        import_checkpoint(tmp_path / "out", parts(copy))
     assert f"missing {lost}" in str(error.value) and "unexpected another" in str(error.value)
 
 
-def test_named_rules_excuse_what_is_known(copy, tmp_path):
+def test_known_differences_are_accepted(copy, tmp_path):
     """Old names of autoencoders, CLIP's text half and position numbers, AnimateDiff v3 without a middle."""
-    import_checkpoint(tmp_path / "new", **parts(copy))
+    import_checkpoint(tmp_path / "new", parts(copy))
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
     def old_name(name):
@@ -191,7 +128,7 @@ def test_named_rules_excuse_what_is_known(copy, tmp_path):
     change_tensors(copy / "motion_adapter", lambda tensors: {
         name: x for name, x in tensors.items() if not name.startswith("mid_block")})
     change_config(copy / "motion_adapter", use_motion_mid_block=False)
-    import_checkpoint(tmp_path / "old", **parts(copy))
+    import_checkpoint(tmp_path / "old", parts(copy))
     new, old = (load_checkpoint(tmp_path / name, "stored").params for name in ("new", "old"))
     for path, x in new.items():
         if "mid_motion_module" not in path:
@@ -199,15 +136,15 @@ def test_named_rules_excuse_what_is_known(copy, tmp_path):
     assert not old["denoiser/mid_motion_module/proj_out/kernel"].any()
     change_config(copy / "motion_adapter", use_motion_mid_block=True)
     with pytest.raises(InputError, match="missing mid_block.motion_modules.0.norm.weight"):
-        import_checkpoint(tmp_path / "no", **parts(copy))
+        import_checkpoint(tmp_path / "no", parts(copy))
 
 
-def test_a_whole_clip_will_do(copy, tmp_path):
+def test_a_full_clip_model_is_accepted(copy, tmp_path):
     shutil.rmtree(copy / "image_encoder")
     text = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=CLIP, projection_dim=24))
     model.save_pretrained(copy / "image_encoder")
-    import_checkpoint(tmp_path / "out", **parts(copy))
+    import_checkpoint(tmp_path / "out", parts(copy))
     kernel = load_checkpoint(tmp_path / "out", "stored").params["image_encoder/projection/kernel"]
     np.testing.assert_array_equal(kernel.T, model.visual_projection.weight.detach().numpy())
 
@@ -217,7 +154,7 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
         before = (copy / part / "config.json").read_text()
         change_config(copy / part, **fields)
         with pytest.raises(InputError, match=match):
-            import_checkpoint(tmp_path / "out", **parts(copy))
+            import_checkpoint(tmp_path / "out", parts(copy))
         (copy / part / "config.json").write_text(before)
     refused("unet", "use_linear_projection=True instead of False.*act_fn=gelu|act_fn=gelu.*use_linear_projection=True",
             use_linear_projection=True, act_fn="gelu")
@@ -230,38 +167,13 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
     refused("image_encoder", "hidden_act=gelu instead of quick_gelu", hidden_act="gelu")
     (copy / "unet" / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is damaged"):
-        import_checkpoint(tmp_path / "out", **parts(copy))
-
-
-def test_hub_ids_are_fetched_whole_or_by_folder(pretrained, tmp_path, monkeypatch):
-    """A repository that is the network itself, and one that has it in a folder; without a network: one line."""
-    asked = []
-
-    def snapshot(repository, allow_patterns):
-        asked.append((repository, allow_patterns))
-        folder = tmp_path / f"{len(asked)}"
-        shutil.copytree(pretrained if repository == "some/pipeline" else pretrained / "image_encoder", folder)
-        return str(folder)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert (find_folder("some/pipeline", "unet") / "config.json").read_text() == (
-        pretrained / "unet" / "config.json").read_text()
-    assert [patterns[0] for _, patterns in asked] == ["unet/config.json"]
-    assert find_folder("some/clip", "image_encoder").name == "3"
-    assert [patterns[0] for _, patterns in asked[1:]] == ["image_encoder/config.json", "config.json"]
-    assert find_folder("some/pipeline:vae", "vae").name == "vae"
-    assert "diffusion_pytorch_model.safetensors" in asked[2][1] and "*.safetensors" not in asked[2][1]
-
-    def offline(repository, allow_patterns):
-        raise OSError("no network")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(InputError, match="neither a local folder nor a repository that can be fetched: no network"):
-        find_folder("some/pipeline", "unet")
+        import_checkpoint(tmp_path / "out", parts(copy))
 
 
 def test_files_that_cannot_be_read_are_refused(pretrained, copy, tmp_path):
     def refused(match, **changes):
         with pytest.raises(InputError, match=match):
-            import_checkpoint(tmp_path / "out", **{**parts(copy), **changes})
+            import_checkpoint(tmp_path / "out", {**parts(copy), **changes})
     refused("expected a folder, or a hub id", unet=str(copy / "nowhere"))
     refused("expected config.json in it", unet=str(tmp_path))
     change_tensors(copy / "motion_adapter", lambda tensors: {
@@ -280,30 +192,33 @@ def test_files_that_cannot_be_read_are_refused(pretrained, copy, tmp_path):
     refused("found diffusion_pytorch_model.bin; pickled weights are not read")
 
 
+def described(values: dict) -> Description:
+    return Description(model_config(values), Objective())
+
+
 def test_the_parts_must_fit_a_given_config(pretrained, tmp_path):
-    config = import_checkpoint(tmp_path / "a", **parts(pretrained))
+    config = import_checkpoint(tmp_path / "a", parts(pretrained))
     values = config.to_dict()
     wrong = {**values, "unet": {**values["unet"], "layers": 2}, "max_frames": 40, "temporal_heads": 4}
     with pytest.raises(InputError) as error:
-        import_checkpoint(tmp_path / "b", **parts(pretrained), config=DurianConfig.from_dict(wrong))
+        import_checkpoint(tmp_path / "b", parts(pretrained), like=described(wrong))
     for words in ("3 fields", "unet.layers is 1, the config has 2", "temporal_heads is 2, the config has 4",
                   "the motion adapter knows 32 frames, the config has 40"):
         assert words in str(error.value)
     with pytest.raises(InputError, match="image encoder: one is given, the config has none"):
-        import_checkpoint(tmp_path / "b", **parts(pretrained),
-                          config=DurianConfig.from_dict({**values, "image_encoder": None}))
+        import_checkpoint(tmp_path / "b", parts(pretrained), like=described({**values, "image_encoder": None}))
 
 
 @pytest.mark.parametrize("changes", [
     {"reference_mode": "single"}, {"reference_mode": "tokens"}, {"mask_channel": False},
     {"image_encoder": None, "context_dim": None}])
 def test_ablations_start_from_the_same_parts(pretrained, tmp_path, changes):
-    values = import_checkpoint(tmp_path / "a", **parts(pretrained)).to_dict()
+    values = import_checkpoint(tmp_path / "a", parts(pretrained)).to_dict()
     given = parts(pretrained)
     if "context_dim" in changes:
-        values["unet"], given["image_encoder"] = {**values["unet"], "context_dim": None}, None
+        values["unet"], given = {**values["unet"], "context_dim": None}, parts(pretrained, image_encoder=None)
     values |= {name: value for name, value in changes.items() if name != "context_dim"}
-    config = import_checkpoint(tmp_path / "b", **given, config=DurianConfig.from_dict(values))
+    config = import_checkpoint(tmp_path / "b", given, like=described(values))
     params = load_checkpoint(tmp_path / "b", "stored").params
     assert set(params) == set(param_shapes(config))
     plain = load_checkpoint(tmp_path / "a", "stored").params["denoiser/conv_in/kernel"]
@@ -316,39 +231,3 @@ def test_ablations_start_from_the_same_parts(pretrained, tmp_path, changes):
         added = int(config.reference_mode == "tokens")
         assert params["denoiser/conv_in/kernel"].shape[2] == 4 + added
         np.testing.assert_array_equal(params["denoiser/conv_in/kernel"][:, :, :4], plain)
-
-
-def test_the_command_imports(pretrained, tmp_path):
-    out = tmp_path / "start"
-    arguments = ["import", "--base", str(pretrained), "--motion", str(pretrained), "--image-encoder", str(pretrained),
-                 "--out", str(out), "--size", "64", "--dtype", "bfloat16"]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 0, result.output
-    checkpoint = load_checkpoint(out, "stored")
-    assert checkpoint.config.image_size == 64 and checkpoint.objective.prediction == "epsilon"
-    assert {str(x.dtype) for x in checkpoint.params.values()} == {"bfloat16"}
-    preset = "configs/durian.py:sd15,stage=1,ablation=no_mask_channel"
-    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--config", preset])
-    assert result.exit_code == 2 and "unet.channels is (16, 32), the config has (320, 640, 1280, 1280)" in result.output
-    network = write_network(tmp_path / "means.onnx")
-    result = CliRunner().invoke(main, [*arguments, "--identity-model", network])
-    assert result.exit_code == 2 and "holds a checkpoint already" in result.output
-    result = CliRunner().invoke(main, [*arguments, "--identity-model", network, "--overwrite"])
-    assert result.exit_code == 0, result.output
-    assert load_checkpoint(out).identity_encoder.width == load_checkpoint(out).config.identity_dim == WIDTH
-    result = CliRunner().invoke(main, ["import", "--unet", str(pretrained), "--out", str(out)])
-    assert result.exit_code == 2 and "expected --vae, or --base that has one" in result.output
-    result = CliRunner().invoke(main, [*arguments, "--overwrite", "--config", "configs/durian.py:sd15,ablation=foo"])
-    assert result.exit_code == 2 and "an ablation of" in result.output and "Traceback" not in result.output
-
-
-def test_the_papers_config_is_what_stable_diffusions_parts_make():
-    """configs/durian.py:sd15 has the sizes that Stable Diffusion 1.5, AnimateDiff and CLIP ViT-L/14 have."""
-    config = DurianConfig.from_dict(get_config("sd15,stage=1").model.to_dict())
-    values = sizes.unet_json(config)
-    assert values["block_out_channels"] == (320, 640, 1280, 1280) and values["attention_head_dim"] == 8
-    assert sizes.unet_config(json.loads(json.dumps(values)), "x") == config.unet
-    assert sizes.codec_config(json.loads(json.dumps(sizes.codec_json(config))), "x") == config.codec
-    assert sizes.image_encoder_config(sizes.image_encoder_json(config.image_encoder), "x") == config.image_encoder
-    assert sizes.motion_config(json.loads(json.dumps(sizes.motion_json(config))) | {
-        "block_out_channels": (320, 640, 1280, 1280)}, config.unet, "x") == (8, 32, True)
