@@ -13,11 +13,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0
 
-.PHONY: help demo test test-slow test-fast test-environments lint bench parity torch annotator clean
+.PHONY: help demo develop test test-slow test-fast lint bench parity torch annotator clean
 
 help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
-	@echo "make test       install into $(VENV) and $(ANNOTATOR), run all tests but the slow ones"
+	@echo "make develop    install into $(VENV) and $(ANNOTATOR) all that tests need"
+	@echo "make test       make develop, then run all tests but the slow ones"
 	@echo "make test-slow  run the slow tests: whole commands, clusters, notebooks, full-size compilations"
 	@echo "make test-fast  run the tests of the rooms without training, in minutes, for daily work"
 	@echo "make lint       check style, imports between rooms, docstrings and types"
@@ -55,13 +56,13 @@ $(VENV)/compiler.stamp: $(VENV)/install.stamp
 demo: $(VENV)/install.stamp
 	$(BIN)/durian demo --out demo
 
-test-environments:
+develop:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/test.stamp $(ANNOTATOR)/install.stamp $(VENV)/compiler.stamp
 
-test: test-environments
+test: develop
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: test-environments
+test-slow: develop
 	$(BIN)/python -m pytest -m slow
 
 test-fast: $(VENV)/test.stamp
