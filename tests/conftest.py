@@ -1,4 +1,4 @@
-"""What every test shares: where compiled functions are kept, so that the second run is fast."""
+"""Settings and fixtures of all tests; compiled functions are cached, so that the second run is fast."""
 
 import gc
 import os
@@ -10,25 +10,28 @@ _CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
 # Set before jax is imported; programs that the tests start inherit it.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-# The networks of the tests are so small that compiling them is most of the time.
+# The tests' networks are so small that compiling takes most of the time.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# Files that take minutes come first, so that both workers have something to do until the end.
-LONG = ("test_sharding", "test_training", "test_cluster", "test_notebooks", "test_plan", "test_pytorch", "test_ablations")
+# Files that take minutes run first, so that both workers are busy until the end.
+LONG = ("training/test_sharding.py", "training/test_loop.py", "training/test_cluster.py", "colab/test_notebooks.py",
+        "prepare/test_pipeline.py", "training/test_ablations.py", "pytorch/durian/test_pipeline.py",
+        "models/test_parity.py", "planning/test_plan.py", "expansion/test_dataset.py", "models/test_kept_tokens.py",
+        "training/test_encode.py", "inference/test_generate.py", "models/durian/test_model.py")
 
 PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
 
 
 def pytest_collection_finish():
-    """What was imported stays: the collector need not look through it whenever a function is traced."""
+    """Exempt imported modules from garbage collection, which tracing triggers often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+    order = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,7 @@ def installed(built, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_whole_package(built):
     with zipfile.ZipFile(built[1]) as archive:
         names = set(archive.namelist())
@@ -66,6 +67,7 @@ def test_the_wheel_holds_the_whole_package(built):
     assert "durian = durian_jax.commands.main:main" in scripts
 
 
+@pytest.mark.slow
 def test_the_source_distribution_can_run_its_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
@@ -77,6 +79,7 @@ def test_the_source_distribution_can_run_its_tests(built):
     assert expected <= names, sorted(expected - names)
 
 
+@pytest.mark.slow
 def test_the_installed_package_works_in_another_folder(installed, tmp_path):
     """It finds its presets, checkpoint and config files without the checkout."""
     code = """

@@ -24,6 +24,7 @@ def notebooks():
     return sorted((ROOT / "colab").glob("*.ipynb"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):
     book = nbformat.read(path, 4)

@@ -51,6 +51,7 @@ def test_evaluate_reconstructs_recorded_clips(batches, recorded, tmp_path):
     assert 0 < content["summary"]["hair"]["l1"] < content["summary"]["hair"]["psnr"] and (tmp_path / "x.png").exists()
 
 
+@pytest.mark.slow
 def test_the_shipped_checkpoint_reproduces_its_scores(tmp_path):
     """Recompute the first cases of the model card with the command line."""
     then = json.loads((SHIPPED / "tiny" / "figures.json").read_text())

@@ -46,6 +46,7 @@ def test_regions_fit_records_of_another_size_with_a_margin(tmp_path):
     assert np.mean(overlaps) > 0.65, overlaps
 
 
+@pytest.mark.slow
 def test_regions_depend_on_the_seed_and_not_on_the_batch_size(people, tmp_path):
     first, second, third = (shutil.copytree(people, tmp_path / name) for name in "abc")
     done = expand(first, kinds=("hair",), frames=1)

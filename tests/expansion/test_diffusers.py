@@ -64,6 +64,7 @@ def wanted(seed: int = 0, kind: str = "hair", face: int = 0) -> Wanted:
     return Wanted(clip(face, frames=1), kind, np.random.default_rng(seed))
 
 
+@pytest.mark.slow
 def test_pictures_follow_the_seed_the_prompt_and_the_keypoints(artist):
     assert artist.size == 64
     first, second = (artist.pictures([wanted(), wanted(seed=1), wanted(kind="hat"), wanted(face=1)]) for _ in range(2))
@@ -75,6 +76,7 @@ def test_pictures_follow_the_seed_the_prompt_and_the_keypoints(artist):
         assert abs(other.astype(int) - first[0]).mean() > 0.2
 
 
+@pytest.mark.slow
 def test_the_generated_picture_is_segmented(artist):
     regions = artist([wanted(kind="beard"), wanted(kind="hair")])
     assert [region.shape for region in regions] == [(64, 64)] * 2 and all(region.dtype == bool for region in regions)
@@ -82,6 +84,7 @@ def test_the_generated_picture_is_segmented(artist):
     np.testing.assert_array_equal(regions[0], beard_region(face_frame(clip(0, frames=1).keypoints[0], 64, 64)))
 
 
+@pytest.mark.slow
 def test_it_expands_a_dataset(networks, dataset, monkeypatch):
     class FakeAnnotator:
         closed = False
@@ -106,6 +109,7 @@ def test_it_expands_a_dataset(networks, dataset, monkeypatch):
     assert overlap(field[4:-4, 4:-4] > 0, beard_region(face_frame(face, 56, 56))) > 0.8
 
 
+@pytest.mark.slow
 def test_other_models_are_refused(networks, tmp_path):
     import torch
     from safetensors.torch import load_file

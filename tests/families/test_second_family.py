@@ -89,6 +89,7 @@ def test_a_second_family_trains_from_encoded_samples(trained, records, tmp_path)
     assert list(losses(tmp_path / "run")) == [1]
 
 
+@pytest.mark.slow
 def test_a_second_family_is_planned():
     try:
         compiler_environment()

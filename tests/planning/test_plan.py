@@ -84,6 +84,7 @@ def small_flags(stage, *more):
     return [f"--config=tiny,stage={stage}", "--topology=v5e:2x2", *flags.values()]
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
     """Through the command line, up to machine code."""
     out = tmp_path / "plan.json"
@@ -107,6 +108,7 @@ def test_a_tiny_run_is_planned_to_the_end(compiler, tmp_path):
     assert describe(Plan(**found)) in done.stdout.replace(f"; {2 * found['chip_hours']:,.2f} at 2 a chip-hour", "")
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_names_the_largest_arrays(compiler, tmp_path):
     """The report has their sizes and the lines of code that they come from."""
     out = tmp_path / "plan.json"

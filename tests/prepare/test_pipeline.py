@@ -125,6 +125,7 @@ def test_the_crop_shows_the_video(prepared, videos):
     assert max(scores) > 0.9 and np.median(scores) < 0.8
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_dataset(prepared, videos, tmp_path, monkeypatch):
     """After kill -9 with at least one finished video, the second run does not repeat finished videos."""
     code = ("import sys; from durian_jax.prepare.clips import Settings; "
@@ -222,6 +223,7 @@ def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
     assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
 
 
+@pytest.mark.slow
 def test_a_dead_annotator_does_not_reject_the_video(videos, tmp_path, monkeypatch):
     """If it dies once, a new one continues. If it always dies, the run stops without rejections."""
     lives = [1]
@@ -240,6 +242,7 @@ def test_a_dead_annotator_does_not_reject_the_video(videos, tmp_path, monkeypatc
     assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
 
 
+@pytest.mark.slow
 def test_a_video_that_kills_two_processes_is_rejected(videos, tmp_path):
     settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
     work = Work(tmp_path, settings)

@@ -3,12 +3,15 @@
 import json
 from unittest.mock import MagicMock
 
+import pytest
+
 from durian_jax.animation import files
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_video, write_image, write_video
 from tests.commands.runner import durian
 
 
+@pytest.mark.slow
 def test_animate_runs_an_export_from_files_to_files(exported, tmp_path, monkeypatch):
     folder, size = exported("like_sd")[1], 32
     clip = render(sample_person("validation", 1, require=("hair",)), sample_motion("validation", 1, 3), size=size)

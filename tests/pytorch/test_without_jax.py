@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.diffusion import Sampling
@@ -40,6 +41,7 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import numpy as np
+import pytest
 from durian_jax.animation.files import animate_files, concat
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.torch import DurianPipeline
@@ -52,6 +54,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("jax", "flax"
 """
 
 
+@pytest.mark.slow
 def test_the_exported_tiny_model_animates_without_jax(tmp_path):
     export_checkpoint("tiny", tmp_path / "tiny")
     subprocess.run([sys.executable, "-c", WITHOUT_JAX, tmp_path / "tiny", tmp_path / "frames.npy"], check=True,

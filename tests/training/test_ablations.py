@@ -61,6 +61,7 @@ def test_gradients_exist_in_the_paper_reference_mode(ablation):
     assert {name: x.shape for name, x in metrics.items()} == {"loss": (), "gradient_norm": ()}
 
 
+@pytest.mark.slow
 def test_stage_two_keeps_frozen_weights_in_half_precision_and_recomputes(records, tmp_path):
     """Two steps with and without recomputation: the losses are equal, and only motion modules change."""
     model = model_of("single_reference")

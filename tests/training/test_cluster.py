@@ -88,6 +88,7 @@ def check_resumed(found, before, on_one):
     assert all(found[step] == before[step] for step in range(1, 5)), "the run restarted from step 0"
 
 
+@pytest.mark.slow
 def test_a_lost_process_stops_all_and_fewer_processes_resume(records, on_one, tmp_path):
     before = lose_one(records, tmp_path, "2x2x2x1", 4)
     running = start(records, tmp_path, "2x2x1x1", 2, "--config.sample_every=12")
@@ -97,6 +98,7 @@ def test_a_lost_process_stops_all_and_fewer_processes_resume(records, on_one, tm
     assert (tmp_path / "samples" / "0000012.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_another_mesh_and_sigterm_to_one_process_saves_and_stops_all(records, on_one, tmp_path):
     before = lose_one(records, tmp_path, "2x2x1x1", 2)
     running = start(records, tmp_path, "1x2x1x2", 2, "--config.total_steps=5000", "--config.checkpoint_every=4000")
@@ -124,6 +126,7 @@ def join_with(**environment):
                           capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_the_join_times_out_and_names_missing_processes():
     port = free_port()
     done = join_with(DURIAN_COORDINATOR=f"127.0.0.1:{port}", DURIAN_PROCESSES="3", DURIAN_PROCESS="0")

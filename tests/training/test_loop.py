@@ -82,7 +82,7 @@ def stage_two(records, stage_one, tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize("stage", ["1", "2"])
+@pytest.mark.parametrize("stage", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_killed_run_repeats_the_losses(stage, records, codec, stage_one, stage_two, tmp_path):
     start, whole = {"1": (codec, stage_one), "2": (stage_one, stage_two)}[stage]
     arguments = command(records, tmp_path, stage, f"--config.init_from={start}")
@@ -99,6 +99,7 @@ def test_a_killed_run_repeats_the_losses(stage, records, codec, stage_one, stage
     assert all(np.array_equal(a[path], b[path]) for path in b)
 
 
+@pytest.mark.slow
 def test_stage_two_trains_the_motion_modules_only(stage_one, stage_two):
     before, after = (load_checkpoint(folder / "export").params for folder in (stage_one, stage_two))
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
@@ -109,6 +110,7 @@ def test_checkpoints_of_multiples_are_kept(stage_one):
     assert sorted(int(path.name) for path in (stage_one / "checkpoints").iterdir()) == [8, 16, STEPS]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(records, codec, stage_one, tmp_path):
     """One checkpoint is incomplete and another one lost data: the run resumes from step 8."""
     stopped_at(16, stage_one, tmp_path)
@@ -125,6 +127,7 @@ def test_a_damaged_checkpoint_is_ignored_and_the_one_before_is_used(records, cod
     assert sorted(path.name for path in folder.iterdir()) == ["16", "20"]
 
 
+@pytest.mark.slow
 def test_sigterm_saves_once_and_exits_with_status_0(records, codec, tmp_path):
     process = subprocess.Popen(command(records, tmp_path, 1, f"--config.init_from={codec}", "--config.total_steps=9000",
                                        "--config.checkpoint_every=8000"), stdout=subprocess.PIPE, text=True)
@@ -147,6 +150,7 @@ main(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(records, codec, stage_one, tmp_path):
     """A limit on the size of files, which checkpoints exceed, stands for the full disk."""
     stopped_at(8, stage_one, tmp_path)

@@ -39,6 +39,7 @@ def on_one(records, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "mesh"), [("1", "8x1x1x1"), ("1", "1x8x1x1"), ("1", "2x2x2x1"), ("1", "1x2x2x2"),
                                              ("2", "1x2x2x2")])
 def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path):
@@ -49,6 +50,7 @@ def test_losses_do_not_depend_on_the_mesh(stage, mesh, records, on_one, tmp_path
     assert (tmp_path / "samples" / "0000020.png").is_file() == (stage == "2")
 
 
+@pytest.mark.slow
 def test_stages_train_what_they_should(on_one):
     """With all networks: stage 1 trains everything but codec and motion modules, stage 2 the motion modules."""
     model = read_description(on_one / "1" / "export").config
@@ -65,6 +67,7 @@ def test_stages_train_what_they_should(on_one):
     assert {"portrait_reference", "attribute_reference"} < trained
 
 
+@pytest.mark.slow
 def test_a_run_resumes_on_another_mesh(records, on_one, tmp_path):
     shutil.copytree(on_one / "1", tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / "checkpoints" / "20")

@@ -124,6 +124,7 @@ def test_slow_precisions_of_a_cpu_cause_a_warning(exported, monkeypatch, recwarn
             half.references(batch)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_are_the_same(exported, monkeypatch):
     checkpoint, folder = exported("small")
     batch = random_batch(checkpoint.config, clips=1, frames=2)
