@@ -30,7 +30,7 @@ def test_bandwidth_follows_from_the_torus():
     v5e, v5p = CHIPS["v5e"], CHIPS["v5p"]
     row = [(0, i) for i in range(16)]
     assert group_bandwidth(v5e, (16, 16), row) == v5e.ring_bandwidth
-    assert group_bandwidth(v5e, (16, 16), row[:4]) == v5e.ring_bandwidth / 2, "a line, which is no ring, has half the bandwidth"
+    assert group_bandwidth(v5e, (16, 16), row[:4]) == v5e.ring_bandwidth / 2, "a line has half a ring's bandwidth"
     plane = [(0, i, j) for i in range(4) for j in range(4)]
     assert group_bandwidth(v5p, (4, 4, 4), plane) == 2 * v5p.ring_bandwidth
     exchange = hlo.Exchange("all-gather", int(v5p.ring_bandwidth), (0, 1, 2, 3))

@@ -41,7 +41,6 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 import numpy as np
-import pytest
 from durian_jax.animation.files import animate_files, concat
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.torch import DurianPipeline
