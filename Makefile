@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
+# Rooms whose tests compile little.
+FAST := $(addprefix tests/,faces synthetic diffusion checkpoints configs hardware animation data launch test_families.py \
+	test_files.py test_public_api.py models/attention models/durian models/unet planning/test_hlo.py training/test_config.py)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0

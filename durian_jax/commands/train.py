@@ -17,8 +17,8 @@ def train(config, overrides, workdir, profile):
     """Train a model, or continue a run.
 
     \b
-    durian train --config=tiny,stage=1 --workdir=runs/tiny
-    durian train --config=tiny,stage=2 --workdir=runs/tiny2 --config.total_steps=8
+    durian train --config=tiny,stage=1 --workdir=runs/tiny --config.init_from=runs/codec
+    durian train --config=tiny,stage=2 --workdir=runs/tiny2 --config.init_from=runs/tiny
 
     Repeat the command to continue from the last checkpoint in the workdir, on any number of devices and hosts.
     Raise --config.total_steps to train longer. SIGTERM saves a checkpoint and stops the run. The scripts in

@@ -84,7 +84,7 @@ def tiny(config: ConfigDict) -> None:
         config.batch_size, config.data.frames, config.data.max_stride = 8, 3, 5
         config.data.attributes = 2
         config.total_steps, config.decay_steps = 4500, 2500
-    else:
+    elif config.stage == "2":
         # Clips of the length that users ask for. A second pool at the frame rate of videos suits them:
         # durian synthesize --out data/clips --clips 1500 --frames 16 --first 20000
         config.batch_size, config.data.frames, config.data.max_stride = 2, 16, 1
