@@ -13,14 +13,14 @@ from durian_jax.tensor_files import check_paths, weight_files
 
 
 def load_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
-    """Load the networks of an export, whose files `convert.bundle.read_bundle` has checked.
+    """Load the networks of an export. `convert.bundle.read_bundle` has checked its files.
 
     Args:
-        model: on the meta device; each child is the network of a folder. A child may name tensors of its files that
-            it does not need, as `unused_tensors`.
+        model: on the meta device; the weights of a child are in the folder of the child's name. A child may have
+            `unused_tensors`: names of tensors in its files that it does not load.
 
     Raises:
-        InputError: tensors that do not fit the sizes, each named.
+        InputError: a damaged file, or tensors that do not fit the model; lists all of them.
     """
     for part, network in tqdm(list(model.named_children()), desc="loading", unit="network"):
         tensors = {}
@@ -40,7 +40,7 @@ def _load(network: nn.Module, tensors: dict[str, torch.Tensor], origin: str, dty
     network.load_state_dict({name: x.to(dtype) for name, x in tensors.items()}, assign=True)
     for module in network.modules():
         for name, x in module.named_buffers(recurse=False):
-            if x.is_meta and name == "position_ids":  # CLIP's numbers of positions, which no file holds
+            if x.is_meta and name == "position_ids":  # CLIP's position numbers are in no file
                 setattr(module, name, torch.arange(x.numel()).view(x.shape))
             elif x.is_floating_point():
                 setattr(module, name, x.to(dtype))

@@ -35,8 +35,8 @@ class Pipeline(ABC):
         identity_encoder: embeds portraits' faces, if the model uses identity embeddings.
 
     Attributes:
-        device: where it computes.
-        decode_chunk: number of frames that the autoencoder decodes at a time; fewer take less memory.
+        device: device that computes.
+        decode_chunk: number of frames that the autoencoder decodes at a time; fewer frames take less memory.
     """
 
     def __init__(self, model: Networks, description: Description, identity_encoder: IdentityEncoder | None = None):
@@ -57,21 +57,21 @@ class Pipeline(ABC):
 
     @abstractmethod
     def references(self, batch: Mapping[str, np.ndarray]) -> Any:
-        """What all clips of a video share, from the fields with role "reference"."""
+        """Compute what all clips of a video share, from the fields with role "reference"."""
 
     @abstractmethod
     def condition(self, batch: Mapping[str, np.ndarray], references: Any, branches: Sequence[int]) -> Any:
-        """All that `predict` needs besides latents and time, for one clip.
+        """Return what `predict` needs besides latents and time, for one clip.
 
         Args:
             references: from `references`.
-            branches: numbers of the branches of guidance that will run.
+            branches: indices of the guidance branches that run.
         """
 
     @abstractmethod
     def predict(self, z: torch.Tensor, moment: float, condition: Any, *, frames: int, temporal: bool
                 ) -> list[torch.Tensor]:
-        """The network's prediction for each branch of the condition.
+        """Return the network's prediction for each branch of the condition.
 
         Args:
             z: (B * F, c, h, w) float32 noisy latents.
@@ -86,8 +86,8 @@ class Pipeline(ABC):
 
         Args:
             folder: of the export.
-            dtype: to compute in, "float32", "bfloat16" or "float16"; None: the precision that the model was trained in.
-            size: H = W of the pictures; None: the size that the model was trained for; some models make no other.
+            dtype: of the computation: "float32", "bfloat16" or "float16"; None: the precision of training.
+            size: H = W of the pictures; None: the size of training. Some models make no other size.
 
         Raises:
             InputError: not an export, a damaged one, an unknown dtype, or a size that the model cannot make.
@@ -105,14 +105,14 @@ class Pipeline(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision in which the networks compute."""
+        """Precision of the networks."""
         return next(self.denoiser.parameters()).dtype
 
     def to(self, device: str | torch.device | None, *, offload: bool = False, channels_last: bool = True) -> Self:
-        """Choose where to compute.
+        """Choose the device.
 
         Args:
-            device: such as "cuda"; None: see `choose_device`.
+            device: for example "cuda"; None: see `choose_device`.
             offload: keep idle networks in the CPU's memory: slower, for small GPUs.
             channels_last: keep convolution weights with channels last in memory, which is faster.
 
@@ -132,7 +132,7 @@ class Pipeline(ABC):
     @torch.inference_mode()
     def generate(self, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, *,
                  temporal: bool | None = None, first_frame: int = 0, references: Any = None) -> np.ndarray:
-        """Sample B clips of F frames: the counterpart of `inference.generate.generate`, with its arguments.
+        """Sample B clips of F frames. The arguments are those of `inference.generate.generate`.
 
         Returns:
             (B, F, H, W, 3) uint8.
@@ -209,7 +209,7 @@ class Pipeline(ABC):
 
     @contextlib.contextmanager
     def at_work(self, *networks: nn.Module) -> Iterator[None]:
-        """A block in which offloaded networks are on the device."""
+        """Move offloaded networks to the device for the duration of a block."""
         for network in networks if self._offload else ():
             network.to(self.device)
         try:

@@ -64,30 +64,30 @@ class Decoder(nn.Module):
 
 
 class Codec(nn.Module):
-    """Pixels to latents and back (`models.codecs.small`), with the methods of diffusers' autoencoders."""
+    """The autoencoder `models.codecs.small`, with the methods of diffusers' autoencoders."""
 
     def __init__(self, config: CodecConfig):
         super().__init__()
         self.encoder, self.decoder = Encoder(config), Decoder(config)
 
     def encode(self, images: torch.Tensor) -> SimpleNamespace:
-        """(M, 3, H, W) in [-1, 1] -> an object with `latents` (M, c, h, w)."""
+        """Encode (M, 3, H, W) in [-1, 1]; return an object with `latents` (M, c, h, w)."""
         return SimpleNamespace(latents=self.encoder(images))
 
     def decode(self, latents: torch.Tensor) -> SimpleNamespace:
-        """(M, c, h, w) -> an object with `sample` (M, 3, H, W), not clipped."""
+        """Decode (M, c, h, w); return an object with `sample` (M, 3, H, W), not clipped."""
         return SimpleNamespace(sample=self.decoder(latents))
 
 
 def space_to_depth(x: torch.Tensor, patch: int) -> torch.Tensor:
-    """(M, C, H, W) -> (M, patch * patch * C, H / patch, W / patch); a pixel's channels stay together."""
+    """Move patches to channels: (M, C, H, W) -> (M, patch * patch * C, H / patch, W / patch); C varies fastest."""
     m, c, height, width = x.shape
     x = x.reshape(m, c, height // patch, patch, width // patch, patch)
     return x.permute(0, 3, 5, 1, 2, 4).reshape(m, patch * patch * c, height // patch, width // patch)
 
 
 def depth_to_space(x: torch.Tensor, patch: int) -> torch.Tensor:
-    """The inverse of `space_to_depth`."""
+    """Invert `space_to_depth`."""
     m, c, h, w = x.shape
     x = x.reshape(m, patch, patch, c // patch**2, h, w)
     return x.permute(0, 3, 4, 1, 5, 2).reshape(m, c // patch**2, h * patch, w * patch)

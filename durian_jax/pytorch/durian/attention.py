@@ -2,8 +2,8 @@
 
     SA = Attention(Q = W_Q F_t,  K = W_K F_ref,  V = W_V F_ref),  F_ref = concat(F_t, F_port, F_attr)
 
-What depends on the references alone is computed once a clip and given to every frame and step as `Site`. Groups of
-references that take no part are left out of it, so that no attention needs a mask unless clips of a batch differ.
+A `Site` holds what depends on the references alone. It is computed once per clip, for all frames and steps. It leaves
+out groups of references that no clip of the batch uses, so a mask is needed only if the clips of a batch differ.
 
 Axis letters: B clips, F frames, M blends, G reference groups (the portrait first), A attributes, N tokens of a frame,
 S tokens of references, H heads, D channels of a head, C = H * D channels.
@@ -25,8 +25,8 @@ class Blend:
 
     Attributes:
         key, value: (B, H, S, D).
-        mask: (B, 1, S) bool, False hides a token; None: all are seen.
-        weight: (B, 1, 1) of this selection's result; None: it is the only one.
+        mask: (B, 1, S) bool, False hides a token; None: no token is hidden.
+        weight: (B, 1, 1) weight of this selection's result; None: it is the only selection.
     """
 
     key: torch.Tensor
@@ -37,15 +37,15 @@ class Blend:
 
 @dataclass
 class Site:
-    """What the attentions of one site are given besides the frames.
+    """Inputs of one attention site besides the frames.
 
     Attributes:
-        spatial: keys and values of the references, one of each selection; none: self-attention only.
-        cross: of the image embeddings; or, where each selection sees a single one, the result itself (B, 1, C): the
-            softmax over one key is 1, whatever the query.
-        guided: the batch's second half is the unconditional one of classifier-free guidance, which sees no
-            references; what is given here is for the first half.
-        features: a list to which the site's features (B * F, N, C) are added, for a ReferenceNet; None: not wanted.
+        spatial: keys and values of the references for each selection; (): self-attention only.
+        cross: keys and values of the image embeddings. If every selection sees one embedding only, it is the result
+            itself (B, 1, C), because the softmax over one key is 1 for any query.
+        guided: the second half of the batch is the unconditional branch of classifier-free guidance. It sees no
+            references: `spatial` and `cross` are for the first half.
+        features: list that collects the site's features (B * F, N, C), for a ReferenceNet; None: do not collect.
     """
 
     spatial: tuple[Blend, ...] = ()
@@ -54,12 +54,12 @@ class Site:
     features: list[torch.Tensor] | None = None
 
     def rows(self, size: int) -> int:
-        """How many of the first rows of a batch see what is given here."""
+        """Return the number of rows, from the first one, that see `spatial` and `cross` in a batch of this size."""
         return size // 2 if self.guided else size
 
 
 class ReferenceAttention:
-    """Processor of `attn1`: a frame attends to itself and to the references that all frames of its clip share."""
+    """Processor of `attn1`: a frame attends to itself and to the references of its clip."""
 
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
                  site: Site | None = None) -> torch.Tensor:
@@ -81,7 +81,7 @@ class EmbeddingAttention:
 
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states=None, attention_mask=None,
                  site: Site | None = None) -> torch.Tensor:
-        """(B * F, N, C) -> the same, or (B * F, 1, C) where it is the same for all tokens."""
+        """(B * F, N, C) -> (B * F, N, C), or (B * F, 1, C) if all tokens have the same result."""
         size = len(hidden_states)
         if site is None or site.cross is None:
             return attn.to_out[0].bias.expand(size, 1, -1)
@@ -97,7 +97,7 @@ class EmbeddingAttention:
 
 
 class PlacedAttention(Attention):
-    """diffusers' attention with a position code in queries, keys and values, for models that have such.
+    """diffusers' attention with a position code in queries, keys and values.
 
     Args:
         width: C.
@@ -113,12 +113,12 @@ class PlacedAttention(Attention):
 
 
 def project_query(attn: Attention, x: torch.Tensor) -> torch.Tensor:
-    """Tokens (..., N, C) -> queries (..., H, N, D)."""
+    """Project tokens (..., N, C) to queries (..., H, N, D)."""
     return split_heads(attn.to_q(_placed(attn, x)), attn.heads)
 
 
 def project_key_value(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens (..., N, C) -> keys and values (..., H, N, D)."""
+    """Project tokens (..., N, C) to keys and values (..., H, N, D)."""
     value = attn.to_v(x)
     if isinstance(attn, PlacedAttention):
         value = value + attn.to_v_position(attn.code)
@@ -130,24 +130,24 @@ def _placed(attn: Attention, x: torch.Tensor) -> torch.Tensor:
 
 
 def split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """(..., N, C) -> (..., H, N, D)."""
+    """Split channels into heads: (..., N, C) -> (..., H, N, D)."""
     return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
 
 
 def merge_heads(x: torch.Tensor) -> torch.Tensor:
-    """(..., H, N, D) -> (..., N, C)."""
+    """Merge heads into channels: (..., H, N, D) -> (..., N, C)."""
     return x.transpose(-3, -2).flatten(-2)
 
 
 def repeated(x: torch.Tensor, size: int) -> torch.Tensor:
-    """(B, ...) -> (B * F, ...) with the size B * F: of every clip for each of its frames, without a copy if B = 1."""
+    """Repeat each clip's row for its frames: (B, ...) -> (B * F, ...), without a copy if B = 1; `size` is B * F."""
     if len(x) == 1:
         return x.expand(size, *x.shape[1:])
     return x.repeat_interleave(size // len(x), 0)
 
 
 def _with_references(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, blend: Blend) -> torch.Tensor:
-    """(B * F, H, N, D) with the frame's own keys and a blend's."""
+    """Attend to the frame's own keys and to those of a blend; return (B * F, H, N, D)."""
     size = len(query)
     keys = torch.cat([key, repeated(blend.key, size)], 2)
     values = torch.cat([value, repeated(blend.value, size)], 2)
@@ -157,7 +157,7 @@ def _with_references(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
             weight: torch.Tensor | None) -> torch.Tensor:
-    """Attention of every frame, (B * F, H, N, D) with (B * F, H, S, D), by a clip's mask (B, 1, S) and weight."""
+    """Attend from queries (B * F, H, N, D) to keys (B * F, H, S, D), with each clip's mask (B, 1, S) and weight."""
     size = len(query)
     mask = None if mask is None else repeated(mask, size)[:, None]
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

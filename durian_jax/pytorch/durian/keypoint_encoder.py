@@ -1,4 +1,4 @@
-"""The keypoint encoder (`models.durian.keypoint_encoder`).
+"""The keypoint encoder.
 
 Axis letters: M images, H x W pixels, h x w latents, C channels.
 """

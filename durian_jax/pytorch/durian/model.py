@@ -1,4 +1,4 @@
-"""DNet, ARNet, PRNet, keypoint encoder, codec and image encoder: the counterpart of `models.durian.model`.
+"""DNet, ARNet, PRNet, keypoint encoder, codec and image encoder in PyTorch; see `models.durian.model`.
 
 Axis letters: B clips, F frames, A attributes, G reference groups (1 + A), I images, H x W pixels, h x w latents,
 N = h * w tokens, c latent channels, C channels, D width of an embedding, M selections of references.
@@ -31,8 +31,8 @@ class EncodedReferences:
     """Inputs of the ReferenceNets.
 
     Attributes:
-        inputs: (B, G, c', h, w) latents, with the masks as one more channel if the config has mask_channel.
-        portrait_embedding: (B, D): the identity embedding, or the image encoder's; None: not used.
+        inputs: (B, G, c', h, w) latents; with mask_channel, the masks are an additional channel.
+        portrait_embedding: (B, D) of the identity network, or of the image encoder; None: not used.
         attribute_embeddings: (B, A, D); None: not used.
     """
 
@@ -43,7 +43,7 @@ class EncodedReferences:
 
 @dataclass
 class References:
-    """What the denoiser attends to, computed once per video.
+    """Inputs of the denoiser's attention, computed once per video.
 
     Attributes:
         key_values: keys and values (B, G, H, N, D) of every attention site.
@@ -74,7 +74,7 @@ class Durian(Networks):
         self.portrait_reference = UNet(unet, with_mask, None, config.latent_size)
         self.attribute_reference = UNet(unet, with_mask, None, config.latent_size)
         if not sizes.beyond_diffusers(unet):
-            # diffusers' class, for which the ReferenceNets are exported, also has the layers after the last site.
+            # Files of ReferenceNets fit diffusers' class, which also has the layers after the last site.
             names = {name for name in self.denoising_unet.state_dict() if "motion_modules" not in name}
             for network in (self.portrait_reference, self.attribute_reference):
                 network.unused_tensors = frozenset(names - network.state_dict().keys())
@@ -91,17 +91,17 @@ class Durian(Networks):
         return getattr(self.config.codec, "scaling_factor", 1.0)
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
+        """Encode images (I, 3, H, W) in [-1, 1] to latents (I, c, h, w)."""
         encoded = self.vae.encode(images)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents * self._scale
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
+        """Decode latents (I, c, h, w) to images (I, 3, H, W) float32, about [-1, 1]."""
         return self.vae.decode(latents / self._scale).sample.float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (I, 3, H, W) in [-1, 1] -> the image encoder's embeddings (I, D)."""
+        """Return the image encoder's embeddings (I, D) of images (I, 3, H, W) in [-1, 1]."""
         side, like = self.config.image_encoder.image_size, self.image_encoder.visual_projection.weight
         x = _resized(images.float(), side, "bicubic") * 0.5 + 0.5
         mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
@@ -109,7 +109,7 @@ class Durian(Networks):
 
     def encode_references(self, portrait: torch.Tensor, portrait_mask: torch.Tensor, attributes: torch.Tensor,
                           attribute_masks: torch.Tensor, identity: torch.Tensor | None = None) -> EncodedReferences:
-        """Inputs of the ReferenceNets. Pictures are masked here, unless the config has masked_references=False.
+        """Compute the inputs of the ReferenceNets; mask the pictures, unless the config has masked_references=False.
 
         Args:
             portrait, portrait_mask: (B, 3, H, W) in [-1, 1] and (B, 1, H, W) M_port.
@@ -135,12 +135,12 @@ class Durian(Networks):
         return EncodedReferences(inputs, of_portrait, None if embeddings is None else embeddings[:, 1:])
 
     def portrait_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
-        """F_port of every attention site (paper, "Dual ReferenceNet"): (B, 1, N, C)."""
+        """Compute F_port (B, 1, N, C) of every attention site (paper, "Dual ReferenceNet")."""
         features = _features(self.portrait_reference, encoded.inputs[:, 0], encoded.portrait_embedding)
         return tuple(x[:, None] for x in features)
 
     def attribute_features(self, encoded: EncodedReferences) -> tuple[torch.Tensor, ...]:
-        """F_attr of every attention site: (B, A, N, C)."""
+        """Compute F_attr (B, A, N, C) of every attention site."""
         inputs, embeddings = encoded.inputs[:, 1:], encoded.attribute_embeddings
         features = _features(self.attribute_reference, inputs.flatten(0, 1),
                              None if embeddings is None else embeddings.flatten(0, 1))
@@ -148,7 +148,7 @@ class Durian(Networks):
 
     def project_references(self, portrait: Sequence[torch.Tensor], attributes: Sequence[torch.Tensor],
                            context: torch.Tensor | None) -> References:
-        """The denoiser's keys and values of `portrait_features` and `attribute_features`.
+        """Project `portrait_features` and `attribute_features` to the denoiser's keys and values.
 
         Args:
             context: (B, A, D) embeddings of the attributes; None: not used.
@@ -159,12 +159,13 @@ class Durian(Networks):
         return References(key_values, context)
 
     def select(self, references: References, valid: np.ndarray, weights: np.ndarray | None = None) -> list[Site]:
-        """What each attention site gets, from the references that take part.
+        """Return the inputs of each attention site for the attributes in use.
 
         Args:
             references: from `project_references`.
             valid: (B, A), 0 for an unused slot.
-            weights: None composes. (B, A) summing to 1 over A interpolates: one selection per attribute, blended.
+            weights: (B, A) that sum to 1 over A interpolate: one selection per attribute, blended. None: compose all
+                attributes in one selection.
         """
         valid = valid > 0
         b, a = valid.shape
@@ -176,7 +177,7 @@ class Durian(Networks):
                   for m in range(chosen.shape[1])]
 
         def blend(key, value, taking_part, share):
-            """(B, G, H, N, D) -> (B, H, S, D) of the groups that take part in any clip."""
+            """(B, G, H, N, D) -> (B, H, S, D) of the groups that any clip uses."""
             kept = taking_part.any(0)
             seen = taking_part[:, kept]
             index = place(np.flatnonzero(kept), key)
@@ -195,7 +196,7 @@ class Durian(Networks):
         return sites
 
     def _cross(self, attn, context: torch.Tensor, chosen: np.ndarray, shares: list, place):
-        """What a cross-attention gets: the result itself if every selection sees one embedding."""
+        """Return `Site.cross`."""
         seen = chosen | ~chosen.any(-1, keepdims=True)                                                    # B M A
         value = attn.to_v(context)
         if (seen.sum(-1) == 1).all():
@@ -213,14 +214,14 @@ def _make_codec(config: DurianConfig) -> nn.Module:
 
 
 def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """A ReferenceNet's features of images (I, c', h, w) with their embeddings (I, D): (I, N, C) of every site."""
+    """Return a ReferenceNet's features (I, N, C) of every site, for images (I, c', h, w) and embeddings (I, D)."""
     sites = None
-    if embeddings is not None:  # with one embedding, its value is the result
+    if embeddings is not None:  # attention to one embedding returns its value
         attentions = [block.attn2 for block in network.sites()[:-1]]
         sites = [Site(cross=attn.to_out[0](attn.to_v(embeddings))[:, None]) for attn in attentions]
     return network(x, torch.zeros(len(x), device=x.device), sites=sites)
 
 
 def _resized(x: torch.Tensor, side: int, mode: str) -> torch.Tensor:
-    """(I, C, H, W) -> (I, C, side, side), smoothed when shrinking, as jax.image.resize does."""
+    """Resize (I, C, H, W) to (I, C, side, side), with antialiasing, like jax.image.resize."""
     return F.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)

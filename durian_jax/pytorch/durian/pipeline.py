@@ -1,4 +1,4 @@
-"""Durian's pipeline: a portrait, attributes and a motion become a video, on a GPU or CPU, without JAX."""
+"""Durian's pipeline: animates a portrait with attributes, on a GPU or CPU, without JAX."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +22,12 @@ _WITHOUT_REFERENCES, _WITH_REFERENCES = 0, 1
 
 @dataclass
 class Condition:
-    """Everything that the denoiser needs besides noisy latents and time.
+    """The denoiser's inputs besides noisy latents and time.
 
     Attributes:
         keypoint_features: (B * F, C_0, h, w).
-        sites: what each attention site gets.
-        branches: numbers of the branches that run.
+        sites: inputs of each attention site.
+        branches: indices of the guidance branches that run.
     """
 
     keypoint_features: torch.Tensor
@@ -64,12 +64,12 @@ class DurianPipeline(Pipeline):
                  steps: int | None = None, guidance_scale: float | None = None, seed: int = 0,
                  sampler: str | None = None, interpolate: float | Sequence[float] | None = None,
                  align_attributes: bool = False) -> np.ndarray:
-        """Animate the portrait, wearing the attributes, by the driver's motion.
+        """Animate the portrait with the attributes and the driver's motion.
 
         Args:
             portrait, attributes, driving, interpolate, align_attributes: see `Animator.animate`.
-            steps, guidance_scale, seed, sampler: see `Sampling`; None: the model's defaults. The same seed gives the
-                same frames as with JAX, up to rounding.
+            steps, guidance_scale, seed, sampler: see `Sampling`; None: the model's default. A seed gives the same
+                frames as in JAX, up to rounding.
 
         Returns:
             (T, H, W, 3) uint8.
@@ -81,7 +81,7 @@ class DurianPipeline(Pipeline):
 
     @torch.inference_mode()
     def references(self, batch: Mapping[str, np.ndarray]) -> References:
-        """What the denoiser attends to, for a batch whose references serve several calls of `generate`.
+        """Compute what the denoiser attends to; several calls of `generate` can share the result.
 
         Args:
             batch: portrait, portrait_mask, attributes, attribute_masks and, if the model uses it, identity.
@@ -108,14 +108,14 @@ class DurianPipeline(Pipeline):
         return Condition(features, sites, tuple(branches))
 
     def keypoint_features(self, keypoints: np.ndarray) -> torch.Tensor:
-        """Driving keypoints (B, F, K, 3) -> (B * F, C_0, h, w)."""
+        """Encode driving keypoints: (B, F, K, 3) -> (B * F, C_0, h, w)."""
         size = self.config.image_size
         drawn = keypoint_image(keypoints.reshape(-1, *keypoints.shape[2:]), size, size)
         return self.model.keypoint_encoder(self.to_tensor(drawn))
 
     def predict(self, z: torch.Tensor, moment: float, condition: Condition, *, frames: int, temporal: bool
                 ) -> list[torch.Tensor]:
-        """See `Pipeline.predict`. Two branches are one batch, so that weights are read once."""
+        """See `Pipeline.predict`. Two branches run as one batch, so that weights are read once."""
         features, sites, count = condition.keypoint_features, condition.sites, len(condition.branches)
         if condition.branches == (_WITHOUT_REFERENCES,):
             sites = None

@@ -1,9 +1,9 @@
-"""The U-Net that DNet, ARNet and PRNet share, of diffusers' modules and under diffusers' names.
+"""The U-Net of DNet, ARNet and PRNet, made of diffusers' modules with diffusers' names.
 
-Where a model has Stable Diffusion 1.5's layout, diffusers' UNetMotionModel and UNet2DConditionModel load the same
-files. This class exists because theirs have no place for a bias on the first features (keypoints), for leaving the
-motion modules out (single frames), for ending at the last attention site (ReferenceNets), nor for what the small
-models have: no cross-attention, position codes, narrower feed-forward layers.
+If a model has Stable Diffusion 1.5's layout, diffusers' UNetMotionModel and UNet2DConditionModel load the same files.
+These classes cannot add a bias to the first features (keypoints), skip the motion modules (single frames) or end at the
+last attention site (ReferenceNets). They also lack the options of the small models: no cross-attention, position codes,
+narrower feed-forward layers.
 
 Axis letters: B clips, F frames, h x w latents, N = h * w tokens, C channels.
 """
@@ -28,7 +28,7 @@ from durian_jax.pytorch.durian.attention import EmbeddingAttention, PlacedAttent
 
 
 class Level(nn.Module):
-    """The blocks of one resolution; lists that stay empty have no parameters."""
+    """The blocks of one resolution. Empty lists have no parameters."""
 
     def __init__(self):
         super().__init__()
@@ -36,14 +36,14 @@ class Level(nn.Module):
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
 
     def layers(self) -> Iterator[tuple[ResnetBlock2D, Transformer2DModel | None, AnimateDiffTransformer3D | None]]:
-        """Residual block, attention site and motion module of each layer."""
+        """Yield residual block, attention site and motion module of each layer."""
         for i, resnet in enumerate(self.resnets):
             yield (resnet, self.attentions[i] if len(self.attentions) else None,
                    self.motion_modules[i] if len(self.motion_modules) else None)
 
 
 class FeatureSite(nn.Module):
-    """A ReferenceNet's last site: only as much of it as its features need."""
+    """The last attention site of a ReferenceNet, reduced to the layers that its features need."""
 
     def __init__(self, site: Transformer2DModel):
         super().__init__()
@@ -52,20 +52,20 @@ class FeatureSite(nn.Module):
         self.transformer_blocks[0].norm1 = site.transformer_blocks[0].norm1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(M, C, h, w) -> features (M, N, C)."""
+        """Return features (M, N, C) of (M, C, h, w)."""
         return self.transformer_blocks[0].norm1(self.proj_in(self.norm(x)).flatten(2).transpose(1, 2))
 
 
 class UNet(nn.Module):
-    """A denoiser, or the reference network that feeds one.
+    """A denoiser or a ReferenceNet.
 
     Args:
         config: sizes.
-        in_channels: of the latents, with the mask for a ReferenceNet.
-        out_channels: of the prediction; None makes a ReferenceNet, which ends at its last attention site.
+        in_channels: channels of the latents, and of the mask for a ReferenceNet.
+        out_channels: channels of the prediction; None: a ReferenceNet, which ends at its last attention site.
         side: h = w of the latents, for position codes.
-        temporal_heads: heads of the motion modules; None builds none.
-        max_frames: longest clip that the motion modules know.
+        temporal_heads: heads of the motion modules; None: no motion modules.
+        max_frames: number of frames of the longest clip that the motion modules take.
     """
 
     def __init__(self, config: UNetConfig, in_channels: int, out_channels: int | None, side: int,
@@ -121,7 +121,7 @@ class UNet(nn.Module):
             self.conv_out = nn.Conv2d(channels[0], out_channels, 3, padding=1)
 
     def _end_at_the_last_site(self) -> None:
-        """Nothing after it is ever used."""
+        """Delete the layers after the last attention site, which no feature depends on."""
         while not len(self.up_blocks[-1].attentions):
             del self.up_blocks[-1]
         last = self.up_blocks[-1]
@@ -129,7 +129,7 @@ class UNet(nn.Module):
         last.upsamplers = nn.ModuleList()
 
     def sites(self) -> list[BasicTransformerBlock]:
-        """The transformer block of every attention site, in the order in which they run."""
+        """Return the transformer block of every attention site, in the order of execution."""
         return [site.transformer_blocks[0] for level in (*self.down_blocks, self.mid_block, *self.up_blocks)
                 for site in level.attentions]
 
@@ -142,12 +142,12 @@ class UNet(nn.Module):
             x: (B * F, c, h, w) latents, with the mask's channel for a ReferenceNet.
             timesteps: (B * F,) diffusion time in [0, 1000]; 0 for clean references.
             frames: F.
-            bias: (B * F, C_0, h, w) added to the first features (keypoints).
-            sites: what each attention site is given; None: nothing.
+            bias: (B * F, C_0, h, w) keypoint features to add to the first features.
+            sites: inputs of each attention site; None: no site has any.
             temporal: run the motion modules.
 
         Returns:
-            The prediction (B * F, out_channels, h, w); of a ReferenceNet the features (B * F, N, C) of every site.
+            The prediction (B * F, out_channels, h, w). A ReferenceNet returns the features (B * F, N, C) of every site.
         """
         code = get_timestep_embedding(timesteps, self.config.channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         time = self.time_embedding(code.to(x.dtype))
@@ -213,7 +213,7 @@ def _motion_module(config: UNetConfig, width: int, heads: int, max_frames: int) 
 
 
 def _narrow(block: BasicTransformerBlock, width: int, multiplier: int) -> None:
-    """diffusers' feed-forward layers are four times as wide as their input; others are put in their place."""
+    """Replace diffusers' feed-forward layer, which is four times as wide as its input, if another width is needed."""
     if multiplier != 4:
         block.ff = FeedForward(width, mult=multiplier, activation_fn="geglu")
 
