@@ -1,1 +1,1 @@
-"""One bidirectional name map between our parameters and those of diffusers and transformers."""
+"""Conversion between our parameters and files of diffusers and transformers, by one name map for both directions."""

@@ -26,13 +26,13 @@ _LARGE = 1 << 30
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """Relative name -> SHA-256 of every file in a folder except durian.json."""
+    """Return relative name -> SHA-256 of every file in a folder except durian.json."""
     return hashes(folder, sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*")
                                  if path.is_file() and path.name != BUNDLE_FILE))
 
 
 def hashes(folder: Path, names: list[str]) -> dict[str, str]:
-    """Name -> SHA-256 in hexadecimal."""
+    """Return name -> SHA-256 in hexadecimal."""
     total, found = sum((folder / name).stat().st_size for name in names), {}
     with tqdm(total=total, desc="checking", unit="B", unit_scale=True, disable=total < _LARGE) as bar:
         for name in names:
@@ -43,13 +43,13 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
 
 
 def write_bundle(folder: Path, description: Description, dtype: str) -> None:
-    """Write durian.json: sizes, and a hash of every file."""
+    """Write durian.json: the description, the dtype of the files, and a hash of every file."""
     write_json(folder / BUNDLE_FILE, {"format": FORMAT, "version": __version__, **description.to_dict(),
                                       "dtype": dtype, "files": file_hashes(folder)})
 
 
 def read_bundle(folder: str | Path) -> tuple[Description, str]:
-    """Read sizes, objective and dtype of an export, and check all its files (seconds for gigabytes).
+    """Read the description and the dtype of an export, and check all its files (seconds for gigabytes).
 
     Raises:
         InputError: not an export, another format, or missing or changed files, each named.
@@ -83,7 +83,7 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
 
 
 def _check_listed(folder: Path, files: dict[str, str]) -> None:
-    """Refuse names outside of the folder, and weights or configs without a hash."""
+    """Refuse names outside the folder, and weights or configs without a hash."""
     outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
     present = {path.relative_to(folder).as_posix() for kind in ("*.safetensors", "*.json", "*.onnx")
                for path in folder.rglob(kind) if path.name != BUNDLE_FILE}

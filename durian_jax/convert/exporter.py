@@ -32,18 +32,18 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
 
     Args:
         checkpoint: name of a shipped checkpoint, or a folder; a training run's export holds the averaged weights (EMA).
-        out: folder to make, atomically.
+        out: folder to create, atomically.
         dtype: one of `DTYPES`.
         overwrite: replace an existing export.
         shard_bytes: size of the largest file.
 
     Returns:
-        The folder, with one folder per network (the family's `export_parts`), scheduler, and durian.json with sizes
-        and the SHA-256 of every file.
+        The folder. It holds a folder for each network (the family's `export_parts`), scheduler, and durian.json with
+        sizes and the SHA-256 of every file.
 
     Raises:
-        InputError: no such checkpoint, a damaged one, one that only JAX runs, values that `dtype` cannot represent, a
-            folder that exists already or holds something else, or a full disk.
+        InputError: a missing or damaged checkpoint, a model that only JAX runs, values that `dtype` cannot represent,
+            a folder that exists already or holds other files, or a full disk.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
@@ -61,7 +61,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
         with tqdm(total=len(files), desc="exporting", unit="tensor") as bar:
             def read(tensor: Tensor) -> np.ndarray:
                 bar.update()
-                with np.errstate(over="ignore"):  # the next check refuses it
+                with np.errstate(over="ignore"):  # the next check refuses overflow
                     x = tensor.to_theirs(files[tensor.path]).astype(NUMPY_TYPES[dtype])
                 if not np.isfinite(x).all():
                     raise InputError(f"{folder}: {tensor.path} has values that are not finite in {dtype}; choose "
@@ -88,7 +88,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
 def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
     """Refuse to replace anything but an export, and an export without `overwrite`."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; name a folder to make")
+        raise InputError(f"{out} is a file; name a folder to create")
     if out.is_mount() or out == Path.cwd():
         raise InputError(f"{out} is a mounted volume or the working folder and cannot be replaced; name a folder in "
                          "it")
@@ -102,7 +102,7 @@ def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
 
 
 def _put_in_place(made: Path, out: Path, aside: Path) -> None:
-    """Rename `made` to `out`; keep an old export aside until that has worked."""
+    """Rename `made` to `out`. Move an old export aside first, and back if this fails."""
     try:
         if out.is_dir():
             out.rename(aside)
@@ -110,4 +110,4 @@ def _put_in_place(made: Path, out: Path, aside: Path) -> None:
     except OSError as error:
         if aside.is_dir():
             aside.rename(out)
-        raise InputError(f"{out} could not be made: {error}; the old export is unchanged") from error
+        raise InputError(f"{out} could not be created: {error}; the old export is unchanged") from error

@@ -1,4 +1,4 @@
-"""Folders of diffusers and transformers, local or fetched: config.json beside safetensors."""
+"""Folders of diffusers and transformers, local or from the hub: config.json and safetensors."""
 
 import json
 from pathlib import Path
@@ -9,23 +9,22 @@ from durian_jax.tensor_files import WEIGHT_NAMES
 
 
 def find_folder(name: str, inside: str = "") -> Path:
-    """The local folder of a network.
+    """Return the local folder of a network; download it if necessary.
 
     Args:
-        name: a folder; or a hub id, "owner/repository" or "owner/repository:folder/in/it", whose configs and
-            safetensors are then fetched.
-        inside: folder in which to look within it ("unet"), if it has such.
+        name: a folder, or a hub id: "owner/repository" or "owner/repository:folder/in/it".
+        inside: name of a subfolder to prefer if it exists, for example "unet".
 
     Raises:
-        InputError: neither a folder with config.json nor a repository that can be fetched.
+        InputError: neither a folder with config.json nor a repository that can be downloaded.
     """
     repository, _, subfolder = name.partition(":")
     folder = Path(name)
     if not folder.is_dir():
         if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
             raise InputError(f"{name}: expected a folder, or a hub id such as owner/repository or "
-                             f"owner/repository:folder; found neither")
-        # A repository holds the network itself, or a folder of it, as a pipeline's does.
+                             f"owner/repository:folder, found neither; check the name")
+        # A pipeline's repository has a folder for the network; another repository is the network itself.
         for place in (subfolder,) if subfolder or not inside else (inside, ""):
             folder = _fetch(repository, place)
             if (folder / "config.json").is_file():
@@ -39,34 +38,34 @@ def find_folder(name: str, inside: str = "") -> Path:
 
 
 def _fetch(repository: str, place: str) -> Path:
-    """Download config and safetensors of a repository's folder `place`; the library keeps what it has."""
+    """Download config and safetensors of a repository's folder; huggingface_hub caches the files."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     prefix = f"{place}/" if place else ""
     wanted = [f"{prefix}config.json"]
-    for stem in WEIGHT_NAMES:  # whole names: a pattern for all safetensors would bring other precisions too
+    for stem in WEIGHT_NAMES:  # full names, because "*.safetensors" would also match files of other precisions
         wanted += [f"{prefix}{stem}.safetensors", f"{prefix}{stem}.safetensors.index.json",
                    f"{prefix}{stem}-?????-of-?????.safetensors"]
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted)) / place
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{repository}: neither a local folder nor a repository that can be fetched: {reason}; name a "
-                         "folder, or connect to the network") from error
+        raise InputError(f"{repository}: neither a local folder nor a repository that can be downloaded: {reason}; "
+                         "name a folder, or connect to the internet") from error
 
 
 def read_json(folder: Path) -> dict[str, Any]:
-    """config.json of a folder.
+    """Read config.json of a folder.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     path = folder / "config.json"
     try:
         values = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}; fetch it again") from error
+        raise InputError(f"{path} is damaged: {error}; download it again") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected an object of fields, found {type(values).__name__}; fetch it again")
+        raise InputError(f"{path}: expected an object of fields, found {type(values).__name__}; download it again")
     return values

@@ -1,4 +1,4 @@
-"""`durian import`: pretrained parts, as files or hub ids, to an initial checkpoint."""
+"""`durian import`: make an initial checkpoint from pretrained parts, which are folders or hub ids."""
 
 import shutil
 from collections.abc import Mapping
@@ -19,11 +19,11 @@ def import_files(out: str | Path, parts: Mapping[str, str | None], *, identity_m
 
     Args:
         out: folder of the checkpoint to write.
-        parts: name of a part -> folder or hub id; None: not given.
-        identity_model: ONNX file of an ArcFace network, which is copied into the checkpoint.
-        size: side of the pictures; None: the config's, or 512.
+        parts: name of a part -> folder or hub id; None: the part is missing.
+        identity_model: ONNX file of an ArcFace network to copy into the checkpoint.
+        size: side of the pictures; None: that of `like`, or 512.
         dtype: of the file: "float32", "float16" or "bfloat16".
-        like: the model to make; None: one of the default family, which follows from the parts.
+        like: the model to make; None: a model of the default family with the sizes of the parts.
         overwrite: replace a checkpoint in `out`.
 
     Raises:

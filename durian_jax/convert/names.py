@@ -1,7 +1,9 @@
-"""Where each of our parameters is found in the files of diffusers and transformers.
+"""Names of our parameters in the files of diffusers and transformers.
 
-A network's map is a list of rules, tried in order: a pattern of our path, and their name for it. Numbers of
-blocks are ours in one row (`down_resnets_3`) and theirs by level (`down_blocks.1.resnets.1`).
+A network has a list of rules, tried in order: a pattern of our path, and their name. We number blocks across levels
+(`down_resnets_3`), they number them within a level (`down_blocks.1.resnets.1`).
+
+"Ours" and "theirs" refer to our parameters and to files of diffusers and transformers.
 """
 
 import re
@@ -19,11 +21,11 @@ Rule = tuple[str, str | Callable[[re.Match], str]]
 
 @dataclass(frozen=True)
 class Tensor:
-    """One parameter on both sides.
+    """One parameter under both names.
 
     Attributes:
-        path: ours, within its network: "conv_in/kernel".
-        name: theirs: "conv_in.weight".
+        path: our path within the network: "conv_in/kernel".
+        name: their name: "conv_in.weight".
         layout: "same", "linear" (ours (in, out), theirs (out, in)), "pointwise" (ours (in, out), theirs
             (out, in, 1, 1)) or "conv" (ours (h, w, in, out), theirs (out, in, h, w)).
     """
@@ -33,7 +35,7 @@ class Tensor:
     layout: str
 
     def to_theirs(self, x: np.ndarray) -> np.ndarray:
-        """Our array as theirs."""
+        """Convert our array to their layout."""
         if self.layout == "linear":
             return x.T
         if self.layout == "pointwise":
@@ -41,7 +43,7 @@ class Tensor:
         return x.transpose(3, 2, 0, 1) if self.layout == "conv" else x
 
     def to_ours(self, x: np.ndarray) -> np.ndarray:
-        """Their array as ours; the inverse of `to_theirs`."""
+        """Convert their array to our layout; the inverse of `to_theirs`."""
         if self.layout == "linear":
             return x.T
         if self.layout == "pointwise":
@@ -49,24 +51,24 @@ class Tensor:
         return x.transpose(2, 3, 1, 0) if self.layout == "conv" else x
 
     def their_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of theirs, from ours."""
+        """Convert our shape to theirs."""
         return self.to_theirs(np.broadcast_to(np.zeros(()), shape)).shape
 
 
-# Last part of a path -> theirs.
+# Last component of our path -> last component of their name.
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "class_embedding": "class_embedding",
            "position_embedding": "position_embedding.weight"}
 
 
 def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor]:
-    """The map of a network.
+    """Return the tensors of a network.
 
     Args:
-        paths: our paths within the network, with their numbers of axes.
-        rules: of this network.
+        paths: our path within the network and number of axes of each parameter.
+        rules: rules of the network.
 
     Raises:
-        KeyError: a path that no rule knows.
+        KeyError: a path that no rule matches.
     """
     tensors = []
     for path, axes in paths:
@@ -74,7 +76,7 @@ def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor
         name = ".".join(part for part in (module_name(module, rules), _LEAVES[leaf]) if part)
         layout = "same"
         if leaf == "kernel":
-            # Stable Diffusion 1.5 projects tokens with convolutions of one pixel.
+            # Stable Diffusion 1.5 projects tokens with 1 x 1 convolutions.
             pointwise = re.fullmatch(r".*\battentions\.\d+\.proj_(in|out)", name.removesuffix(".weight"))
             layout = "conv" if axes == 4 else "pointwise" if pointwise else "linear"
         tensors.append(Tensor(path, name, layout))
@@ -82,10 +84,10 @@ def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor
 
 
 def module_name(module: str, rules: list[Rule]) -> str:
-    """Theirs of one of our modules, both within their networks.
+    """Return their name of one of our modules, within the network.
 
     Raises:
-        KeyError: no rule knows it.
+        KeyError: no rule matches.
     """
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, module)
@@ -100,7 +102,7 @@ _RESNET = r"(norm1|norm2|conv1|conv2|conv_shortcut|time_emb_proj)"
 
 
 def _inside_transformer(module: str) -> str:
-    """Within an attention site or a motion module: "attn1/to_out" -> "transformer_blocks.0.attn1.to_out.0"."""
+    """Convert a path within an attention site: "attn1/to_out" -> "transformer_blocks.0.attn1.to_out.0"."""
     if module in ("norm", "proj_in", "proj_out"):
         return module
     module = module.replace("/", ".").replace("ff.net_0", "ff.net.0.proj").replace("ff.net_2", "ff.net.2")
@@ -108,7 +110,7 @@ def _inside_transformer(module: str) -> str:
 
 
 def unet_rules(config: UNetConfig) -> list[Rule]:
-    """UNet2DConditionModel and UNetMotionModel; MotionAdapter has the same names for what it holds."""
+    """Return the rules of UNet2DConditionModel and UNetMotionModel; MotionAdapter's tensors have the same names."""
     def block(match: re.Match, blocks: str, layers: int) -> str:
         """down_attentions_3/REST -> down_blocks.1.attentions.1.REST"""
         kind, number, rest = match["kind"], int(match["number"]), match["rest"]
@@ -132,7 +134,7 @@ def unet_rules(config: UNetConfig) -> list[Rule]:
 
 
 def autoencoder_kl_rules(config: AutoencoderKLConfig) -> list[Rule]:
-    """AutoencoderKL. Its decoder counts levels from the inside."""
+    """Return the rules of AutoencoderKL, whose decoder numbers levels from the latents outwards."""
     last = len(config.channels) - 1
     decoder_level = lambda match: str(last - int(match["level"]))
     return [
@@ -153,7 +155,7 @@ def autoencoder_kl_rules(config: AutoencoderKLConfig) -> list[Rule]:
 
 
 def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
-    """AutoencoderTiny, whose layers are numbered in a row, those without parameters too."""
+    """Return the rules of AutoencoderTiny, which numbers all layers, also those without parameters."""
     places, number = {"encoder/conv_in": "encoder.layers.0", "decoder/conv_in": "decoder.layers.0"}, 1
     for level, blocks in enumerate(config.encoder_blocks):
         steps = [f"down_{level}"] if level else []
@@ -163,7 +165,7 @@ def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
     places["encoder/conv_out"], number = f"encoder.layers.{number}", 2  # a ReLU follows the decoder's first layer
     for level, blocks in enumerate(config.decoder_blocks):
         if level:
-            places[f"decoder/up_{level}"] = f"decoder.layers.{number + 1}"  # doubling the size is a layer too
+            places[f"decoder/up_{level}"] = f"decoder.layers.{number + 1}"  # the upsampling layer also has a number
             number += 2
         for i in range(blocks):
             places[f"decoder/level_{level}_block_{i}"] = f"decoder.layers.{number}"
@@ -177,17 +179,17 @@ def autoencoder_tiny_rules(config: AutoencoderTinyConfig) -> list[Rule]:
 
 
 def small_codec_rules(config: CodecConfig) -> list[Rule]:
-    """The autoencoder of this project, `pytorch.codec.Codec`: the same names."""
+    """Return the rules of `pytorch.small_codec.Codec`, which has our names."""
     return [(r".*", lambda match: match[0].replace("/", "."))]
 
 
 def keypoint_encoder_rules() -> list[Rule]:
-    """`pytorch.codec.KeypointEncoder`."""
+    """Return the rules of the keypoint encoder."""
     return [(r"blocks_(\d+)", r"blocks.\1"), (r"(conv_in|conv_out)", r"\1")]
 
 
 def image_encoder_rules(config: ImageEncoderConfig) -> list[Rule]:
-    """CLIPVisionModelWithProjection."""
+    """Return the rules of CLIPVisionModelWithProjection."""
     layer = r"vision_model.encoder.layers.\1."
     return [
         (r"", "vision_model.embeddings"),

@@ -1,6 +1,6 @@
-"""config.json of diffusers and transformers to our sizes, and back. Imports no jax.
+"""Conversion between config.json of diffusers and transformers and our sizes. Imports no jax.
 
-Fields that our networks do not support are refused by name: expected, found.
+Values that our networks do not support are refused; the error lists the fields.
 """
 
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTiny
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.unet.config import UNetConfig
 
-# Fields with one supported value, which is the default if a file leaves the field out.
+# Fields with one supported value; a file may leave them out.
 _UNET_FIXED = {
     "act_fn": "silu", "norm_eps": 1e-5, "flip_sin_to_cos": True, "freq_shift": 0, "downsample_padding": 1,
     "mid_block_scale_factor": 1, "center_input_sample": False, "only_cross_attention": False,
@@ -34,14 +34,14 @@ _CLIP_FIXED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels
 
 
 def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
-    """Sizes from UNet2DConditionModel's config.json.
+    """Read the sizes from UNet2DConditionModel's config.json.
 
     Args:
         values: the parsed file.
-        origin: its name, for errors.
+        origin: name of the file, for errors.
 
     Raises:
-        InputError: not a U-Net of Stable Diffusion 1.5's kind; lists every field that does not fit.
+        InputError: a U-Net unlike Stable Diffusion 1.5's; lists every field that does not fit.
     """
     down, up = values.get("down_block_types", ()), values.get("up_block_types", ())
     attention = tuple(kind == "CrossAttnDownBlock2D" for kind in down)
@@ -60,22 +60,22 @@ def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
 
 
 def beyond_diffusers(unet: UNetConfig) -> list[str]:
-    """Fields of a U-Net that diffusers' classes cannot have; empty: they fit."""
+    """Return the fields that diffusers' classes do not support; []: the U-Net fits these classes."""
     return [name for name, wrong in (
         ("positions", unet.positions), ("context_dim=None", unet.context_dim is None),
         ("feedforward_multiplier", unet.feedforward_multiplier != 4), ("heads", len(set(unet.heads)) > 1)) if wrong]
 
 
 def unet_json(unet: UNetConfig, latent_channels: int, latent_size: int, extra_channels: int = 0) -> dict[str, Any]:
-    """UNet2DConditionModel's config.json; the inverse of `unet_config`.
+    """Return UNet2DConditionModel's config.json; the inverse of `unet_config`.
 
     Args:
         latent_channels: c.
         latent_size: h = w.
-        extra_channels: number of input channels besides the latents' (a ReferenceNet's mask).
+        extra_channels: number of input channels besides the latents (a ReferenceNet's mask).
 
     Raises:
-        InputError: sizes that the class cannot have.
+        InputError: sizes that the class does not support.
     """
     problems = beyond_diffusers(unet)
     if problems:
@@ -92,10 +92,10 @@ def unet_json(unet: UNetConfig, latent_channels: int, latent_size: int, extra_ch
 
 def motion_unet_json(config: UNetConfig, latent_channels: int, latent_size: int, temporal_heads: int, max_frames: int
                      ) -> dict[str, Any]:
-    """UNetMotionModel's config.json: the denoiser with its motion modules.
+    """Return UNetMotionModel's config.json: the denoiser with its motion modules.
 
     Raises:
-        InputError: sizes that the class cannot have.
+        InputError: sizes that the class does not support.
     """
     unet = unet_json(config, latent_channels, latent_size)
     motion = motion_json(config, temporal_heads, max_frames)
@@ -111,7 +111,7 @@ def motion_unet_json(config: UNetConfig, latent_channels: int, latent_size: int,
 
 
 def scheduler_json(objective: Objective) -> dict[str, Any]:
-    """scheduler_config.json: diffusers' DDIMScheduler where it knows the schedule, else our own numbers."""
+    """Return scheduler_config.json: diffusers' DDIMScheduler if it supports the schedule, else our own fields."""
     if not objective.noise_schedule.is_discrete:
         shift = {} if objective.time_shift == 1 else {"time_shift": objective.time_shift}
         return {"_class_name": "DurianScheduler", "schedule": objective.schedule, "prediction": objective.prediction,
@@ -124,10 +124,10 @@ def scheduler_json(objective: Objective) -> dict[str, Any]:
 
 
 def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tuple[int, int, bool]:
-    """Heads, longest clip, and whether there is a module in the middle, from MotionAdapter's config.json.
+    """Read MotionAdapter's config.json: heads, longest clip, and whether the middle block has a motion module.
 
     Raises:
-        InputError: it does not fit the U-Net; lists every field that does not.
+        InputError: an adapter that does not fit the U-Net; lists every field that does not fit.
     """
     expected = {"block_out_channels": unet.channels, "motion_layers_per_block": unet.layers,
                 "motion_norm_num_groups": unet.norm_groups}
@@ -138,7 +138,7 @@ def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tupl
 
 
 def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[str, Any]:
-    """MotionAdapter's config.json; the inverse of `motion_config`."""
+    """Return MotionAdapter's config.json; the inverse of `motion_config`."""
     return {
         "_class_name": "MotionAdapter", **_MOTION_FIXED, "block_out_channels": unet.channels,
         "motion_layers_per_block": unet.layers, "motion_norm_num_groups": unet.norm_groups,
@@ -148,10 +148,10 @@ def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[
 
 
 def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | AutoencoderTinyConfig:
-    """Sizes from AutoencoderKL's or AutoencoderTiny's config.json.
+    """Read the sizes from AutoencoderKL's or AutoencoderTiny's config.json.
 
     Raises:
-        InputError: another class, or fields that ours cannot have.
+        InputError: another class, or values that our autoencoders do not support.
     """
     kind = values.get("_class_name")
     if kind == "AutoencoderKL":
@@ -175,7 +175,7 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
 
 
 def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, image_size: int) -> dict[str, Any]:
-    """The autoencoder's config.json; the inverse of `codec_config`, except for our own small autoencoder."""
+    """Return the autoencoder's config.json; the inverse of `codec_config`, except for our own small autoencoder."""
     if isinstance(codec, AutoencoderKLConfig):
         levels = len(codec.channels)
         return {"_class_name": "AutoencoderKL", **_KL_FIXED, "block_out_channels": codec.channels,
@@ -194,19 +194,19 @@ def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig,
 
 
 def image_encoder_config(values: dict[str, Any], origin: str) -> ImageEncoderConfig:
-    """Sizes from the config.json of CLIPVisionModelWithProjection, or of a whole CLIPModel.
+    """Read the sizes from the config.json of CLIPVisionModelWithProjection, or of a full CLIPModel.
 
     Raises:
-        InputError: fields that ours cannot have.
+        InputError: values that our image encoder does not support.
     """
-    if "vision_config" in values:  # CLIPModel: the projection's width stands outside
+    if "vision_config" in values:  # CLIPModel has the projection's width outside its vision_config
         values = {**values["vision_config"], "projection_dim": _field(values, "projection_dim", origin)}
     _check(values, _CLIP_FIXED, origin)
     return ImageEncoderConfig(**{ours: _field(values, theirs, origin) for ours, theirs in _CLIP_FIELDS.items()})
 
 
 def image_encoder_json(config: ImageEncoderConfig) -> dict[str, Any]:
-    """CLIPVisionModelWithProjection's config.json; the inverse of `image_encoder_config`."""
+    """Return CLIPVisionModelWithProjection's config.json; the inverse of `image_encoder_config`."""
     return {"architectures": ["CLIPVisionModelWithProjection"], "model_type": "clip_vision_model", **_CLIP_FIXED,
             **{theirs: getattr(config, ours) for ours, theirs in _CLIP_FIELDS.items()}}
 
@@ -231,8 +231,8 @@ def _field(values: dict[str, Any], name: str, origin: str) -> Any:
 
 
 def _check(values: dict[str, Any], expected: dict[str, Any], origin: str) -> None:
-    """Refuse fields with other values than expected; fields that the file leaves out have the expected value."""
+    """Refuse fields with other values than expected; missing fields are accepted."""
     wrong = [f"{name}={values[name]} instead of {value}" for name, value in expected.items()
              if name in values and values[name] != value]
     if wrong:
-        raise InputError(f"{origin} describes a network that this project does not build: {'; '.join(wrong)}")
+        raise InputError(f"{origin} describes a network that this project does not support: {'; '.join(wrong)}")

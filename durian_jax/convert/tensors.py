@@ -1,4 +1,4 @@
-"""Tensors across the name map, strictly: what is missing, unexpected or mis-shaped is listed and refused."""
+"""Checks of pretrained tensors: missing, unexpected or mis-shaped tensors are listed and refused."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,12 +13,12 @@ from durian_jax.models.positions import sequence_position_code
 
 @dataclass(frozen=True)
 class Excuse:
-    """A rule by which one side may have tensors that the other lacks.
+    """A rule that accepts tensors which only the model or only the file has.
 
     Attributes:
-        name: what the rule is about.
-        pattern: of their names, all of it.
-        missing: the rule is about tensors that they lack; else about ones that we lack.
+        name: description of these tensors.
+        pattern: regular expression that matches their full names in the file.
+        missing: True: the file may lack them. False: the file may have them although the model does not.
     """
 
     name: str
@@ -35,20 +35,20 @@ NO_MIDDLE = Excuse("AnimateDiff v3 has no motion module in the middle, ours star
 
 def check_fit(tensors: Iterable[Tensor], shapes: Mapping[str, tuple[int, ...]],
               found: Mapping[str, tuple[int, ...]], origin: str, excuses: Iterable[Excuse] = ()) -> set[str]:
-    """Compare a network with a file of it.
+    """Compare a network with a file.
 
     Args:
-        tensors: the network's map.
+        tensors: tensors of the network.
         shapes: our path -> our shape.
-        found: their name -> their shape.
+        found: name in the file -> shape in the file.
         origin: name of the file or folder, for the error.
-        excuses: rules that allow differences.
+        excuses: accepted differences.
 
     Returns:
-        Names of the map that the file may lack and does.
+        Names of the network's tensors that the file lacks, as the rules accept.
 
     Raises:
-        InputError: every missing, unexpected and mis-shaped tensor that no rule excuses.
+        InputError: lists every missing, unexpected and mis-shaped tensor that no rule accepts.
     """
     excuses = list(excuses)
     expected = {tensor.name: tensor.their_shape(shapes[tensor.path]) for tensor in tensors}
@@ -66,15 +66,15 @@ def check_fit(tensors: Iterable[Tensor], shapes: Mapping[str, tuple[int, ...]],
 
 
 def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:
-    """Refuse motion modules whose position code is not the sinusoidal one that ours compute.
+    """Refuse motion modules whose position code is not sinusoidal, because our motion modules compute that code.
 
     Raises:
-        InputError: names the table.
+        InputError: another position code; names the table.
     """
     for name in sorted(found):
         if re.fullmatch(POSITION_TABLES.pattern, name):
             table = found[name].astype(np.float32)
             code = sequence_position_code(*table.shape[-2:])
             if table.ndim != 3 or not np.allclose(table[0], code, atol=1e-2):
-                raise InputError(f"{origin}: {name} is not the sinusoidal position code; such motion modules are not "
-                                 "built here")
+                raise InputError(f"{origin}: {name} is not the sinusoidal position code, and other codes are not "
+                                 "supported; choose another motion adapter")

@@ -8,8 +8,7 @@ from durian_jax.convert.files import find_folder
 from durian_jax.errors import InputError
 
 
-def test_hub_ids_are_fetched_in_full_or_by_folder(pretrained, tmp_path, monkeypatch):
-    """A repository is the network itself, or has a folder for it; without an internet connection, it is refused."""
+def test_a_hub_id_is_a_network_or_a_pipeline_with_a_folder_for_it(pretrained, tmp_path, monkeypatch):
     asked = []
 
     def snapshot(repository, allow_patterns):
@@ -29,5 +28,5 @@ def test_hub_ids_are_fetched_in_full_or_by_folder(pretrained, tmp_path, monkeypa
     def offline(repository, allow_patterns):
         raise OSError("no network")
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(InputError, match="neither a local folder nor a repository that can be fetched: no network"):
+    with pytest.raises(InputError, match="neither a local folder nor a repository that can be downloaded: no network"):
         find_folder("some/pipeline", "unet")
