@@ -36,9 +36,10 @@ from pathlib import Path
 
 import numpy as np
 
-from durian_jax.configs.durian import get_config
+from durian_jax.configs import load_config
 from durian_jax.files import write_text
 from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import model_config
 from durian_jax.training.metrics import peak_flops
 
 GUIDANCE = 3.5
@@ -170,9 +171,8 @@ def table(found: list[dict], options) -> str:
     return "\n".join([f"`{command_line()}`", "", about, "", header, "|---" * len(rows[0]) + "|", *lines, ""])
 
 
-def model_config(options) -> DurianConfig:
-    config = DurianConfig.from_dict(get_config("sd15,stage=2").model.to_dict())
-    return replace(config, image_size=options.size)
+def paper_model(options) -> DurianConfig:
+    return replace(model_config(load_config("sd15,stage=2").model.to_dict()), image_size=options.size)
 
 
 def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
@@ -212,7 +212,7 @@ def jax_row(options) -> dict:
     from durian_jax.inference.generate import generate
     from durian_jax.models.parameters import param_shapes
 
-    config = replace(model_config(options), dtype=options.dtype)
+    config = replace(paper_model(options), dtype=options.dtype)
     pattern = 0.02 * np.random.default_rng(0).standard_normal(1 << 20, np.float32)
     params = {path: jnp.asarray(np.resize(pattern, x.shape), config.dtype) for path, x in param_shapes(config).items()}
     checkpoint = Checkpoint(config, Objective("stable_diffusion", "epsilon", region_weight=0.0), params)
@@ -233,15 +233,18 @@ def torch_row(options) -> dict:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from durian_jax.diffusion import Objective
-    from durian_jax.diffusion.sampling import Sampling
+    from durian_jax.checkpoints.description import Description
+    from durian_jax.diffusion import Objective, Sampling
+    from durian_jax.diffusion.guidance import active_branches
     from durian_jax.pytorch.durian.model import Durian
-    from durian_jax.pytorch.pipeline import DurianPipeline
+    from durian_jax.pytorch.durian.pipeline import Condition
+    from durian_jax.torch import DurianPipeline
 
-    config, row, dtype = model_config(options), options.row, getattr(torch, options.dtype)
+    config, row, dtype = paper_model(options), options.row, getattr(torch, options.dtype)
     torch.manual_seed(0)
     model = random_model(lambda: Durian(config), dtype, options.device)
-    pipeline = DurianPipeline(model, Objective("stable_diffusion", "epsilon", region_weight=0.0))
+    objective = Objective("stable_diffusion", "epsilon", region_weight=0.0)
+    pipeline = DurianPipeline(model, Description(config, objective))
     pipeline.to(options.device, channels_last=row in ("channels_last", "compiled"))
     batch = example_batch(config, options.frames)
     with torch.inference_mode():
@@ -277,15 +280,16 @@ def torch_row(options) -> dict:
         seconds = timed(step, options.repeats, finish, warm_up=on_gpu or row == "compiled")
 
         def clip():
-            found = pipeline.project_references(batch)
+            found = pipeline.references(batch)
             latents = noise
             if row == "usual":
                 for _ in range(options.steps):
                     step()
             else:
                 sampling = Sampling(options.steps, GUIDANCE)
-                latents = pipeline.sample(noise, keypoints, model.select(found, batch["attribute_valid"]), sampling,
-                                          frames=frames, temporal=True)
+                active, scales = active_branches(sampling.scales(config.guidance))
+                condition = Condition(keypoints, model.select(found, batch["attribute_valid"]), active)
+                latents = pipeline.sample(noise, condition, sampling, scales, frames=frames, temporal=True)
             pipeline.decode(latents)
 
         whole = timed(clip, finish=finish, warm_up=on_gpu)[0] if options.steps else None
@@ -362,9 +366,10 @@ class UsualWay:
                                                        heads(attn.to_v(both)))
                 return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
 
+        values = sizes.motion_unet_json(config.unet, config.codec.latent_channels, config.latent_size,
+                                        config.temporal_heads, config.max_frames)
         with torch.device("meta"):
-            self.unet = UNetMotionModel(**{name: value for name, value in sizes.motion_unet_json(config).items()
-                                           if not name.startswith("_")})
+            self.unet = UNetMotionModel(**{name: x for name, x in values.items() if not name.startswith("_")})
         self.unet.load_state_dict(model.denoising_unet.state_dict(), assign=True)
         self.unet.eval()
         blocks = [site.transformer_blocks[0] for level in (*self.unet.down_blocks, self.unet.mid_block,

@@ -16,10 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from durian_jax import runtime
-from durian_jax.configs.durian import get_config
-from durian_jax.diffusion import Objective
+from durian_jax.configs import load_config
 from durian_jax.files import writable_file, write_json
-from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import ModelConfig
 
 
 def main() -> None:
@@ -35,31 +34,30 @@ def main() -> None:
     from durian_jax.checkpoints.weights import write_checkpoint
     from durian_jax.convert.exporter import export_checkpoint
     from durian_jax.evaluation.parity import describe, verify_export
+    from durian_jax.training.config import RunConfig
 
-    settings = get_config("sd15,stage=2")
-    config = DurianConfig.from_dict(settings.model.to_dict())
+    found = RunConfig.read(load_config("sd15,stage=2")).description
     with tempfile.TemporaryDirectory() as temporary:  # 14 GB
         folder = Path(temporary)
-        write_checkpoint(folder / "checkpoint", config, Objective(**settings.objective), random_tensors(config),
-                         "bfloat16")
+        write_checkpoint(folder / "checkpoint", found, random_tensors(found.config), "bfloat16")
         export_checkpoint(folder / "checkpoint", folder / "export", "bf16")
         report = verify_export(folder / "export", folder / "checkpoint", frames=options.frames, size=options.size,
                                steps=options.steps)
     print(describe(report))
     if options.out:
-        write_json(options.out, {**report, "checkpoint": "random weights of configs/durian.py:sd15"})
+        write_json(options.out, {**report, "checkpoint": "random weights of sd15"})
     sys.exit(not report["passed"])
 
 
-def random_tensors(config: DurianConfig) -> Iterator[tuple[str, np.ndarray]]:
+def random_tensors(config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
     """Yield path and values: kernels that preserve variance, scales around 1, biases around 0."""
-    from durian_jax.convert.families.durian import parameter_shapes
+    from durian_jax.models.parameters import param_shapes
 
     rng = np.random.default_rng(0)
-    for path, shape in tqdm(sorted(parameter_shapes(config).items()), desc="drawing weights", unit="tensor"):
-        x = rng.standard_normal(shape, np.float32)
+    for path, wanted in tqdm(sorted(param_shapes(config).items()), desc="drawing weights", unit="tensor"):
+        x = rng.standard_normal(wanted.shape, np.float32)
         if path.endswith("kernel"):
-            yield path, x / np.float32(math.sqrt(math.prod(shape[:-1])))
+            yield path, x / np.float32(math.sqrt(math.prod(wanted.shape[:-1])))
         else:
             yield path, np.float32(path.endswith("scale")) + np.float32(0.1) * x
 

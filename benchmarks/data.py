@@ -22,16 +22,16 @@ import cv2
 import numpy as np
 import psutil
 
-from durian_jax.data import DataConfig, RecordedClips, make_loader, write_clips
+from durian_jax.data import RecordedClips, make_loader, write_clips
 from durian_jax.data.clip_record import ENCODINGS
 from durian_jax.data.pipeline import tune_process
-from durian_jax.data.samples.durian import sample_pair
+from durian_jax.data.samples.durian import DurianSamples
 from durian_jax.synthetic import render, sample_motion, sample_person
 
 SIZE, MARGIN = 512, 64
-# As in configs/durian.py:sd15.
-STAGES = {stage: DataConfig(image_size=SIZE, frames=frames, mask_jitter=0.3, blur_probability=0.1, jpeg_probability=0.1,
-                            clip_colour=0.1, donor_candidates=8, frame_masks=False)
+# As in the preset sd15.
+STAGES = {stage: DurianSamples(image_size=SIZE, frames=frames, mask_jitter=0.3, blur_probability=0.1,
+                               jpeg_probability=0.1, clip_colour=0.1, donor_candidates=8, frame_masks=False)
           for stage, frames in (("1", 1), ("2", 16))}
 
 
@@ -113,7 +113,7 @@ def encodings(source) -> None:
           f"{(time.thread_time() - start) / 20 / len(masks) * 1e3:9.2f}")
 
 
-def throughput(source, stage: str, config: DataConfig, workers: list[int], seconds: float) -> None:
+def throughput(source, stage: str, config: DurianSamples, workers: list[int], seconds: float) -> None:
     """Print samples per second for each number of worker processes (0: two threads)."""
     pictures = config.frames + 2
     peer = bare(source.directory) * pictures
@@ -137,21 +137,21 @@ def throughput(source, stage: str, config: DataConfig, workers: list[int], secon
         gc.collect()
 
 
-def parts(source, stage: str, config: DataConfig) -> None:
+def parts(source, stage: str, config: DurianSamples) -> None:
     """Print the time per sample of each function of the sample pipeline, as CPU time of one thread."""
     import cProfile
     import pstats
 
     samples = 40 if stage == "1" else 10
-    sample_pair(source, 0, np.random.default_rng(0), config)
+    config.sample(source, 0, np.random.default_rng(0))
     start = time.thread_time()
     for index in range(samples):
-        sample_pair(source, index % len(source), np.random.default_rng(index), config)
+        config.sample(source, index % len(source), np.random.default_rng(index))
     whole = (time.thread_time() - start) / samples * 1e3
     profile = cProfile.Profile()
     profile.enable()
     for index in range(samples):
-        sample_pair(source, index % len(source), np.random.default_rng(index), config)
+        config.sample(source, index % len(source), np.random.default_rng(index))
     profile.disable()
     named = {function: numbers for (file, _, function), numbers in pstats.Stats(profile).stats.items()
              if "durian_jax" in file}

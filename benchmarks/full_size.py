@@ -98,8 +98,7 @@ def import_row(folder: Path) -> list[float]:
     from durian_jax.convert.import_files import import_files
 
     parts = {name: str(folder) for name in ("unet", "vae", "motion", "image_encoder")}
-    return timed(lambda: import_files(folder / "start", **parts, size=SIZE, dtype="bfloat16",
-                                      overwrite=True), repeats=1)
+    return timed(lambda: import_files(folder / "start", parts, size=SIZE, dtype="bfloat16", overwrite=True), repeats=1)
 
 
 def animate_row(folder: Path) -> list[float]:
@@ -140,34 +139,33 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
         import jax
         import numpy as np
 
-        from durian_jax.configs.durian import get_config
-        from durian_jax.models.parameters import example_batch, param_shapes
-        from durian_jax.training.loop import initial_params, validate
+        from durian_jax.configs import load_config
+        from durian_jax.models.parameters import param_shapes
+        from durian_jax.training.config import RunConfig
+        from durian_jax.training.initialization import initial_params
         from durian_jax.training.optimizer import make_optimizer
         from durian_jax.training.state import create_state
         from durian_jax.training.step import make_train_step
 
-        config = get_config(f"sd15,stage={stage}")
-        config.model.image_size, config.data.frames = SIZE, FRAMES if stage == "2" else 1
+        config = load_config(f"sd15,stage={stage}")
+        config.batch_size, config.model.image_size, config.data.frames = 1, SIZE, FRAMES if stage == "2" else 1
+        config.source.samples = "encoded" if encoded else ""  # decides the fields of the batch; no file is read
         if halved:
             config.model.unet.channels = tuple(width // 2 for width in config.model.unet.channels)
         else:
             config.init_from = str(folder / "start")
-        model, data, objective = validate(config)
-        optimizer = make_optimizer(config)
-        make_state = lambda params: create_state(params, stage, optimizer, config.frozen_dtype)
-        batch = {name: np.array(x) for name, x in example_batch(model, 1, data.frames).items()}
-        batch["frame_masks"] = np.zeros((1, data.frames, SIZE, SIZE, 1), np.uint8)
+        run = RunConfig.read(config)
+        optimizer = make_optimizer(run)
+        make_state = lambda params: create_state(params, run.recipe.trains, optimizer, run.frozen_dtype)
+        batch = {name: np.zeros(shape, dtype) for name, (shape, dtype) in run.batch_shapes().items()}
         batch["attribute_valid"][:] = 1
-        if encoded:
-            batch = encoded_batch(model, batch)
         # Compile before the state exists, because compilation itself needs gigabytes.
         start = time.perf_counter()
-        step = make_train_step(config, model, objective, optimizer)
-        step = step.lower(jax.eval_shape(make_state, param_shapes(model)), batch).compile()
+        step = make_train_step(run, optimizer)
+        step = step.lower(jax.eval_shape(make_state, param_shapes(run.model)), batch).compile()
         compiling = time.perf_counter() - start
         gc.collect()
-        state = make_state(initial_params(config, model))
+        state = make_state(initial_params(run))
 
         def call():
             nonlocal state
@@ -177,22 +175,6 @@ def train_row(stage: str, halved: bool = False, encoded: bool = False):
         first, then = timed(call)
         return [compiling + first, then]
     return row
-
-
-def encoded_batch(model, batch: dict) -> dict:
-    """Return a batch of zeros with the shapes that `durian encode` makes from this batch."""
-    import numpy as np
-
-    side, channels = model.latent_size, model.codec.latent_channels
-    frames, attributes = batch["frames"].shape[1], batch["attributes"].shape[1]
-    half = {"frame_latents": (1, frames, side, side, channels), "portrait_latents": (1, side, side, channels),
-            "attribute_latents": (1, attributes, side, side, channels), "portrait_embedding": (1, 768),
-            "attribute_embeddings": (1, attributes, 768)}
-    masks = {"frame_masks": (1, frames, side, side, 1), "portrait_mask": (1, side, side, 1),
-             "attribute_masks": (1, attributes, side, side, 1)}
-    return {**{name: np.zeros(shape, np.float16) for name, shape in half.items()},
-            **{name: np.zeros(shape, np.uint8) for name, shape in masks.items()},
-            "keypoints": batch["keypoints"], "attribute_valid": batch["attribute_valid"]}
 
 
 ROWS = {

@@ -81,16 +81,16 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
     import jax.numpy as jnp
     from tqdm import tqdm
 
-    from durian_jax.checkpoints.weights import read_config
-    from durian_jax.configs.durian import get_config
-    from durian_jax.data import DataConfig
+    from durian_jax.checkpoints.weights import read_description
+    from durian_jax.configs import load_config
     from durian_jax.data.pipeline import make_samples
-    from durian_jax.models.durian.pruning import TRACE, shares
+    from durian_jax.models.attention.kept_tokens import TRACE, shares
+    from durian_jax.training.config import RunConfig
     from durian_jax.training.training_clips import make_source
 
-    config, settings = read_config(name)[0], get_config("tiny,stage=1")
-    data = DataConfig(**settings.data.to_dict(), image_size=config.image_size)
-    drawn = make_samples(make_source(settings.source, data), data, seed=0)
+    config, run = read_description(name).config, RunConfig.read(load_config("tiny,stage=1"))
+    data = replace(run.data, image_size=config.image_size)
+    drawn = make_samples(make_source(run.source, data.image_size), data, seed=0)
     sides = [config.latent_size // 2**level for level, has in enumerate(config.unet.attention) if has]
     found = {f"{reference}{half}": {side: [] for side in sides}
              for half in ("", ", half or more") for reference in ("portrait", "attribute")}

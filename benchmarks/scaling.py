@@ -13,9 +13,9 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from durian_jax.configs.durian import get_config
+from durian_jax.configs import load_config
 from durian_jax.files import write_json, write_text
-from durian_jax.planning.plan import GIB, Plan, mesh_text, parse_mesh, plan
+from durian_jax.planning.plan import GIB, Plan, mesh_text, parse_mesh, plan, plan_values
 from durian_jax.planning.tpu_compiler import requirement
 
 # Stage, topology, mesh, batch, remat.
@@ -44,7 +44,7 @@ def main() -> None:
     found = {row["command"]: row for row in known}
     for number in options.rows:
         print(command(*ROWS[number]), flush=True)
-        found[command(*ROWS[number])] = {"command": command(*ROWS[number]), **plan_of(*ROWS[number]).values}
+        found[command(*ROWS[number])] = {"command": command(*ROWS[number]), **plan_values(plan_of(*ROWS[number]))}
         if path:
             write_results(path, [found[text] for text in (command(*row) for row in ROWS) if text in found])
     print("\n".join(table(list(found.values()))))
@@ -57,9 +57,14 @@ def command(stage: str, topology: str, mesh: str, batch: int, remat: str) -> str
 
 
 def plan_of(stage: str, topology: str, mesh: str, batch: int, remat: str) -> Plan:
-    config = get_config(f"sd15,stage={stage}")
+    config = load_config(f"sd15,stage={stage}")
     config.mesh, config.batch_size, config.remat = parse_mesh(mesh), batch, remat
     return plan(config, topology, name=f"configs/durian.py:sd15,stage={stage}")
+
+
+def plan_from(row: dict) -> Plan:
+    """Return the plan of a row of FILE.json."""
+    return Plan(**{name: value for name, value in row.items() if name != "command"})
 
 
 def write_results(path: Path, rows: list[dict]) -> None:
@@ -95,12 +100,12 @@ def table(rows: list[dict]) -> list[str]:
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:
         bounds = ", ".join(f"{row['bounds'][name]:.3f}" for name in ("compute", "memory", "network"))
-        lines.append(
-            f"| {row['config'][-1]} | {row['topology']} | {mesh_text(Plan(row))} | {row['batch']} | {row['remat']} | "
-            f"{row['peak_bytes_per_chip'] / GIB:.2f}, {row['hbm_bytes_per_chip'] / GIB:.2f}"
-            f"{'' if row['fits'] else ' **does not fit**'} | {row['flops_per_step'] / row['chips'] / 1e12:.2f} | "
-            f"{row['collective_bytes_per_chip'] / GIB:.2f} | {bounds} | {row['mfu_bound']:.2f} | {row['hours']:.1f} | "
-            f"{row['compile_seconds']:.0f} |")
+        memory = f"{row['peak_bytes_per_chip'] / GIB:.2f}, {row['hbm_bytes_per_chip'] / GIB:.2f}"
+        cells = (row["config"][-1], row["topology"], mesh_text(plan_from(row)), row["batch"], row["remat"],
+                 memory + ("" if row["fits"] else " **does not fit**"),
+                 f"{row['flops_per_step'] / row['chips'] / 1e12:.2f}", f"{row['collective_bytes_per_chip'] / GIB:.2f}",
+                 bounds, f"{row['mfu_bound']:.2f}", f"{row['hours']:.1f}", f"{row['compile_seconds']:.0f}")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 
 

@@ -30,7 +30,9 @@ def main() -> None:
     from jax.sharding import SingleDeviceSharding
 
     from durian_jax.hardware.flops import count_flops
-    from durian_jax.models.attention import _chunked_sequence, _product, _splash
+    from durian_jax.models.attention import AttentionMethod
+    from durian_jax.models.attention.kernels import splash
+    from durian_jax.models.attention.plain import chunked_product, product
 
     shape = "x".join(["2", "2", "1"][:CHIPS[chip].torus_axes])
     device = topologies.get_topology_desc(platform="tpu", topology_name=f"{chip}:{shape}").devices[0]
@@ -42,19 +44,20 @@ def main() -> None:
         pad = lambda x: jnp.pad(x, ((0, 0),) * 4 + ((0, width - x.shape[-1]),))
         # The kernel derives the scale of the logits from the padded width.
         scale = lambda x: x * (width / x.shape[-1]) ** 0.5
-        return lambda q, k, v: attend(pad(scale(q)), pad(k), pad(v), None)[..., :q.shape[-1]]
+        return lambda q, k, v: attend(pad(scale(q)), pad(k), pad(v), None, method)[..., :q.shape[-1]]
 
-    splash = lambda block: lambda q, k, v: _splash(q, k, v, None, block)
+    method = AttentionMethod("splash")
+    blocks_of = lambda block: lambda q, k, v: splash(q, k, v, None, method, block)
     print(f"{chip}; jax {jax.__version__}")
     print(f"{'tokens x keys, head':24s} {'implementation':28s} {'temporaries, MiB':>18s} {'GFLOP':>8s} "
           f"{'padded':>10s} {'compiled in, s':>15s}")
     for tokens, width in SITES:
         keys = 3 * tokens
-        variants = {"xla": one(_product), "chunked": one(_chunked_sequence)}
-        variants |= {f"splash, blocks of {block}": splash(block) for block in (256, 512, 1024, 2048)
+        variants = {"xla": one(product), "chunked": one(chunked_product)}
+        variants |= {f"splash, blocks of {block}": blocks_of(block) for block in (256, 512, 1024, 2048)
                      if block <= tokens}
         wide = -(-width // 128) * 128
-        variants[f"splash, heads of {wide}"] = widened(_splash, wide)
+        variants[f"splash, heads of {wide}"] = widened(splash, wide)
         array = lambda n, width=width: jax.ShapeDtypeStruct(
             (1, 1, n, HEADS, width), jnp.bfloat16, sharding=SingleDeviceSharding(device))
         arguments = array(tokens), array(keys), array(keys)
