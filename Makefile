@@ -9,6 +9,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
+# Rooms for `make test-fast`: those that neither train, nor convert whole models, nor prepare videos.
+FAST := $(addprefix tests/,animation checkpoints commands configs data diffusion faces families hardware inference models \
+	synthetic test_families.py test_files.py test_public_api.py)
 # Rooms whose tests compile little.
 FAST := $(addprefix tests/,faces synthetic diffusion checkpoints configs hardware animation data launch test_families.py \
 	test_files.py test_public_api.py models/attention models/durian models/unet planning/test_hlo.py training/test_config.py)

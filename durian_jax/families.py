@@ -45,7 +45,8 @@ class Family:
         """
         module, _, name = getattr(self, part).partition(":")
         if not module:
-            raise InputError(f"this model's family has no part {part!r}; expected a model of another family")
+            raise InputError(f"models of this family do not support this: the family ({self.config}) has no part "
+                             f"{part!r}; name a checkpoint of another family")
         found = import_module(module)
         return getattr(found, name) if name else found
 
@@ -67,16 +68,20 @@ FAMILIES = {
 DEFAULT = "durian"
 
 
+class UnknownFamily(InputError):
+    """A model of a family that this installation does not have."""
+
+
 def get_family(name: str) -> Family:
     """Return the family of this name.
 
     Raises:
-        InputError: no such family; lists the known ones.
+        UnknownFamily: no such family; lists the known ones.
     """
     if name not in FAMILIES:
         near = get_close_matches(str(name), FAMILIES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"unknown model family {name!r}; expected one of {', '.join(FAMILIES)}{hint}")
+        raise UnknownFamily(f"unknown model family {name!r}; expected one of {', '.join(FAMILIES)}{hint}")
     return FAMILIES[name]
 
 

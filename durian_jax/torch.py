@@ -3,7 +3,7 @@
     from durian_jax.torch import DurianPipeline
 
     pipeline = DurianPipeline.from_pretrained("exported", dtype="bfloat16").to("cuda")
-    frames = pipeline(portrait, [("hair", photo)], driving, steps=20, guidance_scale=3.5)
+    frames = pipeline(portrait, [("hair", photo)], driving)
 """
 
 from durian_jax.pytorch.durian.pipeline import DurianPipeline

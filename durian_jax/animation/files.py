@@ -67,7 +67,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     requests = parse_attributes(attributes)
     found = _describe(checkpoint, backend, device)
     found = replace(found, config=at_size(found.config, size, str(checkpoint)))
-    model_size, sampling = found.config.image_size, found.sampling.changed(sampling)
+    model_size, sampling = found.config.image_size, found.sampling_for(sampling)
     for photo in (source, *requests.values()):
         read_image(photo)
     probe_video(driving)

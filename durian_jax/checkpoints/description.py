@@ -1,9 +1,11 @@
 """What a checkpoint or an export says of its model. Imports no jax."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from durian_jax.diffusion import Objective, Sampling
-from durian_jax.models.family import ModelConfig, model_config
+from durian_jax.models.family import ModelConfig, from_fields, model_config
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Description:
     objective: Objective
     sampling: Sampling = Sampling()
 
+    def sampling_for(self, given: Sampling | Mapping[str, Any] | None) -> Sampling:
+        """The default sampling with what the user gave (`Sampling.changed`), checked to fit the model.
+
+        Raises:
+            InputError: values out of range, or another number of guidance scales than the model has branches.
+        """
+        sampling = self.sampling.changed(given)
+        sampling.scales(self.config.guidance)
+        return sampling
+
     def to_dict(self) -> dict:
         """Plain values for JSON."""
         return {"model": self.config.to_dict(), "objective": vars(self.objective),
@@ -32,5 +44,5 @@ class Description:
         Raises:
             InputError, ValueError, KeyError, TypeError, AttributeError: damaged values.
         """
-        return cls(model_config(values["model"]), Objective(**values["objective"]),
-                   Sampling(**values.get("sampling", {})))
+        return cls(model_config(values["model"]), from_fields(Objective, values["objective"]),
+                   from_fields(Sampling, values.get("sampling", {})))

@@ -20,6 +20,7 @@ from durian_jax.checkpoints.description import Description
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
+from durian_jax.families import UnknownFamily
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import AnyParams, param_shapes
@@ -108,6 +109,8 @@ def read_description(name: str | Path) -> Description:
     config_file = find_checkpoint(name) / "config.json"
     try:
         return Description.from_dict(json.loads(config_file.read_text()))
+    except UnknownFamily as error:
+        raise InputError(f"{config_file}: {error}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 

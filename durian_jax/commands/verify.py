@@ -26,7 +26,7 @@ def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
     from durian_jax import runtime
 
     runtime.configure()
-    import durian_jax.torch  # noqa: F401 - first, because its error names the missing package
+    import durian_jax.pytorch  # noqa: F401 - first, because its error names the missing package
     from durian_jax.evaluation.parity import describe, verify_export
     from durian_jax.files import writable_file, write_json
 

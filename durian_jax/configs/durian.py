@@ -35,7 +35,6 @@ def get_config(arguments: str = "tiny,stage=1") -> ConfigDict:
     """
     preset, options = parse(arguments, PRESETS, {"stage": STAGES, "ablation": ABLATIONS, "codec": CODECS})
     config = base("durian", options.get("stage", "1"))
-    config.total_steps = 60_000  # Durian, section 4.1: 60,000 for each stage
     PRESETS[preset](config)
     config.update_from_flattened_dict(ABLATIONS[options.get("ablation", "none")])
     if "codec" in options:

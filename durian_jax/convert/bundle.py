@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from durian_jax.checkpoints.description import Description
 from durian_jax.errors import InputError
-from durian_jax.families import get_family
+from durian_jax.families import UnknownFamily, get_family
 from durian_jax.files import make_readable, write_json
 from durian_jax.versions import __version__
 
@@ -62,13 +62,19 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
         raise InputError(f"expected an export with {BUNDLE_FILE}, found {found} {folder}")
     try:
         values = json.loads(path.read_text())
-        if values["format"] != FORMAT:
-            raise InputError(f"{path}: expected format {FORMAT}, found {values['format']}; use the version of this "
-                             f"package that wrote it ({values.get('version')}), or export the checkpoint again")
+        found_format, version = values["format"], values.get("version")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
+    if found_format != FORMAT:
+        raise InputError(f"{path}: expected format {FORMAT}, found {found_format}; use the version of this package "
+                         f"that wrote it ({version}), or export the checkpoint again")
+    try:
         description, dtype, files = Description.from_dict(values), values["dtype"], dict(values["files"])
         if dtype not in DTYPES:
             raise ValueError(f"unknown dtype {dtype!r}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+    except UnknownFamily as error:
+        raise InputError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
     get_family(description.config.family).load("convert").check_exportable(description.config)
     _check_listed(folder, files)

@@ -74,7 +74,6 @@ def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:
     for name in sorted(found):
         if re.fullmatch(POSITION_TABLES.pattern, name):
             table = found[name].astype(np.float32)
-            code = sequence_position_code(*table.shape[-2:])
-            if table.ndim != 3 or not np.allclose(table[0], code, atol=1e-2):
+            if table.ndim != 3 or not np.allclose(table[0], sequence_position_code(*table.shape[1:]), atol=1e-2):
                 raise InputError(f"{origin}: {name} is not the sinusoidal position code, and other codes are not "
                                  "supported; choose another motion adapter")

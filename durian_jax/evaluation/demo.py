@@ -54,7 +54,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     out = writable_folder(out)
     check_transfers(read_description(checkpoint).config, "the demo")
     model = load_checkpoint(checkpoint)
-    sampling = model.sampling.changed(sampling)
+    sampling = model.description.sampling_for(sampling)
     size, frames = model.config.image_size, min(frames, model.config.max_frames)
 
     transfers = [transfer_case(kind, i, frames, size) for i in range(cases) for kind in ATTRIBUTE_KINDS]

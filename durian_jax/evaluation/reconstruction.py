@@ -17,9 +17,6 @@ from durian_jax.errors import InputError
 from durian_jax.evaluation.transfer import CaseMaker, TransferCase
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 
-# Minimum area of a worn attribute, as a share of the picture; the same as in training.
-_WORN = SHOWN_AREA
-
 
 def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int) -> dict[str, list[CaseMaker]]:
     """Select, for each kind, one clip of each of the first `count` people who show it in all frames.
@@ -50,7 +47,7 @@ def reconstruction_cases(folder: str | Path, count: int, frames: int, size: int)
         first = {}  # identity -> its first clip that shows the kind
         for index in range(len(clips)):
             outline = clips.outline(index)
-            if len(outline) >= frames + 2 and outline.areas[:, column].min() >= _WORN:
+            if len(outline) >= frames + 2 and outline.areas[:, column].min() >= SHOWN_AREA:
                 first.setdefault(outline.identity, index)
         if first:
             cases[kind] = [partial(reconstruction_case, clips, index, kind, frames)

@@ -59,7 +59,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(sheet_path, (".png", ".jpg"))
     check_transfers(read_description(checkpoint).config, "this benchmark")
     model = load_checkpoint(checkpoint)
-    sampling = model.sampling.changed(sampling)
+    sampling = model.description.sampling_for(sampling)
     size, longest = model.config.image_size, model.config.max_frames
     if frames > longest:
         raise InputError(f"--frames {frames}: expected at most {longest} frames, the limit of {checkpoint}")

@@ -21,4 +21,7 @@ def at_size(config: ModelConfig, size: int | None, name: str) -> ModelConfig:
     if config.fixed_size:
         raise InputError(f"size {size}: the checkpoint {name} makes pictures of {config.image_size} x "
                          f"{config.image_size} pixels only; leave --size out or name another checkpoint")
+    if size % config.size_multiple:
+        raise InputError(f"size {size}: the checkpoint {name} makes pictures whose sides are multiples of "
+                         f"{config.size_multiple} pixels; choose such a size")
     return replace(config, image_size=size)

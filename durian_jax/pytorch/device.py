@@ -13,7 +13,7 @@ def choose_device(name: str | torch.device | None) -> torch.device:
     """Return a device by name; None: the first NVIDIA or AMD GPU, else the CPU.
 
     Raises:
-        InputError: this machine has no such device.
+        InputError: a device that this machine does not have.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,6 +18,7 @@ from durian_jax.diffusion.guidance import active_branches, combine
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
+from durian_jax.families import get_family
 from durian_jax.inference.size import at_size
 from durian_jax.models.batch import axis_sizes, sampling_fields
 from durian_jax.models.family import ModelConfig
@@ -90,12 +91,17 @@ class Pipeline(ABC):
             size: H = W of the pictures; None: the size of training. Some models make no other size.
 
         Raises:
-            InputError: not an export, a damaged one, an unknown dtype, or a size that the model cannot make.
+            InputError: not an export, a damaged export, an export of another family, an unknown dtype, or a size that
+                the model cannot make.
         """
         if dtype is not None and dtype not in DTYPES:
             raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
         folder = Path(folder)
         found, _ = read_bundle(folder)
+        expected = get_family(found.config.family).load("pytorch")
+        if not issubclass(cls, expected):
+            raise InputError(f"{folder}: expected an export for {cls.__name__}, found one for {expected.__name__}; "
+                             f"load it with {expected.__name__}")
         config = at_size(found.config, size, str(folder))
         identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
         with torch.device("meta"):
@@ -120,7 +126,7 @@ class Pipeline(ABC):
             The pipeline itself.
 
         Raises:
-            InputError: this machine has no such device.
+            InputError: a device that this machine does not have.
         """
         self.device, self._offload = choose_device(device), offload
         layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -149,13 +155,13 @@ class Pipeline(ABC):
         if temporal and frames > self.config.max_frames:
             raise InputError(f"{frames} frames at once exceed the {self.config.max_frames} that the model's temporal "
                              "layers take; generate segments (inference.animator does)")
+        active, scales = active_branches(sampling.scales(self.config.guidance))
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
         drawn = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
         noise = self.to_tensor(np.broadcast_to(drawn, (b, *drawn.shape)), torch.float32).flatten(0, 1)
-        active, scales = active_branches(sampling.scales(self.config.guidance))
-        condition = self.condition(batch, references, active)
         with self.at_work(self.denoiser):
+            condition = self.condition(batch, references, active)
             latents = self.sample(noise, condition, sampling, scales, frames=frames, temporal=temporal)
         return self.decode(latents).reshape(b, frames, *(self.config.image_size,) * 2, 3)
 

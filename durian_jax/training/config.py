@@ -49,7 +49,7 @@ class RunConfig:
     init_from: str = ""  # workdir of a run, or a checkpoint; "": fresh parameters
     init_fresh: str = ""  # pattern of parameters that init_from may lack and that start fresh
     # Length and logging, in steps.
-    total_steps: int = 60_000
+    total_steps: int = 60_000  # of each stage, as in arXiv 2509.04434, section 4.1
     log_every: int = 50
     checkpoint_every: int = 500
     keep_last: int = 2  # number of newest checkpoints to keep
@@ -92,19 +92,23 @@ class RunConfig:
             InputError: an unknown field, or a contradiction.
         """
         values = dict(values.to_dict() if hasattr(values, "to_dict") else values)
+        missing = [name for name in ("model", "stage") if name not in values]
+        if missing:
+            raise InputError(f"config: expected the fields model and stage, found no {' and no '.join(missing)}; start "
+                             "from `durian_jax.configs.base.base`, as the presets do")
         family = values.pop("family", DEFAULT)
         parts = get_family(family)
         model = parts.load("config").from_dict(values.pop("model"))
         samples = parts.load("samples")
-        data = {name: tuple(x) if isinstance(x, list) else x for name, x in values.pop("data").items()}
+        data = {name: tuple(x) if isinstance(x, list) else x for name, x in values.pop("data", {}).items()}
         known = {f.name for f in fields(samples)} - set(samples.from_model)
         if not known >= set(data):
             raise InputError(f"data: unknown fields {sorted(set(data) - known)}; expected some of {sorted(known)}")
         return from_fields(cls, {
             **values, "family": family, "model": model, "data": samples.for_model(model, data),
-            "objective": from_fields(Objective, values.pop("objective")),
+            "objective": from_fields(Objective, values.pop("objective", {})),
             "sampling": from_fields(Sampling, values.pop("sampling", {})),
-            "source": from_fields(Source, values.pop("source"))})
+            "source": from_fields(Source, values.pop("source", {}))})
 
     def __post_init__(self):
         for name in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
@@ -126,10 +130,12 @@ class RunConfig:
         if self.identity_model and self.model.identity_dim is None:
             raise InputError(f"identity_model={self.identity_model}: this model attends to no identity embedding; set "
                              "model.identity_dim to its width (ArcFace: 512), or leave identity_model out")
+        self.sampling.scales(self.model.guidance)
         recipe = self.recipe
         if self.source.samples and recipe.needs_pixels(self):
             raise InputError("encoded samples hold no pixels, which this stage and objective need; leave "
-                             "source.samples out and name source.clips")
+                             "source.samples out and name source.clips, or take a stage and an objective without a "
+                             "loss on pixels (objective.pixel_weight=0)")
         if recipe.temporal and self.data.frames > self.model.max_frames:
             raise InputError(f"data.frames={self.data.frames} exceeds model.max_frames={self.model.max_frames}")
         recipe.check(self)

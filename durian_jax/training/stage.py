@@ -29,6 +29,11 @@ class Loss(Protocol):
         """
 
 
+def always(run: Run) -> bool:
+    """True, for every run."""
+    return True
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a family's recipe.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.commands.main import main
 from durian_jax.data import RecordedClips
@@ -175,6 +176,7 @@ def test_the_sampling_is_that_of_the_checkpoint(dataset, monkeypatch):
         given.append((model, sampling, batch))
         return Echo()
     monkeypatch.setattr(module, "load_checkpoint", {"mine": checkpoint}.get)
+    monkeypatch.setattr(module, "read_description", {"mine": checkpoint.description}.get)
     monkeypatch.setattr(module, "TransferGenerator", make)
     expand(dataset, checkpoint="mine", seed=3, batch=5)
     expand(dataset, checkpoint="mine", steps=9, overwrite=True)
@@ -201,7 +203,8 @@ def test_mistakes_are_one_line_and_change_nothing(dataset, options, message):
 
 def test_a_model_that_transfers_no_attributes_is_refused_before_any_work(dataset, monkeypatch):
     before = {path.name: path.read_bytes() for path in dataset.iterdir()}
-    monkeypatch.setattr(module, "load_checkpoint", lambda _: Checkpoint(toy.ToyConfig(), Objective(), {}))
+    toy.register()
+    monkeypatch.setattr(module, "read_description", lambda _: Description(toy.ToyConfig(), Objective()))
     result = CliRunner().invoke(main, ["expand", str(dataset)])
     assert result.exit_code == 2 and result.output == (
         "durian: error: generator own: expected a model that transfers attributes, found one of the family toy; name "

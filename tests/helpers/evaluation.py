@@ -34,4 +34,5 @@ def use_blank_model(monkeypatch, program):
     checkpoint = Checkpoint(DurianConfig(image_size=SIZE, max_frames=6), Objective(), {})
     monkeypatch.setattr(transfer, "generate", create_autospec(generate, side_effect=blank))
     monkeypatch.setattr(program, "load_checkpoint", lambda _: checkpoint)
+    monkeypatch.setattr(program, "read_description", lambda _: checkpoint.description)
     return batches

@@ -27,5 +27,5 @@ def test_a_model_with_a_position_code_makes_one_size():
 
 
 def test_sizes_between_the_multiples_are_refused():
-    with pytest.raises(InputError, match=f"image_size=100 must be a positive multiple of {FREE.size_multiple}"):
+    with pytest.raises(InputError, match=f"multiples of {FREE.size_multiple} pixels"):
         at_size(FREE, 100, "mine")

@@ -154,7 +154,7 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
 
 
 def target_frames(length: int, count: int, max_stride: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) evenly spaced frame indices of a clip; one shorter than that runs to and fro."""
+    """(count,) evenly spaced frame indices of a clip; a shorter clip is played forwards and backwards."""
     if length >= count:
         widest = (length - 1) // (count - 1) if count > 1 else 1
         stride = int(rng.integers(1, min(max_stride, widest) + 1))
@@ -175,7 +175,7 @@ def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
 def _choose_kinds(areas: np.ndarray, rng: np.random.Generator, config: DurianSamples) -> tuple[list[str], bool]:
     """The attribute kinds of a sample, and whether the person wears them."""
     worn = (areas >= config.minimum_area).any(0)
-    # A kind of which a sliver shows is neither: too little to copy, too much to call absent.
+    # Kinds with a very small visible area are neither worn nor absent.
     missing = ~(areas > 0).any(0)
     negative = (rng.random() < config.absent_probability or not worn.any()) and missing.any()
     weights = np.array(config.kind_weights) * (missing if negative else worn)
@@ -189,7 +189,7 @@ def _choose_kinds(areas: np.ndarray, rng: np.random.Generator, config: DurianSam
 
 def _choose_frame(candidates: np.ndarray, avoid: set, rng: np.random.Generator,
                   never: set = frozenset()) -> int:
-    """One of the candidate frames; outside `avoid`, or at least outside `never`, if there is such."""
+    """One of the candidate frames; outside `avoid`, or at least outside `never`, if any is left."""
     for excluded in (avoid, never, set()):
         left = [i for i in candidates if i not in excluded]
         if left:
@@ -217,8 +217,8 @@ def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, c
               colours: np.ndarray | None) -> np.ndarray:
     """(H, W, 3) uint8 in the sample's colours, perhaps degraded, `BLANK` in the (H, W) bool region to hide.
 
-    Blanked before it is degraded too: blur and JPEG would spread what is hidden into what is seen. Without
-    `config.mask_references` nothing is blanked.
+    Mask before degrading: blur and JPEG would spread hidden pixels. Without `config.mask_references` nothing is
+    masked.
     """
     blur = config.blur * config.image_size / 128
     blank = (lambda picture: blanked(picture, hidden)) if config.mask_references else (lambda picture: picture)
@@ -241,7 +241,7 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
         mask = jitter_mask(rng, mask, config.mask_jitter_pixels * size / 128)
     image = jitter_colour(rng, image, config.attribute_brightness)
     image = _degraded(rng, image, ~mask, config, colours)
-    # A shift may have carried a small attribute out of the picture: then there is nothing to attend to.
+    # A shift may move a small attribute out of the picture: then nothing is attended to.
     return image, mask, float(mask.any())
 
 
@@ -253,13 +253,13 @@ def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds:
     move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
     bits = sum(attribute_bit(kind) for kind in kinds)
     image, share = view.moved(bits, move)
-    # What the portrait wears of these kinds goes wherever it touches a pixel; the others only tell what stays on top.
+    # Mask every pixel that these kinds touch. The other kinds only decide which pixels stay on top.
     own = view.moved_field(move, _ATTRIBUTE_BITS & ~bits) | (share > 0).view(np.uint8) * np.uint8(bits)
     keypoints = transform_keypoints(view.keypoints, move, size, size)
 
     others = []
     for kind in kinds:
-        # Where the kind is not worn, the other mask alone is the region.
+        # If the kind is not worn, the other mask alone is the region.
         if not worn or rng.random() < config.expand_probability:
             mask = expansion(source, index, clip, kind, keypoints, rng, config)
             if mask is not None:

@@ -68,7 +68,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
     family = get_family(config.family)
     parity = family.load("parity")
     wide = at_size(replace(config, dtype="float32"), size, str(checkpoint))
-    sampling = Sampling(steps, (_GUIDANCE,) * len(config.guidance))
+    sampling = Sampling(steps, _GUIDANCE)
     noise = frame_noise(0, range(frames), (wide.latent_size, wide.latent_size, wide.codec.latent_channels))
     # One after the other: the weights of both are never in memory at the same time.
     with tqdm(total=4, desc="verifying", unit="run") as bar:
@@ -79,7 +79,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
         with jax.default_matmul_precision("highest"):
             expected = parity.jax_outputs(ours, batch, noise, middle_time(found.objective))
             bar.update()
-            video = generate(ours, {name: x for name, x in batch.items() if name != "frames"}, sampling)
+            video = generate(ours, batch, sampling)
             bar.update()
         del ours
         jax.clear_caches()

@@ -30,7 +30,7 @@ class DurianConfig(ModelConfig):
 
     Attributes:
         image_size: H = W in pixels.
-        max_frames: F, longest clip that the temporal layers know.
+        max_frames: F, number of frames of the longest clip that the temporal layers take.
         unet: sizes of DNet and of both ReferenceNets.
         codec: sizes and kind of the autoencoder.
         image_encoder: sizes of CLIP, whose embedding of the attribute image DNet and ARNet attend to; None: no image
@@ -41,7 +41,7 @@ class DurianConfig(ModelConfig):
         keypoint_channels: widths of the keypoint encoder, one for each halving that remains.
         temporal_heads: heads of the temporal self-attention at every level.
         reference_mode: one of `REFERENCE_MODES`.
-        mask_channel: whether the ReferenceNets get the mask as one more channel.
+        mask_channel: whether references carry their mask as one more channel.
         masked_references: whether reference images are masked; False gives them whole.
         portrait_capacity, attribute_capacity: share of a reference's tokens that the denoiser attends to, see
             `attention.kept_tokens`: a multiple of 1/8; 1 keeps all. For reference_mode "dual".

@@ -35,7 +35,8 @@ class References:
     """What the denoiser attends to, computed once per video and used by every frame and step.
 
     Attributes:
-        sites: of every attention site, what its frames attend to besides themselves.
+        sites: of every attention site, what its frames attend to besides themselves; an ablation without
+            ReferenceNets keeps the array (B, G, h, w, c') that accompanies every frame.
         context: (B, A, context_dim) embeddings of the attributes; None: not used.
     """
 

@@ -102,9 +102,9 @@ class DurianPipeline(Pipeline):
 
     def condition(self, batch: Mapping[str, np.ndarray], references: References, branches: Sequence[int]) -> Condition:
         """See `Pipeline.condition`."""
-        with self.at_work(self.model.keypoint_encoder, self.model.denoising_unet):
+        with self.at_work(self.model.keypoint_encoder):
             features = self.keypoint_features(batch["keypoints"])
-            sites = self.model.select(references, batch["attribute_valid"], batch.get("attribute_weights"))
+        sites = self.model.select(references, batch["attribute_valid"], batch.get("attribute_weights"))
         return Condition(features, sites, tuple(branches))
 
     def keypoint_features(self, keypoints: np.ndarray) -> torch.Tensor:

@@ -12,7 +12,7 @@ from durian_jax.images import to_uint8
 from durian_jax.inference.generate import reconstruct
 from durian_jax.models.codecs.config import CodecConfig
 from durian_jax.training.config import RunConfig
-from durian_jax.training.stage import Stage
+from durian_jax.training.stage import Stage, always
 
 
 def codec_loss(run: RunConfig, model, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array
@@ -51,12 +51,8 @@ def check_own_codec(run: RunConfig) -> None:
                          "brings a pretrained one")
 
 
-def _always(run: RunConfig) -> bool:
-    return True
-
-
 # "decoder" sharpens the decoder at any time: latents stay as they are, and so does all that other stages have learned.
 CODEC_STAGES = {stage.name: stage for stage in (
-    Stage("codec", r"codec/", codec_loss, codec_columns, needs_pixels=_always, check=check_own_codec),
-    Stage("decoder", r"codec/decoder/", codec_loss, codec_columns, needs_pixels=_always),
+    Stage("codec", r"codec/", codec_loss, codec_columns, needs_pixels=always, check=check_own_codec),
+    Stage("decoder", r"codec/decoder/", codec_loss, codec_columns, needs_pixels=always),
 )}

@@ -19,7 +19,7 @@ from durian_jax.inference.generate import decode, generate
 from durian_jax.models.durian.model import Durian
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
-from durian_jax.training.stage import Stage
+from durian_jax.training.stage import Stage, always
 
 
 def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
@@ -91,10 +91,6 @@ def _check_joint(run: RunConfig) -> None:
     _check(run)
 
 
-def _always(run: RunConfig) -> bool:
-    return True
-
-
 def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
     return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
                  temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
@@ -105,7 +101,7 @@ def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
 STAGES = {
     **CODEC_STAGES,
     "1": _stage("1", r"(?!codec/|image_encoder/)(?!.*motion_module)"),
-    "joint": _stage("joint", r"(?!codec/(?!decoder/)|image_encoder/)(?!.*motion_module)", needs_pixels=_always,
+    "joint": _stage("joint", r"(?!codec/(?!decoder/)|image_encoder/)(?!.*motion_module)", needs_pixels=always,
                     check=_check_joint),
     "2": _stage("2", r".*motion_module", temporal=True),
 }

@@ -14,6 +14,7 @@ from durian_jax.diffusion.sampling import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import psnr
 from durian_jax.inference.generate import generate
+from durian_jax.pytorch.pipeline import Pipeline
 from durian_jax.synthetic import render, sample_person, still
 from durian_jax.torch import DurianPipeline
 from tests.helpers.exports import CONFIGS, SAMPLING
@@ -151,6 +152,13 @@ def test_large_networks_are_written_in_shards(exported, tmp_path):
     next((folder / "denoising_unet").glob("*-00002-of-*.safetensors")).unlink()
     with pytest.raises(InputError, match="denoising_unet/diffusion_pytorch_model-00002.* missing; copy or export it"):
         DurianPipeline.from_pretrained(folder)
+
+
+def test_exports_of_another_family_are_refused(exported):
+    class Other(Pipeline):
+        """The pipeline of another family."""
+    with pytest.raises(InputError, match="expected an export for Other, found one for DurianPipeline"):
+        Other.from_pretrained(exported("small")[1])
 
 
 def test_folders_and_options_that_do_not_fit_are_refused(exported, tmp_path):

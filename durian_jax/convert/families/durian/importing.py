@@ -156,7 +156,7 @@ def _checked_config(config: DurianConfig, found: DurianConfig, has_motion: bool)
     if has_motion and config.temporal_heads != found.temporal_heads:
         problems.append(f"temporal_heads is {found.temporal_heads}, the config has {config.temporal_heads}")
     if has_motion and config.max_frames > found.max_frames:
-        problems.append(f"the motion adapter knows {found.max_frames} frames, the config has {config.max_frames}")
+        problems.append(f"the motion adapter takes {found.max_frames} frames, the config has {config.max_frames}")
     if problems:
         raise InputError(f"the parts do not fit the config ({len(problems)} fields): {'; '.join(problems)}; name other "
                          "parts or another config")

@@ -203,7 +203,7 @@ def test_the_parts_must_fit_a_given_config(pretrained, tmp_path):
     with pytest.raises(InputError) as error:
         import_checkpoint(tmp_path / "b", parts(pretrained), like=described(wrong))
     for words in ("3 fields", "unet.layers is 1, the config has 2", "temporal_heads is 2, the config has 4",
-                  "the motion adapter knows 32 frames, the config has 40"):
+                  "the motion adapter takes 32 frames, the config has 40"):
         assert words in str(error.value)
     with pytest.raises(InputError, match="image encoder: one is given, the config has none"):
         import_checkpoint(tmp_path / "b", parts(pretrained), like=described({**values, "image_encoder": None}))
