@@ -9,10 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
-# Rooms for `make test-fast`: those that neither train, nor convert whole models, nor prepare videos.
-FAST := $(addprefix tests/,animation checkpoints commands configs data diffusion faces families hardware inference models \
-	synthetic test_families.py test_files.py test_public_api.py)
-# Rooms whose tests compile little.
+# For `make test-fast`: rooms whose tests compile little.
 FAST := $(addprefix tests/,faces synthetic diffusion checkpoints configs hardware animation data launch test_families.py \
 	test_files.py test_public_api.py models/attention models/durian models/unet planning/test_hlo.py training/test_config.py)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -26,7 +23,7 @@ help:
 	@echo "make develop    install into $(VENV) and $(ANNOTATOR) all that tests need"
 	@echo "make test       make develop, then run all tests but the slow ones"
 	@echo "make test-slow  run the slow tests: whole commands, clusters, notebooks, full-size compilations"
-	@echo "make test-fast  run the tests of the rooms without training, in minutes, for daily work"
+	@echo "make test-fast  run the rooms whose tests compile little, in minutes, for daily work"
 	@echo "make lint       check style, imports between rooms, docstrings and types"
 	@echo "make bench      measure the speed of rendering and of the data pipeline"
 	@echo "make parity     compare every network with PyTorch at full size (16 GB of memory), write docs/parity.*"
