@@ -105,13 +105,14 @@ def animate_row(folder: Path) -> list[float]:
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.diffusion import Sampling
     from durian_jax.inference.animator import Animator
     from durian_jax.synthetic import render, sample_motion, sample_person, still
 
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), SIZE)
     driving = render(sample_person("benchmark", 3), sample_motion("benchmark", 3, FRAMES), SIZE)
     animator = Animator(folder / "start")
-    return timed(lambda: animator.animate(photo(0), [("hair", photo(1))], driving))
+    return timed(lambda: animator.animate(photo(0), [("hair", photo(1))], driving, sampling=Sampling(steps=1)))
 
 
 def diffusers_row(dtype: str):
