@@ -177,7 +177,7 @@ def paper_model(options) -> DurianConfig:
 
 def example_batch(config: DurianConfig, frames: int) -> dict[str, np.ndarray]:
     """Return a procedural clip with one attribute as a batch."""
-    from durian_jax.inference.durian import make_references
+    from durian_jax.inference.references import make_references
     from durian_jax.synthetic import render, sample_motion, sample_person, still
 
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), config.image_size)

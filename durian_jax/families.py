@@ -62,6 +62,13 @@ FAMILIES = {
         pytorch="durian_jax.pytorch.durian.pipeline:DurianPipeline",
         parity="durian_jax.evaluation.parity.durian",
     ),
+    "svdp": Family(
+        config="durian_jax.models.svdp.config:SVDPConfig",
+        model="durian_jax.models.svdp.model:make_model",
+        samples="durian_jax.data.samples.svdp:SVDPSamples",
+        recipe="durian_jax.training.recipes.svdp",
+        inference="durian_jax.inference.svdp",
+    ),
 }
 
 # The family of checkpoints and runs that name none: those of version 0.1.

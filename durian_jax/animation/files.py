@@ -18,6 +18,7 @@ from durian_jax.families import get_family
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
+from durian_jax.inference.family import check_driven_by
 from durian_jax.inference.size import at_size
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
 from durian_jax.prepare.client import Annotator
@@ -32,7 +33,7 @@ BACKENDS = ("jax", "torch")
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
                   checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
                   sampling: Sampling | Mapping[str, Any] | None = None, backend: str = "jax", device: str | None = None,
-                  dtype: str | None = None) -> dict:
+                  dtype: str | None = None, driven_by: str | None = None, **options: Any) -> dict:
     """Animate a photo by a video.
 
     Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's sound) and
@@ -50,6 +51,8 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         backend: one of `BACKENDS`.
         device: of the torch backend, such as "cuda"; None: a GPU if there is one.
         dtype: of the torch backend; None: the precision that the model was trained in.
+        driven_by: refuse models that see something else of the video, "keypoints" or "pixels"; None: take any.
+        options: of the model's family, see its `make_job` in `inference`.
 
     Returns:
         The content of the JSON: frames, settings, seconds and versions.
@@ -68,9 +71,12 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     found = _describe(checkpoint, backend, device)
     found = replace(found, config=at_size(found.config, size, str(checkpoint)))
     model_size, sampling = found.config.image_size, found.sampling_for(sampling)
+    if driven_by is not None:
+        check_driven_by(found.config, driven_by, str(checkpoint))
     for photo in (source, *requests.values()):
         read_image(photo)
-    probe_video(driving)
+    video = probe_video(driving)
+    get_family(found.config.family).load("inference").check_motion(found.config, video.fps, frames or 0, **options)
     for output in (out, concat_out, report_out):
         _check_output(output, (source, driving, *requests.values()))
 
@@ -83,7 +89,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
 
     model, place = _load(checkpoint, found, backend, device, dtype)
     clock.lap("load")
-    result = Animator(model).animate(portrait, donors, driver, sampling=sampling)
+    result = Animator(model).animate(portrait, donors, driver, sampling=sampling, **options)
     clock.lap("animate")
 
     write_video(out, result, driver.fps)
@@ -94,7 +100,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
                      "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend, **place,
-                     **asdict(sampling)},
+                     **asdict(sampling), **options},
         "seconds": clock.seconds(),
         "versions": versions(),
     }

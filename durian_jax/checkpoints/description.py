@@ -1,10 +1,11 @@
 """What a checkpoint or an export says of its model. Imports no jax."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from durian_jax.diffusion import Objective, Sampling
+from durian_jax.errors import InputError
 from durian_jax.models.family import ModelConfig, from_fields, model_config
 
 
@@ -25,12 +26,28 @@ class Description:
     def sampling_for(self, given: Sampling | Mapping[str, Any] | None) -> Sampling:
         """The default sampling with what the user gave (`Sampling.changed`), checked to fit the model.
 
+        Args:
+            given: may also have "scales", name of a branch (`ModelConfig.guidance`) -> its scale; the other branches
+                keep theirs.
+
         Raises:
-            InputError: values out of range, or another number of guidance scales than the model has branches.
+            InputError: values out of range, another number of guidance scales than the model has branches, or an
+                unknown branch.
         """
-        sampling = self.sampling.changed(given)
-        sampling.scales(self.config.guidance)
-        return sampling
+        named: Mapping[str, float] = {}
+        if isinstance(given, Mapping):
+            given = dict(given)
+            named = given.pop("scales", {})
+        sampling, names = self.sampling.changed(given), self.config.guidance
+        scales = sampling.scales(names)
+        unknown = sorted(set(named) - set(names))
+        if unknown:
+            raise InputError(f"guidance: this model has no branch {', '.join(unknown)}; expected some of "
+                             f"{', '.join(names) or 'none'}")
+        if not named:
+            return sampling
+        return replace(sampling, guidance_scale=tuple(
+            named.get(name, scale) for name, scale in zip(names, scales, strict=True)))
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

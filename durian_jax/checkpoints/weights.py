@@ -6,6 +6,7 @@ attends to an identity embedding. config.json holds `model`, `objective` and `sa
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def read_description(name: str | Path) -> Description:
         raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
 
 
-def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",),
+def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",), only: str = "",
                     place: Callable[[str, np.ndarray], jax.Array] | None = None) -> Checkpoint:
     """Load a checkpoint.
 
@@ -124,6 +125,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as in the file; None: that of the
             model's activations, which is enough for inference.
         prefixes: load the parameters whose paths begin with one of these; the others are only checked.
+        only: pattern that the beginning of these paths must match, too; "": any.
         place: path and value -> array on the devices; None: on the first device.
 
     Raises:
@@ -139,7 +141,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         # Move them to the device one by one: the host never holds a second copy of all of them.
         params = {}
         for path in files:
-            if path.startswith(prefixes):
+            if path.startswith(prefixes) and re.match(only, path):
                 x = files[path] if cast is None else files[path].astype(cast)
                 params[path] = jnp.asarray(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:

@@ -6,7 +6,7 @@ from durian_jax.commands.options import checkpoint_option
 
 
 @click.command()
-@checkpoint_option
+@checkpoint_option()
 @click.option("--out", required=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp16", show_default=True,
               help="Precision of the files.")

@@ -20,8 +20,11 @@ class _Scales(click.ParamType):
         return numbers[0] if len(numbers) == 1 else numbers
 
 
-checkpoint_option = click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
-                                 help="Model: name of a shipped checkpoint, or a folder.")
+def checkpoint_option(default: str = "tiny"):
+    """Return the option --checkpoint."""
+    return click.option("--checkpoint", default=default, show_default=True, metavar="NAME|FOLDER",
+                        help="Model: name of a shipped checkpoint, or a folder.")
+
 
 seed_option = click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
                            help="Seed of the random numbers. The same seed gives the same files.")
@@ -32,10 +35,10 @@ def json_option(words: str):
     return click.option("--json", "json_path", default=None, metavar="FILE", help=words)
 
 
-def sampling_options(command):
+def sampling_options(command, checkpoint: str = "tiny"):
     """Add the options of every verb that samples from a checkpoint; see `sampling_argument`."""
     for option in reversed((
-        checkpoint_option,
+        checkpoint_option(checkpoint),
         click.option("--steps", type=click.IntRange(1), default=None,
                      help="Number of sampling steps.  [default: the checkpoint's]"),
         click.option("--guidance", type=_Scales(), default=None,
@@ -54,3 +57,36 @@ def sampling_argument(steps: int | None, guidance: float | tuple[float, ...] | N
     """Return the fields of `diffusion.Sampling` that the options of `sampling_options` give."""
     given = {"steps": steps, "guidance_scale": guidance, "seed": seed, "sampler": sampler}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def animation_options(checkpoint: str, driving: str):
+    """Return a decorator that adds the options of every verb that animates a photo by a video.
+
+    The function gets those of `animation.files.animate_files`, `out`, and those of `sampling_options`.
+
+    Args:
+        checkpoint: default of --checkpoint.
+        driving: help of --driving.
+    """
+    def add(command):
+        for option in reversed((
+            click.option("-s", "--source", required=True, metavar="PHOTO", help="Portrait to animate."),
+            click.option("-d", "--driving", required=True, metavar="VIDEO", help=driving),
+            click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
+                         help="Take hair, glasses, beard or hat from another photo; repeat for more."),
+            click.option("-o", "--out", "--output", required=True, metavar="FILE.mp4", help="Video to write."),
+            click.option("--frames", type=click.IntRange(1), default=None,
+                         help="Maximum number of frames.  [default: all]"),
+            click.option("--size", type=click.IntRange(1), default=None,
+                         help="Picture size in pixels, if the model supports several.  [default: the checkpoint's]"),
+            lambda command: sampling_options(command, checkpoint),
+            click.option("--backend", type=click.Choice(["jax", "torch"]), default="jax", show_default=True,
+                         help="torch runs an export of `durian export` and needs no JAX."),
+            click.option("--device", default=None, metavar="NAME",
+                         help="Device of the torch backend.  [default: a GPU, else CPU]"),
+            click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None,
+                         help="Precision of the torch backend.  [default: the model's]"),
+        )):
+            command = option(command)
+        return command
+    return add

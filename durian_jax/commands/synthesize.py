@@ -17,8 +17,10 @@ import click
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="Number of the first person.")
 @click.option("--workers", type=click.IntRange(0), default=2, show_default=True,
               help="Number of processes that draw; 0 draws in this process.")
+@click.option("--drivers", is_flag=True,
+              help="Also draw another person who makes the same motion, for models driven by pixels.")
 @click.option("--overwrite", is_flag=True, help="Replace the records in FOLDER.")
-def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
+def synthesize(out, clips, frames, size, split, fps, first, workers, drivers, overwrite):
     """Write records of procedural people.
 
     The format is the same as that of `durian prepare`.
@@ -29,5 +31,6 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, overwrite):
 
     if not overwrite:
         refuse_to_replace(out)
-    draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers)
+    draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers,
+         drivers=drivers)
     click.echo(f"{out}: {clips} clips of {frames} frames at {size} px")

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip
+from durian_jax.faces.clip import Clip, Driver
 from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
 
@@ -154,6 +154,10 @@ def features() -> tfds.features.FeaturesDict:
         # From `durian expand`: bit fields like masks, of the regions that generated attributes cover in these frames.
         "generated_frames": tfds.features.Sequence(np.int64),
         "generated_masks": pictures,
+        # Another person who makes the same motion: one frame per frame of the clip, or none.
+        "driver_identity": tfds.features.Text(),
+        "driver_frames": pictures,
+        "driver_keypoints": tfds.features.Tensor(shape=(None, K, 3), **raw),
     })
 
 
@@ -173,11 +177,13 @@ def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | Non
     if encoding not in ENCODINGS:
         raise InputError(f"unknown frame encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
     extension, settings = ENCODINGS[encoding]
+    encoded = lambda frames: [_encode(extension, frame[..., ::-1], settings) for frame in frames]
     return _serialize(
         identity=clip.identity, provenance=provenance or Provenance(name=clip.identity), fps=clip.fps,
         size=(*clip.frames.shape[1:3], clip.margin), keypoints=clip.keypoints, mesh=clip.mesh,
-        frames=[_encode(extension, frame[..., ::-1], settings) for frame in clip.frames],
-        masks=[encode_mask(mask) for mask in clip.masks], generated=generated or {})
+        frames=encoded(clip.frames), masks=[encode_mask(mask) for mask in clip.masks], generated=generated or {},
+        driver=None if clip.driver is None else (clip.driver.identity, encoded(clip.driver.frames),
+                                                 clip.driver.keypoints))
 
 
 def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, identity: str | None = None,
@@ -192,7 +198,10 @@ def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, iden
         frames=[clip.compressed("frames", i) for i in range(len(clip))],
         masks=[clip.compressed("masks", i) for i in range(len(clip))] if masks is None
         else [encode_mask(mask) for mask in masks],
-        generated=clip.generated() if generated is None else generated)
+        generated=clip.generated() if generated is None else generated,
+        driver=None if clip.driver_keypoints is None else (
+            clip.driver_identity, [clip.compressed("driver_frames", i) for i in range(len(clip))],
+            clip.driver_keypoints))
 
 
 def read_record(record: bytes, name: str = "record") -> "EncodedClip":
@@ -218,6 +227,8 @@ class EncodedClip:
         fps, identity: as in `Clip`.
         provenance: the clip's origin.
         generated_frames: indices of the frames that have a generated mask.
+        driver_identity, driver_keypoints: of the person who makes the same motion, (T, K, 3) float32; None: no such
+            person.
     """
 
     def __init__(self, fields: Mapping, name: str):
@@ -234,7 +245,11 @@ class EncodedClip:
             {key: float(fields[f"quality/{key}"].float_list.value[0]) for key in QUALITIES})
         self.generated_frames = list(fields["generated_frames"].int64_list.value)
         count = len(self.keypoints)
-        for key in ("frames", "masks"):
+        driven = "driver_keypoints" in fields  # records of version 0.1 have no drivers
+        drivers = self._array("driver_keypoints", (-1, K, 3)) if driven else ()
+        self.driver_identity = self._text("driver_identity") if driven else ""
+        self.driver_keypoints = drivers if len(drivers) else None
+        for key in ("frames", "masks") if self.driver_keypoints is None else ("frames", "masks", "driver_frames"):
             found = len(fields[key].bytes_list.value)
             if found != count:
                 raise DecodeError(f"{name}: expected {count} {key}, one per frame of keypoints, found {found}")
@@ -245,6 +260,10 @@ class EncodedClip:
     def frame(self, index: int) -> np.ndarray:
         """Decode one frame: (H, W, 3) uint8 RGB."""
         return self._picture("frames", index, cv2.IMREAD_COLOR_RGB, (self.height, self.width, 3))
+
+    def driver_frame(self, index: int) -> np.ndarray:
+        """Decode one frame of the driver: (H, W, 3) uint8 RGB."""
+        return self._picture("driver_frames", index, cv2.IMREAD_COLOR_RGB, (self.height, self.width, 3))
 
     def mask(self, index: int) -> np.ndarray:
         """Decode the mask of one frame: (H, W) uint8 bit field."""
@@ -261,12 +280,16 @@ class EncodedClip:
     def clip(self, frames: Sequence[int] | None = None) -> Clip:
         """Decode the frames with the given indices, or all frames."""
         chosen = list(range(len(self)) if frames is None else frames)
+        driver = None
+        if self.driver_keypoints is not None:
+            driver = Driver(np.stack([self.driver_frame(i) for i in chosen]), self.driver_keypoints[chosen],
+                            self.driver_identity)
         return Clip(np.stack([self.frame(i) for i in chosen]), self.keypoints[chosen],
                     np.stack([self.mask(i) for i in chosen]), self.fps, self.identity, self.margin,
-                    None if self.mesh is None else self.mesh[chosen])
+                    None if self.mesh is None else self.mesh[chosen], driver)
 
     def compressed(self, key: str, index: int) -> bytes:
-        """Return the bytes of one picture of `frames`, `masks` or `generated_masks`."""
+        """Return the bytes of one picture of `frames`, `masks`, `generated_masks` or `driver_frames`."""
         return self._fields[key].bytes_list.value[index]
 
     def _picture(self, key: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -298,7 +321,8 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple[int, int, int],
                keypoints: np.ndarray, mesh: np.ndarray | None, frames: list[bytes], masks: list[bytes],
-               generated: Mapping[int, np.ndarray]) -> bytes:
+               generated: Mapping[int, np.ndarray], driver: tuple[str, list[bytes], np.ndarray] | None) -> bytes:
+    identity_of_driver, driver_frames, driver_keypoints = driver or ("", [], np.zeros((0, K, 3), np.float32))
     mesh = np.zeros((0, MESH_POINTS, 3), np.float32) if mesh is None else mesh
     height, width, margin = map(int, size)
     example = features().serialize_example({
@@ -309,6 +333,8 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
         "mesh": np.ascontiguousarray(mesh, np.float32), "pose": head_pose(keypoints),
         "quality": {key: float(provenance.quality.get(key, np.nan)) for key in QUALITIES},
         "generated_frames": list(generated), "generated_masks": [encode_mask(mask) for mask in generated.values()],
+        "driver_identity": identity_of_driver, "driver_frames": driver_frames,
+        "driver_keypoints": np.ascontiguousarray(driver_keypoints, np.float32),
     })
     # TFDS serializes the fields in random order. A fixed order gives equal clips equal bytes.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)

@@ -27,6 +27,8 @@ class OpenClip(Protocol):
     identity: str
     margin: int  # pixels on each side around the view
     generated_frames: Sequence[int]  # indices of the frames that have a mask of generated attributes
+    driver_identity: str  # of the person who makes the same motion
+    driver_keypoints: np.ndarray | None  # (T, K, 3) float32 of that person; None: there is none
 
     def __len__(self) -> int: ...
 
@@ -35,6 +37,9 @@ class OpenClip(Protocol):
 
     def mask(self, index: int) -> np.ndarray:
         """Return the bit field of a frame's attributes, (H, W) uint8."""
+
+    def driver_frame(self, index: int) -> np.ndarray:
+        """Return the driver's frame, (H, W, 3) uint8."""
 
     def generated_mask(self, number: int) -> np.ndarray:
         """Return the bit field of the attributes generated for frame `generated_frames[number]`, (H, W) uint8."""
@@ -67,6 +72,8 @@ class DecodedClip:
 
     def __init__(self, clip: Clip):
         self._clip, self.keypoints, self.identity, self.margin = clip, clip.keypoints, clip.identity, clip.margin
+        self.driver_identity = clip.driver.identity if clip.driver else ""
+        self.driver_keypoints = clip.driver.keypoints if clip.driver else None
 
     def __len__(self) -> int:
         return len(self._clip)
@@ -78,6 +85,10 @@ class DecodedClip:
     def mask(self, index: int) -> np.ndarray:
         """See `OpenClip.mask`."""
         return self._clip.masks[index]
+
+    def driver_frame(self, index: int) -> np.ndarray:
+        """See `OpenClip.driver_frame`."""
+        return self._clip.driver.frames[index]
 
     def generated_mask(self, number: int) -> np.ndarray:
         """See `OpenClip.generated_mask`."""
@@ -123,7 +134,7 @@ class SyntheticClips(_DecodedDonors):
     """
 
     def __init__(self, split: str, count: int, frames: int, size: int, offset: int = 0, fps: float = 25.0,
-                 keep: int = 64):
+                 keep: int = 64, drivers: bool = False):
         """Args:
             split: "train", "validation" or "benchmark".
             count: number of clips.
@@ -132,8 +143,9 @@ class SyntheticClips(_DecodedDonors):
             offset: first person's index in the split.
             fps: frames per second. A lower rate makes the poses of a clip differ more.
             keep: maximum number of rendered clips kept in memory.
+            drivers: also render another person who makes the same motion (`synthetic.sample_driver`).
         """
-        self._arguments = (split, count, frames, size, offset, fps, keep)
+        self._arguments = (split, count, frames, size, offset, fps, keep, drivers)
         self._kept: OrderedDict[int, Clip] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -146,15 +158,17 @@ class SyntheticClips(_DecodedDonors):
     def __getitem__(self, index: int) -> Clip:
         from durian_jax import synthetic  # only this source needs the renderer
 
-        split, count, frames, size, offset, fps, keep = self._arguments
+        split, count, frames, size, offset, fps, keep, drivers = self._arguments
         index = range(count)[index]
         with self._lock:
             if index in self._kept:
                 self._kept.move_to_end(index)
                 return self._kept[index]
         number = offset + index
-        clip = synthetic.render(synthetic.sample_person(split, number),
-                                synthetic.sample_motion(split, number, frames, fps), size)
+        person, motion = synthetic.sample_person(split, number), synthetic.sample_motion(split, number, frames, fps)
+        clip = synthetic.render(person, motion, size)
+        if drivers:
+            clip = synthetic.add_driver(clip, synthetic.sample_driver(split, number, person), motion)
         with self._lock:
             self._kept[index] = clip
             while len(self._kept) > keep:

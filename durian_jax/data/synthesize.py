@@ -13,7 +13,7 @@ from durian_jax.data.sources import SyntheticClips
 
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
                first: int = 0, fps: float = 25.0, workers: int = 2, shard_size: int = 128,
-               encoding: str = "png") -> dict:
+               encoding: str = "png", drivers: bool = False) -> dict:
     """Render clips `first` .. `first + clips - 1` of a split to a folder of records.
 
     The bytes do not depend on the number of workers.
@@ -29,13 +29,14 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
         workers: number of worker processes. 0 renders in this process.
         shard_size: clips per shard. A worker renders one shard at a time.
         encoding: key of `clip_record.ENCODINGS`.
+        drivers: also draw another person who makes the same motion, for models driven by pixels.
 
     Returns:
         The content of dataset.json.
     """
     directory = prepare_directory(directory)
     jobs = [(str(directory / part_name(number)), split, first + start, min(shard_size, clips - start),
-             frames, size, fps, encoding)
+             frames, size, fps, encoding, drivers)
             for number, start in enumerate(range(0, clips, shard_size))]
     shards: list[list[Outline]] = []
     with tqdm(total=clips, unit="clip", desc=f"drawing {split}") as bar:
@@ -51,14 +52,15 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
         else:
             collect(map(_draw_shard, jobs))
     return finish_dataset(directory, shards, (size, size), 0, {
-        "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames, "fps": fps})
+        "encoding": encoding, "split": split, "first": first, "frames_per_clip": frames, "fps": fps,
+        "drivers": drivers})
 
 
 def _draw_shard(job: tuple) -> list[Outline]:
     import cv2
 
     cv2.setNumThreads(1)  # the workers already use all cores
-    path, split, first, count, frames, size, fps, encoding = job
-    source = SyntheticClips(split, count, frames, size, offset=first, fps=fps, keep=1)
+    path, split, first, count, frames, size, fps, encoding, drivers = job
+    source = SyntheticClips(split, count, frames, size, offset=first, fps=fps, keep=1, drivers=drivers)
     return write_shard(Path(path), (
         write_record(source[i], encoding, Provenance(name=f"{split}-{first + i}")) for i in range(count)))

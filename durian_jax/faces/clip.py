@@ -32,6 +32,21 @@ def layer_bit(layer: str) -> int:
 
 
 @dataclass(frozen=True)
+class Driver:
+    """Another person who makes the motion of a clip, frame by frame (cross-identity supervision, arXiv 2509.17476).
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, RGB, with the clip's margin.
+        keypoints: (T, K, 3) float32, in the units of the clip's.
+        identity: name of the person.
+    """
+
+    frames: np.ndarray
+    keypoints: np.ndarray
+    identity: str = ""
+
+
+@dataclass(frozen=True)
 class Clip:
     """T annotated frames of one person; a photo is a clip with T = 1.
 
@@ -47,6 +62,7 @@ class Clip:
             shows some of them.
         mesh: (T, 478, 3) float32, MediaPipe's full face mesh in the units of `keypoints`; None if unknown
             (procedural clips).
+        driver: another person who makes the same motion; None: unknown.
     """
 
     frames: np.ndarray
@@ -56,6 +72,7 @@ class Clip:
     identity: str = ""
     margin: int = 0
     mesh: np.ndarray | None = None
+    driver: Driver | None = None
 
     def __post_init__(self):
         t, h, w = self.frames.shape[:3]
@@ -65,6 +82,10 @@ class Clip:
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Clip.{name}: expected shape {shape}, got {getattr(self, name).shape}")
+        if self.driver is not None and (self.driver.frames.shape != expected["frames"]
+                                        or self.driver.keypoints.shape != expected["keypoints"]):
+            raise ValueError(f"Clip.driver: expected frames and keypoints of the clip's shapes, got "
+                             f"{self.driver.frames.shape} and {self.driver.keypoints.shape}")
         if not 0 <= 2 * self.margin < min(h, w):
             raise ValueError(f"Clip.margin: expected less than half of {h} x {w} px, got {self.margin}")
 
@@ -73,7 +94,10 @@ class Clip:
 
     def __getitem__(self, frames: slice | np.ndarray) -> "Clip":
         """Select frames by a slice or an integer array."""
-        return replace(self, frames=self.frames[frames], keypoints=self.keypoints[frames],
+        driver = self.driver
+        if driver is not None:
+            driver = replace(driver, frames=driver.frames[frames], keypoints=driver.keypoints[frames])
+        return replace(self, frames=self.frames[frames], keypoints=self.keypoints[frames], driver=driver,
                        masks=self.masks[frames], mesh=None if self.mesh is None else self.mesh[frames])
 
     def mask(self, layer: str) -> np.ndarray:
@@ -87,8 +111,12 @@ class Clip:
         inside = slice(self.margin, -self.margin)
         height, width = self.frames.shape[1:3]
         inner = (height - 2 * self.margin, width - 2 * self.margin)
+        driver = self.driver
+        if driver is not None:
+            driver = replace(driver, frames=driver.frames[:, inside, inside],
+                             keypoints=view_keypoints(driver.keypoints, *inner, self.margin))
         return replace(
-            self, margin=0, frames=self.frames[:, inside, inside], masks=self.masks[:, inside, inside],
+            self, margin=0, driver=driver, frames=self.frames[:, inside, inside], masks=self.masks[:, inside, inside],
             keypoints=view_keypoints(self.keypoints, *inner, self.margin),
             mesh=None if self.mesh is None else view_keypoints(self.mesh, *inner, self.margin))
 

@@ -8,6 +8,7 @@ to the picture's right and v up; both rotate with the head.
 H x W pixels, K keypoints (`faces.topology`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -176,3 +177,9 @@ def expression_regions(keypoints: np.ndarray, height: int, width: int) -> np.nda
             cv2.polylines(mask, [hull], True, 1, 2 * margin, shift=4)
         field |= mask * np.uint8(layer_bit(kind))
     return field
+
+
+def driven_region(keypoints: np.ndarray, height: int, width: int, kinds: Iterable[str] = REGION_KINDS) -> np.ndarray:
+    """(H, W) bool: the union of some of `REGION_KINDS` of a face with (K, 3) keypoints."""
+    bits = sum(layer_bit(kind) for kind in kinds)
+    return (expression_regions(keypoints, height, width) & np.uint8(bits)) > 0

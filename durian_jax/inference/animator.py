@@ -74,8 +74,11 @@ class Animator:
         # One segment computes its references in the same compiled function; several segments share them.
         shared = backend.references(job.batch) if len(job.starts) > 1 else None
         segments: list[np.ndarray] = []
+        latents: list[np.ndarray] = []
         for number, start in enumerate(tqdm(job.starts, desc="animating", unit="segment")):
-            fields = job.segment(number, segments[-1] if segments else None)
-            segments.append(backend.generate({**job.batch, **fields}, sampling, first_frame=start,
-                                             references=shared)[0])
+            fields = job.segment(number, latents)
+            made = backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
+                                            references=shared)
+            segments.append(made.images[0])
+            latents = [*latents[-1:], made.latents[0]]
         return job.join(segments)

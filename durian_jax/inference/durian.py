@@ -5,18 +5,16 @@ T frames of the video, F frames of a window, A attributes, H x W pixels, K keypo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.clip import Clip
 from durian_jax.faces.face_crop import face_crop
-from durian_jax.faces.fill_region import LAYERS, dilate, margin_at, move_mask, portrait_region
 from durian_jax.faces.retarget import retarget
-from durian_jax.faces.topology import POSITION, K
-from durian_jax.faces.warp import align
-from durian_jax.images import to_float
+from durian_jax.faces.topology import K
+from durian_jax.inference.references import blend_weights, make_references
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.models.durian.config import DurianConfig
 
@@ -24,9 +22,8 @@ if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.inference.backend import Backend
 
-# Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. If the portrait
-# wears nothing of a kind, only the donor's mask tells the extent, moved by a similarity that is a few pixels off.
-MARGIN, ABSENT_MARGIN = 2, 4
+
+DRIVEN_BY = "keypoints"
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class WindowsJob:
         """First frame of every window."""
         return window_starts(len(self.keypoints), self.window)
 
-    def segment(self, number: int, previous: np.ndarray | None) -> dict[str, np.ndarray]:
+    def segment(self, number: int, previous: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The keypoints of a window."""
         start = self.starts[number]
         return {"keypoints": self.keypoints[None, start:start + self.window]}
@@ -56,6 +53,10 @@ class WindowsJob:
     def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
         """Cross-fade the windows."""
         return cross_fade(segments, self.starts)
+
+
+def check_motion(config: DurianConfig, fps: float, frames: int, **options: Any) -> None:
+    """Refuse a driving video; see `inference.family.FamilyInference`. Keypoints have no frame rate."""
 
 
 def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
@@ -73,132 +74,11 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     keypoints = retarget(driving.keypoints, portrait.keypoints[0]) if isinstance(driving, Clip) else driving
     if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
         raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
-    weights = _blend_weights(interpolate, len(attributes))
+    weights = blend_weights(interpolate, len(attributes))
     batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes)
     if weights is not None:
         batch["attribute_weights"] = weights
     return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)))
-
-
-def _blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
-    """(1, A) weights that sum to 1, or None for composition."""
-    if interpolate is None:
-        return None
-    weights = np.atleast_1d(np.asarray(interpolate, np.float32))
-    if weights.size == 1:
-        weights = np.concatenate([1 - weights, weights])
-    if weights.size != attributes or (weights < 0).any() or abs(weights.sum() - 1) > 1e-4:
-        raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per "
-                         f"attribute that sum to 1; found {interpolate} with {attributes} attributes")
-    return weights[None]
-
-
-def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slots: int | None = None,
-                    align_attributes: bool = False, masked: bool = True) -> dict[str, np.ndarray]:
-    """Return the reference fields of one clip, without a batch axis.
-
-    M_port is the union of the portrait's own attributes of the given kinds and of every attribute's mask, moved onto
-    the portrait by keypoints and grown by a margin (`region_to_fill`): the paper's Face Aligner without an external
-    model.
-
-    Args:
-        portrait: photo of the identity.
-        attributes: kind and photo of each; a kind given twice is meant for interpolation.
-        slots: A of the result; unused slots are invalid. None: the number of attributes, at least 1.
-        align_attributes: also warp the attribute's picture to the portrait's pose. Not needed: the model was trained on
-            references in any pose.
-        masked: the model's `masked_references`; False leaves pictures whole.
-
-    Returns:
-        portrait (H, W, 3), 0 in the region; portrait_mask (H, W, 1); attributes (A, H, W, 3), 0 outside the
-        attribute; attribute_masks (A, H, W, 1); attribute_valid (A,). float32, pictures in [-1, 1].
-
-    Raises:
-        InputError: pictures of different sizes, an unknown kind, a photo that does not show its attribute, or more
-            attributes than slots.
-    """
-    slots = slots if slots is not None else max(1, len(attributes))
-    if len(attributes) > slots:
-        raise InputError(f"{len(attributes)} attributes given, expected at most {slots}")
-    shape = portrait.frames.shape[1:3]
-    for kind, photo in attributes:
-        if photo.frames.shape[1:3] != shape:
-            raise InputError(f"{kind} photo: expected {shape[1]} x {shape[0]} pixels as the portrait has, "
-                             f"found {photo.frames.shape[2]} x {photo.frames.shape[1]}; resize one of them")
-        if not photo.mask(kind)[0].any():
-            raise InputError(f"{kind} photo{f' ({photo.identity})' if photo.identity else ''}: "
-                             f"expected a person with {kind}, found none; choose another photo")
-
-    region = region_to_fill(portrait, attributes)
-    out = {
-        "portrait": to_float(portrait.frames[0]) * (~region[..., None] if masked else 1),
-        "portrait_mask": region[..., None].astype(np.float32),
-        "attributes": np.zeros((slots, *shape, 3), np.float32),
-        "attribute_masks": np.zeros((slots, *shape, 1), np.float32),
-        "attribute_valid": np.zeros(slots, np.float32),
-    }
-    masks = visible_masks(attributes)
-    for slot, ((_, photo), mask) in enumerate(zip(attributes, masks, strict=True)):
-        image = photo.frames[0]
-        if align_attributes:
-            image, mask = align(image, mask, photo.keypoints[0], portrait.keypoints[0])
-        out["attributes"][slot] = to_float(image) * (mask[..., None] if masked else 1)
-        out["attribute_masks"][slot] = mask[..., None]
-        # Outer attributes may hide it completely: then nothing is attended to, as in training.
-        out["attribute_valid"][slot] = float(mask.any())
-    return out
-
-
-def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
-    """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
-
-    The region is grown by `MARGIN`, and by `ABSENT_MARGIN` around attributes of kinds that the portrait does not wear.
-    """
-    if not attributes:
-        return np.zeros(portrait.frames.shape[1:3], bool)
-    moved = [(kind, move_mask(photo.mask(kind)[0], photo.keypoints[0], portrait.keypoints[0]))
-             for kind, photo in attributes]
-    size, worn = portrait.frames.shape[1], portrait.masks[0]
-    margin = margin_at(size, MARGIN)
-    wider = margin_at(size, ABSENT_MARGIN) - margin
-    coming = [(kind, mask if (worn & attribute_bit(kind)).any() else dilate(mask, wider)) for kind, mask in moved]
-    region = portrait_region(worn, [kind for kind, _ in attributes], coming, margin=margin)
-    for kind, mask in moved:
-        if kind == "hat":
-            region |= dilate(_hair_under_hat(portrait, mask), margin)
-    return region
-
-
-def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the portrait's hair above the hat's lower edge, along the head's vertical: a hat presses it down."""
-    height, width = hat.shape
-    top, chin = portrait.keypoints[0, [POSITION[10], POSITION[152]], :2] * (width, height)
-    up = (top - chin) / max(np.linalg.norm(top - chin), 1e-6)
-    y, x = np.mgrid[:height, :width]
-    along, across = x * up[0] + y * up[1], np.rint(x * up[1] - y * up[0]).astype(int)
-    columns = across[hat] - across.min()
-    lowest = np.full(np.ptp(across) + 1, np.inf)
-    np.minimum.at(lowest, columns, along[hat])
-    edge = lowest[np.isfinite(lowest)]
-    return portrait.mask("hair")[0] & (along > np.median(edge)) if len(edge) else np.zeros_like(hat)
-
-
-def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
-    """(H, W) bool mask of each attribute in its own photo, without the pixels that outer attributes will hide.
-
-    The outer attribute's mask is moved by keypoints from its photo to the inner one's. Attributes of equal kind do not
-    hide each other.
-    """
-    masks = []
-    for kind, photo in attributes:
-        mask = photo.mask(kind)[0]
-        for other_kind, other in attributes:
-            if LAYERS.index(other_kind) > LAYERS.index(kind):
-                hidden = move_mask(other.mask(other_kind)[0], other.keypoints[0], photo.keypoints[0],
-                                   size=mask.shape)
-                mask = mask & ~hidden
-        masks.append(mask)
-    return masks
 
 
 def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],

@@ -28,11 +28,11 @@ class Job(Protocol):
     batch: dict[str, np.ndarray]
     starts: Sequence[int]
 
-    def segment(self, number: int, previous: np.ndarray | None) -> dict[str, np.ndarray]:
+    def segment(self, number: int, previous: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """The other fields of segment `number`, with B = 1.
 
         Args:
-            previous: (F, H, W, 3) uint8 of the segment before; None for the first one.
+            previous: latents (F, h, w, c) of the last two segments before, or of fewer if there are not as many.
         """
 
     def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
@@ -40,7 +40,23 @@ class Job(Protocol):
 
 
 class FamilyInference(Protocol):
-    """The functions of a family's module in `inference`."""
+    """The functions of a family's module in `inference`.
+
+    Attributes:
+        DRIVEN_BY: what models see of the driving video, "keypoints" or "pixels".
+    """
+
+    DRIVEN_BY: str
+
+    def check_motion(self, config: "ModelConfig", fps: float, frames: int, **options: Any) -> None:
+        """Refuse a driving video, or options of `make_job`, before any expensive work.
+
+        Args:
+            fps, frames: of the video; 0 frames are not known.
+
+        Raises:
+            InputError: the model cannot use them.
+        """
 
     def make_job(self, model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]],
                  driving: Clip | np.ndarray, **options: Any) -> Job:
@@ -71,3 +87,19 @@ def check_transfers(config: "ModelConfig", what: str) -> None:
     if not hasattr(get_family(config.family).load("inference"), "transfer_batch"):
         raise InputError(f"{what}: expected a model that transfers attributes, found one of the family "
                          f"{config.family}; name another checkpoint")
+
+
+def check_driven_by(config: "ModelConfig", what: str, user: str) -> None:
+    """Refuse models that see something else of the driving video.
+
+    Args:
+        what: "keypoints" or "pixels".
+        user: needs such a model, for the error.
+
+    Raises:
+        InputError: the model's family has another `DRIVEN_BY`.
+    """
+    found = get_family(config.family).load("inference").DRIVEN_BY
+    if found != what:
+        raise InputError(f"{user}: expected a model driven by {what} of the video, found one driven by {found} (family "
+                         f"{config.family}); name another checkpoint")

@@ -15,6 +15,7 @@ from durian_jax.diffusion.guidance import active_branches, combine
 from durian_jax.diffusion.sampling_loop import sample
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
+from durian_jax.inference.backend import Segment
 from durian_jax.models.attention import AttentionMethod, choose_implementation
 from durian_jax.models.batch import axis_sizes, sampling_fields
 from durian_jax.models.family import ModelConfig
@@ -43,13 +44,24 @@ class JaxBackend:
         """See `references`."""
         return references(self.checkpoint, batch)
 
-    def generate(self, batch: Mapping[str, np.ndarray], sampling: Sampling, **options: Any) -> np.ndarray:
-        """See `generate`."""
-        return generate(self.checkpoint, batch, sampling, **options)
+    def generate_segment(self, batch: Mapping[str, np.ndarray], sampling: Sampling, **options: Any) -> Segment:
+        """See `generate_segment`."""
+        return generate_segment(self.checkpoint, batch, sampling, **options)
 
 
 def generate(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, *,
              temporal: bool | None = None, first_frame: int = 0, references: Any = None) -> np.ndarray:
+    """Sample B clips of F frames; see `generate_segment`.
+
+    Returns:
+        (B, F, H, W, 3) uint8.
+    """
+    return generate_segment(checkpoint, batch, sampling, temporal=temporal, first_frame=first_frame,
+                            references=references).images
+
+
+def generate_segment(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, *,
+                     temporal: bool | None = None, first_frame: int = 0, references: Any = None) -> Segment:
     """Sample B clips of F frames.
 
     Args:
@@ -61,7 +73,7 @@ def generate(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sampling: 
         references: from `references`; the batch then needs no fields with role "reference".
 
     Returns:
-        (B, F, H, W, 3) uint8.
+        Their pictures and latents.
 
     Raises:
         InputError: more frames than the temporal layers take, or guidance that does not fit the model.
@@ -74,12 +86,13 @@ def generate(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sampling: 
     if temporal and frames > config.max_frames:
         raise InputError(f"{frames} frames at once exceed the {config.max_frames} that the model's temporal "
                          f"layers take; generate segments (inference.animator does)")
-    active, scales = active_branches(sampling.scales(config.guidance))
-    images = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
+    names = config.guidance_for([name for name, value in fields.items() if value.size])
+    active, scales = active_branches(sampling.scales(config.guidance)[:len(names)])
+    images, latents = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
                        jnp.uint32(first_frame), references, config=config, objective=checkpoint.objective,
                        steps=sampling.steps, sampler=sampling.sampler, active=active, temporal=temporal,
                        attention=_attention(config))
-    return np.asarray(images)
+    return Segment(np.asarray(images), np.asarray(latents))
 
 
 def references(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray]) -> Any:
@@ -132,7 +145,8 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
         return sample(predict_clean, noise, objective, sampler, steps)
 
-    return _decoded(params, config.create(attention=attention).apply(variables(params), method=run), config)
+    latents = config.create(attention=attention).apply(variables(params), method=run)
+    return _decoded(params, latents, config), latents
 
 
 def _decoded(params, latents: jax.Array, config: ModelConfig) -> jax.Array:

@@ -1,7 +1,7 @@
 """What a model family provides: a config that creates the model, and the model's methods. Imports no jax."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -82,6 +82,10 @@ class ModelConfig(ABC):
         Raises:
             InputError: an unknown field, or values that contradict each other.
         """
+
+    def guidance_for(self, fields: Collection[str]) -> tuple[str, ...]:
+        """The names of `guidance` whose conditions a batch with these fields brings; a first part of them."""
+        return self.guidance
 
     @property
     def latent_size(self) -> int:

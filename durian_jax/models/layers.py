@@ -35,15 +35,15 @@ def logical(init, *axes: str):
     return lambda *args: Parameter(init(*args), axes, init=init)
 
 
-def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, dtype: str = "float32",
-          axes: tuple[str, str] = ("in", "out"), name: str | None = None) -> nn.Dense:
+def dense(features: int, *, use_bias: bool = True, kernel_init=default_init, bias_init=zeros_init,
+          dtype: str = "float32", axes: tuple[str, str] = ("in", "out"), name: str | None = None) -> nn.Dense:
     """Linear layer on the last axis: (..., C) -> (..., features).
 
     Args:
         axes: logical names of both axes: "in" and "out", or "heads" and "mlp" for axes that may stay sharded.
     """
     return nn.Dense(features, use_bias, dtype, name=name, kernel_init=logical(kernel_init, *axes),
-                    bias_init=logical(zeros_init, axes[1]))
+                    bias_init=logical(bias_init, axes[1]))
 
 
 # Logical axes of projections: into and out of attention heads, into and out of a feed-forward layer.

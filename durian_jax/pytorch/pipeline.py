@@ -19,6 +19,7 @@ from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.families import get_family
+from durian_jax.inference.backend import Segment
 from durian_jax.inference.size import at_size
 from durian_jax.models.batch import axis_sizes, sampling_fields
 from durian_jax.models.family import ModelConfig
@@ -135,13 +136,18 @@ class Pipeline(ABC):
             cast(Any, network).to("cpu" if offload else self.device, memory_format=layout)
         return self
 
+    def generate(self, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, **options: Any
+                 ) -> np.ndarray:
+        """Sample B clips of F frames; see `generate_segment`. Return (B, F, H, W, 3) uint8."""
+        return self.generate_segment(batch, sampling, **options).images
+
     @torch.inference_mode()
-    def generate(self, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, *,
-                 temporal: bool | None = None, first_frame: int = 0, references: Any = None) -> np.ndarray:
-        """Sample B clips of F frames. The arguments are those of `inference.generate.generate`.
+    def generate_segment(self, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, *,
+                         temporal: bool | None = None, first_frame: int = 0, references: Any = None) -> Segment:
+        """Sample B clips of F frames. The arguments are those of `inference.generate.generate_segment`.
 
         Returns:
-            (B, F, H, W, 3) uint8.
+            Their pictures and latents.
 
         Raises:
             InputError: more frames than the temporal layers take, or guidance that does not fit the model.
@@ -155,7 +161,8 @@ class Pipeline(ABC):
         if temporal and frames > self.config.max_frames:
             raise InputError(f"{frames} frames at once exceed the {self.config.max_frames} that the model's temporal "
                              "layers take; generate segments (inference.animator does)")
-        active, scales = active_branches(sampling.scales(self.config.guidance))
+        names = self.config.guidance_for(batch)
+        active, scales = active_branches(sampling.scales(self.config.guidance)[:len(names)])
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
         drawn = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
@@ -163,7 +170,8 @@ class Pipeline(ABC):
         with self.at_work(self.denoiser):
             condition = self.condition(batch, references, active)
             latents = self.sample(noise, condition, sampling, scales, frames=frames, temporal=temporal)
-        return self.decode(latents).reshape(b, frames, *(self.config.image_size,) * 2, 3)
+        images = self.decode(latents).reshape(b, frames, *(self.config.image_size,) * 2, 3)
+        return Segment(images, latents.unflatten(0, (b, frames)).movedim(-3, -1).float().cpu().numpy())
 
     def sample(self, noise: torch.Tensor, condition: Any, sampling: Sampling, scales: Sequence[float], *, frames: int,
                temporal: bool) -> torch.Tensor:

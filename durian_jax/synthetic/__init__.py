@@ -7,8 +7,8 @@
 
 from durian_jax.synthetic.attributes import Beard, Glasses, Hair, Hat, held_out
 from durian_jax.synthetic.motion import Motion, sample_motion, still
-from durian_jax.synthetic.person import SPLITS, Identity, Person, sample_person
-from durian_jax.synthetic.render import render
+from durian_jax.synthetic.person import SPLITS, Identity, Person, sample_driver, sample_person
+from durian_jax.synthetic.render import add_driver, render
 
-__all__ = ["SPLITS", "Beard", "Glasses", "Hair", "Hat", "Identity", "Motion", "Person", "held_out", "render",
-           "sample_motion", "sample_person", "still"]
+__all__ = ["SPLITS", "Beard", "Glasses", "Hair", "Hat", "Identity", "Motion", "Person", "add_driver", "held_out",
+           "render", "sample_driver", "sample_motion", "sample_person", "still"]

@@ -159,3 +159,21 @@ def sample_person(split: str, index: int, require: Sequence[str] = ()) -> Person
         if worn or kind in require:
             attributes[kind] = attribute
     return Person(identity, attributes, name=f"{split}-{index}")
+
+
+# Drivers are people with numbers from here on, which no clip of a person has.
+_FIRST_DRIVER = 1 << 40
+
+
+def sample_driver(split: str, index: int, person: Person) -> Person:
+    """Return the person who makes the motion of the `index`-th person of a split.
+
+    Every second one wears glasses or a beard that the person does not wear, if there is one to add: a model must not
+    copy them.
+
+    Raises:
+        InputError: as `sample_person`.
+    """
+    missing = [kind for kind in ("glasses", "beard") if kind not in person.attributes]
+    extra = (missing[index // 2 % len(missing)],) if missing and index % 2 else ()
+    return sample_person(split, _FIRST_DRIVER + index, require=extra)

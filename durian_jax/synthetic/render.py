@@ -1,10 +1,12 @@
 """Render a person and a motion to frames, masks and keypoints."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.clip import Clip, Driver, attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.synthetic.accessories import paint_beard, paint_glasses, paint_hat, paint_moustache, paint_temples
 from durian_jax.synthetic.colours import mix
@@ -51,6 +53,12 @@ def render(person: Person, motion: Motion, size: int = 128) -> Clip:
             masks[index] |= (share > 127).astype(np.uint8) * attribute_bit(kind)
     keypoints = project(face.keypoints(), motion)
     return Clip(frames, keypoints, masks, motion.fps, person.name)
+
+
+def add_driver(clip: Clip, driver: Person, motion: Motion) -> Clip:
+    """Return a rendered clip with a driver: another person, rendered with the same motion and size."""
+    drawn = render(driver, motion, clip.frames.shape[1])
+    return replace(clip, driver=Driver(drawn.frames, drawn.keypoints, driver.name))
 
 
 def compose(person: Person, face: Face) -> Sketch:

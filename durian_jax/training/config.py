@@ -34,6 +34,20 @@ class Source:
 
 
 @dataclass(frozen=True)
+class HistoryNoise:
+    """How the frames that a segment continues are disturbed in training, for families that have such frames."""
+
+    noise: float = 0.2  # largest diffusion time of noise on them; the model is told the time
+    colour: float = 0.05  # largest relative change of brightness and of each colour
+    own_share: float = 0.3  # share of the clips whose history the model makes itself
+
+    def __post_init__(self):
+        if not 0 <= self.noise < 1 or self.colour < 0 or not 0 <= self.own_share <= 1:
+            raise InputError("history: expected noise in 0..1, colour of at least 0 and own_share in 0..1, found "
+                             f"{self}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a training run."""
 
@@ -44,9 +58,11 @@ class RunConfig:
     objective: Objective
     sampling: Sampling  # of sample sheets, and the default of the exported checkpoint
     source: Source
+    history: HistoryNoise = HistoryNoise()
 
     seed: int = 0
     init_from: str = ""  # workdir of a run, or a checkpoint; "": fresh parameters
+    init_only: str = ""  # pattern of the only parameters to take from init_from, also from another model; "": all
     init_fresh: str = ""  # pattern of parameters that init_from may lack and that start fresh
     # Length and logging, in steps.
     total_steps: int = 60_000  # of each stage, as in arXiv 2509.04434, section 4.1
@@ -76,7 +92,8 @@ class RunConfig:
     frozen_whole: bool = False  # replicate these on every chip, also with fsdp: more memory, less traffic
     remat: str = "none"  # what the backward pass recomputes to save memory: "none", "dots" or "full"
     attention: str = "auto"  # or "xla", "chunked" (bounded memory), "splash" (TPU), "cudnn" (GPU, 16 bits)
-    guidance_dropout: float = 0.1  # probability that a clip sees no conditions
+    # Probability that a clip sees no conditions; or of each branch of guidance but the last (`ModelConfig.guidance`).
+    guidance_dropout: float | tuple[float, ...] = 0.1
     codec_noise: float = 0.1  # stages of the codec: standard deviation of noise on the latents
     identity_model: str = ""  # ONNX file of an ArcFace network, if model.identity_dim is set to its width
 
@@ -108,7 +125,8 @@ class RunConfig:
             **values, "family": family, "model": model, "data": samples.for_model(model, data),
             "objective": from_fields(Objective, values.pop("objective", {})),
             "sampling": from_fields(Sampling, values.pop("sampling", {})),
-            "source": from_fields(Source, values.pop("source", {}))})
+            "source": from_fields(Source, values.pop("source", {})),
+            "history": from_fields(HistoryNoise, values.pop("history", {}))})
 
     def __post_init__(self):
         for name in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
@@ -117,16 +135,19 @@ class RunConfig:
         if self.keep_every < 0 or self.silence_seconds <= 0:
             raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {self.keep_every} "
                              f"and {self.silence_seconds}")
-        if not 0 <= self.guidance_dropout <= 1:
-            raise InputError(f"guidance_dropout: expected a probability in 0..1, got {self.guidance_dropout}")
+        dropout = self.guidance_dropout if isinstance(self.guidance_dropout, tuple) else (self.guidance_dropout,)
+        if min(dropout) < 0 or sum(dropout) > 1 or len(dropout) not in (1, len(self.model.guidance)):
+            raise InputError(f"guidance_dropout: expected a probability in 0..1, or one for each of the "
+                             f"{len(self.model.guidance)} branches before the last, found {self.guidance_dropout}")
         for name, known in (("stage", self.stages), ("remat", REMAT_POLICIES), ("optimizer", OPTIMIZERS),
                             ("attention", ("auto", *IMPLEMENTATIONS)), ("frozen_dtype", ("float32", "bfloat16"))):
             if getattr(self, name) not in known:
                 raise InputError(f"unknown {name} {getattr(self, name)!r}; expected one of {', '.join(known)}")
-        try:
-            re.compile(self.init_fresh)
-        except re.error as error:
-            raise InputError(f"init_fresh: {self.init_fresh!r} is no regular expression ({error})") from error
+        for name in ("init_only", "init_fresh"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                raise InputError(f"{name}: {getattr(self, name)!r} is no regular expression ({error})") from error
         if self.identity_model and self.model.identity_dim is None:
             raise InputError(f"identity_model={self.identity_model}: this model attends to no identity embedding; set "
                              "model.identity_dim to its width (ArcFace: 512), or leave identity_model out")
@@ -161,6 +182,13 @@ class RunConfig:
         return Description(self.model, self.objective, self.sampling)
 
     @property
+    def branch_shares(self) -> tuple[float, ...]:
+        """Share of the clips at each branch of guidance, from the least to the most conditioned."""
+        dropout = self.guidance_dropout
+        first = dropout if isinstance(dropout, tuple) else (dropout, *[0.0] * (len(self.model.guidance) - 1))
+        return (*first, 1 - sum(first))
+
+    @property
     def encoded(self) -> bool:
         """Whether the batches are encoded samples."""
         return bool(self.source.samples)
@@ -183,5 +211,6 @@ FIXED = ("family", "stage", "model", "objective", "optimizer", "seed", "batch_si
 def defaults() -> dict[str, Any]:
     """The defaults of a run's own fields as plain values, without `model`, `data`, `objective` and `sampling`."""
     made = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(RunConfig)}
-    nested = ("family", "stage", "model", "data", "objective", "sampling", "source")
-    return {**{name: value for name, value in made.items() if name not in nested}, "source": asdict(Source())}
+    nested = ("family", "stage", "model", "data", "objective", "sampling", "source", "history")
+    return {**{name: value for name, value in made.items() if name not in nested}, "source": asdict(Source()),
+            "history": asdict(HistoryNoise())}

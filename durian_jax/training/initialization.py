@@ -1,5 +1,6 @@
 """Initial parameters of a run: fresh, or from a run or checkpoint."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
     """Return fresh parameters, or those of `run.init_from` if it names a run or checkpoint.
 
     A checkpoint must hold every parameter of the model with its shape, except those that `run.init_fresh` matches:
-    these start fresh. (A checkpoint that was written before a stage holds that stage's fresh parameters.)
+    these start fresh. (A checkpoint that was written before a stage holds that stage's fresh parameters.) With
+    `run.init_only` it needs to hold those that this pattern matches, and all others start fresh.
 
     Args:
         prefixes: only parameters whose paths begin with one of these.
@@ -34,11 +36,17 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
     if (folder / "checkpoints").is_dir():
         loaded = load_params(folder, layout)
     else:
-        loaded = load_checkpoint(run.init_from, "stored", prefixes, layout and layout.place).params
+        loaded = load_checkpoint(run.init_from, "stored", prefixes, run.init_only,
+                                 layout and layout.place).params
+    if run.init_only:
+        loaded = {path: x for path, x in loaded.items() if re.match(run.init_only, path)}
+        if not loaded:
+            raise InputError(f"init_only={run.init_only}: {run.init_from} has no parameter of this pattern")
+    fresh = "|".join(pattern for pattern in (run.init_fresh, run.init_only and f"^(?!{run.init_only})") if pattern)
     wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
     expected, loaded_shapes = wanted(param_shapes(run.model)), wanted(loaded)
     try:
-        check_paths(expected, loaded_shapes, run.init_from, run.init_fresh)
+        check_paths(expected, loaded_shapes, run.init_from, fresh)
     except InputError as error:
         fields = _other_fields(folder, run.model)
         if not fields:
@@ -46,8 +54,8 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
         raise InputError(f"{run.init_from} is of another model than the config: {'; '.join(fields)}. Import or "
                          "train one of this config, or change the config") from error
     missing = frozenset(set(expected) - set(loaded))
-    fresh = init_params(run.model, run.seed, missing, place) if missing else {}
-    return {**{path: loaded[path] for path in loaded_shapes}, **fresh}
+    started = init_params(run.model, run.seed, missing, place) if missing else {}
+    return {**{path: loaded[path] for path in loaded_shapes}, **started}
 
 
 def _other_fields(folder: Path, model: ModelConfig) -> list[str]:

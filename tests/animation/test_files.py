@@ -15,6 +15,7 @@ from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference import generate as generate_module
+from durian_jax.inference.backend import Segment
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -62,13 +63,14 @@ def calls(monkeypatch):
 
     def generate(checkpoint, batch, sampling, **options):
         made.sampled.append((checkpoint, sampling))
-        return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
+        images = np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
+        return Segment(images, np.zeros((*images.shape[:2], 2, 2, 4), np.float32))
     monkeypatch.setattr(module, "Annotator", FakeAnnotator)
     monkeypatch.setattr(module, "annotate_image", annotate_image)
     monkeypatch.setattr(module, "annotate_video", annotate_video)
     monkeypatch.setattr(weights, "read_description", lambda _: CHECKPOINT.description)
     monkeypatch.setattr(weights, "load_checkpoint", lambda _: CHECKPOINT)
-    monkeypatch.setattr(generate_module, "generate", generate)
+    monkeypatch.setattr(generate_module, "generate_segment", generate)
     return made
 
 

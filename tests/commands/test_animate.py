@@ -15,6 +15,7 @@ from durian_jax.diffusion.sampling import Sampling
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference import generate as generate_module
+from durian_jax.inference.backend import Segment
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -114,8 +115,9 @@ def test_animate_names_photos_and_frames_without_a_face(files, tmp_path, no_mode
 
 def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_model, annotator):
     def generate(checkpoint, batch, sampling, **options):
-        return np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
-    monkeypatch.setattr(generate_module, "generate", generate)
+        images = np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
+        return Segment(images, np.zeros((*images.shape[:2], 2, 2, 4), np.float32))
+    monkeypatch.setattr(generate_module, "generate_segment", generate)
     monkeypatch.setattr(generate_module, "references", lambda checkpoint, batch: None)
     monkeypatch.setattr(weights_module, "load_checkpoint", lambda _: Checkpoint(no_model, Objective(), {}))
     for name in ("a", "b"):

@@ -9,8 +9,8 @@ import pytest
 from durian_jax.commands.main import VERBS, main
 from tests.commands.runner import durian
 
-ORDER = ["demo", "animate", "check", "train", "plan", "import", "encode", "export", "verify", "evaluate", "prepare",
-         "synthesize", "expand", "sheet", "masks", "annotator"]
+ORDER = ["demo", "animate", "reenact", "check", "train", "plan", "import", "encode", "export", "verify", "evaluate",
+         "prepare", "synthesize", "expand", "sheet", "masks", "annotator"]
 
 
 def test_help_lists_every_verb():

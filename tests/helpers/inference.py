@@ -6,6 +6,7 @@ import numpy as np
 
 from durian_jax.diffusion import Sampling
 from durian_jax.faces.clip import Clip
+from durian_jax.inference.backend import Segment
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.synthetic import render, sample_person, still
 
@@ -37,7 +38,9 @@ class RecordingBackend:
         self.shared.append(batch)
         return f"references of call {len(self.shared) - 1}"
 
-    def generate(self, batch, sampling, *, first_frame=0, references=None, temporal=None):
+    def generate_segment(self, batch, sampling, *, first_frame=0, references=None, temporal=None):
         self.calls.append((batch, {"sampling": sampling, "first_frame": first_frame, "references": references,
                                    "temporal": temporal}))
-        return np.full((*batch["keypoints"].shape[:2], SIZE, SIZE, 3), 100 + len(self.calls), np.uint8)
+        shape = batch["keypoints"].shape[:2]
+        return Segment(np.full((*shape, SIZE, SIZE, 3), 100 + len(self.calls), np.uint8),
+                       np.full((*shape, 2, 2, 4), len(self.calls), np.float32))

@@ -10,6 +10,7 @@ from durian_jax.models.attention import KeyValues, ReferenceSet
 from durian_jax.models.batch import training_fields
 from durian_jax.models.codecs.config import CodecConfig
 from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.models.unet.config import UNetConfig
 
@@ -20,25 +21,27 @@ TINY = DurianConfig(
 
 
 @cache
-def random_params() -> dict[str, jax.Array]:
-    """Return parameters of `TINY` in which nothing is zero, so that every path has an effect."""
-    params = init_params(TINY, 0)
+def random_params(config: ModelConfig = TINY) -> dict[str, jax.Array]:
+    """Return parameters in which nothing is zero, so that every path has an effect."""
+    params = init_params(config, 0)
     keys = jax.random.split(jax.random.key(1), len(params))
     return {path: x + 0.05 * jax.random.normal(key, x.shape)
             for (path, x), key in zip(params.items(), keys, strict=True)}
 
 
-def random_batch(config: DurianConfig = TINY, clips: int = 2, frames: int = 3, attributes: int = 1
+def random_batch(config: ModelConfig = TINY, clips: int = 2, frames: int = 3, attributes: int = 1, history: int = 0
                  ) -> dict[str, np.ndarray]:
     """Return a random training batch as models take it; all attribute slots are in use."""
     rng = np.random.default_rng(0)
-    spec, sizes = training_fields(config.batch_spec()), {"B": clips, "F": frames, "A": attributes}
+    spec = training_fields(config.batch_spec())
+    sizes = {"B": clips, "F": frames, "A": attributes, "T": history}
     batch = {name: rng.uniform(-1, 1, field.shape(sizes)).astype(np.float32) for name, field in spec.items()}
     for name, field in spec.items():
         if field.kind == "mask":
             batch[name] = (batch[name] > 0).astype(np.float32)
-    batch["keypoints"] = abs(batch["keypoints"])
-    batch["attribute_valid"] = np.ones((clips, attributes), np.float32)
+    if "keypoints" in batch:
+        batch["keypoints"] = abs(batch["keypoints"])
+    batch.update({name: np.ones_like(batch[name]) for name in ("attribute_valid", "history_valid") if name in batch})
     return batch
 
 
@@ -48,7 +51,7 @@ def with_attributes(batch: dict, chosen: list[int]) -> dict:
 
 
 @partial(jax.jit, static_argnames=("config", "temporal"))
-def denoise(params: dict, batch: dict, config: DurianConfig = TINY, temporal: bool = False) -> jax.Array:
+def denoise(params: dict, batch: dict, config: ModelConfig = TINY, temporal: bool = False) -> jax.Array:
     """Return the prediction for latents of the batch's frames at diffusion time 500."""
     def run(m):
         times = jnp.full(batch["frames"].shape[:2], 500.0)

@@ -174,11 +174,18 @@ class ToyJob:
         return list(range(len(self.keypoints))) if self.single else [0]
 
     def segment(self, number, previous):
-        assert (previous is None) == (number == 0)
+        assert len(previous) == min(number, 2)
         return {"keypoints": self.keypoints[None, number:number + 1] if self.single else self.keypoints[None]}
 
     def join(self, segments):
         return np.concatenate(segments)
+
+
+DRIVEN_BY = "keypoints"
+
+
+def check_motion(config, fps, frames, **options):
+    """Any motion will do."""
 
 
 def make_job(model, portrait: Clip, attributes: Sequence, driving: Clip, single: bool = False) -> ToyJob:

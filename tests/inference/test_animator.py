@@ -16,7 +16,8 @@ from durian_jax.faces.retarget import retarget
 from durian_jax.inference import durian as family
 from durian_jax.inference import generate as generate_module
 from durian_jax.inference.animator import Animator
-from durian_jax.inference.durian import make_references
+from durian_jax.inference.backend import Segment
+from durian_jax.inference.references import make_references
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.prepare import annotate
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -63,7 +64,7 @@ def test_the_defaults_of_the_sampling_are_the_backends(animator, backend):
 
 
 def test_the_job_decides_the_batch_the_segments_and_the_join(animator, backend, monkeypatch):
-    """Every segment gets the job's batch and the frames of the segment before it."""
+    """Every segment gets the job's batch and the latents of the last two segments before it."""
     previous, given = [], []
 
     def segment(number, before):
@@ -83,8 +84,8 @@ def test_the_job_decides_the_batch_the_segments_and_the_join(animator, backend, 
     for number, (batch, options) in enumerate(backend.calls):
         assert batch["portrait"] == "shared" and (batch["keypoints"] == number).all()
         assert options["first_frame"] == job.starts[number]
-    assert previous[0] is None and [len(before) for before in previous[1:]] == [2, 3]
-    assert [before[0, 0, 0, 0] for before in previous[1:]] == [101, 102]
+    assert [[len(latents) for latents in before] for before in previous] == [[], [2], [2, 3]]
+    assert [[latents[0, 0, 0, 0] for latents in before] for before in previous] == [[], [1], [1, 2]]
 
 
 def test_keypoints_drive_as_they_are(animator, backend):
@@ -129,8 +130,9 @@ def test_the_example_of_the_readme_runs(monkeypatch):
                                                                     return_value=(person, [])))
     checkpoint = Checkpoint(DurianConfig(max_frames=8), Objective(), {})
     monkeypatch.setattr(weights_module, "load_checkpoint", lambda name: {"tiny": checkpoint}[name])
-    generate = create_autospec(generate_module.generate, return_value=np.full((1, 3, 128, 128, 3), 100, np.uint8))
-    monkeypatch.setattr(generate_module, "generate", generate)
+    made = Segment(np.full((1, 3, 128, 128, 3), 100, np.uint8), np.zeros((1, 3, 16, 16, 16), np.float32))
+    generate = create_autospec(generate_module.generate_segment, return_value=made)
+    monkeypatch.setattr(generate_module, "generate_segment", generate)
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {}

@@ -10,7 +10,8 @@ from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_float
-from durian_jax.inference.durian import make_job, make_references, region_to_fill, transfer_batch, visible_masks
+from durian_jax.inference.durian import make_job, transfer_batch
+from durian_jax.inference.references import make_references, region_to_fill, visible_masks
 from durian_jax.inference.windows import cross_fade
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.synthetic import render, sample_motion, sample_person, still

@@ -41,7 +41,7 @@ def test_without_sampling_the_checkpoint_has_the_defaults(checkpoint):
     clip = generate(own, batch)
     np.testing.assert_array_equal(clip, generate(checkpoint, batch, own.sampling))
     backend = JaxBackend(own)
-    np.testing.assert_array_equal(clip, backend.generate(batch, backend.sampling))
+    np.testing.assert_array_equal(clip, backend.generate_segment(batch, backend.sampling).images)
     assert levels(clip, generate(own, batch, FAST)) > 2, "given settings come first"
 
 

@@ -1,12 +1,7 @@
 """Durian's training sample, from one clip of one person (self-reconstruction; arXiv 2509.04434, section 3.3).
 
     frames to reconstruct   F frames of the clip, evenly spaced
-    attribute image         another frame: only the attribute's pixels, moved about (ARNet)
-    portrait                a third frame: everything but the attribute's region (PRNet)
-
-The two references are complementary: neither shows what the other one shows. The region masked in the portrait is
-larger than the attribute (mask expansion), so that its outline tells no more about the attribute's extent in training
-than at inference.
+    references              an attribute image (ARNet) and a portrait (PRNet) from other frames, see `references`
 """
 
 from collections.abc import Mapping
@@ -15,88 +10,21 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from durian_jax.data.augment import change_colours, degrade, jitter_colour, jitter_mask, random_affine, random_colours
-from durian_jax.data.samples.config import SampleConfig
-from durian_jax.data.samples.donors import expansion
-from durian_jax.data.samples.views import BLANK, View, blanked
-from durian_jax.data.sources import ClipSource, OpenClip
-from durian_jax.errors import InputError
-from durian_jax.faces.clip import attribute_bit
+from durian_jax.data.augment import change_colours
+from durian_jax.data.samples.references import ReferenceSamples, choose_kinds, sample_references, shown, target_frames
+from durian_jax.data.samples.views import View
+from durian_jax.data.sources import ClipSource
 from durian_jax.faces.face_crop import face_crop
-from durian_jax.faces.fill_region import dilate, margin_at, portrait_region
-from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
-from durian_jax.faces.warp import transform_keypoints
 from durian_jax.models.durian.config import DurianConfig
-
-_ATTRIBUTE_BITS = sum(map(attribute_bit, ATTRIBUTE_KINDS))
 
 
 @dataclass(frozen=True)
-class DurianSamples(SampleConfig):
-    """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
+class DurianSamples(ReferenceSamples):
+    """How a training sample is made from clips."""
 
     from_model: ClassVar[tuple[str, ...]] = ("image_size", "mask_references", "face_crops")
 
-    attributes: int = 1  # A, attribute slots; unused ones are zero with attribute_valid 0
-
-    # Which attribute a sample is about.
-    kind_weights: tuple[float, ...] = (1.0, 2.0, 2.0, 2.0)  # of ATTRIBUTE_KINDS, among those worn; nearly
-    # everyone wears hair, which therefore gets less
-    minimum_area: float = SHOWN_AREA  # share of the picture from which an attribute counts as visible
-    absent_probability: float = 0.05  # a kind that is not worn: empty reference, the region becomes bare
-    second_probability: float = 0.15  # two attributes at once, if A and the clip allow
-    attribute_dropout: float = 0.0  # withhold the reference although the region is masked
-
-    # The region to fill (M_port).
-    expand_probability: float = 0.9  # another mask is added to the attribute's own
-    generated_probability: float = 0.5  # that mask is a generated one (`durian expand`), if the clip has any; else a
-    # donor's: another person's attribute moved onto this face
-    margin: tuple[int, int] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
-    closest_probability: float = 0.5  # take the donor's frame with the most similar head pose, not any frame
-    donor_candidates: int = 4  # donors among which the most similar pose is sought
-    donor_tries: int = 16  # clips looked at to find them
-
-    # Augmentation: the largest change, drawn uniformly on both sides.
-    augment_probability: float = 0.8  # of moving a reference, which also blurs it a little
-    attribute_shift: float = 0.08  # of the picture's width
-    attribute_scale: float = 0.15  # relative
-    attribute_rotation: float = 12.0  # degrees
-    attribute_brightness: float = 0.06  # relative; see `augment.jitter_colour` for why it is small
-    portrait_shift: float = 0.04
-    portrait_scale: float = 0.06
-    portrait_rotation: float = 5.0
-    clip_colour: float = 0.0  # brightness, contrast and saturation, the same for all pictures of a sample
-    blur_probability: float = 0.0  # of a reference losing detail, by up to `blur` pixels (standard deviation)
-    blur: float = 1.0
-    jpeg_probability: float = 0.0  # of a reference being compressed, with a quality from 30 to 90
-    mask_jitter: float = 0.0  # probability that an attribute mask is eroded, grown or gets holes
-    mask_jitter_pixels: float = 1.5  # largest erosion or growth; holes have up to three times this radius
-
-    frame_masks: bool = True  # tell the loss where the frames show the attributes; False saves decoding those masks
-
-    mask_references: bool = True  # mask reference pictures; the model's masked_references
     face_crops: bool = False  # add the portrait's face for an identity embedding; if the model has identity_dim
-
-    def __post_init__(self):
-        SampleConfig.__post_init__(self)
-        for name in ("attributes", "donor_tries", "donor_candidates"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("absent_probability", "second_probability", "attribute_dropout", "expand_probability",
-                     "mask_jitter", "augment_probability", "closest_probability", "generated_probability",
-                     "blur_probability", "jpeg_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
-        if len(self.kind_weights) != len(ATTRIBUTE_KINDS) or min(self.kind_weights) <= 0:
-            raise InputError(f"data.kind_weights: expected {len(ATTRIBUTE_KINDS)} positive numbers (for "
-                             f"{', '.join(ATTRIBUTE_KINDS)}), found {self.kind_weights}")
-        if not 0 <= self.margin[0] <= self.margin[1]:
-            raise InputError(f"data.margin: expected 0 <= least <= most, found {self.margin}")
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Letter of a batch's axis -> its size, without B."""
-        return {"F": self.frames, "A": self.attributes}
 
     @classmethod
     def for_model(cls, model: DurianConfig, values: Mapping[str, Any]) -> Self:
@@ -113,158 +41,25 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     """Make one training sample, see `SampleConfig.sample`.
 
     Returns:
-        The fields of `DurianConfig.batch_spec` without B. Pictures are `BLANK` where the model must not see them.
+        The fields of `DurianConfig.batch_spec` without B. Pictures are `views.BLANK` where the model must not see them.
         frame_masks is 0 without `config.frame_masks`. With `config.face_crops`, "face" (112, 112, 3) uint8 replaces
         "identity": the portrait's face, see `faces.face_crop.face_crop`.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
     """
-    clip, areas, size = source.open(index), source.outline(index).areas, config.image_size
-    kinds, worn = _choose_kinds(areas, rng, config)
+    clip, size = source.open(index), config.image_size
+    kinds, worn = choose_kinds(source.outline(index).areas, rng, config)
     targets = target_frames(len(clip), config.frames, config.max_stride, rng)
-    sources = [_choose_frame(np.flatnonzero(areas[:, ATTRIBUTE_KINDS.index(kind)] >= config.minimum_area),
-                             set(targets), rng) if worn else None for kind in kinds]
-    portrait_frame = _choose_frame(np.arange(len(clip)), {*targets, *sources}, rng, {*sources})
-    colours = random_colours(rng, config.clip_colour)
-
-    slots = [_attribute(clip, kind, frame, rng, config, colours) for kind, frame in zip(kinds, sources, strict=True)]
-    if rng.random() < config.attribute_dropout:
-        slots = [empty_slot(size)] * len(slots)
-    slots += [empty_slot(size)] * (config.attributes - len(slots))
-    portrait_view = View(clip, portrait_frame, size)
-    portrait, region = _portrait(source, index, clip, portrait_view, kinds, worn, rng, config, colours)
-
+    references = sample_references(source, index, clip, kinds, worn, targets, rng, config)
     views = [View(clip, i, size) for i in targets]
-    images, masks, valid = zip(*slots, strict=True)
     sample = {
-        "frames": np.stack([change_colours(view.frame(), colours) for view in views]),
-        "frame_masks": np.stack([_shown(view, kinds) for view in views])[..., None] if config.frame_masks
+        "frames": np.stack([change_colours(view.frame(), references.colours) for view in views]),
+        "frame_masks": np.stack([shown(view, kinds) for view in views])[..., None] if config.frame_masks
         else np.zeros((config.frames, size, size, 1), np.uint8),
         "keypoints": np.stack([view.keypoints for view in views]),
-        "portrait": portrait,
-        "portrait_mask": region[..., None].astype(np.uint8),
-        "attributes": np.stack(images),
-        "attribute_masks": np.stack(masks)[..., None].astype(np.uint8),
-        "attribute_valid": np.array(valid, np.float32),
+        **references.fields,
     }
     if config.face_crops:
-        sample["face"] = face_crop(portrait_view.frame(), portrait_view.keypoints)
+        sample["face"] = face_crop(references.portrait.frame(), references.portrait.keypoints)
     return sample
-
-
-def target_frames(length: int, count: int, max_stride: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) evenly spaced frame indices of a clip; a shorter clip is played forwards and backwards."""
-    if length >= count:
-        widest = (length - 1) // (count - 1) if count > 1 else 1
-        stride = int(rng.integers(1, min(max_stride, widest) + 1))
-        start = int(rng.integers(0, length - (count - 1) * stride))
-        return start + stride * np.arange(count)
-    period = max(1, 2 * (length - 1))
-    place = np.arange(count) % period
-    return np.minimum(place, period - place) if length > 1 else np.zeros(count, int)
-
-
-def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Image, mask and validity of an attribute slot that holds nothing."""
-    return np.full((size, size, 3), BLANK, np.uint8), np.zeros((size, size), bool), 0.0
-
-
-# --- the choices --------------------------------------------------------------------------------------
-
-def _choose_kinds(areas: np.ndarray, rng: np.random.Generator, config: DurianSamples) -> tuple[list[str], bool]:
-    """The attribute kinds of a sample, and whether the person wears them."""
-    worn = (areas >= config.minimum_area).any(0)
-    # Kinds with a very small visible area are neither worn nor absent.
-    missing = ~(areas > 0).any(0)
-    negative = (rng.random() < config.absent_probability or not worn.any()) and missing.any()
-    weights = np.array(config.kind_weights) * (missing if negative else worn)
-    if not weights.any():
-        return [], False
-    count = 2 if not negative and config.attributes > 1 and rng.random() < config.second_probability else 1
-    count = min(count, int((weights > 0).sum()))
-    chosen = rng.choice(len(ATTRIBUTE_KINDS), count, replace=False, p=weights / weights.sum())
-    return [ATTRIBUTE_KINDS[i] for i in chosen], not negative
-
-
-def _choose_frame(candidates: np.ndarray, avoid: set, rng: np.random.Generator,
-                  never: set = frozenset()) -> int:
-    """One of the candidate frames; outside `avoid`, or at least outside `never`, if any is left."""
-    for excluded in (avoid, never, set()):
-        left = [i for i in candidates if i not in excluded]
-        if left:
-            return int(left[rng.integers(len(left))])
-    raise ValueError("no candidate frame")
-
-
-# --- the pictures -------------------------------------------------------------------------------------
-
-def _shown(view: View, kinds: list[str]) -> np.ndarray:
-    """(size, size) uint8: where a frame shows attributes of these kinds, with their outline."""
-    bits = sum(attribute_bit(kind) for kind in kinds)
-    mask = view.mask()
-    return dilate((mask & bits) > 0, margin_at(mask.shape[0])).astype(np.uint8)
-
-
-def _move(rng: np.random.Generator, config: DurianSamples, shift: float, scale: float, rotation: float) -> np.ndarray:
-    """A random affine move of a reference, or none."""
-    if rng.random() < config.augment_probability:
-        return random_affine(rng, config.image_size, shift, scale, rotation)
-    return np.eye(2, 3)
-
-
-def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, config: DurianSamples,
-              colours: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) uint8 in the sample's colours, perhaps degraded, `BLANK` in the (H, W) bool region to hide.
-
-    Mask before degrading: blur and JPEG would spread hidden pixels. Without `config.mask_references` nothing is
-    masked.
-    """
-    blur = config.blur * config.image_size / 128
-    blank = (lambda picture: blanked(picture, hidden)) if config.mask_references else (lambda picture: picture)
-    image = blank(change_colours(image, colours))
-    degraded = degrade(rng, image, config.blur_probability, blur, config.jpeg_probability)
-    return image if degraded is image else blank(degraded)
-
-
-def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: DurianSamples,
-               colours: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Image (H, W, 3) uint8, blanked outside its mask (H, W) bool, and validity of one attribute reference."""
-    size = config.image_size
-    if frame is None:
-        return empty_slot(size)
-    view = View(clip, frame, size)
-    move = _move(rng, config, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
-    image, share = view.moved(attribute_bit(kind), move)
-    mask = share > 127
-    if rng.random() < config.mask_jitter:
-        mask = jitter_mask(rng, mask, config.mask_jitter_pixels * size / 128)
-    image = jitter_colour(rng, image, config.attribute_brightness)
-    image = _degraded(rng, image, ~mask, config, colours)
-    # A shift may move a small attribute out of the picture: then nothing is attended to.
-    return image, mask, float(mask.any())
-
-
-def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds: list[str], worn: bool,
-              rng: np.random.Generator, config: DurianSamples, colours: np.ndarray | None
-              ) -> tuple[np.ndarray, np.ndarray]:
-    """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool."""
-    size = config.image_size
-    move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
-    bits = sum(attribute_bit(kind) for kind in kinds)
-    image, share = view.moved(bits, move)
-    # Mask every pixel that these kinds touch. The other kinds only decide which pixels stay on top.
-    own = view.moved_field(move, _ATTRIBUTE_BITS & ~bits) | (share > 0).view(np.uint8) * np.uint8(bits)
-    keypoints = transform_keypoints(view.keypoints, move, size, size)
-
-    others = []
-    for kind in kinds:
-        # If the kind is not worn, the other mask alone is the region.
-        if not worn or rng.random() < config.expand_probability:
-            mask = expansion(source, index, clip, kind, keypoints, rng, config)
-            if mask is not None:
-                others.append((kind, mask))
-    least, most = (round(pixels * size / 128) for pixels in config.margin)
-    margin = int(rng.integers(least, max(least, most) + 1))
-    region = portrait_region(own, kinds, others, margin=max(margin, min(1, config.margin[1])))
-    return _degraded(rng, image, region, config, colours), region

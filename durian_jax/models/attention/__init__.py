@@ -13,7 +13,8 @@ from durian_jax.models.attention.references import (
     embedding_attention,
     reference_attention,
 )
-from durian_jax.models.attention.sequences import self_attention
+from durian_jax.models.attention.sequences import frame_attention, self_attention
 
 __all__ = ["IMPLEMENTATIONS", "AttentionMethod", "KeyValues", "Partition", "ReferenceSet", "choose_implementation",
-           "embedding_attention", "merge_heads", "reference_attention", "self_attention", "split_heads"]
+           "embedding_attention", "frame_attention", "merge_heads", "reference_attention", "self_attention",
+           "split_heads"]

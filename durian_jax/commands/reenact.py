@@ -1,0 +1,45 @@
+"""`durian reenact`."""
+
+import click
+
+from durian_jax.commands.options import animation_options, sampling_argument
+
+_REGIONS = ("eyes", "nose", "mouth")
+
+
+@click.command()
+@animation_options(checkpoint="svdp-tiny", driving="Video whose head, eyes and mouth the portrait follows.")
+@click.option("--source-scale", type=click.FloatRange(0), default=None,
+              help="Guidance by the portrait (the paper's lambda_s; 2 there).  [default: the checkpoint's]")
+@click.option("--driving-scale", type=click.FloatRange(0), default=None,
+              help="Guidance by the driving video (lambda_d; 2.5 there).  [default: the checkpoint's]")
+@click.option("--history-scale", type=click.FloatRange(0), default=None,
+              help="Guidance by the frames before (lambda_p; 1 there).  [default: the checkpoint's]")
+@click.option("--regions", default=",".join(_REGIONS), show_default=True, metavar="NAME[,NAME...]",
+              help="What the model sees of the driver: eyes (with brows), nose, mouth.")
+@click.option("--absolute", is_flag=True,
+              help="Leave the driver's head where it is, instead of moving it onto the portrait's in one frame.")
+@click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
+              help="That frame of the video.  [default: the one most like the portrait]")
+def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
+            sampler, out, **given):
+    """Animate a photo with the pixels of eyes, nose and mouth of a video.
+
+    Attributes can come from other photos. Writes the same files as `durian animate`.
+
+    \b
+    durian reenact -s me.png -d talk.mp4 -o out.mp4
+    durian reenact -s me.png -d talk.mp4 -a hair=friend.png -o out.mp4
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.animation.files import animate_files
+
+    scales = {"source": source_scale, "driving": driving_scale, "history": history_scale}
+    sampling = sampling_argument(steps, guidance, seed, sampler)
+    sampling["scales"] = {name: scale for name, scale in scales.items() if scale is not None}
+    report = animate_files(
+        out=out, **given, driven_by="pixels", absolute=absolute, align_frame=align_frame,
+        regions=tuple(name for name in regions.split(",") if name), sampling=sampling)
+    click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")

@@ -1,0 +1,107 @@
+"""The driver of a training sample: another person who makes the clip's motion, and the regions that a model sees.
+
+H x W pixels, K keypoints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from durian_jax.data.samples.views import View, blanked
+from durian_jax.data.sources import ClipSource, OpenClip
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import layer_bit
+from durian_jax.faces.fill_region import dilate
+from durian_jax.faces.regions import expression_regions
+from durian_jax.faces.topology import REGION_KINDS
+
+
+@dataclass(frozen=True)
+class DriverConfig:
+    """How the driver's regions are cut out. Pixels are at 128 px and scale with the size."""
+
+    regions: tuple[str, ...] = REGION_KINDS  # the regions that a model sees
+    region_dropout: float = 0.0  # probability that one of several regions is missing in the whole clip
+    region_jitter: float = 0.0  # largest shift and growth of each region, in pixels, the same in the whole clip
+    region_occlusion: float = 0.0  # probability that a rectangle hides a part of the regions in the whole clip
+
+    def __post_init__(self):
+        if not self.regions or not set(self.regions) <= set(REGION_KINDS):
+            raise InputError(f"data.regions: expected some of {', '.join(REGION_KINDS)}, found {self.regions}")
+        for name in ("region_dropout", "region_occlusion"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
+        if self.region_jitter < 0:
+            raise InputError(f"data.region_jitter: expected at least 0, found {self.region_jitter}")
+
+
+class RecordedDriver:
+    """The recorded driver of a clip as frames for a `View`."""
+
+    def __init__(self, clip: OpenClip):
+        self._clip, self.margin, self.keypoints = clip, clip.margin, clip.driver_keypoints
+
+    def frame(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self._clip.driver_frame(index)
+
+
+def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Generator) -> RecordedDriver:
+    """The driver of a clip.
+
+    Raises:
+        InputError: the clip has none.
+    """
+    if clip.driver_keypoints is None:
+        raise InputError(f"clip {index} has no driver; write the records with `durian synthesize --drivers`, or add "
+                         "drivers with `durian expand --pairs`")
+    return RecordedDriver(clip)
+
+
+def driving_regions(views: Sequence[View], rng: np.random.Generator, config: DriverConfig
+                    ) -> tuple[np.ndarray, np.ndarray]:
+    """Cut out the driver's regions: pictures (F, H, W, 3) uint8, blank elsewhere, and masks (F, H, W) uint8 0 or 1.
+
+    Args:
+        views: the driver's frames.
+        rng: source of all draws; one set of draws serves the whole clip.
+        config: settings.
+    """
+    frames = [view.frame() for view in views]
+    size = frames[0].shape[0]
+    kinds = list(config.regions)
+    if len(kinds) > 1 and rng.random() < config.region_dropout:
+        kinds.remove(kinds[rng.integers(len(kinds))])
+    fields = [expression_regions(view.keypoints, size, size) for view in views]
+    masks = np.zeros((len(views), size, size), bool)
+    for kind in kinds:
+        parts = [(field & np.uint8(layer_bit(kind))) > 0 for field in fields]
+        if config.region_jitter:
+            parts = _jittered(parts, rng, config.region_jitter * size / 128)
+        masks |= np.stack(parts)
+    if rng.random() < config.region_occlusion:
+        masks &= ~_rectangle(masks.any(0), rng)
+    pictures = np.stack([blanked(frame, ~mask) for frame, mask in zip(frames, masks, strict=True)])
+    return pictures, masks.astype(np.uint8)
+
+
+def _jittered(parts: Sequence[np.ndarray], rng: np.random.Generator, pixels: float) -> list[np.ndarray]:
+    """Masks shifted and grown or shrunk by at most `pixels`, all in the same way."""
+    move = np.concatenate([np.eye(2), rng.uniform(-pixels, pixels, (2, 1))], 1)
+    grow = round(rng.uniform(-pixels, pixels))
+    moved = [cv2.warpAffine(part.astype(np.uint8), move, part.shape[::-1], flags=cv2.INTER_NEAREST) > 0
+             for part in parts]
+    return [dilate(part, grow) if grow else part for part in moved]
+
+
+def _rectangle(shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W) bool: a rectangle around a shown pixel, of up to a third of the picture's side."""
+    hidden = np.zeros_like(shown)
+    y, x = np.nonzero(shown)
+    if len(x):
+        at = rng.integers(len(x))
+        half = rng.integers(1, max(2, shown.shape[0] // 6 + 1), 2)
+        hidden[max(0, y[at] - half[0]):y[at] + half[0] + 1, max(0, x[at] - half[1]):x[at] + half[1] + 1] = True
+    return hidden

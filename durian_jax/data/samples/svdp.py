@@ -1,0 +1,91 @@
+"""SVDP's training sample: a clip of one person, driven by another person who makes the same motion.
+
+    frames to reconstruct   F frames of the clip, evenly spaced
+    driving regions         eyes, nose and mouth of the driver in these frames; all else is blank
+    history                 the T frames before, and the driver's regions there
+    references              source portrait and attributes, from other frames of the clip, see `references`
+
+Source: arXiv 2509.17476, section 3. The driver is another person, so that copying the driver's appearance never pays
+(cross-identity supervision).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from durian_jax.data.augment import change_colours
+from durian_jax.data.samples.drivers import DriverConfig, driver_of, driving_regions
+from durian_jax.data.samples.references import ReferenceSamples, choose_kinds, sample_references, shown, target_frames
+from durian_jax.data.samples.views import View
+from durian_jax.data.sources import ClipSource
+from durian_jax.errors import InputError
+from durian_jax.faces.regions import expression_regions
+from durian_jax.models.svdp.config import SVDPConfig
+
+
+@dataclass(frozen=True)
+class SVDPSamples(ReferenceSamples, DriverConfig):
+    """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
+
+    from_model: ClassVar[tuple[str, ...]] = ("image_size",)
+    least_attributes: ClassVar[int] = 0
+
+    attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
+    history: int = 0  # T, number of frames before; 0: the run uses no history
+
+    def __post_init__(self):
+        ReferenceSamples.__post_init__(self)
+        DriverConfig.__post_init__(self)
+        if self.history < 0 or not 0 <= self.attribute_probability <= 1:
+            raise InputError(f"data: expected history of at least 0 and attribute_probability in 0..1, found "
+                             f"{self.history} and {self.attribute_probability}")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Letter of a batch's axis -> its size, without B."""
+        return {**super().sizes, "T": self.history}
+
+    @classmethod
+    def for_model(cls, model: SVDPConfig, values: Mapping[str, Any]) -> Self:
+        """The settings of a run; see `SampleConfig.for_model`."""
+        return cls(**values, image_size=model.image_size)
+
+    def sample(self, source: ClipSource, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Make one training sample, see `SampleConfig.sample`.
+
+        Returns:
+            The fields of `SVDPConfig.batch_spec` without B. Pictures are `views.BLANK` where the model must not see
+            them.
+
+        Raises:
+            DecodeError: a damaged record, of this clip or of another one.
+        """
+        clip, size = source.open(index), self.image_size
+        kinds, worn = [], False
+        if self.attributes and rng.random() < self.attribute_probability:
+            kinds, worn = choose_kinds(source.outline(index).areas, rng, self)
+        chosen = target_frames(len(clip), self.history + self.frames, self.max_stride, rng)
+        references = sample_references(source, index, clip, kinds, worn, chosen, rng, self)
+        colours = references.colours
+        views = [View(clip, i, size) for i in chosen]
+        driver = driver_of(source, index, clip, rng)
+        regions, masks = driving_regions([View(driver, i, size) for i in chosen], rng, self)
+        frames = np.stack([change_colours(view.frame(), colours) for view in views])
+        t = self.history
+        return {
+            "frames": frames[t:],
+            "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
+            else np.zeros((self.frames, size, size, 1), np.uint8),
+            **references.fields,
+            "driving_regions": regions[t:], "driving_masks": masks[t:, ..., None],
+            "history": frames[:t], "history_regions": regions[:t], "history_masks": masks[:t, ..., None],
+            "history_valid": np.float32(t > 0),
+        }
+
+
+def _weighted(view: View, kinds: list[str]) -> np.ndarray:
+    """(size, size) uint8: a frame's eyes, nose and mouth, and where it shows attributes of these kinds."""
+    face = expression_regions(view.keypoints, *view.frame().shape[:2]) > 0
+    return (face | (shown(view, kinds) > 0)).astype(np.uint8) if kinds else face.astype(np.uint8)

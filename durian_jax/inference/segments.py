@@ -1,0 +1,43 @@
+"""Long videos in segments that follow each other: each one continues the last frames of the segment before."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def segment_starts(frames: int, length: int) -> list[int]:
+    """First frame of every segment. The last one is moved back, to end with the video.
+
+    Args:
+        frames: T of the video.
+        length: F of a segment; a shorter video is one shorter segment.
+    """
+    if frames <= length:
+        return [0]
+    return [*range(0, frames - length, length), frames - length]
+
+
+def history_before(number: int, starts: Sequence[int], previous: Sequence[np.ndarray], count: int) -> np.ndarray | None:
+    """Latents (T, h, w, c) of the `count` frames before segment `number`; None for the first one.
+
+    Args:
+        starts: first frame of every segment.
+        previous: latents (F, h, w, c) of the last one or two segments before.
+        count: T.
+    """
+    if number == 0:
+        return None
+    made = dict(zip(range(number - len(previous), number), previous, strict=True))
+    frames = []
+    for frame in range(starts[number] - count, starts[number]):
+        # The newest segment that has the frame; the last but one starts early if the last one was moved back.
+        owner = max(i for i in made if starts[i] <= frame)
+        frames.append(made[owner][frame - starts[owner]])
+    return np.stack(frames)
+
+
+def joined(segments: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
+    """Join segments (F, H, W, 3) to the video; where the last one overlaps the one before, the earlier frames stay."""
+    ends = [start + len(segment) for start, segment in zip(starts, segments, strict=True)]
+    firsts = [0, *(end - start for end, start in zip(ends[:-1], starts[1:], strict=True))]
+    return np.concatenate([segment[first:] for segment, first in zip(segments, firsts, strict=True)])

@@ -1,0 +1,180 @@
+"""SVDP's inputs as batches: the source, attributes from other photos, and the driver's eyes, nose and mouth.
+
+T frames of the video, F frames of a segment, A attributes, H x W pixels, h x w latents, K keypoints. A photo is a clip
+of one frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import Clip
+from durian_jax.faces.regions import driven_region
+from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
+from durian_jax.faces.warp import keypoint_similarity, similarity, transform_keypoints, warp_image
+from durian_jax.images import to_float
+from durian_jax.inference.references import blend_weights, make_references
+from durian_jax.inference.segments import history_before, joined, segment_starts
+from durian_jax.models.svdp.config import SVDPConfig
+
+if TYPE_CHECKING:
+    from durian_jax.checkpoints.weights import Checkpoint
+    from durian_jax.inference.backend import Backend
+
+DRIVEN_BY = "pixels"
+
+# Frame rates that a model takes, relative to the one it was trained with.
+_RATES = (0.6, 1.7)
+# Share of the frames in which both eyes must lie inside the picture.
+_EYES_VISIBLE = 0.5
+
+
+@dataclass(frozen=True)
+class SegmentsJob:
+    """A video in segments, each of which continues the one before; see `inference.family.Job`.
+
+    Attributes:
+        batch: reference fields, attribute_valid and, to interpolate, attribute_weights.
+        regions, masks: (T, H, W, 3) uint8 and (T, H, W) bool, the driver's regions in the whole video.
+        length: F.
+        history: T frames that a segment continues.
+    """
+
+    batch: dict[str, np.ndarray]
+    regions: np.ndarray
+    masks: np.ndarray
+    length: int
+    history: int
+
+    @property
+    def starts(self) -> list[int]:
+        """First frame of every segment."""
+        return segment_starts(len(self.regions), self.length)
+
+    def segment(self, number: int, previous: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """The driver's regions, and after the first segment the latents of the frames before: never encoded again."""
+        start = self.starts[number]
+        part = slice(start, start + self.length)
+        masks = self.masks[None, part, ..., None].astype(np.float32)
+        fields = {"driving_regions": to_float(self.regions[None, part]) * masks, "driving_masks": masks}
+        before = history_before(number, self.starts, previous, self.history)
+        if before is None:
+            return fields
+        return {**fields, "history_latents": before[None], "history_valid": np.ones(1, np.float32)}
+
+    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
+        """Put the segments one after the other."""
+        return joined(segments, self.starts)
+
+
+def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool = False,
+                 align_frame: int | None = None, regions: Sequence[str] = REGION_KINDS, **options: Any) -> None:
+    """Refuse a driving video or options; see `inference.family.FamilyInference`.
+
+    Raises:
+        InputError: another frame rate than in training, an unknown region, or no such frame.
+    """
+    if not regions or not set(regions) <= set(REGION_KINDS):
+        raise InputError(f"regions: expected some of {', '.join(REGION_KINDS)}, found {', '.join(regions) or 'none'}")
+    low, high = (config.fps * rate for rate in _RATES)
+    if frames != 1 and not low <= fps <= high:
+        raise InputError(f"driving video: expected about {config.fps:g} frames per second, as in training, found "
+                         f"{fps:g}; convert it (ffmpeg -i IN -r {config.fps:g} OUT)")
+    if align_frame is not None and absolute:
+        raise InputError("align_frame chooses the frame in which the driver's face is moved onto the portrait's, and "
+                         "absolute leaves it where it is; choose one")
+    if align_frame is not None and not 0 <= align_frame < (frames or align_frame + 1):
+        raise InputError(f"align_frame: expected 0..{frames - 1}, found {align_frame}")
+
+
+def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+             interpolate: float | Sequence[float] | None = None, absolute: bool = False, align_frame: int | None = None,
+             regions: Sequence[str] = REGION_KINDS) -> SegmentsJob:
+    """The job of a video, see `Animator.animate`.
+
+    Args:
+        interpolate: blend attributes, see `inference.references.blend_weights`.
+        absolute: leave the driver where it is; else one similarity moves all its frames so that its face lies on the
+            portrait's in one frame.
+        align_frame: number of this frame; None: the one that is most like the portrait.
+        regions: of the driver that the model sees, some of `REGION_KINDS`.
+
+    Raises:
+        InputError: a driver without pixels, without visible eyes or with another frame rate, an unknown region or
+            frame, or weights that do not fit the attributes.
+    """
+    config = model.config
+    assert isinstance(config, SVDPConfig)
+    if not isinstance(driving, Clip):
+        raise InputError("this model is driven by pixels of eyes, nose and mouth: expected a driving clip, found "
+                         "keypoints alone")
+    check_motion(config, driving.fps, len(driving), absolute=absolute, align_frame=align_frame, regions=regions)
+    if not absolute:
+        driving = aligned(driving, portrait, align_frame)
+    check_eyes(driving)
+    size = config.image_size
+    frames = driving.frames if driving.frames.shape[1:3] == (size, size) else np.stack(
+        [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in driving.frames])
+    masks = np.stack([driven_region(keypoints, size, size, regions) for keypoints in driving.keypoints])
+    weights = blend_weights(interpolate, len(attributes))
+    batch = transfer_batch(model, [(portrait, attributes)])
+    if weights is not None:
+        batch["attribute_weights"] = weights
+    return SegmentsJob(batch, frames, masks, min(config.max_frames, len(frames)), config.history)
+
+
+def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:
+    """Move all frames of a driver by one similarity, so that in one frame its face lies where the portrait's does.
+
+    Args:
+        driving: T frames.
+        portrait: a photo.
+        frame: number of the frame to align; None: `most_similar_frame`.
+
+    Raises:
+        InputError: no such frame.
+    """
+    if frame is None:
+        frame = most_similar_frame(driving.keypoints, portrait.keypoints[0])
+    if not 0 <= frame < len(driving):
+        raise InputError(f"align_frame: expected 0..{len(driving) - 1}, found {frame}")
+    height, width = driving.frames.shape[1:3]
+    move = keypoint_similarity(driving.keypoints[frame], portrait.keypoints[0], height, width)
+    return Clip(np.stack([warp_image(image, move, "replicate") for image in driving.frames]),
+                transform_keypoints(driving.keypoints, move, height, width), np.zeros_like(driving.masks), driving.fps,
+                driving.identity)
+
+
+def most_similar_frame(keypoints: np.ndarray, target: np.ndarray) -> int:
+    """The frame of (T, K, 3) keypoints whose face, moved by a similarity, is nearest to (K, 3) target keypoints."""
+    def distance(face: np.ndarray) -> float:
+        move = similarity(face[RIGID, :2], target[RIGID, :2])
+        moved = face[:, :2] @ move[:, :2].T + move[:, 2]
+        return float(((moved - target[:, :2]) ** 2).sum())
+    return int(np.argmin([distance(face) for face in keypoints]))
+
+
+def check_eyes(driving: Clip) -> None:
+    """Refuse a driver whose eyes are not in the picture.
+
+    Raises:
+        InputError: in more than half of the frames an eye lies outside.
+    """
+    eyes = np.concatenate([driving.keypoints[:, GROUPS[name], :2] for name in ("right_eye", "left_eye")], 1)
+    inside = ((eyes >= 0) & (eyes <= 1)).all((1, 2))
+    if inside.mean() < _EYES_VISIBLE:
+        raise InputError(f"driving clip: expected both eyes in the picture, found them in {int(inside.sum())} of "
+                         f"{len(inside)} frames; choose another video or alignment frame")
+
+
+def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+                   slots: int | None = None, **options: Any) -> dict[str, np.ndarray]:
+    """Return a batch without motion: `inference.references.make_references` of every case."""
+    if slots is None:
+        slots = max(len(attributes) for _, attributes in cases)
+    samples = [make_references(portrait, attributes, slots, **options) for portrait, attributes in cases]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}

@@ -1,0 +1,1 @@
+"""The MMDiT backbone: a transformer over latent patches (Stable Diffusion 3's shape, any size)."""

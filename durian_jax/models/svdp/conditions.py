@@ -1,0 +1,93 @@
+"""What SVDP's noisy frames see besides themselves.
+
+Axis letters: B clips, F frames, T history frames, A attributes, N tokens of a picture, R tokens of source and
+attributes, S tokens of a driving frame.
+"""
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from durian_jax.models.mmdit.blocks import Keys
+from durian_jax.models.mmdit.mmdit import Group, LayerKeys
+
+# Branches of guidance, from the least to the most conditioned: u, s, d, p of the paper.
+UNCONDITIONAL, SOURCE, DRIVING, HISTORY = range(4)
+
+
+@flax.struct.dataclass
+class References:
+    """Source and attributes, computed once per video.
+
+    Attributes:
+        source, attributes: tokens (B, 1, N, C) and (B, A, N, C) if the mode is "joint"; else the keys of every layer.
+    """
+
+    source: Group | tuple[LayerKeys, ...]
+    attributes: Group | tuple[LayerKeys, ...]
+
+
+@flax.struct.dataclass
+class Condition:
+    """Everything that the transformer needs besides noisy latents and time.
+
+    A part that is None is absent: nothing of it is computed. Hidden parts are computed, and no frame sees them.
+
+    Attributes:
+        references: of the video.
+        attribute_valid: (B, A) bool, the attributes that take part.
+        attribute_weights: (B, A) that sum to 1 over A: blend the attentions to each attribute (arXiv 2509.04434,
+            "interpolation"). None: all are seen at once ("composition").
+        driving: tokens (B, F, S, C) in "joint", else the keys of every layer.
+        history: tokens (B, T, N, C) in "joint", else the keys of every video attention.
+        history_timesteps: (B, T) of the noise on history.
+        history_valid: (B,) bool.
+        level: (B,) branch that every clip is at, see above; None: all that is there is seen.
+    """
+
+    references: References | None = None
+    attribute_valid: jax.Array | None = None
+    attribute_weights: jax.Array | None = None
+    driving: Group | tuple[LayerKeys, ...] | None = None
+    history: Group | tuple[Keys, ...] | None = None
+    history_timesteps: jax.Array | None = None
+    history_valid: jax.Array | None = None
+    level: jax.Array | None = None
+
+    def at_levels(self, level: jax.Array) -> "Condition":
+        """Hide parts from each clip (B,): it sees what the branch of its number sees (drop-out for guidance)."""
+        return self.replace(level=level)
+
+    def branches(self) -> tuple["Condition", ...]:
+        """u, s, d and, with history, p (paper, "signal fusion")."""
+        driven = self.replace(history=None, history_timesteps=None, history_valid=None)
+        source = driven.replace(driving=None)
+        chain = (source.replace(references=None, attribute_valid=None, attribute_weights=None), source, driven)
+        return chain if self.history is None else (*chain, self)
+
+    def shown(self, level: int, valid: jax.Array) -> jax.Array:
+        """`valid` (B, ...) bool, and False for clips below a level."""
+        if self.level is None:
+            return valid
+        return valid & (self.level >= level).reshape(-1, *[1] * (valid.ndim - 1))
+
+
+def join_keys(parts: Sequence[tuple[LayerKeys, ...]]) -> tuple[LayerKeys, ...]:
+    """Join the keys (B, 1 or F, S, H, D) of several groups, layer by layer."""
+    if len(parts) == 1:
+        return parts[0]
+    frames = max(part[0][0].key.shape[1] for part in parts)
+
+    def joined(*keys: Keys) -> Keys:
+        wide = lambda x: jnp.broadcast_to(x, (x.shape[0], frames, *x.shape[2:]))
+        return Keys(*(jnp.concatenate([wide(x) for x in xs], 2) for xs in
+                      ([one.key for one in keys], [one.value for one in keys])))
+    return tuple(tuple(joined(*keys) for keys in zip(*layer, strict=True)) for layer in zip(*parts, strict=True))
+
+
+def one_frame(keys: tuple[LayerKeys, ...]) -> tuple[LayerKeys, ...]:
+    """Keys (B, G, N, H, D) of several pictures -> (B, 1, G * N, H, D), the same for all frames."""
+    flat = lambda x: x.reshape(x.shape[0], 1, -1, *x.shape[3:])
+    return jax.tree.map(flat, keys)

@@ -1,0 +1,262 @@
+"""Stable Video-Driven Portraits (SVDP, arXiv 2509.17476), with attributes from other photos (arXiv 2509.04434).
+
+Axis letters: B clips, F frames, T history frames, A attributes, H x W pixels, h x w latents, c latent channels,
+N tokens of a picture, S tokens kept of a driving frame.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from durian_jax.errors import InputError
+from durian_jax.models.attention import AttentionMethod
+from durian_jax.models.attention.kept_tokens import importance, kept_size
+from durian_jax.models.codecs.make import make_codec
+from durian_jax.models.mmdit.blocks import Seen
+from durian_jax.models.mmdit.mmdit import Group, MMDiT, Place, beside
+from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
+from durian_jax.models.svdp.config import SVDPConfig
+
+# Where pictures lie on the canvas: side by side, and attributes around them.
+NOISY, SOURCE_PLACE, DRIVING_PLACE, HISTORY_PLACE = Place(0, 0, 0), Place(-1, 0, 1), Place(1, 0, 2), Place(0, 0, 3)
+ATTRIBUTE_PLACES = tuple(Place(column, row, 4) for column, row in ((0, -1), (0, 1), (-1, -1), (1, 1), (1, -1), (-1, 1)))
+GROUPS = 5
+
+
+def attribute_places(count: int, canvas: bool) -> tuple[Place, ...]:
+    """The places of A attributes: cells of their own on a canvas, else one group.
+
+    Raises:
+        InputError: more attributes than cells.
+    """
+    if canvas and count > len(ATTRIBUTE_PLACES):
+        raise InputError(f"the canvas has room for {len(ATTRIBUTE_PLACES)} attributes, found {count}")
+    return ATTRIBUTE_PLACES[:count] if canvas else (ATTRIBUTE_PLACES[0],) * count
+
+
+class SVDP(nn.Module):
+    """Transformer and codec. Every method is pure; conditions go in and out as values.
+
+    Attributes:
+        config: sizes.
+        remat: what the backward pass recomputes, see `layers.REMAT_POLICIES`.
+        attention: how attention is computed.
+    """
+
+    config: SVDPConfig
+    remat: str = "none"
+    attention: AttentionMethod = AttentionMethod()
+
+    def setup(self):
+        cfg = self.config
+        self.codec = make_codec(cfg.codec, cfg.dtype)
+        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.dtype, self.remat, self.attention)
+
+    # --- pictures and latents -------------------------------------------------------------------------
+
+    def encode(self, images: jax.Array) -> jax.Array:
+        """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""
+        x = self.codec.encode(images.reshape(-1, *images.shape[-3:]).astype(self.config.dtype))
+        return x.reshape(*images.shape[:-3], *x.shape[1:])
+
+    def decode(self, latents: jax.Array) -> jax.Array:
+        """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1], not clipped."""
+        x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]).astype(self.config.dtype))
+        return x.reshape(*latents.shape[:-3], *x.shape[1:]).astype(jnp.float32)
+
+    def probe(self, images: jax.Array) -> dict[str, jax.Array]:
+        """Name -> output of the encoding network for images (M, H, W, 3) in [-1, 1]."""
+        return {"latents": self.encode(images)}
+
+    def _encoded(self, batch: Mapping[str, jax.Array], latents: str, images: str, masks: str | None = None,
+                 visible: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
+        """Latents of a picture field and its mask at their size; nothing here is trained.
+
+        Args:
+            latents, images, masks: names of the fields; encoded samples have latents and small masks.
+            visible: factor of the picture; None: 1.
+        """
+        if latents in batch:
+            return batch[latents], None if masks is None else batch[masks]
+        pictures = batch[images] if visible is None else batch[images] * visible
+        found = jax.lax.stop_gradient(self.encode(pictures)) if pictures.size else jnp.zeros(
+            (*pictures.shape[:-3], *[self.config.latent_size] * 2, self.config.codec.latent_channels))
+        if masks is None:
+            return found, None
+        return found, jax.image.resize(batch[masks], (*found.shape[:-1], 1), "linear")
+
+    def frame_latents(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Latents (B, F, h, w, c) of the frames to reconstruct."""
+        return self._encoded(batch, "frame_latents", "frames")[0]
+
+    def history_latents(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Latents (B, T, h, w, c) of the frames before."""
+        return self._encoded(batch, "history_latents", "history")[0]
+
+    def _source(self, batch):
+        visible = None if "portrait_latents" in batch else 1 - batch["portrait_mask"]
+        return self._encoded(batch, "portrait_latents", "portrait", "portrait_mask", visible)
+
+    def _attributes(self, batch):
+        visible = None if "attribute_latents" in batch else batch["attribute_masks"]
+        return self._encoded(batch, "attribute_latents", "attributes", "attribute_masks", visible)
+
+    def _driving(self, batch):
+        visible = None if "driving_latents" in batch else batch["driving_masks"]
+        return self._encoded(batch, "driving_latents", "driving_regions", "driving_masks", visible)
+
+    def encode_batch(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """A batch of pictures -> the fields of an encoded batch (`SVDPConfig.batch_spec`)."""
+        fields = {name: batch[name] for name in ("attribute_valid", "history_valid")}
+        fields["frame_latents"], fields["frame_masks"] = self._encoded(batch, "frame_latents", "frames", "frame_masks")
+        fields["portrait_latents"], fields["portrait_mask"] = self._source(batch)
+        fields["attribute_latents"], fields["attribute_masks"] = self._attributes(batch)
+        fields["driving_latents"], fields["driving_masks"] = self._driving(batch)
+        return {**fields, "history_latents": self.history_latents(batch)}
+
+    # --- conditions -----------------------------------------------------------------------------------
+
+    @property
+    def _one_way(self) -> bool:
+        return self.config.mode == "one_way"
+
+    def _group(self, latents: jax.Array, places, masks: jax.Array | None = None, relevance: jax.Array | None = None,
+               capacity: float = 1.0) -> Group:
+        """Tokens of pictures, of which only the most relevant share `capacity` is kept."""
+        group = self.transformer.embed(latents, places, masks)
+        if capacity == 1 or not latents.shape[1]:
+            return group
+        side = self.config.latent_size // self.config.mmdit.patch
+        order = importance(relevance[..., 0], side)
+        kept = jnp.sort(jnp.argsort(-order, -1)[..., :kept_size(capacity, side * side)], -1)
+        return group.kept(kept)
+
+    def references(self, batch: Mapping[str, jax.Array]) -> References:
+        """Source and attributes of a video: tokens in "joint", keys of every layer in "one_way"."""
+        cfg = self.config
+        latents, mask = self._source(batch)
+        source = self._group(latents[:, None], [SOURCE_PLACE], 1 - mask[:, None])
+        latents, masks = self._attributes(batch)
+        places = attribute_places(latents.shape[1], cfg.mmdit.positions == "canvas")
+        if not latents.shape[1]:
+            places, attributes = (), None
+        else:
+            attributes = self._group(latents, places, masks, masks, cfg.attribute_capacity)
+        if not self._one_way:
+            return References(source, attributes)
+        run = lambda group: None if group is None else one_frame(self.transformer.condition_keys(group))
+        return References(run(source), run(attributes))
+
+    def condition(self, batch: Mapping[str, jax.Array], references: References | None = None,
+                  history: tuple[jax.Array, jax.Array] | None = None) -> Condition:
+        """All that `denoise` needs besides latents and time.
+
+        Args:
+            references: from `references`; None: computed here.
+            history: latents (B, T, h, w, c) and timesteps (B, T) that replace the batch's clean history.
+        """
+        latents, masks = self._driving(batch)
+        driving = self._group(latents, [DRIVING_PLACE], masks, masks, self.config.driving_capacity)
+        before, history_valid, times = None, None, None
+        if history is None and any(name in batch and batch[name].shape[1] for name in ("history", "history_latents")):
+            history = self.history_latents(batch), None
+        if history is not None:
+            before = self.transformer.embed(history[0], [HISTORY_PLACE])
+            times = jnp.zeros(before.tokens.shape[:2]) if history[1] is None else history[1]
+            history_valid = batch["history_valid"] > 0
+        if self._one_way:
+            driving = self.transformer.condition_keys(driving)
+            if before is not None:
+                before = self.transformer.history_keys(before, times, self._times(-times.shape[1], 0))
+        return Condition(self.references(batch) if references is None else references, batch["attribute_valid"] > 0,
+                         batch.get("attribute_weights"), driving, before, times, history_valid)
+
+    def branches(self, condition: Condition) -> tuple[Condition, ...]:
+        """The conditions of signal fusion (paper): u, s, d and, with history, p."""
+        return condition.branches()
+
+    # --- denoising ------------------------------------------------------------------------------------
+
+    def _side(self) -> tuple[int, int]:
+        return (self.config.latent_size // self.config.mmdit.patch,) * 2
+
+    def _times(self, start: int, stop: int) -> jax.Array:
+        return self.transformer.video_angles(range(start, stop), self._side())
+
+    def denoise(self, latents: jax.Array, timesteps: jax.Array, condition: Condition, temporal: bool = False
+                ) -> jax.Array:
+        """The transformer's prediction.
+
+        Args:
+            latents: (B, F, h, w, c) noisy latents.
+            timesteps: (B, F) in [0, 1000].
+            condition: from `condition` or `branches`.
+            temporal: run the video attention; without, history takes no part.
+
+        Returns:
+            (B, F, h, w, c) float32 in the parametrisation that the model was trained with.
+        """
+        b, f = latents.shape[:2]
+        noisy = self.transformer.embed(latents, [NOISY])
+        n, options = noisy.tokens.shape[2], {}
+        parts = self._parts(condition, f)
+        if parts:
+            join = join_keys if self._one_way else beside
+            own = jnp.ones((b, 1, n), bool)
+            masks = [own, *(mask for _, mask in parts)]
+            weight = jnp.ones((b, 1)) if condition.attribute_weights is None else condition.attribute_weights
+            masks = [jnp.broadcast_to(mask, (b, weight.shape[1], mask.shape[2])) for mask in masks]
+            options = {"others" if self._one_way else "together": join([part for part, _ in parts]),
+                       "seen": Seen(jnp.concatenate(masks, 2), weight)}
+        if temporal:
+            options["times"] = self._times(0, f)
+            if condition.history is not None:
+                valid = condition.history_valid[:, None]
+                t = condition.history_timesteps.shape[1]
+                if self._one_way:
+                    options["earlier"] = condition.history
+                else:
+                    options.update(history=condition.history, history_timesteps=condition.history_timesteps,
+                                   history_times=self._times(-t, 0))
+                before = jnp.broadcast_to(condition.shown(HISTORY, valid), (b, t))
+                options["frames_seen"] = jnp.concatenate([jnp.ones((b, f), bool), before], 1)
+        return self.transformer(noisy, timesteps, self._side(), **options).astype(jnp.float32)
+
+    def _parts(self, condition: Condition, frames: int) -> list[tuple[Any, jax.Array]]:
+        """The groups of tokens that frames see, each with its mask (B, 1 or M, tokens); M attentions are blended."""
+        parts = []
+
+        def add(part, level: int, valid: jax.Array, per_frame: bool = False) -> None:
+            """`valid` is (B, M, pictures)."""
+            if not self._one_way and not per_frame:
+                part = part.for_frames(frames)
+            tokens = part[0][0].key.shape[2] if self._one_way else part.tokens.shape[2]
+            pictures = condition.shown(level, valid)
+            parts.append((part, jnp.repeat(pictures, tokens // pictures.shape[2], 2)))
+
+        everyone = lambda x: jnp.ones((x.shape[0], 1, 1), bool)
+        if condition.references is not None:
+            valid = condition.attribute_valid[:, None]
+            add(condition.references.source, SOURCE, everyone(valid))
+            if condition.references.attributes is not None:
+                if condition.attribute_weights is not None:
+                    valid = valid & jnp.eye(valid.shape[2], dtype=bool)
+                add(condition.references.attributes, SOURCE, valid)
+        if condition.driving is not None:
+            first = condition.driving[0][0].key if self._one_way else condition.driving.tokens
+            add(condition.driving, DRIVING, everyone(first), per_frame=True)
+        return parts
+
+    def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Run every network once on a training batch, for initialisation."""
+        latents = self.frame_latents(batch)
+        self.decode(latents)
+        return self.denoise(latents, jnp.zeros(latents.shape[:2]), self.condition(batch), temporal=True)
+
+
+def make_model(config: SVDPConfig, remat: str = "none", attention: AttentionMethod | None = None) -> SVDP:
+    """See `ModelConfig.create`."""
+    return SVDP(config, remat, attention or AttentionMethod())

@@ -1,0 +1,153 @@
+"""SVDP's training stages and losses (arXiv 2509.17476, section 3).
+
+Axis letters: B clips, F frames, T history frames, H x W pixels, h x w latents, c latent channels.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion.training_draws import sample_noise, sample_times
+from durian_jax.errors import InputError
+from durian_jax.images import to_uint8
+from durian_jax.inference.generate import decode, generate
+from durian_jax.models.svdp.model import SVDP
+from durian_jax.training.config import RunConfig
+from durian_jax.training.recipes.codec import CODEC_STAGES
+from durian_jax.training.stage import Stage, always
+
+
+def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
+                   temporal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Reconstruction of a clip from its source, attributes and driver; see `training.stage.Loss`.
+
+    Each clip is at one branch of guidance, drawn by `run.guidance_dropout`: it sees nothing, or the source, or the
+    driver too, or history too (nested drop-out), so that all branches are trained.
+
+    Args:
+        temporal: the frames of a clip share their diffusion time, as in sampling, and video attention runs; else they
+            are independent images of one person.
+    """
+    objective, (b, f) = run.objective, batch["driving_masks"].shape[:2]
+    noise_key, time_key, level_key, history_key = jax.random.split(key, 4)
+    times = jnp.broadcast_to(sample_times(objective, time_key, (b, 1 if temporal else f)), (b, f))
+    schedule = objective.noise_schedule
+    level = jax.random.choice(level_key, len(run.branch_shares), (b,), p=jnp.array(run.branch_shares))
+
+    def forward(m: SVDP):
+        clean = jax.lax.stop_gradient(m.frame_latents(batch))
+        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
+        noisy = schedule.add_noise(clean, noise, times)
+        history = disturbed_history(run, m, batch, history_key) if run.data.history else None
+        condition = m.condition(batch, history=history).at_levels(level)
+        prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
+        decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
+        return prediction, clean, noise, decoded
+
+    prediction, clean, noise, decoded = model.apply(variables, method=forward)
+    region = batch["frame_masks"]
+    latent_region = jax.image.resize(region, (*clean.shape[:-1], 1), "linear")
+    latents = objective.loss(prediction, clean, noise, times, latent_region)
+    if decoded is None:
+        return latents, {}
+    pixels = objective.weighted_error(decoded, batch["frames"], region)
+    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+
+
+def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array
+                      ) -> tuple[jax.Array, jax.Array]:
+    """History as sampling meets it: not quite right. Latents (B, T, h, w, c) and their timesteps (B, T).
+
+    Noise whose time the model is told; other brightness and colours; the codec's own losses; and, for a share of the
+    clips, frames that the model itself has made. Without it errors add up over a long video.
+    """
+    settings, objective = run.history, run.objective
+    latents = jax.lax.stop_gradient(model.history_latents(batch))
+    b, t = latents.shape[:2]
+    time_key, noise_key, colour_key, own_key, start_key = jax.random.split(key, 5)
+    if settings.own_share:
+        made = jax.lax.stop_gradient(_own_frames(run, model, batch, start_key))
+        own = jax.random.uniform(own_key, (b, 1, 1, 1, 1)) < settings.own_share
+        latents = jnp.where(own, made, latents)
+    if settings.colour:
+        pictures = jax.lax.stop_gradient(model.decode(latents))
+        change = jax.random.uniform(colour_key, (2, b, 1, 1, 1, 3), minval=-1, maxval=1) * settings.colour
+        latents = jax.lax.stop_gradient(model.encode(pictures * (1 + change[0]) + change[1]))
+    times = jax.random.uniform(time_key, (b, 1), maxval=settings.noise)
+    times = jnp.broadcast_to(times, (b, t))
+    noise = jax.random.normal(noise_key, latents.shape)
+    schedule = objective.noise_schedule
+    return schedule.add_noise(latents, noise, times), schedule.timesteps(times)
+
+
+def _own_frames(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
+    """The model's own latents (B, T, h, w, c) of the history frames, from noise in one step and without history."""
+    driven = model.condition({**{name: x for name, x in batch.items() if not name.startswith("history")},
+                              "driving_regions": batch["history_regions"], "driving_masks": batch["history_masks"]})
+    noise = jax.random.normal(key, (*batch["history"].shape[:2], *[model.config.latent_size] * 2,
+                                    model.config.codec.latent_channels))
+    ones = jnp.ones(noise.shape[:2])
+    prediction = model.denoise(noise, run.objective.noise_schedule.timesteps(ones), driven, temporal=True)
+    return run.objective.to_clean(prediction, noise, ones)
+
+
+def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal: bool) -> list[np.ndarray]:
+    """Columns of a sample sheet: source | driver | attribute | result | truth; encoded samples are decoded."""
+    if "frame_latents" in batch:
+        pictures = [decode(checkpoint, x) for x in (batch["portrait_latents"], batch["driving_latents"][:, 0],
+                                                    batch["frame_latents"][:, 0])]
+        attributes = decode(checkpoint, batch["attribute_latents"][:, :1])
+    else:
+        pictures = [to_uint8(x) for x in (batch["portrait"], batch["driving_regions"][:, 0], batch["frames"][:, 0])]
+        attributes = to_uint8(batch["attributes"][:, :1])
+    source, driver, truth = pictures
+    # One clip at a time: a run's state leaves little memory.
+    clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(truth))]
+    result = np.concatenate([generate(checkpoint, clip, temporal=temporal)[:, 0] for clip in clips])
+    shown = [attributes[:, 0]] if attributes.shape[1] else []
+    return [source, driver, *shown, result, truth]
+
+
+def _needs_pixels(run: RunConfig) -> bool:
+    return bool(run.objective.pixel_weight)
+
+
+def _check(run: RunConfig) -> None:
+    if run.objective.region_weight and not run.data.frame_masks:
+        raise InputError("objective.region_weight needs to know where frames show eyes, nose and mouth: "
+                         "data.frame_masks must be true")
+
+
+def _check_image(run: RunConfig) -> None:
+    _check(run)
+    if run.data.history:
+        raise InputError(f"stage image has no video attention, through which history enters: set data.history to 0, "
+                         f"found {run.data.history}")
+
+
+def _check_history(run: RunConfig) -> None:
+    _check(run)
+    if run.data.history != run.model.history:
+        raise InputError(f"stage history: expected data.history={run.model.history} as in the model, found "
+                         f"{run.data.history}")
+
+
+def _stage(name: str, trains: str, temporal: bool = True, **options) -> Stage:
+    return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
+                 temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
+
+
+# "image" trains on single frames, without video attention: for models that start from nothing. "video" trains all on
+# clips without history; "history" goes on with history, for the last fifth of the steps (the paper's curriculum).
+STAGES = {
+    **CODEC_STAGES,
+    "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
+    "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
+                    check=_check_image),
+    "video": _stage("video", r"transformer/"),
+    "history": _stage("history", r"transformer/", check=_check_history),
+}

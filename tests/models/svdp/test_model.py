@@ -1,0 +1,193 @@
+"""The SVDP model: the invariants of the paper and of both modes, on tiny random models."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from durian_jax.errors import InputError
+from durian_jax.models.family import model_config
+from durian_jax.models.parameters import init_params, variables
+from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.model import DRIVING_PLACE as DRIVING
+from durian_jax.models.svdp.model import HISTORY_PLACE, NOISY, attribute_places
+from durian_jax.models.svdp.model import SOURCE_PLACE as SOURCE
+from tests.helpers.models import random_batch, random_params
+from tests.helpers.svdp import tiny
+
+KINDS = [("one_way", "rotary"), ("joint", "canvas")]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=["one_way-rotary", "joint-canvas"])
+
+
+@partial(jax.jit, static_argnames=("config", "temporal", "branch", "cached"))
+def predict(params, batch, latents, config, temporal=True, branch=None, level=None, cached=False):
+    """The prediction at diffusion time 500, of one branch or with every clip at a level."""
+    def run(m):
+        condition = m.condition(batch, m.references(batch) if cached else None)
+        if level is not None:
+            condition = condition.at_levels(level)
+        if branch is not None:
+            condition = m.branches(condition)[branch]
+        return m.denoise(latents, jnp.full(latents.shape[:2], 500.0), condition, temporal=temporal)
+    return config.create().apply(variables(params), method=run)
+
+
+def noise(frames: int = 3, clips: int = 2) -> jax.Array:
+    """Random latents of `tiny`."""
+    return jax.random.normal(jax.random.key(3), (clips, frames, 8, 8, 4))
+
+
+@every_kind
+def test_video_attention_starts_without_effect(kind):
+    """The zero-initialised video attention leaves the image model unchanged."""
+    config = tiny(*kind)
+    params = {path: x if "video_blocks" in path else random_params(config)[path]
+              for path, x in init_params(config, 0).items()}
+    batch = random_batch(config, history=2)
+    images, video = (predict(params, batch, noise(), config, temporal) for temporal in (False, True))
+    np.testing.assert_allclose(images, video, atol=1e-5)
+    assert np.abs(images - predict(random_params(config), batch, noise(), config)).max() > 1e-2
+
+
+@every_kind
+def test_a_hidden_branch_equals_its_absence(kind):
+    """Training hides conditions from clips, sampling leaves them out: the same prediction for u, s, d and p."""
+    config = tiny(*kind)
+    batch = random_batch(config, history=2)
+    found = []
+    for branch in range(4):
+        absent = predict(random_params(config), batch, noise(), config, branch=branch)
+        hidden = predict(random_params(config), batch, noise(), config, level=jnp.full(2, branch))
+        np.testing.assert_allclose(absent, hidden, atol=2e-5)
+        found.append(absent)
+    for one, other in zip(found, found[1:], strict=False):
+        assert np.abs(one - other).max() > 1e-3
+
+
+@every_kind
+def test_the_last_branch_sees_all(kind):
+    config = tiny(*kind)
+    batch = random_batch(config, history=2)
+    np.testing.assert_allclose(predict(random_params(config), batch, noise(), config, branch=3),
+                               predict(random_params(config), batch, noise(), config), atol=2e-5)
+
+
+@pytest.mark.parametrize("field", ["portrait", "portrait_mask", "attributes", "attribute_masks", "driving_regions",
+                                   "driving_masks", "history"])
+@every_kind
+def test_every_input_reaches_the_prediction(kind, field):
+    config = tiny(*kind)
+    batch = random_batch(config, history=2)
+    changed = {**batch, field: batch[field][::-1] * 0.5 + 0.2}
+    one, other = (predict(random_params(config), x, noise(), config) for x in (batch, changed))
+    assert np.abs(one - other).max() > 1e-4
+
+
+@every_kind
+def test_kept_references_equal_recomputed_ones(kind):
+    config = tiny(*kind)
+    batch = random_batch(config, history=2)
+    once, again = (predict(random_params(config), batch, noise(), config, cached=cached) for cached in (True, False))
+    np.testing.assert_array_equal(once, again)
+
+
+def test_one_way_conditions_do_not_see_the_noise():
+    """In one_way the keys of driving and history frames do not depend on the other frames of their segment."""
+    config = tiny("one_way")
+    batch = random_batch(config, history=2)
+    run = jax.jit(lambda batch: config.create().apply(variables(random_params(config)), batch, method="condition"))
+    whole = run(batch)
+    last = run({**batch, **{name: batch[name][:, 1:] for name in ("driving_regions", "driving_masks")}})
+    for all_keys, keys in zip(jax.tree.leaves(whole.driving), jax.tree.leaves(last.driving), strict=True):
+        np.testing.assert_allclose(all_keys[:, 1:], keys, atol=1e-5)
+
+
+def test_history_equals_the_same_frames_inside_a_longer_clip():
+    """In joint, without source and driver: clean history is the beginning of a longer clip whose time there is 0.
+
+    With source or driver it is not: history frames do not see them. In one_way it is not: history does not see the
+    frames that follow.
+    """
+    config = tiny("joint")
+    # History has a group embedding of its own, which starts at zero.
+    params = {path: 0 * x if "group_embedding" in path else x for path, x in random_params(config).items()}
+    batch, latents = random_batch(config, frames=2, history=2), noise(2)
+
+    @jax.jit
+    def both(batch, latents):
+        def run(m):
+            before = m.history_latents(batch)
+            continued = m.condition(batch).replace(references=None, driving=None)
+            times = jnp.full(latents.shape[:2], 500.0)
+            found = m.denoise(latents, times, continued, temporal=True)
+            longer = m.denoise(jnp.concatenate([before, latents], 1), jnp.concatenate([0 * times, times], 1),
+                               continued.replace(history=None), temporal=True)
+            return found, longer[:, 2:]
+        return config.create().apply(variables(params), method=run)
+    found, longer = both(batch, latents)
+    np.testing.assert_allclose(found, longer, atol=2e-5)
+
+
+@every_kind
+def test_interpolation_blends_two_attentions(kind):
+    config = tiny(*kind)
+    batch = random_batch(config, attributes=2)
+    blended = {alpha: predict(random_params(config), {
+        **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha]), (2, 1))}, noise(), config)
+        for alpha in (0.0, 1.0)}
+    first = {**batch, "attribute_valid": np.tile(np.float32([1, 0]), (2, 1))}
+    np.testing.assert_allclose(blended[1.0], predict(random_params(config), first, noise(), config), atol=2e-5)
+    assert np.abs(blended[0.0] - blended[1.0]).max() > 1e-3
+
+
+@every_kind
+def test_invalid_history_and_attributes_change_nothing(kind):
+    config = tiny(*kind)
+    with_both = random_batch(config, attributes=1, history=2)
+    with_both.update(attribute_valid=np.zeros((2, 1), np.float32), history_valid=np.zeros(2, np.float32))
+    without = random_batch(config, attributes=0)
+    same = ("portrait", "portrait_mask", "driving_regions", "driving_masks")
+    without.update({name: with_both[name] for name in same})
+    np.testing.assert_allclose(*(predict(random_params(config), batch, noise(), config)
+                                 for batch in (with_both, without)), atol=2e-5)
+
+
+def test_cells_of_the_canvas_do_not_overlap():
+    places = [NOISY, SOURCE, DRIVING, *attribute_places(6, canvas=True)]
+    cells = {(place.column, place.row) for place in places}
+    assert len(cells) == len(places) == 9
+    # History lies where its frames lie; only video attention sees it.
+    assert (HISTORY_PLACE.column, HISTORY_PLACE.row) == (NOISY.column, NOISY.row)
+
+
+def test_groups_differ_in_rotation():
+    """Where groups share their places, an axis of their own tells them apart."""
+    config = tiny()
+    model = config.create()
+    def run(m):
+        return [m.transformer.embed(noise(1), [place]).angles for place in (NOISY, SOURCE, DRIVING)]
+    angles = model.apply(variables(random_params(config)), method=run)
+    for one, other in zip(angles, angles[1:], strict=False):
+        turned = config.mmdit.time_rotation // 2
+        np.testing.assert_array_equal(one[..., turned:], other[..., turned:])
+        assert (one[..., :turned] != other[..., :turned]).all()
+
+
+def test_a_config_survives_json():
+    for kind in KINDS:
+        assert model_config(tiny(*kind).to_dict()) == tiny(*kind)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"mode": "both"}, "mode"), ({"history": 0}, "history"), ({"history": 20}, "segment before"),
+    ({"image_size": 100}, "multiple"), ({"driving_capacity": 0}, "share"), ({"identity_dim": 512}, "identity")])
+def test_contradictions_are_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        SVDPConfig(**changes)
+
+
+def test_too_many_attributes_for_the_canvas_are_refused():
+    with pytest.raises(InputError, match="6 attributes"):
+        attribute_places(7, canvas=True)
