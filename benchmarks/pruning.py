@@ -84,7 +84,7 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
     from durian_jax.checkpoints.weights import read_description
     from durian_jax.configs import load_config
     from durian_jax.data.pipeline import make_samples
-    from durian_jax.models.attention.kept_tokens import TRACE, shares
+    from durian_jax.models.token_importance import TRACE, shares
     from durian_jax.training.config import RunConfig
     from durian_jax.training.training_clips import make_source
 

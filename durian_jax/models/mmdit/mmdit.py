@@ -5,7 +5,6 @@ tokens of a picture, S tokens of other pictures, C channels, D channels of a hea
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import flax.linen as nn
 import flax.struct
@@ -27,23 +26,9 @@ from durian_jax.models.layers import (
 )
 from durian_jax.models.mmdit.blocks import JointBlock, Keys, Modulation, Seen, VideoBlock, plain_norm
 from durian_jax.models.mmdit.config import MMDiTConfig
-from durian_jax.models.positions import canvas_position_code, rotation_angles
+from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 
 _TIME_CHANNELS = 256  # of the sinusoidal code of diffusion time (Stable Diffusion 3)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a picture lies on the canvas.
-
-    Attributes:
-        column, row: cell of the canvas, in pictures from the noisy frames' cell.
-        group: row of the group embedding, and the axis of `rotary` on which groups differ.
-    """
-
-    column: int
-    row: int
-    group: int
 
 
 @flax.struct.dataclass
@@ -149,25 +134,13 @@ class MMDiT(nn.Module):
             tokens += self.mask_embedding(split_frames(patches, g).reshape(b, g, rows * columns, -1))
         places = [*places] * (g if len(places) == 1 else 1)
         tokens += self.group_embedding[np.array([place.group for place in places])][:, None].astype(self.dtype)
-        y, x = (line.reshape(-1) for line in np.mgrid[:rows, :columns])
         if cfg.positions == "rotary":
-            angles = np.stack([self._angles(place.group, x, y) for place in places])
-            return Group(tokens, jnp.asarray(angles))
-        first = lambda cells, size: (cfg.canvas_size - size) // 2 + cells * size - cfg.canvas_origin
-        code = np.stack([canvas_position_code((first(place.column, columns) + x) * cfg.canvas_step,
-                                              (first(place.row, rows) + y) * cfg.canvas_step, cfg.width)
-                         for place in places])
-        return Group(tokens + jnp.asarray(code, self.dtype))
-
-    def _angles(self, steps, columns, rows) -> np.ndarray:
-        return rotation_angles(steps, columns, rows, self.config.time_rotation, self.config.head_width)
+            return Group(tokens, jnp.asarray(token_angles(cfg, places, (rows, columns))))
+        return Group(tokens + jnp.asarray(token_codes(cfg, places, (rows, columns)), self.dtype))
 
     def video_angles(self, times: Sequence[int], side: tuple[int, int]) -> jax.Array:
-        """(F, N, D / 2) rotation of video attention for frames at these times; on a canvas by time alone."""
-        y, x = (line.reshape(-1) for line in np.mgrid[:side[0], :side[1]])
-        if self.config.positions == "canvas":
-            x, y = 0 * x, 0 * y
-        return jnp.asarray(self._angles(np.array(times)[:, None], x, y))
+        """See `places.video_angles`."""
+        return jnp.asarray(video_angles(self.config, times, side))
 
     def time_code(self, timesteps: jax.Array) -> jax.Array:
         """(B, F) in [0, 1000] -> (B, F, C)."""

@@ -11,30 +11,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from durian_jax.errors import InputError
 from durian_jax.models.attention import AttentionMethod
-from durian_jax.models.attention.kept_tokens import importance, kept_size
 from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.mmdit.blocks import Seen
-from durian_jax.models.mmdit.mmdit import Group, MMDiT, Place, beside
+from durian_jax.models.mmdit.mmdit import Group, MMDiT, beside
 from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
 from durian_jax.models.svdp.config import SVDPConfig
-
-# Where pictures lie on the canvas: side by side, and attributes around them.
-NOISY, SOURCE_PLACE, DRIVING_PLACE, HISTORY_PLACE = Place(0, 0, 0), Place(-1, 0, 1), Place(1, 0, 2), Place(0, 0, 3)
-ATTRIBUTE_PLACES = tuple(Place(column, row, 4) for column, row in ((0, -1), (0, 1), (-1, -1), (1, 1), (1, -1), (-1, 1)))
-GROUPS = 5
-
-
-def attribute_places(count: int, canvas: bool) -> tuple[Place, ...]:
-    """The places of A attributes: cells of their own on a canvas, else one group.
-
-    Raises:
-        InputError: more attributes than cells.
-    """
-    if canvas and count > len(ATTRIBUTE_PLACES):
-        raise InputError(f"the canvas has room for {len(ATTRIBUTE_PLACES)} attributes, found {count}")
-    return ATTRIBUTE_PLACES[:count] if canvas else (ATTRIBUTE_PLACES[0],) * count
+from durian_jax.models.svdp.places import (
+    DRIVING_PLACE,
+    GROUPS,
+    HISTORY_PLACE,
+    NOISY,
+    SOURCE_PLACE,
+    attribute_places,
+)
+from durian_jax.models.token_importance import kept_index
 
 
 class SVDP(nn.Module):
@@ -130,9 +121,7 @@ class SVDP(nn.Module):
         if capacity == 1 or not latents.shape[1]:
             return group
         side = self.config.latent_size // self.config.mmdit.patch
-        order = importance(relevance[..., 0], side)
-        kept = jnp.sort(jnp.argsort(-order, -1)[..., :kept_size(capacity, side * side)], -1)
-        return group.kept(kept)
+        return group.kept(kept_index(relevance[..., 0], side, capacity))
 
     def references(self, batch: Mapping[str, jax.Array]) -> References:
         """Source and attributes of a video: tokens in "joint", keys of every layer in "one_way"."""

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from durian_jax.models.attention import AttentionMethod, KeyValues, reference_attention
-from durian_jax.models.attention.kept_tokens import keep_tokens, kept_size, shares, spread_pattern, squared_distance
+from durian_jax.models.attention.kept_tokens import keep_tokens
+from durian_jax.models.token_importance import kept_index, kept_size, shares, spread_pattern, squared_distance
 from tests.helpers.models import attention_inputs
 
 
@@ -22,6 +23,13 @@ def kept_of(mask, capacity):
     out = np.zeros(mask.size, bool)
     out[kept.index[0]] = True
     return out.reshape(mask.shape)
+
+
+def test_numpy_and_jax_keep_the_same_tokens():
+    masks = np.random.default_rng(0).random((5, 16, 16)).astype(np.float32) ** 8
+    masks[1], masks[2, 4:] = 0, 0
+    kept = jax.jit(lambda x: kept_index(x, 8, 0.3))(masks)
+    np.testing.assert_array_equal(kept_index(masks, 8, 0.3), kept)
 
 
 def test_all_relevant_tokens_fit_and_the_nearest_fill_up():

@@ -11,9 +11,9 @@ from durian_jax.errors import InputError
 from durian_jax.models.family import model_config
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.models.svdp.config import SVDPConfig
-from durian_jax.models.svdp.model import DRIVING_PLACE as DRIVING
-from durian_jax.models.svdp.model import HISTORY_PLACE, NOISY, attribute_places
-from durian_jax.models.svdp.model import SOURCE_PLACE as SOURCE
+from durian_jax.models.svdp.places import DRIVING_PLACE as DRIVING
+from durian_jax.models.svdp.places import HISTORY_PLACE, NOISY, attribute_places
+from durian_jax.models.svdp.places import SOURCE_PLACE as SOURCE
 from tests.helpers.models import random_batch, random_params
 from tests.helpers.svdp import tiny
 
