@@ -24,24 +24,26 @@ _FEATURES = {
 _LIDS = {"right_eye": (POSITION[159], POSITION[145]), "left_eye": (POSITION[386], POSITION[374])}
 
 
-def rigid_transform(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def rigid_transform(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the least-squares similarity in space (Umeyama 1991, eq. 39-42).
 
     Args:
         source: (N, 3) points, not all on one line.
-        target: (N, 3) points.
+        target: (..., N, 3) points, of one or several targets.
 
     Returns:
-        scale, rotation (3, 3) with determinant +1, shift (3,): target ~ scale * rotation @ source + shift.
+        scale (...), rotation (..., 3, 3) with determinant +1, shift (..., 3):
+        target ~ scale * rotation @ source + shift.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
-    source_mean, target_mean = source.mean(0), target.mean(0)
-    a, b = source - source_mean, target - target_mean
-    u, values, v = np.linalg.svd(b.T @ a)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(v))])
-    rotation = (u * sign) @ v
-    scale = float((values * sign).sum() / max((a * a).sum(), 1e-12))
-    return scale, rotation, target_mean - scale * rotation @ source_mean
+    source_mean, target_mean = source.mean(0), target.mean(-2)
+    a, b = source - source_mean, target - target_mean[..., None, :]
+    u, values, v = np.linalg.svd(np.swapaxes(b, -1, -2) @ a)
+    sign = np.ones_like(values)
+    sign[..., 2] = np.sign(np.linalg.det(u) * np.linalg.det(v))
+    rotation = (u * sign[..., None, :]) @ v
+    scale = (values * sign).sum(-1) / max((a * a).sum(), 1e-12)
+    return scale, rotation, target_mean - scale[..., None] * (rotation @ source_mean)
 
 
 def retarget(driving_keypoints: np.ndarray, portrait_keypoints: np.ndarray, reference: int = 0) -> np.ndarray:

@@ -5,10 +5,12 @@ H x W pixels, K keypoints.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
+from durian_jax.data.samples.rerendered import RerenderedDriver, choose_other
 from durian_jax.data.samples.views import View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.errors import InputError
@@ -20,7 +22,13 @@ from durian_jax.faces.topology import REGION_KINDS
 
 @dataclass(frozen=True)
 class DriverConfig:
-    """How the driver's regions are cut out. Pixels are at 128 px and scale with the size."""
+    """Who drives a clip, and how the driver's regions are cut out. Pixels are at 128 px and scale with the size."""
+
+    own_probability: float = 0.0  # of the clip driving itself, by its own unchanged pixels (an ablation)
+    # Clips without a recorded driver: least and largest strength of the change towards another person.
+    driver_shape: tuple[float, float] = (0.5, 1.3)  # 1: that person's shape; above: exaggerated
+    driver_colours: tuple[float, float] = (0.6, 1.0)  # 1: that person's colours
+    driver_tries: int = 16  # clips looked at to find another person
 
     regions: tuple[str, ...] = REGION_KINDS  # the regions that a model sees
     region_dropout: float = 0.0  # probability that one of several regions is missing in the whole clip
@@ -30,11 +38,32 @@ class DriverConfig:
     def __post_init__(self):
         if not self.regions or not set(self.regions) <= set(REGION_KINDS):
             raise InputError(f"data.regions: expected some of {', '.join(REGION_KINDS)}, found {self.regions}")
-        for name in ("region_dropout", "region_occlusion"):
+        for name in ("own_probability", "region_dropout", "region_occlusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
         if self.region_jitter < 0:
             raise InputError(f"data.region_jitter: expected at least 0, found {self.region_jitter}")
+        for name, most in (("driver_shape", 2.0), ("driver_colours", 1.0)):
+            strengths = getattr(self, name)
+            if len(strengths) != 2 or not 0 <= strengths[0] <= strengths[1] <= most:
+                raise InputError(f"data.{name}: expected 0 <= least <= largest <= {most:g}, found {strengths}")
+        if self.driver_tries < 1:
+            raise InputError(f"data.driver_tries: expected at least 1, found {self.driver_tries}")
+
+
+class DriverFrames(Protocol):
+    """A driver's frames for a `View`.
+
+    Attributes:
+        margin: pixels around the view.
+        keypoints: (T, K, 3) float32, in the frames with their margin.
+    """
+
+    margin: int
+    keypoints: np.ndarray
+
+    def frame(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
 
 
 class RecordedDriver:
@@ -48,16 +77,26 @@ class RecordedDriver:
         return self._clip.driver_frame(index)
 
 
-def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Generator) -> RecordedDriver:
-    """The driver of a clip.
+def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Generator, config: DriverConfig
+              ) -> DriverFrames:
+    """The driver of a clip: the recorded one, else the clip's own features re-rendered on another person.
+
+    Args:
+        source, index: where `clip` is from, and other people.
+        clip: the clip.
+        rng: source of all draws, which are made once per clip.
+        config: settings.
 
     Raises:
-        InputError: the clip has none.
+        InputError: no recorded driver, and all clips show the same person.
+        DecodeError: a damaged record of the other person.
     """
-    if clip.driver_keypoints is None:
-        raise InputError(f"clip {index} has no driver; write the records with `durian synthesize --drivers`, or add "
-                         "drivers with `durian expand --pairs`")
-    return RecordedDriver(clip)
+    if config.own_probability and rng.random() < config.own_probability:
+        return clip
+    if clip.driver_keypoints is not None:
+        return RecordedDriver(clip)
+    other = source.open(choose_other(source, index, rng, config.driver_tries))
+    return RerenderedDriver(clip, other, rng.uniform(*config.driver_shape), rng.uniform(*config.driver_colours))
 
 
 def driving_regions(views: Sequence[View], rng: np.random.Generator, config: DriverConfig

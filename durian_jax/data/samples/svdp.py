@@ -70,7 +70,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         references = sample_references(source, index, clip, kinds, worn, chosen, rng, self)
         colours = references.colours
         views = [View(clip, i, size) for i in chosen]
-        driver = driver_of(source, index, clip, rng)
+        driver = driver_of(source, index, clip, rng, self)
         regions, masks = driving_regions([View(driver, i, size) for i in chosen], rng, self)
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
