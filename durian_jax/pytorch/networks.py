@@ -1,9 +1,12 @@
 """What the shared pipeline needs of a family's networks."""
 
-from abc import ABC, abstractmethod
+from abc import ABC
 
 import torch
 from torch import nn
+
+from durian_jax.models.family import ModelConfig
+from durian_jax.pytorch import codecs
 
 
 class Networks(nn.Module, ABC):
@@ -12,15 +15,17 @@ class Networks(nn.Module, ABC):
     I images, H x W pixels, h x w latents, c latent channels.
 
     Attributes:
+        config: sizes.
         vae: the autoencoder.
     """
 
+    config: ModelConfig
     vae: nn.Module
 
-    @abstractmethod
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
+        return codecs.encode(self.vae, self.config.codec, images)
 
-    @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
+        return codecs.decode(self.vae, self.config.codec, latents)

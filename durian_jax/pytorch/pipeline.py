@@ -18,7 +18,9 @@ from durian_jax.diffusion.guidance import active_branches, combine
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
+from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
+from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Segment
 from durian_jax.inference.size import at_size
 from durian_jax.models.batch import axis_sizes, sampling_fields
@@ -136,6 +138,23 @@ class Pipeline(ABC):
             cast(Any, network).to("cpu" if offload else self.device, memory_format=layout)
         return self
 
+    def __call__(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+                 steps: int | None = None, guidance_scale: float | Sequence[float] | None = None, seed: int = 0,
+                 sampler: str | None = None, **options: Any) -> np.ndarray:
+        """Animate the portrait with the attributes and the driver's motion.
+
+        Args:
+            portrait, attributes, driving, options: see `Animator.animate`.
+            steps, guidance_scale, seed, sampler: see `Sampling`; None: the model's default. A seed gives the same
+                frames as in JAX, up to rounding.
+
+        Returns:
+            (T, H, W, 3) uint8.
+        """
+        given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed, "sampler": sampler}
+        sampling = self.sampling.changed({name: value for name, value in given.items() if value is not None})
+        return Animator(self).animate(portrait, attributes, driving, sampling=sampling, **options)
+
     def generate(self, batch: Mapping[str, np.ndarray], sampling: Sampling | None = None, **options: Any
                  ) -> np.ndarray:
         """Sample B clips of F frames; see `generate_segment`. Return (B, F, H, W, 3) uint8."""
@@ -161,7 +180,7 @@ class Pipeline(ABC):
         if temporal and frames > self.config.max_frames:
             raise InputError(f"{frames} frames at once exceed the {self.config.max_frames} that the model's temporal "
                              "layers take; generate segments (inference.animator does)")
-        names = self.config.guidance_for(batch)
+        names = self.config.guidance_for([name for name, value in batch.items() if value.size])
         active, scales = active_branches(sampling.scales(self.config.guidance)[:len(names)])
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels

@@ -7,9 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from durian_jax.faces.clip import Clip
 from durian_jax.faces.draw import keypoint_image
-from durian_jax.inference.animator import Animator
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.pytorch.durian.attention import Site
 from durian_jax.pytorch.durian.model import Durian, References
@@ -59,25 +57,6 @@ class DurianPipeline(Pipeline):
             for block in (*level.resnets, *level.attentions, *level.motion_modules):
                 block.compile(dynamic=False)
         return self
-
-    def __call__(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-                 steps: int | None = None, guidance_scale: float | None = None, seed: int = 0,
-                 sampler: str | None = None, interpolate: float | Sequence[float] | None = None,
-                 align_attributes: bool = False) -> np.ndarray:
-        """Animate the portrait with the attributes and the driver's motion.
-
-        Args:
-            portrait, attributes, driving, interpolate, align_attributes: see `Animator.animate`.
-            steps, guidance_scale, seed, sampler: see `Sampling`; None: the model's default. A seed gives the same
-                frames as in JAX, up to rounding.
-
-        Returns:
-            (T, H, W, 3) uint8.
-        """
-        given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed, "sampler": sampler}
-        sampling = self.sampling.changed({name: value for name, value in given.items() if value is not None})
-        return Animator(self).animate(portrait, attributes, driving, sampling=sampling, interpolate=interpolate,
-                                      align_attributes=align_attributes)
 
     @torch.inference_mode()
     def references(self, batch: Mapping[str, np.ndarray]) -> References:

@@ -1,0 +1,1 @@
+"""SVDP's networks in PyTorch."""

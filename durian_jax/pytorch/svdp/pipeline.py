@@ -1,0 +1,108 @@
+"""SVDP's pipeline: reenacts a portrait by a video, on a GPU or CPU, without JAX."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.pytorch.codecs import resized
+from durian_jax.pytorch.pipeline import Pipeline
+from durian_jax.pytorch.svdp.conditions import Branch, Part, References, attribute_parts
+from durian_jax.pytorch.svdp.model import SVDP
+
+# Branches of guidance, from the least to the most conditioned: u, s, d, p of the paper.
+_SOURCE, _DRIVING, _HISTORY = 1, 2, 3
+
+
+class SVDPPipeline(Pipeline):
+    """An exported SVDP, ready to reenact."""
+
+    model: SVDP
+
+    @staticmethod
+    def make_model(config: SVDPConfig) -> SVDP:
+        """Build the networks."""
+        return SVDP(config)
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The transformer."""
+        return self.model.transformer
+
+    def compile(self) -> "SVDPPipeline":
+        """Compile the transformer's blocks (torch.compile, block by block: the first step takes a minute or two)."""
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        for block in (*self.model.transformer.transformer_blocks, *self.model.transformer.video_blocks):
+            block.compile(dynamic=False)
+        return self
+
+    def encode(self, pictures: np.ndarray) -> torch.Tensor:
+        """Pictures (..., H, W, 3) in [-1, 1] -> latents (..., c, h, w), `decode_chunk` at a time."""
+        images = self.to_tensor(pictures.reshape(-1, *pictures.shape[-3:]))
+        with self.at_work(self.model.vae):
+            latents = torch.cat([self.model.encode(part) for part in images.split(self.decode_chunk)])
+        return latents.unflatten(0, pictures.shape[:-3])
+
+    def masked(self, pictures: np.ndarray, masks: np.ndarray, visible: np.ndarray | None = None
+               ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode masked pictures.
+
+        Args:
+            pictures: (..., H, W, 3) in [-1, 1].
+            masks: (..., H, W, 1).
+            visible: (..., H, W, 1) factor of the pictures; None: the masks.
+
+        Returns:
+            Their latents (..., c, h, w) and masks (..., 1, h, w), the latter in float32.
+        """
+        side = self.config.latent_size
+        if not pictures.size:
+            lead = pictures.shape[:-3]
+            empty = lambda channels: torch.zeros(*lead, channels, side, side, device=self.device)
+            return empty(self.config.codec.latent_channels).to(self.dtype), empty(1)
+        small = resized(self.to_tensor(masks.reshape(-1, *masks.shape[-3:]), torch.float32), side, "bilinear")
+        return (self.encode(pictures * (masks if visible is None else visible)),
+                small.unflatten(0, masks.shape[:-3]))
+
+    @torch.inference_mode()
+    def references(self, batch: Mapping[str, np.ndarray]) -> References:
+        """Compute what all segments of a video share.
+
+        Args:
+            batch: portrait, portrait_mask, attributes and attribute_masks.
+        """
+        self.warn_if_slow()
+        batch = {name: np.asarray(x, np.float32) for name, x in batch.items()}
+        source = self.masked(batch["portrait"], batch["portrait_mask"], 1 - batch["portrait_mask"])
+        attributes = self.masked(batch["attributes"], batch["attribute_masks"])
+        with self.at_work(self.model.transformer):
+            return self.model.references(*source, *attributes)
+
+    def condition(self, batch: Mapping[str, np.ndarray], references: References, branches: Sequence[int]
+                  ) -> list[Branch]:
+        """See `Pipeline.condition`. Only what these branches see is computed."""
+        model, weights = self.model, batch.get("attribute_weights")
+        source, driver, history, frames_seen = [], [], None, None
+        if max(branches) >= _SOURCE:
+            source = [Part(references.source),
+                      *attribute_parts(references.attributes, batch["attribute_valid"] > 0, weights)]
+        if max(branches) >= _DRIVING:
+            driver = [Part(model.driving(*self.masked(batch["driving_regions"], batch["driving_masks"])))]
+        if max(branches) >= _HISTORY and (batch["history_valid"] > 0).any():
+            latents = self.to_tensor(batch["history_latents"]) if "history_latents" in batch \
+                else self.encode(batch["history"])
+            history, valid = model.history(latents), batch["history_valid"] > 0
+            if not valid.all():
+                frames = batch["driving_regions"].shape[1]
+                frames_seen = np.repeat(np.stack([np.ones_like(valid), valid], 1), (frames, latents.shape[1]), 1)
+        parts = [[], source, [*source, *driver], [*source, *driver]]
+        return [model.branch(parts[i], weights if i >= _SOURCE else None,
+                             *((history, frames_seen) if i == _HISTORY else ())) for i in branches]
+
+    def predict(self, z: torch.Tensor, moment: float, condition: list[Branch], *, frames: int, temporal: bool
+                ) -> list[torch.Tensor]:
+        """See `Pipeline.predict`. Branches see different numbers of tokens and run one after the other."""
+        noisy = z.unflatten(0, (-1, frames)).to(self.dtype)
+        return [self.model.denoise(noisy, moment, branch, temporal).flatten(0, 1).float() for branch in condition]
