@@ -7,19 +7,24 @@ from durian_jax.commands.options import json_option, sampling_argument, sampling
 
 @click.command()
 @sampling_options
-@click.option("--benchmark", type=click.Choice(["synthetic", "reconstruction"]), default="synthetic",
+@click.option("--benchmark", type=click.Choice(["synthetic", "reconstruction", "reenactment"]), default="synthetic",
               show_default=True, help="synthetic: cross-identity transfers whose exact answer is rendered; "
-              "reconstruction: recorded people get their own attribute back.")
+              "reconstruction: recorded people get their own attribute back; reenactment: people make another "
+              "person's motion, whose answer is rendered.")
 @click.option("--clips", default=None, metavar="FOLDER",
               help="Records of people who are not in the training data, for the benchmark reconstruction.")
 @click.option("--cases", type=click.IntRange(1), default=64, show_default=True,
-              help="Number of transfers per attribute.")
-@click.option("--frames", type=click.IntRange(1), default=1, show_default=True, help="Number of frames per clip.")
+              help="Number of transfers per attribute, or of reenactments.")
+@click.option("--frames", type=click.IntRange(1), default=None,
+              help="Number of frames per clip.  [default: 1, of a reenactment 8]")
+@click.option("--conditions", is_flag=True,
+              help="Of a reenactment: also each set of regions, shifted and hidden regions, each guidance scale.")
 @json_option("Write the summary and all scores to this file.")
 @click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet into this file.")
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Number of cases per attribute on the sheet.")
-def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, json_path, sheet,
+def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, conditions,
+             json_path, sheet,
              sheet_cases):
     """Measure a model against known answers.
 
@@ -35,4 +40,4 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
     click.echo(evaluate_checkpoint(
         checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,
         sampling=sampling_argument(steps, guidance, seed, sampler),
-        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases))
+        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases, conditions=conditions))

@@ -7,9 +7,16 @@
         --config.init_from=runs/image
     durian train --config=svdp:tiny,stage=history --workdir=runs/history --config.source.clips=data/drawn \
         --config.init_from=runs/video
+
+    durian import --base SD35 --dtype bfloat16 --out data/start    # folder or hub id of Stable Diffusion 3.5 Medium
+    durian train --config=svdp:sd35m,stage=video --workdir=runs/sd-video --config.source.clips=data/mine \
+        --config.init_from=data/start
+    durian train --config=svdp:sd35m,stage=history --workdir=runs/sd-history --config.source.clips=data/mine \
+        --config.init_from=runs/sd-video
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference, placeholder
 
 from durian_jax.configs.base import base, parse
 from durian_jax.training.recipes.svdp import STAGES
@@ -31,8 +38,9 @@ def tiny(config: ConfigDict) -> None:
         "attribute_capacity": 0.5,
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
-        "mmdit": {"width": 192, "layers": 10, "heads": 6, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
-                  "positions": "rotary", "video": "full", "time_rotation": 8},
+        "mmdit": {"width": 256, "layers": 6, "heads": 8, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
+                  "positions": "rotary", "text_dim": placeholder(int), "text_tokens": 0,
+                  "pooled_dim": placeholder(int), "video": "full", "time_rotation": 8},
     }
     # As in Durian's tiny: much noise, clean predictions, and a loss on pixels.
     config.objective.update({"schedule": "flow", "prediction": "sample", "time_power": 0.25, "region_weight": 4.0,
@@ -45,6 +53,7 @@ def tiny(config: ConfigDict) -> None:
         config.guidance_dropout = (0.02, 0.03, 0.0)
     config.data.donor_candidates = 1
     config.data.attributes = 1
+    config.data.region_jitter, config.data.region_dropout, config.data.region_occlusion = 1.0, 0.05, 0.05
     config.sample_every = config.checkpoint_every = 250
     config.log_every = 25
     if config.stage in ("codec", "decoder"):
@@ -52,7 +61,7 @@ def tiny(config: ConfigDict) -> None:
         config.total_steps, config.decay_steps = 900, 600
     elif config.stage in ("image", "joint"):
         config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 3
-        config.total_steps, config.decay_steps = 12_000, 6000
+        config.total_steps, config.decay_steps = 12_000, 5000
     elif config.stage == "video":
         config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 2
         config.total_steps, config.decay_steps, config.learning_rate = 3000, 2000, 1e-3
@@ -62,7 +71,50 @@ def tiny(config: ConfigDict) -> None:
         config.total_steps, config.decay_steps, config.learning_rate = 1500, 1000, 1e-3
 
 
-PRESETS = {"tiny": tiny}
+
+def sd35m(config: ConfigDict) -> None:
+    """The paper's size: Stable Diffusion 3.5 Medium at 512 px, clips of 16 frames, from `durian import`.
+
+    The paper does not say its resolution, learning rate, batch or drop-out.
+    """
+    config.model = {
+        "image_size": 512, "max_frames": 16, "history": 3, "mode": "joint", "driving_capacity": 1.0,
+        "attribute_capacity": 1.0, "dtype": "bfloat16",
+        "codec_kind": "autoencoder_kl",
+        "codec": {"channels": (128, 256, 512, 512), "layers": 2, "latent_channels": 16, "norm_groups": 32,
+                  "scaling_factor": 1.5305, "shift_factor": 0.0609, "quant_conv": False},
+        # Positions (i - 160) / 4 on the canvas; `durian import` compares them with the table in the file.
+        "mmdit": {"width": 1536, "layers": 24, "heads": 24, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 13,
+                  "positions": "canvas", "canvas_size": 384, "canvas_origin": 160.0, "canvas_step": 0.25,
+                  "text_dim": _optional(4096), "text_tokens": 128, "pooled_dim": _optional(2048), "video": "full",
+                  "time_rotation": 16},
+    }
+    # Rectified flow as in Stable Diffusion 3.5 (arXiv 2403.03206), sampled with Euler's steps.
+    config.objective.update({"schedule": "flow", "prediction": "flow", "time_power": 1.0, "times": "logit_normal",
+                             "time_mean": 0.0, "time_shift": 3.0, "region_weight": 0.0, "pixel_weight": 0.0})
+    config.sampling.steps, config.sampling.sampler = 40, "ddim"
+    with config.ignore_type():  # a scale and a share for each branch
+        config.sampling.guidance_scale = (2.0, 2.5, 1.0)
+        config.guidance_dropout = (0.1, 0.1, 0.0)
+    config.frozen_dtype = "bfloat16"
+    config.remat = "full"
+    # The paper has no attributes, and the loss weighs no region.
+    config.data.attributes, config.data.frame_masks, config.data.clip_colour = 0, False, 0.1
+    if config.stage in ("image", "joint"):
+        config.data.frames = 1
+    elif config.stage == "video":
+        config.data.frames, config.total_steps = 16, 48_000
+    elif config.stage == "history":  # the last fifth of the steps
+        config.data.frames, config.data.history, config.total_steps = 16, 3, 12_000
+        config.guidance_dropout = (0.05, 0.1, 0.25)
+
+
+def _optional(number: int) -> FieldReference:
+    """A number that an ablation or the user may set to None."""
+    return FieldReference(number, field_type=int)
+
+
+PRESETS = {"tiny": tiny, "sd35m": sd35m}
 
 ABLATIONS = {
     "none": {},
@@ -70,4 +122,6 @@ ABLATIONS = {
     "one_way": {"model.mode": "one_way"},
     "factorised": {"model.mmdit.video": "factorised"},
     "canvas": {"model.mmdit.positions": "canvas"},
+    # Without Stable Diffusion's text stream, of which the method uses null text only.
+    "no_text": {"model.mmdit.text_dim": None, "model.mmdit.text_tokens": 0, "model.mmdit.pooled_dim": None},
 }

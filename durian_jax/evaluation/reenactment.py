@@ -6,17 +6,23 @@ detector takes part: gaze, blink and mouth are read off by drawing A over a grid
 T frames, H x W pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.diffusion import Sampling
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.regions import driven_region
+from durian_jax.faces.topology import REGION_KINDS
+from durian_jax.families import get_family
 from durian_jax.inference.animator import Animator
+from durian_jax.inference.segments import segment_starts
 from durian_jax.synthetic import Motion, Person, add_driver, render, sample_driver, sample_motion, sample_person
 from durian_jax.synthetic.readout import LIMITS, read_curve
 
@@ -27,11 +33,14 @@ _PHOTO_MOTIONS = 1 << 20
 _MOST_BLINK = 0.4
 # Frames of a case whose curves are read.
 _READ = 3
+LONG_FRAMES = 500  # of a long case: 20 s
 _BLOCK = 50  # frames over which brightness and PSNR of a long video are averaged
 
 READ_KEYS = tuple(LIMITS)
 LEAKS = ("leak_colour", "leak_shape", "leak_glasses")
-CASE_KEYS = ("psnr", "psnr_eyes", "psnr_mouth", *READ_KEYS, *LEAKS)
+# A model that blurs moves towards everybody: the same measure for a person whom no input shows.
+STRANGER_LEAKS = tuple(f"{name}_stranger" for name in LEAKS)
+CASE_KEYS = ("psnr", "psnr_eyes", "psnr_mouth", *READ_KEYS, *LEAKS, *STRANGER_LEAKS)
 LONG_KEYS = ("seam", "drift_brightness", "drift_psnr", "flicker")
 SUMMARY_KEYS = (*CASE_KEYS, *LONG_KEYS)
 
@@ -47,6 +56,7 @@ class ReenactmentCase:
     Attributes:
         person: A.
         driver_person: B.
+        stranger: a person whom nothing shows.
         motion: T frames, B's.
         source: photo of A.
         driver: T frames of B.
@@ -55,6 +65,7 @@ class ReenactmentCase:
 
     person: Person
     driver_person: Person
+    stranger: Person
     motion: Motion
     source: Clip
     driver: Clip
@@ -67,14 +78,20 @@ class ReenactmentCase:
 
     @cached_property
     def leaks(self) -> dict[str, np.ndarray]:
-        """Name of each leak -> (T, H, W, 3) uint8, the truth if it leaked fully; glasses only if B alone wears them."""
-        mine, other = self.person.identity, self.driver_person.identity
-        taken = lambda names: replace(self.person, identity=replace(mine, **{name: getattr(other, name)
-                                                                             for name in names}))
-        people = {"leak_colour": taken(_COLOURS), "leak_shape": taken(_SHAPES)}
-        if "glasses" in self.driver_person.attributes and "glasses" not in self.person.attributes:
-            people["leak_glasses"] = self.person.wear(glasses=self.driver_person)
+        """Name of each leak -> (T, H, W, 3) uint8, the truth if it leaked fully; glasses only if A wears none."""
+        people = {**leaked(self.person, self.driver_person),
+                  **{f"{name}_stranger": person for name, person in leaked(self.person, self.stranger).items()}}
         return {name: render(person, self.motion, self.truth.frames.shape[1]).frames for name, person in people.items()}
+
+
+def leaked(person: Person, other: Person) -> dict[str, Person]:
+    """Name of each leak -> the person with another one's colours, feature shapes, or glasses if only that one has."""
+    taken = lambda names: replace(person, identity=replace(person.identity, **{
+        name: getattr(other.identity, name) for name in names}))
+    people = {"leak_colour": taken(_COLOURS), "leak_shape": taken(_SHAPES)}
+    if "glasses" in other.attributes and "glasses" not in person.attributes:
+        people["leak_glasses"] = person.wear(glasses=other)
+    return people
 
 
 def reenactment_case(index: int, frames: int = 8, size: int = 128) -> ReenactmentCase:
@@ -91,7 +108,8 @@ def reenactment_case(index: int, frames: int = 8, size: int = 128) -> Reenactmen
     truth = add_driver(render(person, motion, size), driver, motion)
     shown = Clip(truth.driver.frames, truth.driver.keypoints, np.zeros_like(truth.masks), motion.fps, driver.name)
     source = render(person, sample_motion(SPLIT, _PHOTO_MOTIONS + index, 1), size)
-    return ReenactmentCase(person, driver, motion, source, shown, truth)
+    stranger = sample_driver(SPLIT, _PHOTO_MOTIONS + index, person)
+    return ReenactmentCase(person, driver, stranger, motion, source, shown, truth)
 
 
 def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
@@ -115,7 +133,7 @@ def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
             errors[curve].append(abs(read - float(getattr(now, curve)[0])))
     scores.update({curve: float(np.mean(found)) if found else float("nan") for curve, found in errors.items()})
     error = result.astype(np.float64) - truth
-    for name in LEAKS:
+    for name in (*LEAKS, *STRANGER_LEAKS):
         scores[name] = float("nan")
         if name in case.leaks:
             way = case.leaks[name].astype(np.float64) - truth
@@ -163,41 +181,101 @@ def unchanged(case: ReenactmentCase) -> np.ndarray:
     return np.broadcast_to(case.source.frames[0], case.truth.frames.shape)
 
 
-def driven_by_pixels(animator: Animator, **options) -> System:
-    """A model that sees the driver's pixels, where they are."""
-    return lambda case: animator.animate(case.source, [], case.driver, absolute=True, **options)
+def by_driver(animator: Animator, sampling: Sampling | None = None, **options: Any) -> System:
+    """A model that sees the driving clip: its pixels where they are, or its keypoints' motion, as the model needs."""
+    if get_family(animator.backend.config.family).load("inference").DRIVEN_BY == "pixels":
+        options = {"absolute": True, **options}
+    return lambda case: animator.animate(case.source, [], case.driver, sampling=sampling, **options)
 
 
-def driven_by_keypoints(animator: Animator, oracle: bool = False) -> System:
-    """A model that sees keypoints: the driver's motion relative to its first frame, or the answer's own keypoints.
+def by_oracle(animator: Animator) -> System:
+    """A model that sees the keypoints of the answer, which nobody has."""
+    return lambda case: animator.animate(case.source, [], case.truth.keypoints)
 
-    Args:
-        oracle: give the model the answer's keypoints, which nobody has.
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of `measure`.
+
+    Attributes:
+        summary: `cases`, all `SUMMARY_KEYS`, and for each key `<key>_ci95`: (low, high) of the mean's 95 % interval.
+        scores: keys of each case, the short ones first.
+        examples: the first short cases with their results (T, H, W, 3).
     """
-    return lambda case: animator.animate(case.source, [], case.truth.keypoints if oracle else case.driver)
+
+    summary: dict[str, Any]
+    scores: list[dict[str, float]]
+    examples: list[tuple[ReenactmentCase, np.ndarray]]
 
 
 def measure(system: System, cases: Sequence[ReenactmentCase], long_cases: Sequence[ReenactmentCase] = (),
-            joins: Callable[[int], Sequence[int]] = lambda frames: (), description: str = "cases") -> dict:
+            segment: int = LONG_FRAMES, *, name: str = "cases", keep: int = 0) -> Measured:
     """Run a system on all cases.
 
     Args:
         cases: short ones, for `CASE_KEYS`.
         long_cases: for `LONG_KEYS`.
-        joins: number of frames -> frames at which the system's segments begin.
-        description: for the progress bar.
-
-    Returns:
-        `cases`, all `SUMMARY_KEYS`, and for each key `<key>_ci95`: (low, high) of the mean's 95 % interval.
+        segment: number of frames that the system makes at once.
+        name: of the system, for the progress bar.
+        keep: number of examples to return.
     """
     rows: list[dict[str, float]] = []
-    with tqdm(total=len(cases) + len(long_cases), desc=description, unit="case") as bar:
+    examples: list[tuple[ReenactmentCase, np.ndarray]] = []
+    with tqdm(total=len(cases) + len(long_cases), desc=name, unit="case") as bar:
         for case in cases:
-            rows.append(score(case, system(case)))
+            result = system(case)
+            rows.append(score(case, result))
+            if len(examples) < keep:
+                examples.append((case, result))
             bar.update()
         for case in long_cases:
-            rows.append(score_long(case, system(case), joins(len(case.motion))))
+            rows.append(score_long(case, system(case), segment_starts(len(case.motion), segment)[1:]))
             bar.update()
+    return Measured(summarize(rows, len(cases)), rows, examples)
+
+
+def summarize(rows: Sequence[Mapping[str, float]], cases: int) -> dict[str, Any]:
+    """`Measured.summary` of the scores of all cases, of which `cases` are short."""
     means = {key: metrics.mean_of_cases([row.get(key, np.nan) for row in rows]) for key in SUMMARY_KEYS}
-    return {"cases": len(cases), **{key: mean.value for key, mean in means.items()},
+    return {"cases": cases, **{key: mean.value for key, mean in means.items()},
             **{f"{key}_ci95": mean.interval for key, mean in means.items()}}
+
+
+# --- conditions that are not as in training ---------------------------------------------------------------
+
+def jittered(case: ReenactmentCase, pixels: float, seed: int = 0) -> ReenactmentCase:
+    """The case with regions in the wrong place: in every frame all keypoints of the driver shift by up to `pixels`."""
+    rng = np.random.default_rng(seed)
+    shift = rng.uniform(-1, 1, (len(case.driver), 1, 2)) * pixels / case.driver.frames.shape[1]
+    keypoints = case.driver.keypoints.copy()
+    keypoints[..., :2] += shift
+    return replace(case, driver=replace(case.driver, keypoints=keypoints))
+
+
+def occluded(case: ReenactmentCase, region: str, colour: tuple[int, int, int] = (90, 90, 96)) -> ReenactmentCase:
+    """The case with something before a region of the driver's face, in every frame."""
+    size = case.driver.frames.shape[1:3]
+    frames = case.driver.frames.copy()
+    for frame, keypoints in zip(frames, case.driver.keypoints, strict=True):
+        frame[driven_region(keypoints, *size, (region,))] = colour
+    return replace(case, driver=replace(case.driver, frames=frames))
+
+
+def conditions(animator: Animator, sampling: Sampling) -> dict[str, System]:
+    """Name -> system: each set of regions, regions in the wrong place, hidden regions, and each guidance scale."""
+    drive = lambda **options: by_driver(animator, options.pop("sampling", sampling), **options)
+    rows = {"all regions": drive()}
+    for count in (1, 2):
+        for kinds in combinations(REGION_KINDS, count):
+            rows[f"only {' and '.join(kinds)}"] = drive(regions=kinds)
+    for pixels in (1, 2, 4):
+        rows[f"regions shifted by up to {pixels} px"] = lambda case, pixels=pixels: drive()(jittered(case, pixels))
+    for kind in REGION_KINDS:
+        rows[f"{kind} hidden"] = lambda case, kind=kind: drive()(occluded(case, kind))
+    names = animator.backend.config.guidance
+    scales = sampling.scales(names)
+    for i, name in enumerate(names[:2]):  # short cases have no history
+        for value in (0.5, 1.0, 1.5, 2.0, 2.5):
+            changed = replace(sampling, guidance_scale=(*scales[:i], value, *scales[i + 1:]))
+            rows[f"{name} scale {value:g}"] = drive(sampling=changed)
+    return rows

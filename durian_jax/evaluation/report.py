@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, read_description
+from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.reconstruction import reconstruction_cases
+from durian_jax.evaluation.reenactment_report import evaluate_reenactment, sampling_settings
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.family import check_transfers
 from durian_jax.versions import versions
@@ -22,25 +22,28 @@ from durian_jax.video import write_image
 _COLUMNS = ("portrait", "attribute", "driving", "pasted", "result", "exact truth")
 
 
-BENCHMARKS = ("synthetic", "reconstruction")
+BENCHMARKS = ("synthetic", "reconstruction", "reenactment")
 
 
 def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", clips: str | Path | None = None,
-                        cases: int = 64, frames: int = 1, sampling: Sampling | Mapping[str, Any] | None = None,
-                        json_path: str | Path | None = None, sheet_path: str | Path | None = None,
-                        sheet_cases: int = 5) -> str:
+                        cases: int = 64, frames: int | None = None,
+                        sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
+                        sheet_path: str | Path | None = None, sheet_cases: int = 5, conditions: bool = False) -> str:
     """Run a benchmark, write the requested files and return the table of scores.
 
     Args:
         checkpoint: name of a shipped checkpoint, or a folder.
-        benchmark: "synthetic", see `evaluation.transfer`; "reconstruction", see `evaluation.reconstruction`.
+        benchmark: "synthetic", see `evaluation.transfer`; "reconstruction", see `evaluation.reconstruction`;
+            "reenactment", see `evaluation.reenactment`.
         clips: for "reconstruction", a folder of records of people who are not in the training data.
-        cases: number of transfers per attribute kind; "reconstruction" uses fewer if the records have fewer.
-        frames: frames per case.
+        cases: number of transfers per attribute kind, or of reenactments; "reconstruction" uses fewer if the records
+            have fewer.
+        frames: frames per case; None: 1, or 8 of a reenactment.
         sampling: steps, guidance and seed.
         json_path: file for `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
         sheet_path: file for a contact sheet.
         sheet_cases: number of cases per kind on the sheet.
+        conditions: of "reenactment": also measure each set of regions, shifted and hidden regions and each scale.
 
     Returns:
         The table as text.
@@ -57,6 +60,13 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(json_path, (".json",))
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
+    if conditions and benchmark != "reenactment":
+        raise InputError("conditions are those of the benchmark reenactment")
+    if benchmark == "reenactment":
+        return evaluate_reenactment(checkpoint, cases=cases, frames=frames or 8, sampling=sampling,
+                                    json_path=json_path, sheet_path=sheet_path, sheet_cases=sheet_cases,
+                                    conditions=conditions)
+    frames = frames or 1
     check_transfers(read_description(checkpoint).config, "this benchmark")
     model = load_checkpoint(checkpoint)
     sampling = model.description.sampling_for(sampling)
@@ -78,11 +88,6 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     if sheet_path:
         write_image(sheet_path, benchmark_sheet(result.examples))
     return table(result.summary)
-
-
-def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -> dict:
-    """Return the settings that determine the pictures, for a report."""
-    return {"checkpoint": str(name), "size": model.config.image_size, **asdict(sampling)}
 
 
 def table(summary: dict[str, dict]) -> str:

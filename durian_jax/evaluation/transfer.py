@@ -4,8 +4,8 @@ A case shows person A with the attribute of person B in the motion of person C. 
 answer for this. Self-reconstruction scores do not measure transfer: in the ablations of arXiv 2509.04434,
 unmasked references reconstruct best and fail to transfer.
 
-The driving keypoints are those of the answer: A's own face in C's motion. Retargeting is thus exact, and
-the benchmark measures only the model.
+Models that are driven by keypoints get those of the answer: A's own face in C's motion. Retargeting is thus exact, and
+the benchmark measures only the model. Models that are driven by pixels see C.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +43,8 @@ class TransferCase:
     Attributes:
         portrait: photo of A.
         attributes: kind and photo (of B) of each attribute to transfer.
-        driving: T frames of C; only shown, the model does not use them.
-        truth: T frames of A with B's attributes in C's motion. Its keypoints drive the model.
+        driving: T frames of C.
+        truth: T frames of A with B's attributes in C's motion.
     """
 
     portrait: Clip
@@ -126,9 +126,10 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
         slots: A of the batch. Empty slots do not change the results.
         blend: weights of each case's attributes, to interpolate instead of composing.
     """
-    make_batch = get_family(checkpoint.config.family).load("inference").transfer_batch
-    batch = make_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
-    batch["keypoints"] = np.stack([case.truth.keypoints for case in cases])
+    family = get_family(checkpoint.config.family).load("inference")
+    batch = family.transfer_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
+    motions = [family.motion_fields(checkpoint.config, case.driving, case.truth.keypoints) for case in cases]
+    batch |= {name: np.stack([motion[name] for motion in motions]) for name in motions[0]}
     if blend is not None:
         batch["attribute_weights"] = np.asarray(blend, np.float32)
     return generate(checkpoint, batch, sampling)

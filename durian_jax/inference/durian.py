@@ -59,6 +59,11 @@ def check_motion(config: DurianConfig, fps: float, frames: int, **options: Any) 
     """Refuse a driving video; see `inference.family.FamilyInference`. Keypoints have no frame rate."""
 
 
+def motion_fields(config: DurianConfig, driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
+    """The motion of a clip; see `inference.family.FamilyInference`."""
+    return {"keypoints": keypoints}
+
+
 def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
              interpolate: float | Sequence[float] | None = None, align_attributes: bool = False) -> WindowsJob:
     """The job of a video, see `Animator.animate`.

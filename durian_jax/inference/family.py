@@ -62,6 +62,14 @@ class FamilyInference(Protocol):
                  driving: Clip | np.ndarray, **options: Any) -> Job:
         """The job of a portrait, attributes and a motion; see `Animator.animate`."""
 
+    def motion_fields(self, config: "ModelConfig", driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields with the motion of a clip of F frames, without B.
+
+        Args:
+            driving: F frames of any person in the wanted motion and place.
+            keypoints: (F, K, 3) of the face that the result shall show.
+        """
+
     def transfer_batch(self, model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
                        slots: int | None = None) -> dict[str, np.ndarray]:
         """The batch, without motion, in which portraits get attributes of other people.

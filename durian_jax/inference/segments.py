@@ -5,6 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 
+def segment_length(frames: int, longest: int, history: int) -> int:
+    """F of all segments of a video.
+
+    Args:
+        frames: T of the video.
+        longest: largest F.
+        history: number of frames that a segment continues. A video that is longer than a segment by less is halved,
+            or the second segment, moved back, would begin before it has history.
+    """
+    return -(-frames // 2) if longest < frames < longest + history else min(longest, frames)
+
+
 def segment_starts(frames: int, length: int) -> list[int]:
     """First frame of every segment. The last one is moved back, to end with the video.
 

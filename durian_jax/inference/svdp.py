@@ -18,7 +18,7 @@ from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import keypoint_similarity, similarity, transform_keypoints, warp_image
 from durian_jax.images import to_float
 from durian_jax.inference.references import blend_weights, make_references
-from durian_jax.inference.segments import history_before, joined, segment_starts
+from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
 from durian_jax.models.svdp.config import SVDPConfig
 
 if TYPE_CHECKING:
@@ -124,7 +124,15 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     batch = transfer_batch(model, [(portrait, attributes)])
     if weights is not None:
         batch["attribute_weights"] = weights
-    return SegmentsJob(batch, frames, masks, min(config.max_frames, len(frames)), config.history)
+    return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
+                       config.history)
+
+
+def motion_fields(config: SVDPConfig, driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
+    """The motion of a clip; see `inference.family.FamilyInference`."""
+    size = config.image_size
+    masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[..., None].astype(np.float32)
+    return {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
 
 
 def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:

@@ -68,7 +68,7 @@ def prepare(run: RunConfig, topology: str) -> tuple[Callable[[], jax.stages.Lowe
                          "rented, such as v5e:4x4 or v5p:4x4x4") from error
     layout = run_layout(run, list(devices))
     optimizer = make_optimizer(run)
-    state = placed(state_shapes(run.model, run.recipe.trains, optimizer, run.frozen_dtype), layout)
+    state = placed(state_shapes(run.model, run.recipe.trains, optimizer, run.frozen_dtype, run.recipe.teacher), layout)
     batch = batch_shapes(run, layout)
     sizes = {"params": state.params, "average": state.average, "optimizer": state.optimizer_state,
              "frozen": state.frozen, "batch": batch}

@@ -169,11 +169,12 @@ def sample_driver(split: str, index: int, person: Person) -> Person:
     """Return the person who makes the motion of the `index`-th person of a split.
 
     Every second one wears glasses or a beard that the person does not wear, if there is one to add: a model must not
-    copy them.
+    copy them. Drivers wear no other glasses or beards and no hats, which would hide eyes and mouth.
 
     Raises:
         InputError: as `sample_person`.
     """
     missing = [kind for kind in ("glasses", "beard") if kind not in person.attributes]
     extra = (missing[index // 2 % len(missing)],) if missing and index % 2 else ()
-    return sample_person(split, _FIRST_DRIVER + index, require=extra)
+    driver = sample_person(split, _FIRST_DRIVER + index, require=extra)
+    return driver.without(*({"glasses", "beard", "hat"} - {*extra}))

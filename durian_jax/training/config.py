@@ -48,6 +48,20 @@ class HistoryNoise:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """How a model learns from an earlier state of itself, for families with stages that have a teacher."""
+
+    scales: tuple[float, ...] = ()  # guidance of the teacher, which the model learns to need no more; (): sampling's
+    teacher_steps: int = 40  # of the teacher's sampler
+    student_steps: int = 4  # of the model's; divides the teacher's
+
+    def __post_init__(self):
+        if self.student_steps < 1 or self.teacher_steps % self.student_steps or self.teacher_steps < self.student_steps:
+            raise InputError(f"distillation: expected teacher_steps that are a multiple of student_steps, found "
+                             f"{self.teacher_steps} and {self.student_steps}")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides a training run."""
 
@@ -59,6 +73,7 @@ class RunConfig:
     sampling: Sampling  # of sample sheets, and the default of the exported checkpoint
     source: Source
     history: HistoryNoise = HistoryNoise()
+    distillation: Distillation = Distillation()
 
     seed: int = 0
     init_from: str = ""  # workdir of a run, or a checkpoint; "": fresh parameters
@@ -126,7 +141,8 @@ class RunConfig:
             "objective": from_fields(Objective, values.pop("objective", {})),
             "sampling": from_fields(Sampling, values.pop("sampling", {})),
             "source": from_fields(Source, values.pop("source", {})),
-            "history": from_fields(HistoryNoise, values.pop("history", {}))})
+            "history": from_fields(HistoryNoise, values.pop("history", {})),
+            "distillation": from_fields(Distillation, values.pop("distillation", {}))})
 
     def __post_init__(self):
         for name in ("total_steps", "batch_size", "checkpoint_every", "keep_last", "log_every"):
@@ -211,6 +227,7 @@ FIXED = ("family", "stage", "model", "objective", "optimizer", "seed", "batch_si
 def defaults() -> dict[str, Any]:
     """The defaults of a run's own fields as plain values, without `model`, `data`, `objective` and `sampling`."""
     made = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(RunConfig)}
-    nested = ("family", "stage", "model", "data", "objective", "sampling", "source", "history")
+    nested = ("family", "stage", "model", "data", "objective", "sampling", "source", "history",
+              "distillation")
     return {**{name: value for name, value in made.items() if name not in nested}, "source": asdict(Source()),
-            "history": asdict(HistoryNoise())}
+            "history": asdict(HistoryNoise()), "distillation": asdict(Distillation())}

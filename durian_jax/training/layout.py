@@ -3,7 +3,7 @@
 from durian_jax.models.parameters import param_axes, param_shapes
 from durian_jax.training.config import RunConfig
 from durian_jax.training.sharding import Layout, make_mesh
-from durian_jax.training.state import split
+from durian_jax.training.state import TEACHER, split
 
 
 def run_layout(run: RunConfig, devices: list | None = None) -> Layout:
@@ -15,7 +15,11 @@ def run_layout(run: RunConfig, devices: list | None = None) -> Layout:
     Raises:
         InputError: a mesh that does not fit the devices, or a batch that does not fit the mesh.
     """
-    frozen = split(param_shapes(run.model), run.recipe.trains)[1] if run.frozen_whole else ()
-    layout = Layout(make_mesh(run.mesh, devices), param_axes(run.model), frozenset(frozen))
+    trained, frozen = split(param_shapes(run.model), run.recipe.trains)
+    axes = param_axes(run.model)
+    if run.recipe.teacher:
+        copies = {TEACHER + path: axes[path] for path in trained}
+        axes, frozen = {**axes, **copies}, {**frozen, **copies}
+    layout = Layout(make_mesh(run.mesh, devices), axes, frozenset(frozen if run.frozen_whole else ()))
     layout.check_batch(run.batch_size, run.data.frames)
     return layout

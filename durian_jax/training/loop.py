@@ -31,7 +31,7 @@ from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.run_checkpoints import OUT_OF_MEMORY, RunCheckpoints, saved_steps
 from durian_jax.training.sample_sheet import sample_sheet
 from durian_jax.training.sharding import Layout, to_host
-from durian_jax.training.state import TrainState, create_state, state_shapes
+from durian_jax.training.state import TrainState, create_state, state_shapes, without_teacher
 from durian_jax.training.step import make_train_step, step_flops
 from durian_jax.training.training_clips import make_source
 from durian_jax.video import write_image
@@ -200,8 +200,9 @@ def _first_state(run: RunConfig, optimizer: optax.GradientTransformation, layout
                  batches: _Batches) -> TrainState:
     """A new state; or that of the newest checkpoint, and `batches` continues from there."""
     if not checkpoints.latest_step:
-        return create_state(initial_params(run, layout=layout), run.recipe.trains, optimizer, run.frozen_dtype, layout)
-    shapes = state_shapes(run.model, run.recipe.trains, optimizer, run.frozen_dtype)
+        return create_state(initial_params(run, layout=layout), run.recipe.trains, optimizer, run.frozen_dtype, layout,
+                            run.recipe.teacher)
+    shapes = state_shapes(run.model, run.recipe.trains, optimizer, run.frozen_dtype, run.recipe.teacher)
     state, data_state = checkpoints.restore(shapes, layout)
     batches.set_state(data_state)
     return state
@@ -221,7 +222,7 @@ def current_checkpoint(run: RunConfig, state: TrainState) -> Checkpoint:
 
     Replicated weights stay on the first device, without a copy; the rest is gathered in this process's memory.
     """
-    params = {**state.frozen, **state.average}
+    params = without_teacher({**state.frozen, **state.average})
     whole = {path: x.addressable_data(0) for path, x in params.items() if x.is_fully_replicated}
     parts = {path: x for path, x in params.items() if path not in whole}
     return Checkpoint(run.model, run.objective, {**whole, **to_host(parts, keep=is_first())}, sampling=run.sampling)

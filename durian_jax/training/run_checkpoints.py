@@ -13,7 +13,7 @@ from orbax.checkpoint import v1 as ocp
 from durian_jax.errors import ClusterError, InputError
 from durian_jax.models.parameters import FlatParams
 from durian_jax.training.sharding import Layout
-from durian_jax.training.state import TrainState
+from durian_jax.training.state import TrainState, without_teacher
 
 _UNFINISHED = "*.orbax-checkpoint-tmp*"  # Orbax' name of a checkpoint that is being written
 # Several devices share the writing of a replicated array, in parts of at least this size: XLA compiles a program for
@@ -197,4 +197,4 @@ def load_params(workdir: Path, layout: Layout | None = None) -> FlatParams:
         of_state = checkpointer.checkpointables_metadata(None).metadata["state"]
         shapes = {name: of_state[name] for name in ("frozen", "average")}
         state = checkpointer.load_checkpointables(None, {"state": placed(shapes, layout)})["state"]
-    return {**state["frozen"], **state["average"]}
+    return without_teacher({**state["frozen"], **state["average"]})

@@ -17,13 +17,13 @@ class Loss(Protocol):
     """The loss of a stage."""
 
     def __call__(self, run: Run, model: Any, variables: dict, batch: Mapping[str, jax.Array],
-                 key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+                 key: jax.Array, **options: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the loss and its parts.
 
         Args:
             run: the config.
             model: of the config (`models.family.Model`).
-            variables: of the model.
+            variables: of the model; a stage with a teacher gets those of the teacher, too, as `teacher`.
             batch: float32 fields of `run.batch_spec`.
             key: of the step's random numbers.
         """
@@ -44,6 +44,7 @@ class Stage:
         loss: see `Loss`.
         columns: draws a sample sheet: (checkpoint, batch) -> its columns, each (B, H, W, 3) uint8.
         temporal: whether the temporal layers run.
+        teacher: keep the initial values of the parameters to train, as a teacher.
         needs_pixels: whether the loss needs pictures, which encoded samples lack.
         check: raises an InputError if the run's config contradicts the stage.
     """
@@ -53,5 +54,6 @@ class Stage:
     loss: Loss
     columns: Callable[[Checkpoint, Mapping[str, np.ndarray]], list[np.ndarray]]
     temporal: bool = False
+    teacher: bool = False
     needs_pixels: Callable[[Run], bool] = lambda run: False
     check: Callable[[Run], None] = lambda run: None

@@ -12,7 +12,7 @@ from durian_jax.models.batch import model_inputs
 from durian_jax.models.parameters import variables
 from durian_jax.training.config import RunConfig
 from durian_jax.training.sharding import Layout
-from durian_jax.training.state import TrainState, state_shapes
+from durian_jax.training.state import TrainState, state_shapes, teacher_params, without_teacher
 
 
 def _loss_function(run: RunConfig, layout: Layout | None, remat: str, attention: AttentionMethod) -> Callable:
@@ -21,8 +21,9 @@ def _loss_function(run: RunConfig, layout: Layout | None, remat: str, attention:
 
     def loss_function(params, frozen, batch, key):
         params = {**params, **frozen}
-        merged = variables(params if layout is None else layout.gather(params, run.model.dtype))
-        return loss(run, model, merged, model_inputs(batch, spec, jnp), key)
+        params = params if layout is None else layout.gather(params, run.model.dtype)
+        options = {"teacher": variables(teacher_params(params))} if run.recipe.teacher else {}
+        return loss(run, model, variables(without_teacher(params)), model_inputs(batch, spec, jnp), key, **options)
     return loss_function
 
 
@@ -73,7 +74,9 @@ def make_train_step(run: RunConfig, optimizer: optax.GradientTransformation, lay
 
     places = None
     if layout is not None:
-        places = layout.state(state_shapes(run.model, run.recipe.trains, optimizer, run.frozen_dtype)), None
+        stage = run.recipe
+        shapes = state_shapes(run.model, stage.trains, optimizer, run.frozen_dtype, stage.teacher)
+        places = layout.state(shapes), None
     return jax.jit(train_step, donate_argnums=0, out_shardings=places,
                    compiler_options=compiler_options(run.remat, platform))
 

@@ -71,7 +71,7 @@ def small_paper_config(ablation: str = "none", stage: str = "1", **changes) -> C
 
 def changed(config: ConfigDict, changes: dict) -> ConfigDict:
     """Set values of a config by their dotted names, and return the config."""
-    with config.unlocked():
+    with config.unlocked(), config.ignore_type():
         for name, value in changes.items():
             *path, last = name.split(".")
             target = config

@@ -3,7 +3,7 @@
 Axis letters: B clips, F frames, T history frames, H x W pixels, h x w latents, c latent channels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion import Objective
+from durian_jax.diffusion.guidance import active_branches, combine
+from durian_jax.diffusion.times import shift_times
 from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
@@ -95,6 +98,95 @@ def _own_frames(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key
     return run.objective.to_clean(prediction, noise, ones)
 
 
+def fusion_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
+                teacher: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Learn the teacher's fused prediction of all branches in one pass (guidance distillation, arXiv 2210.03142).
+
+    Args:
+        teacher: variables of the teacher, whose guidance is `run.distillation.scales`.
+    """
+    objective, (b, f) = run.objective, batch["driving_masks"].shape[:2]
+    noise_key, time_key, history_key = jax.random.split(key, 3)
+    times = jnp.broadcast_to(sample_times(objective, time_key, (b, 1)), (b, f))
+    noisy = _noisy_frames(run, model, variables, batch, noise_key, times)
+    scales = run.distillation.scales or run.sampling.scales(run.model.guidance)
+    # Without history there is no branch with it.
+    active, scales = active_branches(scales if run.data.history else scales[:-1])
+
+    def clean(m: SVDP, branches):
+        history = disturbed_history(run, m, batch, history_key) if run.data.history else None
+        conditions = m.branches(m.condition(batch, history=history))
+        return [objective.to_clean(m.denoise(noisy, objective.noise_schedule.timesteps(times), conditions[i],
+                                             temporal=True), noisy, times) for i in branches]
+
+    target = combine(model.apply(teacher, active, method=clean), scales)
+    (found,) = model.apply(variables, (-1,), method=clean)  # all that is there is seen
+    return _clean_loss(run, model, variables, batch, found, jax.lax.stop_gradient(target))
+
+
+def steps_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
+               teacher: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Learn to make several of the teacher's sampling steps in one (progressive distillation, arXiv 2202.00512).
+
+    Args:
+        teacher: variables of the teacher, which samples with `run.distillation.teacher_steps`.
+    """
+    objective, settings, (b, f) = run.objective, run.distillation, batch["driving_masks"].shape[:2]
+    noise_key, step_key, history_key = jax.random.split(key, 3)
+    inner = settings.teacher_steps // settings.student_steps
+    grid = jnp.asarray(shift_times(np.linspace(1, 0, settings.teacher_steps + 1), objective.time_shift), jnp.float32)
+    first = inner * jax.random.randint(step_key, (b,), 0, settings.student_steps)
+    at = lambda steps: jnp.broadcast_to(grid[first + steps][:, None], (b, f))
+    noisy = _noisy_frames(run, model, variables, batch, noise_key, at(0))
+
+    def clean(m: SVDP, z, times, condition):
+        return objective.to_clean(m.denoise(z, objective.noise_schedule.timesteps(times), condition, temporal=True), z,
+                                  times)
+
+    def conditioned(m: SVDP):
+        return m.condition(batch, history=disturbed_history(run, m, batch, history_key) if run.data.history else None)
+
+    def teach(m: SVDP):
+        condition, z = conditioned(m), noisy
+        for step in range(inner):
+            a, b = _euler(objective, at(step), at(step + 1))
+            z = a * z + b * clean(m, z, at(step), condition)
+        a, b = _euler(objective, at(0), at(inner))
+        return (z - a * noisy) / b  # one step with this prediction leads to z
+
+    target = jax.lax.stop_gradient(model.apply(teacher, method=teach))
+    found = model.apply(variables, method=lambda m: clean(m, noisy, at(0), conditioned(m)))
+    return _clean_loss(run, model, variables, batch, found, target)
+
+
+def _euler(objective: Objective, start: jax.Array, end: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(a, b), each (B, F, 1, 1, 1), of a deterministic step: z_end = a z_start + b clean."""
+    (alpha, sigma), (alpha_end, sigma_end) = objective.noise_schedule(start), objective.noise_schedule(end)
+    a = sigma_end / sigma
+    return tuple(x[..., None, None, None] for x in (a, alpha_end - alpha * a))
+
+
+def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array,
+                  times: jax.Array) -> jax.Array:
+    """Latents of the frames at times (B, F), (B, F, h, w, c)."""
+    clean = jax.lax.stop_gradient(model.apply(variables, batch, method="frame_latents"))
+    noise = sample_noise(run.objective, key, clean.shape, shared_offset=True)
+    return run.objective.noise_schedule.add_noise(clean, noise, times)
+
+
+def _clean_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], found: jax.Array,
+                target: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Error of clean latents, and of their pixels if the objective weighs these."""
+    objective, region = run.objective, batch["frame_masks"]
+    small = region if region.shape[2] == found.shape[2] else jax.image.resize(region, (*found.shape[:-1], 1), "linear")
+    latents = objective.weighted_error(found, target, small)
+    if not objective.pixel_weight:
+        return latents, {}
+    pictures = [model.apply(variables, x, method="decode") for x in (found, target)]
+    pixels = objective.weighted_error(pictures[0], jax.lax.stop_gradient(pictures[1]), region)
+    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+
+
 def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal: bool) -> list[np.ndarray]:
     """Columns of a sample sheet: source | driver | attribute | result | truth; encoded samples are decoded."""
     if "frame_latents" in batch:
@@ -141,8 +233,14 @@ def _stage(name: str, trains: str, temporal: bool = True, **options) -> Stage:
                  temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
 
 
+def _distillation(name: str, loss: Callable) -> Stage:
+    return Stage(name, r"transformer/", loss, partial(columns, temporal=True), temporal=True, teacher=True,
+                 needs_pixels=_needs_pixels, check=_check)
+
+
 # "image" trains on single frames, without video attention: for models that start from nothing. "video" trains all on
 # clips without history; "history" goes on with history, for the last fifth of the steps (the paper's curriculum).
+# "fusion" and "steps" distil a trained model: its guidance into one pass, then its many sampling steps into few.
 STAGES = {
     **CODEC_STAGES,
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
@@ -150,4 +248,6 @@ STAGES = {
                     check=_check_image),
     "video": _stage("video", r"transformer/"),
     "history": _stage("history", r"transformer/", check=_check_history),
+    "fusion": _distillation("fusion", fusion_loss),
+    "steps": _distillation("steps", steps_loss),
 }

@@ -1,0 +1,114 @@
+"""`durian evaluate --benchmark reenactment`: scores of a model and of baselines as a table, a JSON file and a sheet."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
+from durian_jax.diffusion import Sampling
+from durian_jax.errors import InputError
+from durian_jax.evaluation import reenactment
+from durian_jax.evaluation.contact_sheet import Section, draw_sheet
+from durian_jax.files import write_json
+from durian_jax.inference.animator import Animator
+from durian_jax.versions import versions
+from durian_jax.video import write_image
+
+# The shipped model that is driven by keypoints, for the baselines.
+_BASELINE = "tiny"
+_LONG_SHARE = 10  # one long case for so many short ones
+
+# Heading, key and digits of the table's columns.
+_COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 3),
+            ("gaze y", "gaze_y", 3), ("blink", "blink", 3), ("mouth", "mouth", 3), ("colour %", "leak_colour", 1),
+            ("shape %", "leak_shape", 1), ("glasses %", "leak_glasses", 1), ("seam", "seam", 2),
+            ("drift %", "drift_brightness", 2), ("drift dB", "drift_psnr", 2), ("flicker", "flicker", 2))
+
+
+def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
+                         sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
+                         sheet_path: str | Path | None = None, sheet_cases: int = 5, conditions: bool = False) -> str:
+    """Run the benchmark of `evaluation.reenactment` on a model and on baselines; return the table.
+
+    The baselines are the unchanged portrait, and the shipped model that is driven by keypoints: by the driver's motion
+    relative to its first frame, and by the keypoints of the answer (an oracle).
+
+    Args:
+        checkpoint: name of a shipped checkpoint, or a folder.
+        cases: number of short cases; a tenth as many long ones are added.
+        frames: of a short case.
+        sampling: steps, guidance and seed.
+        json_path, sheet_path, sheet_cases: see `evaluation.report.evaluate_checkpoint`.
+        conditions: also measure `reenactment.conditions`, on the short cases.
+
+    Raises:
+        InputError: a model of another picture size than the baselines', or conditions of a model without regions.
+    """
+    model, baseline = load_checkpoint(checkpoint), load_checkpoint(_BASELINE)
+    settings, size = model.description.sampling_for(sampling), model.config.image_size
+    if size != baseline.config.image_size:
+        raise InputError(f"this benchmark compares with {_BASELINE} at {baseline.config.image_size} px, {checkpoint} "
+                         f"makes {size} px")
+    if frames > model.config.max_frames:
+        raise InputError(f"--frames {frames}: expected at most {model.config.max_frames}, one segment of {checkpoint}")
+    if conditions and not model.config.guidance:
+        raise InputError(f"--conditions: {checkpoint} has no regions and no guidance")
+    started = time.perf_counter()
+    short = [reenactment.reenactment_case(index, frames, size) for index in range(cases)]
+    long = [reenactment.reenactment_case(cases + index, reenactment.LONG_FRAMES, size)
+            for index in range(max(1, cases // _LONG_SHARE))]
+    animator, other = Animator(model), Animator(baseline)
+    main = reenactment.measure(reenactment.by_driver(animator, settings), short, long, model.config.max_frames,
+                               name=str(checkpoint), keep=sheet_cases if sheet_path else 0)
+    window = baseline.config.max_frames
+    baselines = {
+        "unchanged": reenactment.measure(reenactment.unchanged, short, long, name="unchanged portrait"),
+        "keypoints": reenactment.measure(reenactment.by_driver(other), short, long, window, name="keypoints, relative"),
+        "oracle": reenactment.measure(reenactment.by_oracle(other), short, long, window, name="keypoints, oracle"),
+    }
+    changed = {} if not conditions else {
+        name: reenactment.measure(system, short, name=name)
+        for name, system in reenactment.conditions(animator, settings).items()}
+    if json_path:
+        write_json(json_path, {
+            "summary": main.summary, "baselines": {name: found.summary for name, found in baselines.items()},
+            **({"conditions": {name: found.summary for name, found in changed.items()}} if conditions else {}),
+            "settings": {"benchmark": "reenactment", "cases": cases, "frames": frames, "long_cases": len(long),
+                         "long_frames": reenactment.LONG_FRAMES, **sampling_settings(checkpoint, model, settings)},
+            "seconds": time.perf_counter() - started, "versions": versions(), "scores": main.scores})
+    if sheet_path:
+        write_image(sheet_path, sheet(main.examples))
+    rows = {str(checkpoint): main, **baselines, **changed}
+    return table({name: found.summary for name, found in rows.items()})
+
+
+def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -> dict:
+    """Return the settings that determine the pictures, for a report."""
+    return {"checkpoint": str(name), "size": model.config.image_size, **asdict(sampling)}
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Format summaries as a text table; each mean is shown with half of its 95 % interval."""
+    width = max(map(len, rows)) + 2
+    lines = [" " * width + "".join(f"{heading:>14}" for heading, *_ in _COLUMNS)]
+    for name, row in rows.items():
+        cells = []
+        for _, key, digits in _COLUMNS:
+            low, high = row[f"{key}_ci95"]
+            margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
+            cells.append("-" if np.isnan(row[key]) else f"{row[key]:.{digits}f}{margin}")
+        lines.append(f"{name:{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+def sheet(examples: list) -> np.ndarray:
+    """Draw the first and the last frame of each example."""
+    rows = [(f"{number}", (case.source.frames[0], case.driver.frames[0], result[0], case.truth.frames[0],
+                           case.driver.frames[-1], result[-1], case.truth.frames[-1]))
+            for number, (case, result) in enumerate(examples)]
+    columns = ("source", "first: driver", "result", "truth", "last: driver", "result", "truth")
+    return draw_sheet("Reenactment", [Section("unseen people and motions", columns, rows)])

@@ -1,0 +1,111 @@
+"""SVDP's jobs: the driver's regions, alignment, history as latents, and what is refused."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from durian_jax.diffusion import Sampling
+from durian_jax.errors import InputError
+from durian_jax.faces.regions import driven_region
+from durian_jax.faces.topology import RIGID
+from durian_jax.inference.animator import Animator
+from durian_jax.inference.backend import Segment
+from durian_jax.inference.svdp import aligned, make_job, most_similar_frame
+from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.synthetic import render, sample_motion, sample_person
+from tests.helpers.inference import SIZE, photo
+
+
+@dataclass
+class PixelBackend:
+    """A backend of the family that records its calls; frame n of the video has latents n and grey n."""
+
+    config: SVDPConfig = SVDPConfig(image_size=SIZE, max_frames=6, history=2)
+    sampling: Sampling = Sampling()
+    identity_encoder: None = None
+    calls: list[dict] = field(default_factory=list)
+
+    def references(self, batch):
+        return "shared"
+
+    def generate_segment(self, batch, sampling, *, first_frame=0, references=None, temporal=None):
+        self.calls.append({**batch, "first_frame": first_frame, "references": references})
+        frames = np.arange(first_frame, first_frame + batch["driving_regions"].shape[1])
+        grey = np.broadcast_to(frames[None, :, None, None, None], (1, len(frames), SIZE, SIZE, 3)).astype(np.uint8)
+        return Segment(grey, grey[:, :, :2, :2, :].astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def driving():
+    """Fifteen frames of another person."""
+    return render(sample_person("validation", 7).without("hat"), sample_motion("validation", 7, 15), size=SIZE)
+
+
+def test_long_videos_continue_with_latents(driving):
+    backend = PixelBackend()
+    video = Animator(backend).animate(photo(0), [], driving)
+    np.testing.assert_array_equal(video[:, 0, 0, 0], np.arange(15))
+    assert [call["first_frame"] for call in backend.calls] == [0, 6, 9]
+    assert "history_latents" not in backend.calls[0]
+    for call in backend.calls[1:]:
+        start = call["first_frame"]
+        np.testing.assert_array_equal(call["history_latents"][0, :, 0, 0, 0], [start - 2, start - 1])
+        np.testing.assert_array_equal(call["history_valid"], [1])
+        assert call["references"] == "shared"
+
+
+def test_the_model_sees_the_regions_alone(driving):
+    job = make_job(PixelBackend(), photo(0), [], driving, absolute=True, regions=("mouth",))
+    fields = job.segment(0, [])
+    mask = np.stack([driven_region(keypoints, SIZE, SIZE, ("mouth",)) for keypoints in driving.keypoints[:6]])
+    np.testing.assert_array_equal(fields["driving_masks"][0, ..., 0] > 0, mask)
+    assert (fields["driving_regions"][0][~mask] == 0).all()
+    expected = driving.frames[:6][mask] / np.float32(127.5) - 1
+    np.testing.assert_allclose(fields["driving_regions"][0][mask], expected, atol=1e-6)
+
+
+def test_one_similarity_moves_the_driver_onto_the_portrait(driving):
+    portrait = photo(0, yaw=10.0, shift_x=0.05)
+    frame = most_similar_frame(driving.keypoints, portrait.keypoints[0])
+    moved = aligned(driving, portrait)
+    target = portrait.keypoints[0]
+    distance = lambda keypoints: np.linalg.norm((keypoints - target)[RIGID, :2], axis=-1).mean()
+    assert distance(moved.keypoints[frame]) < 0.5 * distance(driving.keypoints[frame])
+    # The same similarity for all frames: distances between frames keep their proportions.
+    lengths = [np.linalg.norm(np.diff(clip.keypoints[:, RIGID, :2], axis=0), axis=-1) for clip in (driving, moved)]
+    ratio = lengths[1] / lengths[0]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+    other = aligned(driving, portrait, (frame + 1) % len(driving))
+    assert np.abs(other.keypoints - moved.keypoints).max() > 1e-4
+
+
+def test_the_driver_may_stay_where_it_is(driving):
+    stays, moves = (make_job(PixelBackend(), photo(0), [], driving, absolute=absolute) for absolute in (True, False))
+    np.testing.assert_array_equal(stays.regions, driving.frames)
+    assert (stays.masks != moves.masks).any()
+
+
+def test_attributes_are_references(driving):
+    job = make_job(PixelBackend(), photo(0), [("hair", photo(1, "hair"))], driving)
+    assert job.batch["attributes"].shape == (1, 1, SIZE, SIZE, 3) and job.batch["portrait_mask"].any()
+    bare = make_job(PixelBackend(), photo(0), [], driving)
+    assert bare.batch["attributes"].shape[1] == 0 and not bare.batch["portrait_mask"].any()
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"regions": ()}, "found none"), ({"regions": ("ears",)}, "ears"), ({"align_frame": 99}, "0..14, found 99"),
+    ({"align_frame": 1, "absolute": True}, "choose one"), ({"interpolate": 0.5}, "interpolate")])
+def test_bad_options_are_refused(driving, options, words):
+    with pytest.raises(InputError, match=words):
+        make_job(PixelBackend(), photo(0), [], driving, **options)
+
+
+def test_drivers_that_cannot_drive_are_refused(driving):
+    with pytest.raises(InputError, match="keypoints alone"):
+        make_job(PixelBackend(), photo(0), [], driving.keypoints)
+    with pytest.raises(InputError, match="about 25 frames per second, as in training, found 60"):
+        make_job(PixelBackend(), photo(0), [], replace(driving, fps=60.0))
+    outside = driving.keypoints + np.float32([2, 0, 0])
+    with pytest.raises(InputError, match="both eyes in the picture, found them in 0 of 15"):
+        make_job(PixelBackend(), photo(0), [], replace(driving, keypoints=outside), absolute=True)

@@ -1,0 +1,126 @@
+"""SVDP's stages: what each trains, and the facts of their losses."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from durian_jax.data.pipeline import make_loader
+from durian_jax.data.recorded_clips import RecordedClips, write_clips
+from durian_jax.data.sources import SyntheticClips
+from durian_jax.errors import InputError
+from durian_jax.models.batch import model_inputs
+from durian_jax.models.parameters import param_shapes, variables
+from durian_jax.training.config import Distillation, HistoryNoise, RunConfig
+from durian_jax.training.loop import train
+from durian_jax.training.recipes.svdp import STAGES, disturbed_history
+from durian_jax.training.run_checkpoints import load_params
+from durian_jax.training.state import split
+from tests.helpers.models import random_params
+from tests.helpers.runs import losses
+from tests.helpers.svdp import small_config
+
+
+@pytest.fixture(scope="module")
+def driven_records(tmp_path_factory):
+    """Records with drivers."""
+    folder = tmp_path_factory.mktemp("driven") / "records"
+    source = SyntheticClips("train", 6, 8, 32, drivers=True)
+    write_clips(folder, (source[index] for index in range(len(source))))
+    return folder
+
+
+def batch_of(run: RunConfig, records) -> dict:
+    """One batch as models take it."""
+    batch = next(iter(make_loader(RecordedClips(records), run.data, seed=0, batch_size=run.batch_size, threads=1,
+                                  prefetch=1)))
+    return {name: jnp.asarray(x) for name, x in model_inputs(
+        {name: batch[name] for name in run.batch_spec}, run.batch_spec).items()}
+
+
+@pytest.mark.parametrize("stage, trains, temporal, teacher", [
+    ("image", {"transformer"}, False, False), ("joint", {"transformer", "codec/decoder"}, False, False),
+    ("video", {"transformer", "transformer/video"}, True, False),
+    ("history", {"transformer", "transformer/video"}, True, False),
+    ("fusion", {"transformer", "transformer/video"}, True, True),
+    ("steps", {"transformer", "transformer/video"}, True, True)])
+def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
+    run = RunConfig.read(small_config("clips", stage, **({"objective.pixel_weight": 1.0} if stage == "joint" else {})))
+    paths = split(param_shapes(run.model), run.recipe.trains)[0]
+    found = {"codec/decoder" if path.startswith("codec/decoder/") else
+             "transformer/video" if path.startswith("transformer/video_blocks") else path.split("/")[0]
+             for path in paths}
+    assert found == trains
+    assert (STAGES[stage].temporal, STAGES[stage].teacher) == (temporal, teacher)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(driven_records, tmp_path):
+    """The last stage, with noise on history: two steps and two more equal four."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    config = lambda steps: small_config(driven_records, "history", **{
+        "total_steps": steps, "history.own_share": 0.0, "history.colour": 0.0})
+    train(config(4), whole)
+    train(config(2), parts)
+    train(config(4), parts)
+    assert losses(whole) == losses(parts) and len(losses(whole)) == 4
+
+
+def test_distilling_a_model_into_itself_has_no_error(driven_records, tmp_path):
+    """Fused with scales of 1 the branches are the last one; a student with the teacher's steps makes each of them."""
+    for stage, changes in (("fusion", {"distillation.scales": (1.0, 1.0, 1.0)}),
+                           ("steps", {"distillation.teacher_steps": 2, "distillation.student_steps": 2})):
+        run = RunConfig.read(small_config(driven_records, stage, **changes))
+        params = variables(random_params(run.model))
+        loss = jax.jit(lambda batch, params, run=run: run.recipe.loss(run, run.model.create(), params, batch,
+                                                                      jax.random.key(1), teacher=params)[0])
+        assert loss(batch_of(run, driven_records), params) < 1e-8
+        other = replace(run, distillation=Distillation((2.0, 2.5, 1.0), 4, 2))
+        loss = jax.jit(lambda batch, params: other.recipe.loss(other, other.model.create(), params, batch,
+                                                               jax.random.key(1), teacher=params)[0])
+        assert loss(batch_of(run, driven_records), params) > 1e-5
+
+
+def test_the_teacher_stays_and_is_not_exported(driven_records, tmp_path):
+    train(small_config(driven_records, "video", total_steps=2), tmp_path / "video")
+    config = small_config(driven_records, "fusion", **{"init_from": str(tmp_path / "video"), "total_steps": 2,
+                                                       "distillation.scales": (2.0, 2.5, 1.0)})
+    train(config, tmp_path / "fusion")
+    before, after = (load_params(tmp_path / name) for name in ("video", "fusion"))
+    assert before.keys() == after.keys()
+    assert any((np.asarray(before[path]) != np.asarray(after[path])).any() for path in before)
+
+
+def test_history_is_disturbed_as_configured(driven_records):
+    run = RunConfig.read(small_config(driven_records, "history"))
+    batch, params = batch_of(run, driven_records), variables(random_params(run.model))
+
+    def disturbed(**settings):
+        changed = replace(run, history=HistoryNoise(**{"noise": 0.0, "colour": 0.0, "own_share": 0.0, **settings}))
+        key = jax.random.key(0)
+        return run.model.create().apply(params, method=lambda m: disturbed_history(changed, m, batch, key))
+    clean, times = disturbed()
+    np.testing.assert_allclose(clean, run.model.create().apply(params, batch, method="history_latents"), atol=1e-6)
+    assert not times.any()
+    noisy, times = disturbed(noise=0.5)
+    assert 0 < times.max() <= 500 and (times == times[:, :1]).all() and np.abs(noisy - clean).max() > 1e-2
+    for settings in ({"colour": 0.1}, {"own_share": 1.0}):
+        changed, times = disturbed(**settings)
+        assert np.abs(changed - clean).max() > 1e-3 and not times.any()
+
+
+@pytest.mark.parametrize("stage, changes, words", [
+    ("image", {"data.history": 2}, "no video attention"), ("history", {"data.history": 1}, "data.history=2"),
+    ("video", {"data.frame_masks": False}, "frame_masks"), ("video", {"guidance_dropout": (0.5, 0.2)}, "3 branches"),
+    ("video", {"guidance_dropout": (0.5, 0.5, 0.5)}, "3 branches"), ("video", {"data.regions": ()}, "data.regions"),
+    ("video", {"distillation.student_steps": 3}, "multiple"), ("history", {"history.noise": 1.0}, "noise")])
+def test_contradictions_are_refused(stage, changes, words):
+    with pytest.raises(InputError, match=words):
+        RunConfig.read(small_config("clips", stage, **changes))
+
+
+def test_shares_of_the_branches_add_up():
+    run = RunConfig.read(small_config("clips", guidance_dropout=(0.1, 0.2, 0.3)))
+    np.testing.assert_allclose(run.branch_shares, (0.1, 0.2, 0.3, 0.4))
+    assert RunConfig.read(small_config("clips", guidance_dropout=0.1)).branch_shares == (0.1, 0.0, 0.0, 0.9)
