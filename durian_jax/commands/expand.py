@@ -3,15 +3,21 @@
 import click
 
 from durian_jax.commands.options import seed_option
+from durian_jax.errors import InputError
+
+# Options that belong to generated regions only.
+_REGIONS = ("generator", "controlnet", "masker", "frames", "kinds", "batch")
 
 
 @click.command()
 @click.argument("dataset", metavar="DATASET")
+@click.option("--pairs", is_flag=True,
+              help="Add drivers instead of regions: other people of the dataset who make each clip's motion.")
 @click.option("--generator", default="own", show_default=True, metavar="NAME",
               help="own: the checkpoint transfers attributes of other people to the faces. diffusers:FOLDER or "
               "diffusers:OWNER/NAME: a Stable Diffusion XL model draws people from prompts.")
 @click.option("--checkpoint", default="tiny", show_default=True, metavar="NAME|FOLDER",
-              help="Model of the generator own.")
+              help="Model of the generator own, or of --pairs.")
 @click.option("--controlnet", default=None, metavar="FOLDER|OWNER/NAME",
               help="For diffusers: a ControlNet that follows keypoints as durian draws them.")
 @click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
@@ -25,17 +31,31 @@ from durian_jax.commands.options import seed_option
 @seed_option
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True,
               help="Number of pictures to generate at once.")
-@click.option("--overwrite", is_flag=True, help="Replace the generated regions of the clips.")
-def expand(dataset, kinds, **options):
-    """Add generated mask regions to a dataset.
+@click.option("--overwrite", is_flag=True, help="Replace the generated regions, or the drivers, of the clips.")
+@click.pass_context
+def expand(ctx, dataset, pairs, kinds, **options):
+    """Add generated mask regions, or drivers, to a dataset.
 
     Mask expansion: generates hair, glasses, beards or hats of other shapes for each person, at the same
     keypoints, and stores the regions that they cover. Training blanks these regions too, so that the model
-    learns to put long hair on short hair. Repeat the command to continue after it was killed.
+    learns to put long hair on short hair.
+
+    With --pairs, a checkpoint lets another person make the motion of each clip. Models that are driven by pixels
+    train on these pairs. Repeat the command to continue after it was killed.
     """
+    if pairs:
+        for name in _REGIONS:
+            if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise InputError(f"--{name}: expected no --pairs; it is an option of generated regions")
     from durian_jax import runtime
 
     runtime.configure()
+    if pairs:
+        from durian_jax.expansion.pairs import add_drivers
+
+        done = add_drivers(dataset, **{name: options[name] for name in ("checkpoint", "seed", "steps", "overwrite")})
+        click.echo(f"{dataset}: {done['clips']} clips with drivers, {sum(done['left_out'].values())} left out")
+        return
     from durian_jax.expansion.dataset import expand as expand_dataset
 
     done = expand_dataset(dataset, kinds=[kind.strip() for kind in kinds.split(",")], **options)

@@ -21,9 +21,11 @@ from durian_jax.errors import InputError
               help="Number of frames to reconstruct.")
 @click.option("--attributes", type=click.IntRange(1), default=1, show_default=True,
               help="Number of attribute references.")
+@click.option("--config", default=None, metavar="PRESET,stage=STAGE",
+              help="Draw the samples of a training config, see durian train, instead of the three options above.")
 @seed_option
 @click.pass_context
-def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
+def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, config, seed):
     """Show what is in a dataset.
 
     Writes one sortable page with the frames, masks, keypoints and qualities of every clip, and with the rejected
@@ -33,6 +35,7 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
     \b
     durian sheet data/clips
     durian sheet data/clips --batches 12 --out batches.png
+    durian sheet data/clips --batches 12 --config tiny,stage=2 --out batches.png
     """
     # The products are small: on a busy machine BLAS's threads make them ten times slower. NumPy reads this at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -43,9 +46,13 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
     from durian_jax.files import writable_file
     from durian_jax.video import IMAGE_SUFFIXES, write_image
 
-    others = ("limit",) if batches else ("size", "frames", "attributes", "seed")
-    for name in others:
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+    own = ("size", "frames", "attributes")
+    given = [name for name in (*own, "limit", "config", "seed")
+             if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if config is not None and {*own} & {*given}:
+        raise InputError(f"--{given[0]}: expected no --config, which says how samples are made; leave one of them out")
+    for name in given:
+        if (name == "limit") == bool(batches):
             raise InputError(f"--{name}: expected {'no' if batches else 'also'} --batches; it is an option of the "
                              f"{'page' if batches else 'picture of samples'}")
     if not batches:
@@ -54,6 +61,12 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, seed):
     if out is None:
         raise InputError("--batches: expected --out FILE.png, found none; name the picture to draw")
     path = writable_file(out, IMAGE_SUFFIXES)
-    config = get_family(DEFAULT).load("samples")(image_size=size, frames=frames, attributes=attributes)
-    write_image(path, batch_sheet(RecordedClips(dataset), config, seed, batches))
+    if config is None:
+        samples = get_family(DEFAULT).load("samples")(image_size=size, frames=frames, attributes=attributes)
+    else:
+        from durian_jax.configs import load_config
+        from durian_jax.training.config import RunConfig
+
+        samples = RunConfig.read(load_config(config)).data
+    write_image(path, batch_sheet(RecordedClips(dataset), samples, seed, batches))
     click.echo(f"{out}: {batches} samples")

@@ -174,34 +174,40 @@ def write_record(clip: Clip, encoding: str = "png", provenance: Provenance | Non
     Raises:
         InputError: unknown encoding.
     """
-    if encoding not in ENCODINGS:
-        raise InputError(f"unknown frame encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
-    extension, settings = ENCODINGS[encoding]
-    encoded = lambda frames: [_encode(extension, frame[..., ::-1], settings) for frame in frames]
     return _serialize(
         identity=clip.identity, provenance=provenance or Provenance(name=clip.identity), fps=clip.fps,
         size=(*clip.frames.shape[1:3], clip.margin), keypoints=clip.keypoints, mesh=clip.mesh,
-        frames=encoded(clip.frames), masks=[encode_mask(mask) for mask in clip.masks], generated=generated or {},
-        driver=None if clip.driver is None else (clip.driver.identity, encoded(clip.driver.frames),
-                                                 clip.driver.keypoints))
+        frames=_encode_frames(clip.frames, encoding), masks=[encode_mask(mask) for mask in clip.masks],
+        generated=generated or {}, driver=None if clip.driver is None else (
+            clip.driver.identity, _encode_frames(clip.driver.frames, encoding), clip.driver.keypoints))
 
 
 def rewrite_record(clip: "EncodedClip", *, masks: np.ndarray | None = None, identity: str | None = None,
-                   generated: Mapping[int, np.ndarray] | None = None) -> bytes:
-    """Return the record with new (T, H, W) masks, identity or generated regions. Frames keep their bytes."""
+                   generated: Mapping[int, np.ndarray] | None = None, driver: Driver | None = None,
+                   encoding: str = "png") -> bytes:
+    """Return the record with new (T, H, W) masks, identity, generated regions or driver. Frames keep their bytes.
+
+    `encoding` is the key of `ENCODINGS` for a new driver's frames.
+    """
     shape = (len(clip), clip.height, clip.width)
     if masks is not None and masks.shape != shape:
         raise ValueError(f"expected masks of shape {shape}, got {masks.shape}")
+    driven = None
+    if driver is not None:
+        if driver.frames.shape != (*shape, 3) or driver.keypoints.shape != clip.keypoints.shape:
+            raise ValueError(f"expected a driver's frames of shape {(*shape, 3)} and keypoints of shape "
+                             f"{clip.keypoints.shape}, got {driver.frames.shape} and {driver.keypoints.shape}")
+        driven = (driver.identity, _encode_frames(driver.frames, encoding), driver.keypoints)
+    elif clip.driver_keypoints is not None:
+        driven = (clip.driver_identity, [clip.compressed("driver_frames", i) for i in range(len(clip))],
+                  clip.driver_keypoints)
     return _serialize(
         identity=clip.identity if identity is None else identity, provenance=clip.provenance, fps=clip.fps,
         size=(clip.height, clip.width, clip.margin), keypoints=clip.keypoints, mesh=clip.mesh,
         frames=[clip.compressed("frames", i) for i in range(len(clip))],
         masks=[clip.compressed("masks", i) for i in range(len(clip))] if masks is None
         else [encode_mask(mask) for mask in masks],
-        generated=clip.generated() if generated is None else generated,
-        driver=None if clip.driver_keypoints is None else (
-            clip.driver_identity, [clip.compressed("driver_frames", i) for i in range(len(clip))],
-            clip.driver_keypoints))
+        generated=clip.generated() if generated is None else generated, driver=driven)
 
 
 def read_record(record: bytes, name: str = "record") -> "EncodedClip":
@@ -338,6 +344,14 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
     })
     # TFDS serializes the fields in random order. A fixed order gives equal clips equal bytes.
     return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+
+
+def _encode_frames(frames: np.ndarray, encoding: str) -> list[bytes]:
+    """Encode (T, H, W, 3) uint8 RGB frames one by one."""
+    if encoding not in ENCODINGS:
+        raise InputError(f"unknown frame encoding {encoding!r}; expected one of {', '.join(ENCODINGS)}")
+    extension, settings = ENCODINGS[encoding]
+    return [_encode(extension, frame[..., ::-1], settings) for frame in frames]
 
 
 def _encode(extension: str, picture: np.ndarray, settings: list[int]) -> bytes:

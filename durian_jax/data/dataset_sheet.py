@@ -132,7 +132,7 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
 # --- pictures -----------------------------------------------------------------------------------------
 
 def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
-    """Return (H, W, 3) uint8: the shown frames of a clip plain, then with masks, then with keypoints.
+    """Return (H, W, 3) uint8: the shown frames of a clip plain, with masks, with keypoints, and those of its driver.
 
     Args:
         clip: the clip to draw.
@@ -150,6 +150,8 @@ def draw_strip(clip: EncodedClip, side: int = SIDE) -> np.ndarray:
     drawn = (keypoint_image(clip.keypoints[chosen], height, side) * 255).astype(np.uint8)
     groups = (frames, [draw_masks(*pair, margin) for pair in zip(frames, fields, strict=True)],
               [np.maximum(frame // 3, lines) for frame, lines in zip(frames, drawn, strict=True)])
+    if clip.driver_keypoints is not None:
+        groups = (*groups, [_scaled(clip.driver_frame(i), side, height) for i in chosen])
     return _joined([_joined(group, _GAP) for group in groups], _GROUP_GAP)
 
 

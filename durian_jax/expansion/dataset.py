@@ -7,8 +7,6 @@ person's attribute on the face (`transfer`), or, as in the paper, from a text-to
 """
 
 import os
-import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -22,9 +20,10 @@ from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.data.clip_record import DecodeError, rewrite_record
-from durian_jax.data.recorded_clips import RecordedClips, replace_records
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.expansion.request import Generator, Wanted
+from durian_jax.expansion.shards import clip_rng, progress_of, work_through
 from durian_jax.expansion.transfer import TransferGenerator
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.pose import spread_poses
@@ -73,48 +72,20 @@ def expand(dataset: str | os.PathLike, generator: str | Generator = "own", *, ch
     settings = {"generator": generator if isinstance(generator, str) else type(generator).__name__,
                 "checkpoint": str(checkpoint), "controlnet": controlnet, "masker": masker, "frames": frames,
                 "kinds": kinds, "seed": seed, "steps": steps}
-    progress = _progress(clips, settings, overwrite)
-    shards = list(enumerate(clips.shards()))[progress["shards"]:]
-    if not shards:
+    progress = progress_of(clips, "expanded", settings, {
+        "clips": 0, "regions": dict.fromkeys(ATTRIBUTE_KINDS, 0),
+        "left_out": dict.fromkeys(("bare", "without_region", "damaged"), 0)}, overwrite)
+    if progress["shards"] == len(clips.shards()):
         return progress
     with ExitStack() as resources:
         if isinstance(generator, str):
             generator = _make_generator(generator, clips, checkpoint, controlnet, masker, seed, steps, batch, resources)
-        bar = resources.enter_context(tqdm(desc="expanding", unit="clip", total=sum(len(rows) for _, rows in shards)))
-        for number, rows in shards:
-            fields, counts = _expand_shard(clips, rows, generator, progress, batch, bar)
-            records = {row: rewrite_record(clips.open(row), generated=found) for row, found in fields.items()}
-            done = _add(progress, counts)
-            try:
-                replace_records(clips.directory, records, {"expanded": done})
-            except DecodeError as error:
-                # A skipped clip is damaged so badly that its neighbours cannot be copied either.
-                warnings.warn(f"{error}; shard {number} stays as it is", stacklevel=2)
-                done = _add(progress, Counter(damaged=len(rows)))
-                replace_records(clips.directory, {}, {"expanded": done})
-            progress = done
-    return progress
+        make: Generator = generator
 
-
-def _progress(clips: RecordedClips, settings: dict, overwrite: bool) -> dict:
-    """The entry of dataset.json to continue from."""
-    found = clips.about.get("expanded")
-    if found is None or overwrite:
-        return {**settings, "overwrite": overwrite, "shards": 0, "clips": 0,
-                "regions": dict.fromkeys(ATTRIBUTE_KINDS, 0),
-                "left_out": dict.fromkeys(("bare", "without_region", "damaged"), 0)}
-    other = [f"{key} {found.get(key)}, not {value}" for key, value in settings.items() if found.get(key) != value]
-    if other:
-        raise InputError(f"{clips.directory} was expanded with other settings ({'; '.join(other)}); repeat the first "
-                         "settings to continue, or replace the regions with --overwrite")
-    return found
-
-
-def _add(progress: dict, counts: Counter) -> dict:
-    """The entry after one more shard."""
-    return {**progress, "shards": progress["shards"] + 1, "clips": progress["clips"] + counts["clips"],
-            "regions": {kind: number + counts[kind] for kind, number in progress["regions"].items()},
-            "left_out": {why: number + counts[why] for why, number in progress["left_out"].items()}}
+        def work(rows: range, bar: tqdm) -> tuple[dict[int, bytes], Counter]:
+            fields, counts = _expand_shard(clips, rows, make, progress, batch, bar)
+            return {row: rewrite_record(clips.open(row), generated=found) for row, found in fields.items()}, counts
+        return work_through(clips, "expanded", progress, work, "expanding")
 
 
 def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, settings: dict, batch: int, bar: tqdm
@@ -141,7 +112,7 @@ def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, setti
                     continue
                 if clip.generated_frames:
                     stale.add(row)
-                first = int(_rng(settings["seed"], outline.name).integers(len(outline)))
+                first = int(clip_rng(settings["seed"], outline.name).integers(len(outline)))
                 chosen = sorted(spread_poses(outline.poses, settings["frames"], first))
                 photos = clip.clip(chosen).view()
             except DecodeError:
@@ -153,7 +124,7 @@ def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, setti
             fields[row] = {}
             for place, frame in enumerate(chosen):
                 for kind in worn:
-                    rng = _rng(settings["seed"], outline.name, str(frame), kind)
+                    rng = clip_rng(settings["seed"], outline.name, str(frame), kind)
                     yield row, frame, Wanted(photos[place:place + 1], kind, rng)
 
     queue = wanted()
@@ -169,10 +140,6 @@ def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, setti
     # Old regions are removed, even if no new ones were found.
     fields = {row: fields.get(row, {}) for row in rows if fields.get(row) or row in stale}
     return fields, counts
-
-
-def _rng(seed: int, *words: str) -> np.random.Generator:
-    return np.random.default_rng([seed, *(zlib.crc32(word.encode()) for word in words)])
 
 
 def stored_region(region: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:

@@ -53,7 +53,7 @@ class TransferGenerator:
         """See `request.Generator`."""
         size = self._checkpoint.config.image_size
         donors = [self.donor(each) for each in wanted]
-        cases = [(_resized(each.photo, size), each.kind, donor)
+        cases = [(resized(each.photo, size), each.kind, donor)
                  for each, donor in zip(wanted, donors, strict=True) if donor is not None]
         regions = iter(transfer_regions(self._checkpoint, cases, self._sampling, self._batch))
         return [None if donor is None else next(regions) for donor in donors]
@@ -74,7 +74,7 @@ class TransferGenerator:
             nearest.append((float(away.min()), int(index), int(frames[away.argmin()])))
         for _, index, frame in sorted(nearest):
             try:
-                donor = _resized(self._clips.read(index, [frame]).view(), self._checkpoint.config.image_size)
+                donor = resized(self._clips.read(index, [frame]).view(), self._checkpoint.config.image_size)
             except DecodeError:
                 continue
             if donor.mask(wanted.kind).any():
@@ -88,8 +88,8 @@ def _whole(areas: np.ndarray, kind: str) -> np.ndarray:
     return shown & (areas[:, ATTRIBUTE_KINDS.index("hat")] == 0) if kind == "hair" else shown
 
 
-def _resized(photo: Clip, size: int) -> Clip:
-    """A photo without margin at the model's size."""
+def resized(photo: Clip, size: int) -> Clip:
+    """Return a photo without margin at the model's size; it has no driver then."""
     height, width = photo.frames.shape[1:3]
     if (height, width) == (size, size):
         return photo
@@ -97,7 +97,7 @@ def _resized(photo: Clip, size: int) -> Clip:
     frame = cv2.resize(photo.frames[0], (size, size), interpolation=how)
     # Bits cannot be averaged: nearest neighbour.
     masks = cv2.resize(photo.masks[0], (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
-    return replace(photo, frames=frame[None], masks=masks[None])
+    return replace(photo, frames=frame[None], masks=masks[None], driver=None)
 
 
 def transfer_regions(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, str, Clip]], sampling: Sampling | None = None,

@@ -15,6 +15,7 @@ Box = tuple[int, int, int, int]
 _PLAIN = 60  # pixels that differ more from the median skin, in levels of 0..255, are shadows, highlights or hair
 _CONTRAST = (0.75, 1.35)  # least and largest change of the skin's contrast
 _SHADED = 0.35  # share of the skin's change of brightness that whites of eyes and teeth follow
+_DARKEST = 0.6  # largest share of its brightness that an iris loses: its measured colour may contain some white
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -98,7 +99,7 @@ def recoloured(picture: np.ndarray, points: np.ndarray, box: Box, own: FaceColou
     unchanged = np.maximum(parts["eyes"], parts["mouth"])[..., None]
     painted += unchanged * (pixels * light - painted)
     dark = np.clip((pixels @ _LUMA) / max(float(own.irises @ _LUMA), 1.0), 0, 1) * parts["irises"]
-    painted += dark[..., None] * (wanted.irises - own.irises)
+    painted += dark[..., None] * np.clip(wanted.irises - own.irises, -_DARKEST * own.irises, None)
     return np.clip(np.rint(painted), 0, 255).astype(np.uint8)
 
 

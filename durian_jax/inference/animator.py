@@ -43,7 +43,7 @@ class Animator:
         return self.backend.config.image_size
 
     def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-                sampling: Sampling | None = None, **options: Any) -> np.ndarray:
+                sampling: Sampling | None = None, progress: bool = True, **options: Any) -> np.ndarray:
         """Animate the portrait, wearing the attributes, by the driver's motion.
 
         Args:
@@ -53,6 +53,7 @@ class Animator:
             driving: a clip, whose motion is carried over to the portrait's own face relative to its first frame; or
                 keypoints (T, K, 3), taken as they are.
             sampling: steps, guidance and seed; None: the model's defaults.
+            progress: show a progress bar.
             options: of the model's family, see its `make_job` in `inference`; the shipped models take `interpolate`
                 and `align_attributes`.
 
@@ -75,7 +76,7 @@ class Animator:
         shared = backend.references(job.batch) if len(job.starts) > 1 else None
         segments: list[np.ndarray] = []
         latents: list[np.ndarray] = []
-        for number, start in enumerate(tqdm(job.starts, desc="animating", unit="segment")):
+        for number, start in enumerate(tqdm(job.starts, desc="animating", unit="segment", disable=not progress)):
             fields = job.segment(number, latents)
             made = backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
                                             references=shared)

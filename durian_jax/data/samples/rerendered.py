@@ -136,5 +136,5 @@ def choose_other(source: ClipSource, index: int, rng: np.random.Generator, tries
     for other in range(len(source)):
         if source.outline(other).identity != identity:
             return other
-    raise InputError(f"expected clips of at least two people, found only {identity!r}: a clip without a recorded driver "
-                     "needs another person's face; add clips of other people")
+    raise InputError(f"expected clips of at least two people, found only {identity!r}: a driver is another person than "
+                     "the one whose motion it makes; add clips of other people")
