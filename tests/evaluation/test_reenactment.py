@@ -1,0 +1,118 @@
+"""The reenactment benchmark measures what it says, on results whose scores are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from durian_jax.evaluation import reenactment
+from durian_jax.evaluation.reenactment import (
+    LONG_KEYS,
+    SUMMARY_KEYS,
+    jittered,
+    measure,
+    occluded,
+    reenactment_case,
+    score,
+    score_long,
+    unchanged,
+)
+from durian_jax.evaluation.reenactment_report import table
+from durian_jax.synthetic import render, sample_motion, sample_person, still
+from durian_jax.synthetic.readout import read_curve
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A case whose driver wears glasses that the person does not wear."""
+    found = next(case for case in (reenactment_case(index, 4, SIZE) for index in range(1, 40, 2))
+                 if "leak_glasses" in case.leaks)
+    assert "glasses" in found.driver_person.attributes and "glasses" not in found.person.attributes
+    return found
+
+
+def test_the_truth_is_the_person_in_the_drivers_motion(case):
+    np.testing.assert_array_equal(case.truth.frames, render(case.person, case.motion, SIZE).frames)
+    np.testing.assert_array_equal(case.driver.frames, render(case.driver_person, case.motion, SIZE).frames)
+    assert len(case.source) == 1 and (case.source.frames[0] != case.truth.frames[0]).any()
+    again = reenactment_case(3, 4, SIZE)
+    np.testing.assert_array_equal(again.truth.frames, reenactment_case(3, 4, SIZE).truth.frames)
+
+
+def test_the_truth_is_perfect(case):
+    scores = score(case, case.truth.frames)
+    assert scores["psnr"] == scores["psnr_eyes"] == 100
+    assert all(scores[curve] < 0.03 for curve in ("gaze_x", "blink", "mouth") if not np.isnan(scores[curve]))
+    assert scores["leak_colour"] == scores["leak_shape"] == scores["leak_glasses"] == 0
+
+
+@pytest.mark.parametrize("leak", ["leak_colour", "leak_shape", "leak_glasses"])
+def test_a_full_leak_is_100_percent(case, leak):
+    leaked = case.leaks[leak].astype(np.float32)
+    assert score(case, case.leaks[leak])[leak] == pytest.approx(100)
+    half = np.rint((leaked + case.truth.frames) / 2).astype(np.uint8)
+    assert score(case, half)[leak] == pytest.approx(50, abs=2)
+
+
+def test_leaks_are_those_of_the_driver_and_of_a_stranger(case):
+    driver, stranger = case.leaks["leak_colour"], case.leaks["leak_colour_stranger"]
+    assert (driver != stranger).any()
+
+
+@pytest.mark.parametrize("curve, value", [("gaze_x", 0.4), ("gaze_x", -0.7), ("blink", 0.6), ("mouth", 0.35)])
+def test_curves_are_read_off_pictures(curve, value):
+    """Between two values of the grid, to a tenth of its step."""
+    person = sample_person("validation", 3).without("glasses", "hat", "hair", "beard")
+    shown, neutral = still(**{curve: value}), still()
+    picture = render(person, shown, 128)
+    mask = np.ones((128, 128), bool)
+    assert read_curve(person, neutral, curve, picture.frames[0], mask) == pytest.approx(value, abs=0.03)
+
+
+def test_long_videos_are_measured_at_joins_and_over_time():
+    case = reenactment_case(2, 120, SIZE)
+    truth = case.truth.frames
+    perfect = score_long(case, truth, [16, 32])
+    assert perfect["seam"] == pytest.approx(1) and perfect["drift_brightness"] == 0 and perfect["flicker"] == 0
+    assert perfect["drift_psnr"] == 0
+    darker = (truth * np.linspace(1, 0.8, len(truth))[:, None, None, None]).astype(np.uint8)
+    assert 8 < score_long(case, darker, [16])["drift_brightness"] < 14
+    assert score_long(case, darker, [16])["drift_psnr"] < -3
+    jump = truth.copy()
+    jump[16:] = np.clip(jump[16:].astype(int) + 20, 0, 255)
+    assert score_long(case, jump, [16])["seam"] > 2
+    noisy = np.clip(truth + np.random.default_rng(0).integers(-8, 9, truth.shape), 0, 255).astype(np.uint8)
+    assert 4 < score_long(case, noisy, [16])["flicker"] < 7
+    assert np.isnan(score_long(replace(case, truth=case.truth[:20]), truth[:20], [])["seam"])
+
+
+def test_a_summary_has_every_key_with_its_interval():
+    cases = [reenactment_case(index, 2, SIZE) for index in range(2)]
+    measured = measure(unchanged, cases, [reenactment_case(2, 20, SIZE)], segment=16, keep=1)
+    assert measured.summary["cases"] == 2 and len(measured.scores) == 3 and len(measured.examples) == 1
+    for key in SUMMARY_KEYS:
+        assert key in measured.summary and len(measured.summary[f"{key}_ci95"]) == 2
+    low, high = measured.summary["psnr_ci95"]
+    assert low < measured.summary["psnr"] < high < 40
+    assert measured.summary["flicker"] == 0  # it stands still
+    assert not set(LONG_KEYS) & set(measured.scores[0])
+    text = table({"unchanged": measured.summary})
+    assert len(text.splitlines()) == 2 and f"{measured.summary['psnr']:.2f}" in text
+
+
+def test_conditions_change_what_the_model_sees(case):
+    moved = jittered(case, 4)
+    shift = (moved.driver.keypoints - case.driver.keypoints)[..., :2] * SIZE
+    assert 1 < np.abs(shift).max() <= 4
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[:, :1], shift.shape), atol=1e-4)
+    np.testing.assert_array_equal(moved.driver.frames, case.driver.frames)
+    hidden = occluded(case, "mouth")
+    changed = (hidden.driver.frames != case.driver.frames).any(-1)
+    assert changed.any() and (hidden.truth.frames == case.truth.frames).all()
+
+
+def test_motions_of_photos_are_no_motions_of_cases():
+    photo = sample_motion(reenactment.SPLIT, reenactment._PHOTO_MOTIONS, 1)
+    assert all(photo.yaw[0] != sample_motion(reenactment.SPLIT, index, 1).yaw[0] for index in range(50))
