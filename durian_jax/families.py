@@ -68,6 +68,7 @@ FAMILIES = {
         samples="durian_jax.data.samples.svdp:SVDPSamples",
         recipe="durian_jax.training.recipes.svdp",
         inference="durian_jax.inference.svdp",
+        convert="durian_jax.convert.families.svdp",
     ),
 }
 

@@ -37,14 +37,26 @@ def find_folder(name: str, inside: str = "") -> Path:
     return folder
 
 
-def _fetch(repository: str, place: str) -> Path:
+def has_folder(name: str, inside: str) -> bool:
+    """Whether a pipeline, which is a local folder or a hub id, has a folder `inside` with a network.
+
+    Raises:
+        InputError: a hub id that cannot be reached.
+    """
+    if Path(name).is_dir() or name.partition(":")[0].count("/") != 1 or name.startswith((".", "/", "~")):
+        return (Path(name) / inside / "config.json").is_file()
+    return (_fetch(name.partition(":")[0], inside, weights=False) / "config.json").is_file()
+
+
+def _fetch(repository: str, place: str, weights: bool = True) -> Path:
     """Download config and safetensors of a repository's folder; huggingface_hub caches the files."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     prefix = f"{place}/" if place else ""
     wanted = [f"{prefix}config.json"]
-    for stem in WEIGHT_NAMES:  # full names, because "*.safetensors" would also match files of other precisions
+    # Full names, because "*.safetensors" would also match files of other precisions.
+    for stem in WEIGHT_NAMES if weights else ():
         wanted += [f"{prefix}{stem}.safetensors", f"{prefix}{stem}.safetensors.index.json",
                    f"{prefix}{stem}-?????-of-?????.safetensors"]
     try:

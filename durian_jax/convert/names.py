@@ -57,7 +57,7 @@ class Tensor:
 
 # Last component of our path -> last component of their name.
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "class_embedding": "class_embedding",
-           "position_embedding": "position_embedding.weight"}
+           "position_embedding": "position_embedding.weight", "group_embedding": "group_embedding"}
 
 
 def name_map(paths: Iterable[tuple[str, int]], rules: list[Rule]) -> list[Tensor]:
@@ -130,6 +130,31 @@ def unet_rules(config: UNetConfig) -> list[Rule]:
         (r"mid_(?P<kind>attention|motion_module)/(?P<rest>.*)", middle),
         (r"downsamplers_(\d+)/conv", r"down_blocks.\1.downsamplers.0.conv"),
         (r"upsamplers_(\d+)/conv", r"up_blocks.\1.upsamplers.0.conv"),
+    ]
+
+
+def mmdit_rules() -> list[Rule]:
+    """Return the rules of SD3Transformer2DModel; parameters that it lacks have names of our own."""
+    block, video = r"transformer_blocks.\1.", r"video_blocks.\1."
+    return [
+        (r"", ""),  # the group embedding
+        (r"(mask_embedding|proj_out)", r"\1"),
+        (r"norm_out/linear", "norm_out.linear"),
+        (r"patch_embedding", "pos_embed.proj"),
+        (r"text_embedding", "context_embedder"),
+        (r"time_embedding_([12])", r"time_text_embed.timestep_embedder.linear_\1"),
+        (r"pooled_embedding_([12])", r"time_text_embed.text_embedder.linear_\1"),
+        (r"blocks_(\d+)/(norm1|norm1_context)/linear", block + r"\2.linear"),
+        (r"blocks_(\d+)/(attn2?)/(to_[qkv]|norm_[qk])", block + r"\2.\3"),
+        (r"blocks_(\d+)/(attn2?)_out", block + r"\2.to_out.0"),
+        (r"blocks_(\d+)/attn_context/to_([qkv])", block + r"attn.add_\2_proj"),
+        (r"blocks_(\d+)/attn_context/norm_([qk])", block + r"attn.norm_added_\2"),
+        (r"blocks_(\d+)/attn_context_out", block + "attn.to_add_out"),
+        (r"blocks_(\d+)/(ff|ff_context)/net_0", block + r"\2.net.0.proj"),
+        (r"blocks_(\d+)/(ff|ff_context)/net_2", block + r"\2.net.2"),
+        (r"video_blocks_(\d+)/norm/linear", video + "norm.linear"),
+        (r"video_blocks_(\d+)/attn/(to_[qkv]|norm_[qk])", video + r"attn.\2"),
+        (r"video_blocks_(\d+)/attn_out", video + "attn.to_out.0"),
     ]
 
 

@@ -11,6 +11,7 @@ from durian_jax.diffusion.schedule import TIMESTEPS
 from durian_jax.errors import InputError
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
+from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.unet.config import UNetConfig
 
 # Fields with one supported value; a file may leave them out.
@@ -26,8 +27,8 @@ _MOTION_FIXED = {
     "motion_transformer_layers_per_block": 1, "motion_mid_block_layers_per_block": 1,
     "motion_transformer_layers_per_mid_block": 1, "conv_in_channels": None,
 }
-_KL_FIXED = {"act_fn": "silu", "in_channels": 3, "out_channels": 3, "use_quant_conv": True,
-             "use_post_quant_conv": True, "mid_block_add_attention": True, "latents_mean": None}
+_KL_FIXED = {"act_fn": "silu", "in_channels": 3, "out_channels": 3, "mid_block_add_attention": True,
+             "latents_mean": None}
 _TINY_FIXED = {"act_fn": "relu", "in_channels": 3, "out_channels": 3, "upsample_fn": "nearest",
                "upsampling_scaling_factor": 2}
 _CLIP_FIXED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
@@ -147,6 +148,62 @@ def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[
     }
 
 
+def mmdit_config(values: dict[str, Any], channels: int, text_tokens: int, origin: str) -> MMDiTConfig:
+    """Read the sizes from SD3Transformer2DModel's config.json.
+
+    The position table that diffusers' class makes itself has the code i * canvas_step.
+
+    Args:
+        channels: of the autoencoder's latents.
+        text_tokens: number of null text tokens.
+
+    Raises:
+        InputError: another class, or a transformer unlike Stable Diffusion 3.5's; lists every field that does not fit.
+    """
+    kind = values.get("_class_name")
+    if kind != "SD3Transformer2DModel":
+        raise InputError(f"{origin}: expected the class SD3Transformer2DModel, found {kind}; name the folder of the "
+                         "transformer of Stable Diffusion 3.5")
+    heads, head_width = (_field(values, name, origin) for name in ("num_attention_heads", "attention_head_dim"))
+    dual = tuple(values.get("dual_attention_layers", ()))
+    _check({"qk_norm": None, "out_channels": channels, **values, "dual_attention_layers": dual},
+           {"qk_norm": "rms_norm", "in_channels": channels, "out_channels": channels,
+            "caption_projection_dim": heads * head_width, "dual_attention_layers": tuple(range(len(dual)))}, origin)
+    size, patch = _field(values, "pos_embed_max_size", origin), _field(values, "patch_size", origin)
+    return MMDiTConfig(
+        width=heads * head_width, layers=_field(values, "num_layers", origin), heads=heads, patch=patch,
+        feedforward_multiplier=4, dual_layers=len(dual), positions="canvas", canvas_size=size,
+        canvas_step=_field(values, "sample_size", origin) // patch / size,
+        text_dim=_field(values, "joint_attention_dim", origin), text_tokens=text_tokens,
+        pooled_dim=_field(values, "pooled_projection_dim", origin), time_rotation=head_width // 4)
+
+
+def mmdit_json(config: MMDiTConfig, channels: int, latent_size: int) -> dict[str, Any]:
+    """Return SD3Transformer2DModel's config.json; the inverse of `mmdit_config`.
+
+    Args:
+        channels, latent_size: c and h = w of the latents.
+
+    Raises:
+        InputError: sizes that the class does not support.
+    """
+    problems = [name for name, wrong in (
+        ("positions", config.positions != "canvas"), ("text_dim=None", config.text_dim is None),
+        ("pooled_dim=None", config.pooled_dim is None),
+        ("feedforward_multiplier", config.feedforward_multiplier != 4)) if wrong]
+    if problems:
+        raise InputError(f"SD3Transformer2DModel cannot have this model's {', '.join(problems)}; only models of Stable "
+                         "Diffusion 3.5's layout are written for it")
+    return {
+        "_class_name": "SD3Transformer2DModel", "sample_size": latent_size, "patch_size": config.patch,
+        "in_channels": channels, "out_channels": channels, "num_layers": config.layers,
+        "attention_head_dim": config.head_width, "num_attention_heads": config.heads,
+        "joint_attention_dim": config.text_dim, "caption_projection_dim": config.width,
+        "pooled_projection_dim": config.pooled_dim, "pos_embed_max_size": config.canvas_size,
+        "dual_attention_layers": tuple(range(config.dual_layers)), "qk_norm": "rms_norm",
+    }
+
+
 def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | AutoencoderTinyConfig:
     """Read the sizes from AutoencoderKL's or AutoencoderTiny's config.json.
 
@@ -155,13 +212,15 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
     """
     kind = values.get("_class_name")
     if kind == "AutoencoderKL":
-        _check({**values, "shift_factor": values.get("shift_factor") or 0}, {**_KL_FIXED, "shift_factor": 0}, origin)
+        quant_conv = values.get("use_quant_conv", True)
+        _check({"use_post_quant_conv": True, **values}, {**_KL_FIXED, "use_post_quant_conv": quant_conv}, origin)
         return AutoencoderKLConfig(
             channels=tuple(_field(values, "block_out_channels", origin)),
             layers=_field(values, "layers_per_block", origin),
             latent_channels=_field(values, "latent_channels", origin),
             norm_groups=_field(values, "norm_num_groups", origin),
-            scaling_factor=values.get("scaling_factor", 0.18215))
+            scaling_factor=values.get("scaling_factor", 0.18215),
+            shift_factor=values.get("shift_factor") or 0.0, quant_conv=quant_conv)
     if kind == "AutoencoderTiny":
         widths = {*_field(values, "encoder_block_out_channels", origin),
                   *_field(values, "decoder_block_out_channels", origin)}
@@ -178,7 +237,9 @@ def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig,
     """Return the autoencoder's config.json; the inverse of `codec_config`, except for our own small autoencoder."""
     if isinstance(codec, AutoencoderKLConfig):
         levels = len(codec.channels)
-        return {"_class_name": "AutoencoderKL", **_KL_FIXED, "block_out_channels": codec.channels,
+        shift = {"shift_factor": codec.shift_factor} if codec.shift_factor else {}
+        return {"_class_name": "AutoencoderKL", **_KL_FIXED, **shift, "use_quant_conv": codec.quant_conv,
+                "use_post_quant_conv": codec.quant_conv, "block_out_channels": codec.channels,
                 "down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels,
                 "layers_per_block": codec.layers, "latent_channels": codec.latent_channels,
                 "norm_num_groups": codec.norm_groups, "scaling_factor": codec.scaling_factor,

@@ -65,6 +65,18 @@ def check_fit(tensors: Iterable[Tensor], shapes: Mapping[str, tuple[int, ...]],
     return set(absent)
 
 
+def finite_values(file: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Load a tensor.
+
+    Raises:
+        InputError: it holds values that are not finite.
+    """
+    values = file[name]
+    if not np.isfinite(values.astype(np.float32, copy=False)).all():
+        raise InputError(f"{name} holds values that are not finite; get the file again")
+    return values
+
+
 def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:
     """Refuse motion modules whose position code is not sinusoidal, because our motion modules compute that code.
 

@@ -1,6 +1,6 @@
 """What a model family provides for conversion. Imports no jax."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,17 @@ class Part(NamedTuple):
 
 
 class FamilyConversion(Protocol):
-    """The functions of a family's package in `convert.families`."""
+    """What a family's package in `convert.families` has.
+
+    A family without pretrained parts has no `import_checkpoint`, `PARTS` and `BASE_PARTS`.
+
+    Attributes:
+        PARTS: name of a part of `import_checkpoint` -> its folder in a pipeline's repository.
+        BASE_PARTS: the parts that an import must have. The first one tells the family.
+    """
+
+    PARTS: Mapping[str, str]
+    BASE_PARTS: Sequence[str]
 
     def check_exportable(self, config: ModelConfig) -> None:
         """Refuse models that only JAX runs, with an InputError that names the field."""
@@ -44,8 +54,6 @@ class FamilyConversion(Protocol):
     def import_checkpoint(self, out: str | Path, parts: Mapping[str, str], *, like: Description | None, dtype: str,
                           changes: Mapping[str, Any]) -> ModelConfig:
         """Make an initial checkpoint from pretrained parts.
-
-        A family without pretrained parts does not have it.
 
         Args:
             parts: name -> folder or hub id.

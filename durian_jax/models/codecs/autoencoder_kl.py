@@ -92,15 +92,18 @@ class AutoencoderKL(nn.Module):
 
     def setup(self):
         self.encoder = Encoder(self.config, self.dtype)
-        self.quant_conv = conv(2 * self.config.latent_channels, kernel=1, dtype=self.dtype)
-        self.post_quant_conv = conv(self.config.latent_channels, kernel=1, dtype=self.dtype)
+        if self.config.quant_conv:
+            self.quant_conv = conv(2 * self.config.latent_channels, kernel=1, dtype=self.dtype)
+            self.post_quant_conv = conv(self.config.latent_channels, kernel=1, dtype=self.dtype)
         self.decoder = Decoder(self.config, self.dtype)
 
     def encode(self, images: jax.Array) -> jax.Array:
-        """(M, H, W, 3) in [-1, 1] -> (M, h, w, c), scaled to about unit variance."""
-        means, _ = jnp.split(self.quant_conv(self.encoder(images)), 2, -1)
-        return means * self.config.scaling_factor
+        """(M, H, W, 3) in [-1, 1] -> (M, h, w, c), shifted and scaled to about zero mean and unit variance."""
+        x = self.encoder(images)
+        means, _ = jnp.split(self.quant_conv(x) if self.config.quant_conv else x, 2, -1)
+        return (means - self.config.shift_factor) * self.config.scaling_factor
 
     def decode(self, latents: jax.Array) -> jax.Array:
         """(M, h, w, c) -> (M, H, W, 3), not clipped."""
-        return self.decoder(self.post_quant_conv(latents / self.config.scaling_factor))
+        x = latents / self.config.scaling_factor + self.config.shift_factor
+        return self.decoder(self.post_quant_conv(x) if self.config.quant_conv else x)

@@ -1,6 +1,6 @@
 """Sizes of the autoencoders between pixels and latents. Imports no jax."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from durian_jax.errors import InputError
@@ -42,12 +42,17 @@ class CodecConfig:
 class AutoencoderKLConfig:
     """diffusers' AutoencoderKL: Stable Diffusion's autoencoder (`models.codecs.autoencoder_kl`).
 
+    A latent is (mean - shift_factor) * scaling_factor. Stable Diffusion 3's autoencoder has 16 channels, the factors
+    1.5305 and 0.0609, and no quant_conv.
+
     Attributes:
         channels: width of each level, outer to inner; every further level halves the resolution.
         layers: residual blocks per level of the encoder; the decoder has one more.
         latent_channels: c, channels of a latent.
         norm_groups: number of groups of every group normalisation.
         scaling_factor: multiplies the latents, so that they have about unit variance.
+        shift_factor: subtracted from the means before, so that the latents have about zero mean.
+        quant_conv: whether a 1 x 1 convolution follows the encoder and another one precedes the decoder.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -55,6 +60,8 @@ class AutoencoderKLConfig:
     latent_channels: int = 4
     norm_groups: int = 32
     scaling_factor: float = 0.18215
+    shift_factor: float = 0.0
+    quant_conv: bool = True
 
     @property
     def downscale(self) -> int:
@@ -98,6 +105,15 @@ CODECS = {"small": CodecConfig, "autoencoder_kl": AutoencoderKLConfig, "autoenco
 def codec_kind(config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig) -> str:
     """The key of `CODECS` for a codec's sizes."""
     return next(kind for kind, cls in CODECS.items() if isinstance(config, cls))
+
+
+def codec_encoder_fields(config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig) -> dict[str, Any]:
+    """The fields that decide how pictures are encoded, as encoded samples store them.
+
+    Fields that version 0.1 did not have are left out where they change nothing, so that its samples still fit.
+    """
+    new = {"shift_factor": 0.0, "quant_conv": True}
+    return {name: value for name, value in asdict(config).items() if name not in new or value != new[name]}
 
 
 def codec_from_dict(kind: str, values: dict[str, Any]) -> CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig:

@@ -11,6 +11,7 @@ from durian_jax.models.codecs.config import (
     AutoencoderKLConfig,
     AutoencoderTinyConfig,
     CodecConfig,
+    codec_encoder_fields,
     codec_from_dict,
     codec_kind,
 )
@@ -151,7 +152,7 @@ class DurianConfig(ModelConfig):
 
     def encoder_fields(self) -> dict[str, Any]:
         """Fields that decide how samples are encoded."""
-        fields = self.to_dict()
+        fields = {**self.to_dict(), "codec": codec_encoder_fields(self.codec)}
         return {name: fields[name] for name in ("image_size", "codec_kind", "codec", "image_encoder", "identity_dim",
                                                 "masked_references")}
 

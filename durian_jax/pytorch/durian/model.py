@@ -90,15 +90,19 @@ class Durian(Networks):
     def _scale(self) -> float:
         return getattr(self.config.codec, "scaling_factor", 1.0)
 
+    @property
+    def _shift(self) -> float:
+        return getattr(self.config.codec, "shift_factor", 0.0)
+
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Encode images (I, 3, H, W) in [-1, 1] to latents (I, c, h, w)."""
         encoded = self.vae.encode(images)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        return latents * self._scale
+        return (latents - self._shift) * self._scale
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Decode latents (I, c, h, w) to images (I, 3, H, W) float32, about [-1, 1]."""
-        return self.vae.decode(latents / self._scale).sample.float()
+        return self.vae.decode(latents / self._scale + self._shift).sample.float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the image encoder's embeddings (I, D) of images (I, 3, H, W) in [-1, 1]."""

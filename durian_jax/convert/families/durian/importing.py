@@ -17,6 +17,7 @@ from tqdm import tqdm
 from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import write_checkpoint
 from durian_jax.convert import sizes
+from durian_jax.convert.families.durian import BASE_PARTS, PARTS
 from durian_jax.convert.families.durian.network_maps import REFERENCE_NETWORKS, network_maps
 from durian_jax.convert.files import find_folder, read_json
 from durian_jax.convert.names import Tensor
@@ -28,6 +29,7 @@ from durian_jax.convert.tensors import (
     Excuse,
     check_fit,
     check_position_tables,
+    finite_values,
 )
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
@@ -56,10 +58,6 @@ SAMPLING = Sampling(steps=20, guidance_scale=3.5)
 _KEYPOINT_CHANNELS = (16, 32, 96, 256)
 
 
-# Name of a part -> its folder in a pipeline's repository.
-PARTS = {"unet": "unet", "vae": "vae", "motion": "motion_adapter", "image_encoder": "image_encoder"}
-
-
 def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Description | None = None,
                       dtype: str = "float32", changes: Mapping[str, Any] | None = None, seed: int = 0) -> DurianConfig:
     """Make an initial checkpoint from pretrained parts.
@@ -82,7 +80,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
             that do not fit, with every wrong tensor. Nothing is written before these checks.
     """
     writable_folder(out)
-    if not {"unet", "vae"} <= set(parts) <= set(PARTS):
+    if not set(BASE_PARTS) <= set(parts) <= set(PARTS):
         raise InputError(f"import: expected the parts unet and vae, and perhaps motion and image_encoder, found "
                          f"{', '.join(parts) or 'none'}")
     folders = {part: find_folder(name, PARTS[part]) for part, name in parts.items()}
@@ -103,10 +101,8 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
                 yield path, np.asarray(fresh[path])
             else:
                 tensor, file = pretrained[path]
-                values = file[tensor.name]
-                if not np.isfinite(values.astype(np.float32, copy=False)).all():
-                    raise InputError(f"{tensor.name} holds values that are not finite; get the file again")
-                yield path, _widened(tensor.to_ours(values), shapes[path], config)
+                values = tensor.to_ours(finite_values(file, tensor.name))
+                yield path, _widened(values, shapes[path], config)
 
     objective, sampling = (STABLE_DIFFUSION, SAMPLING) if like is None else (like.objective, like.sampling)
     write_checkpoint(out, Description(config, objective, sampling), tensors(), dtype)

@@ -162,7 +162,7 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
     refused("unet", "up_block_types", up_block_types=["UpBlock2D", "AttnUpBlock2D"])
     refused("unet", "expected the field norm_num_groups", norm_num_groups=None)
     refused("vae", "expected the class AutoencoderKL or AutoencoderTiny, found VQModel", _class_name="VQModel")
-    refused("vae", "use_quant_conv=False", use_quant_conv=False)
+    refused("vae", "use_post_quant_conv=True instead of False", use_quant_conv=False)
     refused("motion_adapter", "motion_layers_per_block=2 instead of 1", motion_layers_per_block=2)
     refused("image_encoder", "hidden_act=gelu instead of quick_gelu", hidden_act="gelu")
     (copy / "unet" / "config.json").write_text("{")
