@@ -47,7 +47,7 @@ def main() -> None:
         return lambda q, k, v: attend(pad(scale(q)), pad(k), pad(v), None, method)[..., :q.shape[-1]]
 
     method = AttentionMethod("splash")
-    blocks_of = lambda block: lambda q, k, v: splash(q, k, v, None, method, block)
+    blocks_of = lambda block: lambda q, k, v: splash(q, k, v, None, method, block=block)
     print(f"{chip}; jax {jax.__version__}")
     print(f"{'tokens x keys, head':24s} {'implementation':28s} {'temporaries, MiB':>18s} {'GFLOP':>8s} "
           f"{'padded':>10s} {'compiled in, s':>15s}")

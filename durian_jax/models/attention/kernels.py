@@ -16,8 +16,8 @@ from durian_jax.models.attention.plain import without_kernel
 _BLOCKS = (2048, 1024, 512, 256, 128)
 
 
-def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None, method: AttentionMethod
-          ) -> jax.Array:
+def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None, method: AttentionMethod,
+          across_frames: bool = False) -> jax.Array:
     """cuDNN's fused attention: NVIDIA GPUs from compute capability 8.0 on, half precision.
 
     Heads wider than 128 run on the newest GPUs only. They are left to XLA: Stable Diffusion has them where a frame is
@@ -27,7 +27,7 @@ def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | 
         query: (B, F, N, H, D).
         key, value: (B, F, S, H, D).
         seen: (B, S) bool; False hides a key. None: all are seen.
-        method: not used.
+        method, across_frames: not used.
     """
     f, s = key.shape[1:3]
     merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
@@ -40,7 +40,7 @@ def cudnn(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | 
 
 
 def splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None, method: AttentionMethod,
-           block: int = 512) -> jax.Array:
+           across_frames: bool = False, block: int = 512) -> jax.Array:
     """Splash attention (Pallas): TPUs.
 
     Heads keep their width: padding them by hand costs memory and gains nothing. XLA attends where a sequence is not a
@@ -51,13 +51,16 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array |
         key, value: (B, F, S, H, D).
         seen: (B, S) bool; False hides a key. None: all are seen.
         method: its partition and whether to interpret the kernel.
+        across_frames: N are the tokens of all frames (F is 1): the mesh axes of frames divide the queries, and keys are
+            gathered.
         block: largest number of queries, and of keys, at a time (compared in `benchmarks/tpu_attention.py`).
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    n, s = query.shape[2], key.shape[2]
+    s = key.shape[2]
     seen = jnp.ones((len(key), s), bool) if seen is None else seen
+    queries, keys, clips, n = _specs(method.partition, query.shape, across_frames)
     if n % 128 or s % 128:
         merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
         return without_kernel(*merged, jnp.repeat(seen, query.shape[1], 0)).reshape(query.shape)
@@ -79,17 +82,24 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array |
 
     if method.partition is None:
         return local(query, key, value, seen)
-    tokens, clips = _specs(method.partition, query.shape)
-    return jax.shard_map(local, mesh=method.partition.mesh, in_specs=(tokens, tokens, tokens, clips), out_specs=tokens,
+    return jax.shard_map(local, mesh=method.partition.mesh, in_specs=(queries, keys, keys, clips), out_specs=queries,
                          check_vma=False)(query, key, value, seen)
 
 
-def _specs(partition: Partition, shape: tuple[int, ...]) -> tuple[P, P]:
-    """How (B, F, N, H, D) tokens and (B, S) masks are divided."""
+def _specs(partition: Partition | None, shape: tuple[int, ...], across_frames: bool) -> tuple[P, P, P, int]:
+    """How (B, F, N, H, D) queries and keys and (B, S) masks are divided, and the number of queries of one device."""
+    if partition is None:
+        return P(), P(), P(), shape[2]
+
     def divided(size: int, axes: tuple[str, ...]) -> tuple[str, ...] | None:
         return axes if axes and size % math.prod(partition.mesh.shape[axis] for axis in axes) == 0 else None
-    clips = divided(shape[0], partition.clips)
-    return P(clips, divided(shape[1], partition.frames), None, divided(shape[3], partition.heads)), P(clips)
+    clips, heads = divided(shape[0], partition.clips), divided(shape[3], partition.heads)
+    if not across_frames:
+        tokens = P(clips, divided(shape[1], partition.frames), None, heads)
+        return tokens, tokens, P(clips), shape[2]
+    frames = divided(shape[2], partition.frames)
+    count = math.prod(partition.mesh.shape[axis] for axis in frames or ())
+    return P(clips, None, frames, heads), P(clips, None, None, heads), P(clips), shape[2] // count
 
 
 KERNELS = {"cudnn": cudnn, "splash": splash}

@@ -29,16 +29,17 @@ def self_attention(query: jax.Array, key: jax.Array, value: jax.Array, valid: ja
 
 
 def frame_attention(query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None = None,
-                    method: AttentionMethod | None = None) -> jax.Array:
+                    method: AttentionMethod | None = None, across_frames: bool = False) -> jax.Array:
     """Attend within every frame of a clip: (B, F, N, H, D) queries, (B, F, S, H, D) keys and values.
 
     Args:
         seen: (B, S) bool; False hides a key from all frames of a clip. None: all keys are seen.
         method: how to compute it; None: by XLA.
+        across_frames: N are the tokens of all frames, in order, and F is 1.
     """
     method = method or AttentionMethod()
     if method.implementation in KERNELS:
-        return KERNELS[method.implementation](query, key, value, seen, method)
+        return KERNELS[method.implementation](query, key, value, seen, method, across_frames)
     f = query.shape[1]
     merged = (x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
     attend = chunked_product if method.implementation == "chunked" else product

@@ -283,4 +283,4 @@ class VideoBlock(nn.Module):
             return mixed.reshape(b, n, f, *query.shape[3:]).swapaxes(1, 2)
         seen = None if seen is None else jnp.repeat(seen, n, 1)
         merged = (y.reshape(b, 1, -1, *y.shape[3:]) for y in (query, key, value))
-        return frame_attention(*merged, seen, self.method).reshape(query.shape)
+        return frame_attention(*merged, seen, self.method, across_frames=True).reshape(query.shape)
