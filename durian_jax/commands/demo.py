@@ -9,8 +9,10 @@ from durian_jax.commands.options import sampling_argument, sampling_options
 @click.option("--out", default="demo", show_default=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--cases", type=click.IntRange(1), default=2, show_default=True,
               help="Number of transfers per attribute.")
+@click.option("--reenactment", default=None, metavar="NAME|FOLDER",
+              help="Model that reenacts four people, too.  [default: none]")
 @sampling_options
-def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
+def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     """Show what the shipped model does.
 
     Transfers, composes and interpolates attributes of procedural people who are not in the training data.
@@ -22,5 +24,6 @@ def demo(out, cases, checkpoint, steps, guidance, seed, sampler):
     runtime.configure()
     from durian_jax.evaluation.demo import run_demo
 
-    run_demo(out, checkpoint=checkpoint, cases=cases, sampling=sampling_argument(steps, guidance, seed, sampler))
+    run_demo(out, checkpoint=checkpoint, cases=cases, reenactment=reenactment,
+             sampling=sampling_argument(steps, guidance, seed, sampler))
     click.echo(f"open {out}/index.html")

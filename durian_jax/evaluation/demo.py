@@ -16,8 +16,22 @@ from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
-from durian_jax.evaluation.contact_sheet import Section, draw_sheet, side_by_side, split_picture, with_inset
-from durian_jax.evaluation.report import sampling_settings
+from durian_jax.evaluation.contact_sheet import (
+    Section,
+    draw_sheet,
+    side_by_side,
+    split_picture,
+    there_and_back,
+    with_inset,
+)
+from durian_jax.evaluation.demo_reenactment import (
+    REENACTMENT_COLUMNS,
+    Result,
+    reenact_people,
+    reenactment_rows,
+    write_reenactments,
+)
+from durian_jax.evaluation.reenactment_report import sampling_settings
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
@@ -34,15 +48,16 @@ _SHEET_FRAME = 0.7  # relative position of the frame that the contact sheet show
 
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
-             sampling: Sampling | Mapping[str, Any] | None = None) -> dict:
-    """Run transfers, compositions and one interpolation; write videos, a sheet, a page and a report.
+             sampling: Sampling | Mapping[str, Any] | None = None, reenactment: str | Path | None = None) -> dict:
+    """Run transfers, compositions, one interpolation and reenactments; write videos, a sheet, a page and a report.
 
     Args:
         out: output folder; created if missing.
         checkpoint: name of a shipped checkpoint, or a folder.
         cases: number of transfers per attribute kind.
         frames: frames per clip; reduced to the checkpoint's `max_frames` if larger.
-        sampling: steps, guidance and seed.
+        sampling: steps, guidance and seed of `checkpoint`.
+        reenactment: name or folder of a checkpoint that reenacts people; None: no reenactments.
 
     Returns:
         The content of report.json.
@@ -70,12 +85,19 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
                      if case.attributes[0][0] == kind] for kind in ATTRIBUTE_KINDS}
     summary = summarize(scores)
 
+    reenacted: list[Result] = []
+    if reenactment is not None:
+        _, reenacted = reenact_people(reenactment, frames)
+
     pages = _write_videos(out, transfers, transfer_results, compositions, composition_results, blended,
                           steps_between)
+    if reenacted:
+        pages.append(write_reenactments(out, reenacted))
     write_image(out / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
-                                              blended, steps_between))
+                                              blended, steps_between, reenacted))
     report = {"seconds": time.perf_counter() - started, "summary": summary,
-              "settings": {"cases": cases, "frames": frames, **sampling_settings(checkpoint, model, sampling)},
+              "settings": {"cases": cases, "frames": frames, "reenactment": None if reenactment is None
+                           else str(reenactment), **sampling_settings(checkpoint, model, sampling)},
               "versions": versions()}
     write_json(out / "report.json", report)
     write_text(out / "index.html", _page(pages, report))
@@ -135,17 +157,12 @@ def _write_videos(out: Path, transfers, transfer_results, compositions, composit
     return sections
 
 
-def there_and_back(frames: np.ndarray) -> np.ndarray:
-    """Append the reversed clip, so that the result loops without a jump."""
-    return np.concatenate([frames, frames[-2:0:-1]])
-
-
 def _share(alpha: float) -> str:
     return {0.0: "first hairstyle", 1.0: "second hairstyle"}.get(alpha, f"{1 - alpha:.0%} + {alpha:.0%}")
 
 
 def demo_sheet(transfers, transfer_results, compositions, composition_results, blended,
-               steps_between) -> np.ndarray:
+               steps_between, reenacted: Sequence[Result] = ()) -> np.ndarray:
     """Draw the contact sheet: one frame of every result."""
     def rows(cases, results):
         return [(_name(case).replace(" + ", "\n+ "),
@@ -157,10 +174,13 @@ def demo_sheet(transfers, transfer_results, compositions, composition_results, b
     moment = [clip[int(_SHEET_FRAME * len(clip))] for clip in steps_between]
     for i, (_, photo) in zip((0, -1), blended.attributes, strict=True):
         moment[i] = with_inset(moment[i], photo.frames[0])
-    return draw_sheet("Durian-JAX", [
+    sections = [
         Section("Transfer", _COLUMNS, rows(transfers, transfer_results)),
         Section("Composition", _COLUMNS, rows(compositions, composition_results)),
-        Section("Interpolation", [_share(a) for a in ALPHAS], [("hair", moment)])])
+        Section("Interpolation", [_share(a) for a in ALPHAS], [("hair", moment)])]
+    if reenacted:
+        sections.append(Section("Reenactment", REENACTMENT_COLUMNS, reenactment_rows(reenacted, _SHEET_FRAME)))
+    return draw_sheet("Durian-JAX", sections)
 
 
 def _page(sections: list[dict], report: dict) -> str:

@@ -54,13 +54,14 @@ class ReenactmentCase:
     """A person, a driver and the exact answer.
 
     Attributes:
-        person: A.
+        person: A, as the answer shows A: with the attributes of other people.
         driver_person: B.
         stranger: a person whom nothing shows.
         motion: T frames, B's.
         source: photo of A.
         driver: T frames of B.
         truth: T frames of A in B's motion.
+        attributes: kind and photo of each attribute that A gets from another person.
     """
 
     person: Person
@@ -70,6 +71,7 @@ class ReenactmentCase:
     source: Clip
     driver: Clip
     truth: Clip
+    attributes: tuple[tuple[str, Clip], ...] = ()
 
     def region(self, *kinds: str) -> np.ndarray:
         """(T, H, W) bool: where the truth shows some of `faces.topology.REGION_KINDS`."""
@@ -94,22 +96,31 @@ def leaked(person: Person, other: Person) -> dict[str, Person]:
     return people
 
 
-def reenactment_case(index: int, frames: int = 8, size: int = 128) -> ReenactmentCase:
+def reenactment_case(index: int, frames: int = 8, size: int = 128, kinds: Sequence[str] = ()) -> ReenactmentCase:
     """Render case `index` of the benchmark.
 
     Args:
         index: number of the case, >= 0.
         frames: T.
         size: H = W in pixels.
+        kinds: of attributes that the person gets from others.
     """
     person = sample_person(SPLIT, index)
+    if {"hair", "hat"} & {*kinds}:
+        person = person.without("hat")  # it would cover the hair, and a person cannot wear two
+    source = render(person, sample_motion(SPLIT, _PHOTO_MOTIONS + index, 1), size)
+    attributes = []
+    for number, kind in enumerate(kinds, start=1):
+        donor = sample_person(SPLIT, number * _PHOTO_MOTIONS + index, require=(kind,))
+        shown = donor if kind == "hat" else donor.without("hat")
+        attributes.append((kind, render(shown, sample_motion(SPLIT, number * _PHOTO_MOTIONS + index, 1), size)))
+        person = person.wear(**{kind: donor})
     driver = sample_driver(SPLIT, index, person)
     motion = sample_motion(SPLIT, index, frames)
     truth = add_driver(render(person, motion, size), driver, motion)
     shown = Clip(truth.driver.frames, truth.driver.keypoints, np.zeros_like(truth.masks), motion.fps, driver.name)
-    source = render(person, sample_motion(SPLIT, _PHOTO_MOTIONS + index, 1), size)
     stranger = sample_driver(SPLIT, _PHOTO_MOTIONS + index, person)
-    return ReenactmentCase(person, driver, stranger, motion, source, shown, truth)
+    return ReenactmentCase(person, driver, stranger, motion, source, shown, truth, tuple(attributes))
 
 
 def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
@@ -185,12 +196,13 @@ def by_driver(animator: Animator, sampling: Sampling | None = None, **options: A
     """A model that sees the driving clip: its pixels where they are, or its keypoints' motion, as the model needs."""
     if get_family(animator.backend.config.family).load("inference").DRIVEN_BY == "pixels":
         options = {"absolute": True, **options}
-    return lambda case: animator.animate(case.source, [], case.driver, sampling=sampling, **options)
+    return lambda case: animator.animate(case.source, case.attributes, case.driver, sampling=sampling,
+                                         progress=False, **options)
 
 
 def by_oracle(animator: Animator) -> System:
     """A model that sees the keypoints of the answer, which nobody has."""
-    return lambda case: animator.animate(case.source, [], case.truth.keypoints)
+    return lambda case: animator.animate(case.source, case.attributes, case.truth.keypoints, progress=False)
 
 
 @dataclass(frozen=True)
