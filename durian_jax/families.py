@@ -69,6 +69,8 @@ FAMILIES = {
         recipe="durian_jax.training.recipes.svdp",
         inference="durian_jax.inference.svdp",
         convert="durian_jax.convert.families.svdp",
+        pytorch="durian_jax.pytorch.svdp.pipeline:SVDPPipeline",
+        parity="durian_jax.evaluation.parity.svdp",
     ),
 }
 

@@ -15,6 +15,7 @@ from durian_jax.diffusion import Objective, Sampling
 from durian_jax.faces.arcface import IDENTITY_FILE
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
 from durian_jax.models.durian.config import DurianConfig
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.parameters import param_shapes
 from durian_jax.models.unet.config import UNetConfig
@@ -41,8 +42,20 @@ OBJECTIVES = {"like_sd": Objective("stable_diffusion", "epsilon", time_power=1.0
               "small": Objective(), "no_image_encoder": Objective("cosine", "velocity"), "identity": Objective()}
 SAMPLING = Sampling(2, 1.5)
 
+# The beginning of a Python program in which JAX cannot be imported.
+REFUSE_JAX = """
+import sys
 
-def random_checkpoint(config: DurianConfig, objective: Objective) -> Checkpoint:
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "ml_dtypes"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def random_checkpoint(config: ModelConfig, objective: Objective) -> Checkpoint:
     """Return a checkpoint in which no tensor is zero, also where training starts from zeros."""
     rng, params = np.random.default_rng(0), {}
     for path, wanted in param_shapes(config).items():
@@ -56,8 +69,13 @@ def random_checkpoint(config: DurianConfig, objective: Objective) -> Checkpoint:
 
 def make_export(kind: str, folder: Path) -> tuple[Checkpoint, Path]:
     """Write a checkpoint of a kind of model and its export; return the loaded checkpoint and the export's folder."""
-    save_checkpoint(folder / "checkpoint", random_checkpoint(CONFIGS[kind], OBJECTIVES[kind]), "float32")
-    if CONFIGS[kind].identity_dim is not None:
+    return export_random(CONFIGS[kind], OBJECTIVES[kind], folder)
+
+
+def export_random(config: ModelConfig, objective: Objective, folder: Path) -> tuple[Checkpoint, Path]:
+    """Write a random checkpoint and its export; return the loaded checkpoint and the export's folder."""
+    save_checkpoint(folder / "checkpoint", random_checkpoint(config, objective), "float32")
+    if config.identity_dim is not None:
         write_network(folder / "checkpoint" / IDENTITY_FILE)
     export_checkpoint(folder / "checkpoint", folder / "export", "fp32")
     return load_checkpoint(folder / "checkpoint"), folder / "export"

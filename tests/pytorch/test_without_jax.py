@@ -16,6 +16,7 @@ from durian_jax.diffusion.noise import frame_noise
 from durian_jax.evaluation.metrics import psnr
 from durian_jax.inference.animator import Animator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
+from tests.helpers.exports import REFUSE_JAX
 
 
 def test_the_requirements_are_those_of_the_package():
@@ -31,15 +32,7 @@ def test_noise_is_the_same_as_in_jax():
     np.testing.assert_allclose(frame_noise(2**32 - 5, range(7, 10), (5, 7, 3)), expected, atol=5e-5)
 
 
-WITHOUT_JAX = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("jax", "jaxlib", "flax", "optax", "orbax", "grain", "ml_dtypes"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
+WITHOUT_JAX = REFUSE_JAX + """
 import numpy as np
 from durian_jax.animation.files import animate_files, concat
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -58,8 +51,7 @@ def test_the_exported_tiny_model_animates_without_jax(tmp_path):
     export_checkpoint("tiny", tmp_path / "tiny")
     subprocess.run([sys.executable, "-c", WITHOUT_JAX, tmp_path / "tiny", tmp_path / "frames.npy"], check=True,
                    env={**os.environ, "OMP_NUM_THREADS": "1"})
-    refusing = WITHOUT_JAX.partition("import numpy")[0]
-    without = f"{refusing}sys.argv[1:] = ['demo']\nfrom durian_jax.commands.main import main\nmain()"
+    without = f"{REFUSE_JAX}sys.argv[1:] = ['demo']\nfrom durian_jax.commands.main import main\nmain()"
     done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True)
     assert done.returncode == 2 and "durian: error: this needs" in done.stderr and "Traceback" not in done.stderr
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), 128)

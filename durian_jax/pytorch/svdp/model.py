@@ -66,13 +66,15 @@ class SVDP(Networks):
             source, source_mask: (B, c, h, w) latents and (B, 1, h, w) M_port.
             attributes, attribute_masks: (B, A, c, h, w) and (B, A, 1, h, w) M_attr.
         """
-        of_source = self._group(source[:, None], [SOURCE_PLACE], 1 - source_mask[:, None])
+        of_source: Tokens = self._group(source[:, None], [SOURCE_PLACE], 1 - source_mask[:, None])
+        if self._one_way:
+            of_source = self.transformer.condition_keys(of_source)
         found: list[Tokens] = []
         if attributes.shape[1]:
             places = attribute_places(attributes.shape[1], self.config.mmdit.positions == "canvas")
             group = self._group(attributes, places, attribute_masks, self.config.attribute_capacity)
             found = [*self._pictures(group)] if self._one_way else [*group.pictures()]
-        return References(self.transformer.condition_keys(of_source) if self._one_way else of_source, found)
+        return References(of_source, found)
 
     def _pictures(self, group: Group) -> list[Tokens]:
         """The keys of every picture of a group, which has run at once."""
