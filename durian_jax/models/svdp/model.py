@@ -28,6 +28,14 @@ from durian_jax.models.svdp.places import (
 from durian_jax.models.token_importance import kept_index
 
 
+def history_motion(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The fields of a batch whose frames are the history: the driver's regions there, and no history."""
+    motion = {"driving_latents": "history_driving_latents", "driving_regions": "history_regions",
+              "driving_masks": "history_masks"}
+    kept = {name: x for name, x in batch.items() if not name.startswith("history") and name not in motion}
+    return {**kept, **{name: batch[source] for name, source in motion.items() if source in batch}}
+
+
 class SVDP(nn.Module):
     """Transformer and codec. Every method is pure; conditions go in and out as values.
 
@@ -106,7 +114,9 @@ class SVDP(nn.Module):
         fields["portrait_latents"], fields["portrait_mask"] = self._source(batch)
         fields["attribute_latents"], fields["attribute_masks"] = self._attributes(batch)
         fields["driving_latents"], fields["driving_masks"] = self._driving(batch)
-        return {**fields, "history_latents": self.history_latents(batch)}
+        before = self._driving(history_motion(batch))
+        return {**fields, "history_latents": self.history_latents(batch), "history_driving_latents": before[0],
+                "history_masks": before[1]}
 
     # --- conditions -----------------------------------------------------------------------------------
 

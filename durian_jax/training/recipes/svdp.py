@@ -18,7 +18,7 @@ from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference.generate import decode, generate
-from durian_jax.models.svdp.model import SVDP
+from durian_jax.models.svdp.model import SVDP, history_motion
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
 from durian_jax.training.stage import Stage, always
@@ -89,9 +89,8 @@ def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array
 
 def _own_frames(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array) -> jax.Array:
     """The model's own latents (B, T, h, w, c) of the history frames, from noise in one step and without history."""
-    driven = model.condition({**{name: x for name, x in batch.items() if not name.startswith("history")},
-                              "driving_regions": batch["history_regions"], "driving_masks": batch["history_masks"]})
-    noise = jax.random.normal(key, (*batch["history"].shape[:2], *[model.config.latent_size] * 2,
+    driven = model.condition(history_motion(batch))
+    noise = jax.random.normal(key, (*batch["history_masks"].shape[:2], *[model.config.latent_size] * 2,
                                     model.config.codec.latent_channels))
     ones = jnp.ones(noise.shape[:2])
     prediction = model.denoise(noise, run.objective.noise_schedule.timesteps(ones), driven, temporal=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
+from durian_jax.models.batch import training_fields
 from durian_jax.models.family import model_config
 from durian_jax.models.parameters import init_params, variables
 from durian_jax.models.svdp.config import SVDPConfig
@@ -152,6 +153,24 @@ def test_invalid_history_and_attributes_change_nothing(kind):
     without.update({name: with_both[name] for name in same})
     np.testing.assert_allclose(*(predict(random_params(config), batch, noise(), config)
                                  for batch in (with_both, without)), atol=2e-5)
+
+
+@every_kind
+def test_encoded_batches_predict_the_same(kind):
+    """`durian encode` makes every field of the encoded spec, and conditions of them are those of the pictures."""
+    config = tiny(*kind)
+    batch = random_batch(config, history=2)
+    encoded = jax.jit(lambda batch: config.create().apply(variables(random_params(config)), batch,
+                                                          method="encode_batch"))(batch)
+    spec = training_fields(config.batch_spec(encoded=True))
+    sizes = {"B": 2, "F": 3, "A": 1, "T": 2}
+    assert {name: x.shape for name, x in encoded.items()} == {name: field.shape(sizes) for name, field in spec.items()}
+    found, expected = (predict(random_params(config), x, noise(), config) for x in (encoded, batch))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    bare = jax.eval_shape(lambda batch: config.create().apply(variables(random_params(config)), batch,
+                                                              method="encode_batch"),
+                          random_batch(config, attributes=0, history=0))
+    assert bare["history_latents"].shape[1] == bare["attribute_masks"].shape[1] == 0
 
 
 def test_cells_of_the_canvas_do_not_overlap():
