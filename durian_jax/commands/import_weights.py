@@ -24,14 +24,15 @@ from durian_jax.commands.config_flags import config_command, read_config
 @click.option("--size", type=click.IntRange(8), default=None,
               help="Picture size in pixels.  [default: the config's, or 512]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-              help="Precision of the file: 13 GB in float32, half of that in the others.")
+              help="Precision of the file: 13 GB (1.5) or 11 GB (3.5 Medium) in float32, half of that in the others.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint in FOLDER.")
 def import_weights(config, overrides, base, unet, transformer, vae, motion, image_encoder, identity_model, out, size,
                    dtype, overwrite):
     """Make an initial checkpoint from pretrained parts.
 
     Parts are folders in the layout of diffusers and transformers, or hub ids (owner/repository, or
-    owner/repository:folder), which are downloaded. Every tensor must fit; the error lists tensors that do not.
+    owner/repository:folder), which are downloaded. A U-Net or a transformer decides the model's family. Every tensor
+    must fit; the error lists tensors that do not.
 
     \b
     durian import --base stable-diffusion-v1-5/stable-diffusion-v1-5 \\

@@ -71,7 +71,6 @@ def tiny(config: ConfigDict) -> None:
         config.total_steps, config.decay_steps, config.learning_rate = 1500, 1000, 1e-3
 
 
-
 def sd35m(config: ConfigDict) -> None:
     """The paper's size: Stable Diffusion 3.5 Medium at 512 px, clips of 16 frames, from `durian import`.
 
@@ -100,11 +99,12 @@ def sd35m(config: ConfigDict) -> None:
     config.remat = "full"
     # The paper has no attributes, and the loss weighs no region.
     config.data.attributes, config.data.frame_masks, config.data.clip_colour = 0, False, 0.1
+    config.data.region_jitter, config.data.region_dropout, config.data.region_occlusion = 1.0, 0.05, 0.05
     if config.stage in ("image", "joint"):
         config.data.frames = 1
     elif config.stage == "video":
         config.data.frames, config.total_steps = 16, 48_000
-    elif config.stage == "history":  # the last fifth of the steps
+    elif config.stage in ("history", "fusion", "steps"):  # history: the last fifth of the steps
         config.data.frames, config.data.history, config.total_steps = 16, 3, 12_000
         config.guidance_dropout = (0.05, 0.1, 0.25)
 

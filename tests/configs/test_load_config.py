@@ -69,7 +69,7 @@ def test_a_file_in_this_folder_takes_precedence(elsewhere):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("tinny,stage=1", "no such preset; the presets are durian: tiny, sd15; svdp: tiny; did you mean tiny?"),
+    ("tinny,stage=1", "no such preset; the presets are durian: tiny, sd15; svdp: tiny, sd35m; did you mean tiny?"),
     ("sd1.5", "did you mean sd15?"),
     ("durian:sd5,stage=1", "did you mean durian:sd15?"),
     ("durain:tiny", "did you mean durian:tiny?"),
