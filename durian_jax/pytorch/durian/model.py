@@ -9,21 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.convert import sizes
 from durian_jax.convert.families.durian.exporting import check_exportable
-from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
+from durian_jax.pytorch.codecs import make_codec, resized
 from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, split_heads
 from durian_jax.pytorch.durian.keypoint_encoder import KeypointEncoder
 from durian_jax.pytorch.durian.unet import UNet
 from durian_jax.pytorch.networks import Networks
-from durian_jax.pytorch.small_codec import Codec
 
 
 @dataclass
@@ -79,35 +76,17 @@ class Durian(Networks):
             for network in (self.portrait_reference, self.attribute_reference):
                 network.unused_tensors = frozenset(names - network.state_dict().keys())
         self.keypoint_encoder = KeypointEncoder(unet.channels[0], config.keypoint_channels, config.keypoint_patch)
-        self.vae = _make_codec(config)
+        self.vae = make_codec(config.codec, config.image_size)
         if config.image_encoder is not None:
             self.image_encoder = CLIPVisionModelWithProjection(
                 CLIPVisionConfig(**sizes.image_encoder_json(config.image_encoder)))
         if config.identity_dim is not None:
             self.identity_projection = nn.Linear(config.identity_dim, unet.context_dim)
 
-    @property
-    def _scale(self) -> float:
-        return getattr(self.config.codec, "scaling_factor", 1.0)
-
-    @property
-    def _shift(self) -> float:
-        return getattr(self.config.codec, "shift_factor", 0.0)
-
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images (I, 3, H, W) in [-1, 1] to latents (I, c, h, w)."""
-        encoded = self.vae.encode(images)
-        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        return (latents - self._shift) * self._scale
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Decode latents (I, c, h, w) to images (I, 3, H, W) float32, about [-1, 1]."""
-        return self.vae.decode(latents / self._scale + self._shift).sample.float()
-
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Return the image encoder's embeddings (I, D) of images (I, 3, H, W) in [-1, 1]."""
         side, like = self.config.image_encoder.image_size, self.image_encoder.visual_projection.weight
-        x = _resized(images.float(), side, "bicubic") * 0.5 + 0.5
+        x = resized(images.float(), side, "bicubic") * 0.5 + 0.5
         mean, std = (torch.tensor(values, device=x.device)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
         return self.image_encoder(((x - mean) / std).to(like.dtype)).image_embeds
 
@@ -128,7 +107,7 @@ class Durian(Networks):
         latents = self.encode(images).unflatten(0, (b, 1 + a))
         inputs = latents
         if self.config.mask_channel:
-            small = _resized(masks.flatten(0, 1).float(), latents.shape[-1], "bilinear")
+            small = resized(masks.flatten(0, 1).float(), latents.shape[-1], "bilinear")
             inputs = torch.cat([latents, small.unflatten(0, (b, 1 + a)).to(latents.dtype)], 2)
         embeddings = None
         if self.config.image_encoder is not None:
@@ -212,11 +191,6 @@ class Durian(Networks):
                      for m, share in enumerate(shares))
 
 
-def _make_codec(config: DurianConfig) -> nn.Module:
-    cls = {AutoencoderKLConfig: AutoencoderKL, AutoencoderTinyConfig: AutoencoderTiny}.get(type(config.codec))
-    return Codec(config.codec) if cls is None else cls.from_config(sizes.codec_json(config.codec, config.image_size))
-
-
 def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """Return a ReferenceNet's features (I, N, C) of every site, for images (I, c', h, w) and embeddings (I, D)."""
     sites = None
@@ -224,8 +198,3 @@ def _features(network: UNet, x: torch.Tensor, embeddings: torch.Tensor | None) -
         attentions = [block.attn2 for block in network.sites()[:-1]]
         sites = [Site(cross=attn.to_out[0](attn.to_v(embeddings))[:, None]) for attn in attentions]
     return network(x, torch.zeros(len(x), device=x.device), sites=sites)
-
-
-def _resized(x: torch.Tensor, side: int, mode: str) -> torch.Tensor:
-    """Resize (I, C, H, W) to (I, C, side, side), with antialiasing, like jax.image.resize."""
-    return F.interpolate(x, (side, side), mode=mode, antialias=True, align_corners=False)
