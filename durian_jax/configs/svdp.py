@@ -38,9 +38,9 @@ def tiny(config: ConfigDict) -> None:
         "attribute_capacity": 0.5,
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
-        "mmdit": {"width": 256, "layers": 6, "heads": 8, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
+        "mmdit": {"width": 256, "layers": 6, "heads": 4, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
                   "positions": "rotary", "text_dim": placeholder(int), "text_tokens": 0,
-                  "pooled_dim": placeholder(int), "video": "full", "time_rotation": 8},
+                  "pooled_dim": placeholder(int), "video": "full", "time_rotation": 16},
     }
     # As in Durian's tiny: much noise, clean predictions, and a loss on pixels.
     config.objective.update({"schedule": "flow", "prediction": "sample", "time_power": 0.25, "region_weight": 4.0,
@@ -60,8 +60,8 @@ def tiny(config: ConfigDict) -> None:
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 900, 600
     elif config.stage in ("image", "joint"):
-        config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 3
-        config.total_steps, config.decay_steps = 12_000, 5000
+        config.batch_size, config.data.frames, config.data.max_stride = 6, 4, 3
+        config.total_steps, config.decay_steps = 9000, 4000
     elif config.stage == "video":
         config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 2
         config.total_steps, config.decay_steps, config.learning_rate = 3000, 2000, 1e-3
