@@ -12,8 +12,11 @@ from durian_jax.faces.topology import GROUPS, POSITION, RIGID
 
 _CHIN, _HAIRLINE = POSITION[152], POSITION[10]
 _POINTS = {name: np.arange(part.start, part.stop) for name, part in GROUPS.items()}
+_LIPS = np.concatenate([_POINTS["outer_lips"], _POINTS["inner_lips"]])
 _LONGEST = 16  # largest number of frames in which a shape is measured
 _FARTHEST = 0.1  # largest move of a point, in face heights
+_STRETCH = 0.12  # largest relative change of the mouth's width; a smile is wider than any other mouth
+_THICKNESS = 1.5  # largest factor of the lips' thickness
 _BLINK = 40.0  # degrees of head pose that are as bad as closed eyes
 
 
@@ -44,8 +47,9 @@ def face_shape(keypoints: np.ndarray) -> np.ndarray:
 def shape_difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return (K, 3): add it to a face in head coordinates to get the other person's shape with the same expression.
 
-    Lids and lips of both faces may be open by different amounts. The difference therefore moves opposite points of
-    lids and inner lips up or down together, and an iris with its eye.
+    The two faces may have different expressions. Opposite points of lids therefore move up or down together, an iris
+    moves with its eye, and the mouth only gets another place, width and thickness of the lips: it neither opens nor
+    smiles.
 
     Args:
         own, other: (K, 3) of `face_shape`.
@@ -59,13 +63,24 @@ def shape_difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
         middle = (difference[upper, 1:] + difference[lower, 1:]) / 2
         difference[upper, 1:] = difference[lower, 1:] = middle
         difference[_POINTS[f"{side}_iris"]] = difference[_POINTS[f"{side}_eye"]].mean(0)
-    upper, lower = _opposite(_POINTS["inner_lips"])
-    half = (difference[lower, 1:] - difference[upper, 1:]) / 2
-    # The outer points follow the inner ones: the thickness of the lips is the other person's.
-    for above, below in ((upper, lower), _opposite(_POINTS["outer_lips"])):
-        difference[above, 1:] += half
-        difference[below, 1:] -= half
+    difference[_LIPS] = _lips_difference(own, own + difference)
     return difference
+
+
+def _lips_difference(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(lips, 3): see `shape_difference`; both faces are (K, 3) in the same place."""
+    inner, outer = _opposite(_POINTS["inner_lips"]), _opposite(_POINTS["outer_lips"])
+    # The upper lip: the lower one moves with the jaw.
+    moved = np.zeros_like(own)
+    moved[_LIPS] = (wanted - own)[inner[0]].mean(0)
+    across = own[_LIPS, 0] - own[_LIPS, 0].mean()
+    stretch = float(across @ (wanted[_LIPS, 0] - own[_LIPS, 0]) / max(across @ across, 1e-12))
+    moved[_LIPS, 0] += np.clip(stretch, -_STRETCH, _STRETCH) * across
+    for edge, inside in zip(outer, inner, strict=True):
+        mine, theirs = (shape[edge, 1] - shape[inside, 1] for shape in (own, wanted))
+        thicker = abs(theirs.mean()) / max(abs(mine.mean()), 1e-9)
+        moved[edge, 1] += (np.clip(thicker, 1 / _THICKNESS, _THICKNESS) - 1) * mine
+    return moved[_LIPS]
 
 
 def _opposite(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,10 +12,21 @@ import pytest
 
 from durian_jax.data import RecordedClips, synthesize
 from durian_jax.data import recorded_clips as records
-from durian_jax.data.clip_record import QUALITIES
-from durian_jax.data.dataset_sheet import COLUMNS, FILLS, LINES, STRENGTH, VIEW, dataset_sheet, draw_masks, shown_frames
+from durian_jax.data.clip_record import QUALITIES, read_record, write_record
+from durian_jax.data.dataset_sheet import (
+    COLUMNS,
+    FILLS,
+    LINES,
+    SIDE,
+    STRENGTH,
+    VIEW,
+    dataset_sheet,
+    draw_masks,
+    draw_strip,
+    shown_frames,
+)
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import attribute_bit, layer_bit
+from durian_jax.faces.clip import Driver, attribute_bit, layer_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.video import read_image, write_image
 from tests.helpers.data import FRAMES, HOSTILE, MARGIN, SIZE, Page, column, durian
@@ -171,6 +183,15 @@ def test_pictures_show_frames_masks_and_keypoints(dataset, clips_with_margin):
     assert len(list((dataset / "sheet_pictures").iterdir())) == 5  # no temporary files
 
 
+def test_strips_show_the_driver(clips):
+    driven = replace(clips[0], driver=Driver(clips[1].frames, clips[1].keypoints, "another"))
+    bare, strip = (draw_strip(read_record(write_record(clip))) for clip in (clips[0], driven))
+    assert strip.shape[1] - bare.shape[1] == 4 * SIDE + 3 * 2 + 12
+    np.testing.assert_array_equal(strip[:, :bare.shape[1]], bare)
+    shown = cv2.resize(clips[1].frames[0], (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(strip[:, bare.shape[1] + 12:][:, :SIDE], shown)
+
+
 # --- the command line ---------------------------------------------------------------------------------
 
 def test_commands(tmp_path):
@@ -182,6 +203,11 @@ def test_commands(tmp_path):
     result = durian("sheet", data, "--batches", 2, "--size", 64, "--frames", 1, "--attributes", 2,
                     "--out", tmp_path / "b.png")
     assert result.exit_code == 0 and read_image(tmp_path / "b.png").shape[0] == 24 + 2 * 128 + 2 + 10
+    result = durian("sheet", data, "--batches", 2, "--config", "svdp:tiny,stage=history", "--out", tmp_path / "c.png")
+    # 128 px: the frames and their masks, the source, an attribute, regions and masks of the driver, history.
+    columns = (4, 4, 1, 1, 1, 1, 4, 4, 3, 3, 3)
+    width = 2 * 10 + sum(count * 130 - 2 for count in columns) + 10 * (len(columns) - 1)
+    assert result.exit_code == 0 and read_image(tmp_path / "c.png").shape == (24 + 2 * 130 - 2 + 10, width, 3)
     assert durian("masks", "export", data, "train-1", tmp_path / "m").output == f"{tmp_path}/m: masks of 3 frames\n"
     for kind in ("hair", "beard", "hat"):
         shutil.rmtree(tmp_path / "m" / kind)
@@ -198,6 +224,8 @@ def test_commands(tmp_path):
     (("sheet", "{here}", "--batches", 2, "--out", "{here}/x.html"), "expected a name ending in"),
     (("sheet", "{here}", "--batches", 2, "--limit", 2), "--limit: expected no --batches"),
     (("sheet", "{here}", "--size", 64), "--size: expected also --batches"),
+    (("sheet", "{here}", "--config", "svdp:tiny"), "--config: expected also --batches"),
+    (("sheet", "{here}", "--batches", 2, "--config", "svdp:tiny", "--size", 64), "--size: expected no --config"),
     (("masks", "export", "{here}", "a", "{here}/m"), "dataset.json"),
     (("masks", "replace", "{here}", "a", "{here}/m"), "dataset.json"),
 ])

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
-from durian_jax.synthetic import SPLITS, Person, render, sample_motion, sample_person, still
+from durian_jax.faces.pose import head_pose
+from durian_jax.synthetic import (
+    SPLITS,
+    Person,
+    add_driver,
+    render,
+    sample_driver,
+    sample_motion,
+    sample_person,
+    still,
+)
 from durian_jax.synthetic.attributes import FREQUENCY
 
 
@@ -58,3 +68,33 @@ def test_wrong_input_is_refused():
         render(person, still(), 8)
     with pytest.raises(InputError, match="yawn"):
         still(yawn=1.0)
+
+
+def test_drivers_are_nobodys_clip_and_reproducible():
+    people = [sample_person("train", index) for index in range(20)]
+    drivers = [sample_driver("train", index, person) for index, person in enumerate(people)]
+    assert drivers == [sample_driver("train", index, person) for index, person in enumerate(people)]
+    assert not {driver.name for driver in drivers} & {f"train-{index}" for index in range(100_000)}
+    assert len({driver.name for driver in drivers}) == 20
+
+
+def test_half_of_the_drivers_wear_what_the_person_does_not():
+    """Else models would learn to copy the driver's glasses and beard."""
+    extra = []
+    for index in range(60):
+        person = sample_person("train", index)
+        worn = {*sample_driver("train", index, person).attributes} - {"hair"}
+        assert worn <= {"glasses", "beard"} - {*person.attributes}
+        if not {"glasses", "beard"} <= {*person.attributes}:
+            extra.append((index % 2, worn))
+    assert all(bool(worn) == bool(odd) for odd, worn in extra)
+    assert {kind for _, worn in extra for kind in worn} == {"glasses", "beard"}
+
+
+def test_a_driver_makes_the_same_motion():
+    person, motion = sample_person("train", 4), sample_motion("train", 4, 5)
+    clip = add_driver(render(person, motion, 64), sample_driver("train", 4, person), motion)
+    assert clip.driver.frames.shape == clip.frames.shape and clip.driver.identity != clip.identity
+    np.testing.assert_allclose(head_pose(clip.driver.keypoints), head_pose(clip.keypoints), atol=0.5)
+    assert np.abs(clip.driver.keypoints - clip.keypoints).max() > 0.005
+    np.testing.assert_array_equal(clip.view()[2:4].driver.frames, clip.driver.frames[2:4])

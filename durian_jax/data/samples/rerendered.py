@@ -63,8 +63,8 @@ class RerenderedDriver:
         own = face_shape(clip.keypoints)
         difference = shape * shape_difference(own, face_shape(other.keypoints))
         self.keypoints = moved_shape(clip.keypoints, own, difference)
-        self._own = _colours(clip)
-        self._wanted = self._own.towards(_colours(other), colours)
+        self._own = clip_colours(clip)
+        self._wanted = self._own.towards(clip_colours(other), colours)
 
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8; pixels far from the features are `BLANK`."""
@@ -80,8 +80,8 @@ class RerenderedDriver:
         return picture
 
 
-def _colours(clip: OpenClip) -> FaceColours:
-    """The colours of a clip's face in its calm frame."""
+def clip_colours(clip: OpenClip) -> FaceColours:
+    """Measure the colours of a clip's face in its calm frame."""
     index = calm_frame(clip.keypoints)
     return face_colours(clip.frame(index), clip.keypoints[index], (clip.mask(index) & _ATTRIBUTES) > 0)
 
