@@ -8,7 +8,7 @@ import torch
 
 from tests.parity import LIMITS, Parity, markdown
 
-FAMILIES = {"unet", "motion", "autoencoder_kl", "autoencoder_tiny", "clip", "reference_attention"}
+FAMILIES = {"unet", "motion", "autoencoder_kl", "autoencoder_tiny", "clip", "reference_attention", "mmdit"}
 
 
 @pytest.fixture(scope="module")
