@@ -54,7 +54,6 @@ class SVDP(Networks):
         group = self.transformer.embed(latents, places, masks)
         if capacity == 1:
             return group
-        # In float32 on the CPU: ranks must not depend on the device.
         index = kept_index(masks[:, :, 0].float().cpu().numpy(), self._side[0], capacity)
         return group.kept(torch.from_numpy(np.ascontiguousarray(index)).to(latents.device))
 

@@ -62,9 +62,10 @@ class SVDPPipeline(Pipeline):
             lead = pictures.shape[:-3]
             empty = lambda channels: torch.zeros(*lead, channels, side, side, device=self.device)
             return empty(self.config.codec.latent_channels).to(self.dtype), empty(1)
-        small = resized(self.to_tensor(masks.reshape(-1, *masks.shape[-3:]), torch.float32), side, "bilinear")
+        # On the CPU: which tokens are kept must not depend on the device.
+        small = resized(torch.from_numpy(masks.reshape(-1, *masks.shape[-3:])).movedim(-1, -3), side, "bilinear")
         return (self.encode(pictures * (masks if visible is None else visible)),
-                small.unflatten(0, masks.shape[:-3]))
+                small.unflatten(0, masks.shape[:-3]).to(self.device))
 
     @torch.inference_mode()
     def references(self, batch: Mapping[str, np.ndarray]) -> References:
