@@ -15,9 +15,10 @@ from durian_jax.data.samples.views import View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
+from durian_jax.faces.drawn_glasses import DrawnGlasses
 from durian_jax.faces.fill_region import dilate
 from durian_jax.faces.regions import expression_regions
-from durian_jax.faces.topology import REGION_KINDS
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, REGION_KINDS
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class DriverConfig:
     # Clips without a recorded driver: least and largest strength of the change towards another person.
     driver_shape: tuple[float, float] = (0.5, 1.3)  # 1: that person's shape; above: exaggerated
     driver_colours: tuple[float, float] = (0.6, 1.0)  # 1: that person's colours
+    driver_glasses: float = 0.3  # probability of drawn glasses, if the clip shows none
     driver_tries: int = 16  # clips looked at to find another person
 
     regions: tuple[str, ...] = REGION_KINDS  # the regions that a model sees
@@ -38,7 +40,7 @@ class DriverConfig:
     def __post_init__(self):
         if not self.regions or not set(self.regions) <= set(REGION_KINDS):
             raise InputError(f"data.regions: expected some of {', '.join(REGION_KINDS)}, found {self.regions}")
-        for name in ("own_probability", "region_dropout", "region_occlusion"):
+        for name in ("own_probability", "driver_glasses", "region_dropout", "region_occlusion"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
         if self.region_jitter < 0:
@@ -96,7 +98,10 @@ def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Gen
     if clip.driver_keypoints is not None:
         return RecordedDriver(clip)
     other = source.open(choose_other(source, index, rng, config.driver_tries))
-    return RerenderedDriver(clip, other, rng.uniform(*config.driver_shape), rng.uniform(*config.driver_colours))
+    shape, colours = rng.uniform(*config.driver_shape), rng.uniform(*config.driver_colours)
+    bare = not source.outline(index).areas[:, ATTRIBUTE_KINDS.index("glasses")].any()
+    glasses = DrawnGlasses.sample(rng) if bare and rng.random() < config.driver_glasses else None
+    return RerenderedDriver(clip, other, shape, colours, glasses)
 
 
 def driving_regions(views: Sequence[View], rng: np.random.Generator, config: DriverConfig

@@ -3,9 +3,9 @@
     shape     every frame is warped by keypoints, from the clip's own face towards the other person's (`face_shape`)
     colours   skin, brows, lips and irises get the other person's colours (`face_colours`)
 
-The motion stays: lids and lips keep their openings, irises their places in the eyes. All draws are made once per clip,
-so that the driver does not flicker. The recipe is ours: arXiv 2509.17476 asks for drivers of another identity and gives
-none.
+The motion stays: lids and lips keep their openings, irises their places in the eyes. Some drivers wear drawn glasses
+that the clip's person does not wear: models must not copy them. All draws are made once per clip, so that the driver
+does not flicker. The recipe is ours: arXiv 2509.17476 asks for drivers of another identity and gives none.
 
 T frames, H x W pixels, K keypoints.
 """
@@ -17,6 +17,7 @@ from durian_jax.data.samples.views import BLANK
 from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.drawn_glasses import DrawnGlasses
 from durian_jax.faces.face_colours import FaceColours, face_colours, recoloured
 from durian_jax.faces.face_shape import calm_frame, face_height, face_shape, moved_shape, shape_difference
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS
@@ -49,6 +50,7 @@ class RerenderedDriver:
         other: a clip of the other person.
         shape: strength of the change of shape, 0..1; above 1 it is exaggerated.
         colours: strength of the change of colours, 0..1.
+        glasses: what the other person wears, or None.
 
     Attributes:
         margin: pixels around the view.
@@ -58,8 +60,9 @@ class RerenderedDriver:
         DecodeError: a damaged record.
     """
 
-    def __init__(self, clip: OpenClip, other: OpenClip, shape: float, colours: float):
-        self._clip, self.margin = clip, clip.margin
+    def __init__(self, clip: OpenClip, other: OpenClip, shape: float, colours: float,
+                 glasses: DrawnGlasses | None = None):
+        self._clip, self.margin, self._glasses = clip, clip.margin, glasses
         own = face_shape(clip.keypoints)
         difference = shape * shape_difference(own, face_shape(other.keypoints))
         self.keypoints = moved_shape(clip.keypoints, own, difference)
@@ -76,7 +79,8 @@ class RerenderedDriver:
         picture = np.full_like(frame, BLANK)
         if box[2] and box[3]:
             painted = recoloured(frame[_inside(seen)], source, seen, self._own, self._wanted)
-            picture[_inside(box)] = _warped(painted, seen, box, source, target)
+            warped = _warped(painted, seen, box, source, target)
+            picture[_inside(box)] = warped if self._glasses is None else self._glasses.worn(warped, target - box[:2])
         return picture
 
 

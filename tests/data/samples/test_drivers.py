@@ -12,7 +12,7 @@ from durian_jax.data.samples.rerendered import RerenderedDriver, choose_other, c
 from durian_jax.data.samples.views import BLANK, View
 from durian_jax.data.sources import DecodedClip
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, Driver
+from durian_jax.faces.clip import Clip, Driver, attribute_bit
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import POSITION, REGION_KINDS
 from durian_jax.synthetic import add_driver, render, sample_motion, sample_person, still
@@ -134,6 +134,24 @@ def test_a_face_outside_the_picture_has_a_blank_driver(people):
     assert (driver.frame(0) == BLANK).all()
 
 
+def test_some_drivers_wear_glasses_that_the_person_does_not_wear(people, source):
+    """A clip that shows glasses keeps its own."""
+    config = DriverConfig(driver_glasses=1.0, driver_shape=(0.0, 0.0), driver_colours=(0.0, 0.0))
+    masks = [driven_region(keypoints, SIZE, SIZE) for keypoints in people[0].keypoints]
+
+    def changed(clip: Clip, probability: float) -> np.ndarray:
+        clips = ClipList([clip, *people[1:]])
+        driver = driver_of(clips, 0, clips.open(0), rng(), replace(config, driver_glasses=probability))
+        return np.stack([(np.abs(driver.frame(index).astype(int) - clip.frames[index]).max(-1) > 20) & mask
+                         for index, mask in enumerate(masks)])
+    seen = changed(people[0], 1.0)
+    assert seen.any((1, 2)).all() and not changed(people[0], 0.0).any()
+    eyes = [driven_region(keypoints, SIZE, SIZE, ("eyes", "nose")) for keypoints in people[0].keypoints]
+    assert not (seen & ~np.stack(eyes)).any(), "the mouth stays"
+    wearing = replace(people[0], masks=np.full_like(people[0].masks, attribute_bit("glasses")))
+    assert not changed(wearing, 1.0).any()
+
+
 def test_records_without_drivers_get_them_on_the_fly(people, tmp_path):
     records.write_clips(tmp_path, (replace(clip, margin=8) for clip in people))
     clips = RecordedClips(tmp_path)
@@ -224,7 +242,7 @@ def test_occlusion_hides_a_rectangle(people):
 
 @pytest.mark.parametrize(("field", "value"), [
     ("regions", ()), ("regions", ("ears",)), ("region_dropout", 1.5), ("region_occlusion", -0.1),
-    ("own_probability", 2.0), ("region_jitter", -1.0),
+    ("own_probability", 2.0), ("driver_glasses", -1.0), ("region_jitter", -1.0),
     ("driver_shape", (1.0, 0.5)), ("driver_shape", (0.0, 3.0)), ("driver_colours", (0.5, 1.1)),
     ("driver_tries", 0)])
 def test_wrong_settings_are_refused(field, value):
