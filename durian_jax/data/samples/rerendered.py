@@ -38,7 +38,7 @@ _FEATURES = _every({"right_brow": 1, "left_brow": 1, "right_eye": 1, "left_eye":
 _KNOTS = _every({"right_brow": 2, "left_brow": 2, "right_eye": 4, "left_eye": 4, "nose_bridge": 1, "nose_base": 1,
                  "outer_lips": 2, "inner_lips": 5, "contour": 4})
 _SMOOTH = 1e-3  # of the spline: lids and lips that touch have knots at one place
-_GRID = 16  # nodes per side of the grid on which the smooth spline is evaluated before interpolation
+_GRID = 12  # nodes per side of the grid on which the smooth spline is evaluated before interpolation
 _AROUND = 0.2  # what is re-rendered around the features, in face heights: more than any jitter of regions shows
 
 
