@@ -1,0 +1,40 @@
+"""`durian reenact --backend torch`, from files to files."""
+
+import json
+from unittest.mock import MagicMock
+
+import numpy as np
+
+from durian_jax.animation import files
+from durian_jax.inference.animator import Animator
+from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.torch import SVDPPipeline
+from durian_jax.video import read_video, write_image, write_video
+from tests.commands.runner import durian
+
+
+def test_reenact_runs_an_export_from_files_to_files(exported, tmp_path, monkeypatch):
+    """Several segments, guidance of each condition, and the same frames as the pipeline."""
+    folder, size = exported("one_way")[1], 32
+    clip = render(sample_person("validation", 1, require=("hair",)), sample_motion("validation", 1, 6), size=size)
+    write_image(tmp_path / "me.png", clip.frames[0])
+    write_video(tmp_path / "talk.mp4", clip.frames, 25)
+    monkeypatch.setattr(files, "Annotator", MagicMock())
+    monkeypatch.setattr(files, "annotate_image", lambda *_, **__: clip[:1])
+    monkeypatch.setattr(files, "annotate_video", lambda *_, **__: (clip, []))
+    written = []
+    monkeypatch.setattr(files, "write_video", lambda path, frames, *rest, **options: (
+        written.append(frames), write_video(path, frames, *rest, **options)))
+    result = durian("reenact", "-s", tmp_path / "me.png", "-d", tmp_path / "talk.mp4", "-a", f"hair={tmp_path}/me.png",
+                    "-o", tmp_path / "out.mp4", "--checkpoint", folder, "--backend", "torch", "--device", "cpu",
+                    "--dtype", "float32", "--steps", 2, "--driving-scale", 2.5, "--regions", "eyes,mouth")
+    assert result.exit_code == 0, result.output
+    assert read_video(tmp_path / "out.mp4")[0].shape == (6, size, size, 3)
+    settings = json.loads((tmp_path / "out.json").read_text())["settings"]
+    assert (settings["backend"], settings["device"], settings["dtype"]) == ("torch", "cpu", "torch.float32")
+    pipeline = SVDPPipeline.from_pretrained(folder)
+    scales = settings["guidance_scale"]
+    assert scales[1] == 2.5
+    expected = Animator(pipeline).animate(clip[:1], [("hair", clip[:1])], clip, regions=("eyes", "mouth"),
+                                          sampling=pipeline.sampling.changed({"steps": 2, "guidance_scale": scales}))
+    np.testing.assert_array_equal(written[0], expected)
