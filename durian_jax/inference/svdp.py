@@ -176,7 +176,7 @@ def check_eyes(driving: Clip) -> None:
     inside = ((eyes >= 0) & (eyes <= 1)).all((1, 2))
     if inside.mean() < _EYES_VISIBLE:
         raise InputError(f"driving clip: expected both eyes in the picture, found them in {int(inside.sum())} of "
-                         f"{len(inside)} frames; choose another video or alignment frame")
+                         f"{len(driving)} frames; choose another video or alignment frame")
 
 
 def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
