@@ -37,7 +37,7 @@ SAMPLING = Sampling(steps=40, guidance_scale=(2.0, 2.5, 1.0), sampler="ddim")
 TEXT_TOKENS = 128
 
 _TABLE = "pos_embed.pos_embed"
-_POSITIONS = Excuse("the position table, which is computed", re.escape(_TABLE))
+_POSITIONS = Excuse("the computed positions", re.escape(_TABLE))
 _TEXT = Excuse("the text stream", r"context_embedder\..*|transformer_blocks\.\d+\.((norm1_context|ff_context)\..*|"
                                   r"attn\.(add_[qkv]_proj|norm_added_[qk]|to_add_out)\..*)")
 _POOLED = Excuse("the pooled text embedding", r"time_text_embed\.text_embedder\..*")
@@ -91,7 +91,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
     fresh_paths = sorted(set(shapes) - set(pretrained))
     fresh = init_params(config, seed, only=frozenset(fresh_paths))
     pooled = _pooled_code(files["transformer"]) if config.mmdit.pooled_dim is None else 0
-    _report(left_out, files["transformer"], fresh_paths)
+    _report(left_out, files["transformer"], fresh_paths, config.mmdit)
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
         for path in tqdm(sorted(shapes), desc="importing", unit="tensor"):
@@ -196,8 +196,9 @@ def _pooled_code(transformer: TensorFiles) -> np.ndarray:
     return weight @ (hidden / (1 + np.exp(-hidden))) + bias
 
 
-def _report(left_out: list[Excuse], transformer: TensorFiles, fresh: list[str]) -> None:
-    """Say what the checkpoint lacks of the parts, and what starts fresh."""
-    counts = [f"{rule.name} ({sum(bool(re.fullmatch(rule.pattern, name)) for name in transformer)} tensors)"
+def _report(left_out: list[Excuse], transformer: TensorFiles, fresh: list[str], mmdit: MMDiTConfig) -> None:
+    """Say what the checkpoint lacks of the parts, what starts fresh, and the code of positions that was found."""
+    counts = [f"{sum(bool(re.fullmatch(rule.pattern, name)) for name in transformer)} of {rule.name}"
               for rule in left_out]
-    tqdm.write(f"durian: left out: {', '.join(counts)}; fresh: {len(fresh)} tensors of video blocks, masks and groups")
+    tqdm.write(f"durian: tensors left out: {', '.join(counts)}; fresh: {len(fresh)} of video blocks, masks and groups; "
+               f"positions: model.mmdit.canvas_origin={mmdit.canvas_origin:g}, canvas_step={mmdit.canvas_step!r}")

@@ -72,7 +72,9 @@ def test_fresh_parameters_start_without_effect(base, tmp_path, capsys):
         expected += [f"{block}/attn_out/kernel", f"{block}/norm/linear/kernel"]
     assert set(expected) <= set(zero), "without effect"
     assert params["transformer/video_blocks_0/attn/to_q/kernel"].std() > 0.1, "what meets a zero has a gradient"
-    assert "left out: the position table, which is computed (1 tensors); fresh: 38 tensors" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "tensors left out: 1 of the computed positions; fresh: 38 of video blocks" in report
+    assert f"positions: model.mmdit.canvas_origin=0, canvas_step={1 / 6!r}" in report
 
 
 def test_a_model_without_a_config_has_the_preset_s_objective(base, tmp_path):
@@ -119,7 +121,7 @@ def test_the_text_stream_is_left_out_on_purpose(base, tmp_path, capsys):
     without = replace(config, mmdit=replace(config.mmdit, text_dim=None, text_tokens=0, pooled_dim=None))
     capsys.readouterr()
     assert start(base, tmp_path / "b", like=Description(without, RECTIFIED_FLOW, SAMPLING)) == without
-    assert "the text stream (44 tensors), the pooled text embedding (4 tensors)" in capsys.readouterr().out
+    assert "positions, 44 of the text stream, 4 of the pooled text embedding; fresh: 38" in capsys.readouterr().out
     codes = []
     for folder in ("a", "b"):
         checkpoint = load_checkpoint(tmp_path / folder, "float32")
