@@ -31,18 +31,18 @@ def import_files(out: str | Path, parts: Mapping[str, str | None], *, base: str 
     Raises:
         InputError: parts of different families, or a missing part; see `FamilyConversion.import_checkpoint`.
     """
-    if (Path(out) / "config.json").exists() and not overwrite:
-        raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
-    writable_folder(out)
-    identity_dim = IdentityEncoder(identity_model).width if identity_model else None
-    changes = {"identity_dim": identity_dim} if identity_dim is not None else {}
-    changes |= {"image_size": size} if size is not None else {}
     given = {name: part for name, part in parts.items() if part is not None}
     family = _family_of(given, base) if like is None else like.config.family
     conversion = get_family(family).load("convert")
     for name in getattr(conversion, "BASE_PARTS", ()):
         if given.setdefault(name, base or "") == "":
             raise InputError(f"import: expected --{name}, or --base that has one; found neither")
+    if (Path(out) / "config.json").exists() and not overwrite:
+        raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
+    writable_folder(out)
+    identity_dim = IdentityEncoder(identity_model).width if identity_model else None
+    changes = {"identity_dim": identity_dim} if identity_dim is not None else {}
+    changes |= {"image_size": size} if size is not None else {}
     model = conversion.import_checkpoint(out, given, like=like, dtype=dtype, changes=changes)
     if identity_model:
         with atomic_file(Path(out) / IDENTITY_FILE) as temporary:
