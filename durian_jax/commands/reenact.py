@@ -23,7 +23,7 @@ _REGIONS = ("eyes", "nose", "mouth")
               help="That frame of the video.  [default: the one most like the portrait]")
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
             sampler, out, **given):
-    """Animate a photo with the pixels of eyes, nose and mouth of a video.
+    """Animate a photo with eyes, nose and mouth of a video.
 
     Attributes can come from other photos. Writes the same files as `durian animate`.
 
