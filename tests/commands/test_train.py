@@ -35,7 +35,8 @@ def test_it_explains_itself_without_arguments(given):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--config=configs/nope.py:tiny"], "configs/nope.py"),
-    (["--config=tinny,stage=1"], "no such preset; the presets are durian: tiny, sd15; svdp: tiny, sd35m; did you mean tiny?"),
+    (["--config=tinny,stage=1"],
+     "no such preset; the presets are durian: tiny, sd15; svdp: tiny, sd35m; did you mean tiny?"),
     (["--config=tiny,stage=1", "--config.totl_steps=8"], "no field 'totl_steps'"),
     (["--config=tiny,stage=1", "--profile=10"], "--profile=10: expected the first and the last step to trace"),
     (["--config=tiny,stage=1", "--profile=5:2"], "--profile=5:2: expected the first and the last step to trace"),

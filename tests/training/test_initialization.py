@@ -13,10 +13,11 @@ from durian_jax.training import run_checkpoints
 from durian_jax.training.config import RunConfig
 from durian_jax.training.initialization import initial_params
 from durian_jax.training.optimizer import make_optimizer
-from durian_jax.training.run_checkpoints import RunCheckpoints, placed
+from durian_jax.training.run_checkpoints import RunCheckpoints, load_params, placed
 from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
 from durian_jax.training.state import create_state, split
 from tests.helpers.runs import small_config, small_paper_config
+from tests.helpers.svdp import small_config as driven_config
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,23 @@ def test_parameters_that_a_checkpoint_lacks_start_fresh_if_the_config_says_so(ch
 def test_only_some_parameters_are_loaded(checkpoint):
     run = RunConfig.read(small_paper_config(init_from=str(checkpoint)))
     assert {path.split("/")[0] for path in initial_params(run, run.model.encoders)} == {"codec", "image_encoder"}
+
+
+def test_another_familys_codec_can_be_taken(workdir):
+    """`init_only` takes what its pattern matches, from a checkpoint or a run, and all else starts fresh."""
+    codec = {name: getattr(RunConfig.read(small_config("clips")).model.codec, name) for name in (
+        "patch", "encoder_channels", "decoder_channels", "layers", "latent_channels", "norm_groups")}
+    run = RunConfig.read(driven_config("clips", "video", init_from=str(workdir), init_only="codec/", **{
+        "model.codec": codec}))
+    params, theirs = initial_params(run), load_params(workdir)
+    fresh = init_params(run.model, run.seed)
+    assert params.keys() == fresh.keys()
+    for path, x in params.items():
+        np.testing.assert_array_equal(x, theirs[path] if path.startswith("codec/") else fresh[path])
+    with pytest.raises(InputError, match="no parameter of this pattern"):
+        initial_params(replace(run, init_only="nothing/"))
+    with pytest.raises(InputError, match="init_only"):
+        replace(run, init_only="(")
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path):
