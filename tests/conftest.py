@@ -45,14 +45,11 @@ def portraits():
 @pytest.fixture(scope="module")
 def annotator():
     """A running annotator; tests that need it skip without its environment."""
-    from durian_jax.errors import InputError
     from durian_jax.prepare.client import Annotator
     from durian_jax.prepare.environment import find_annotator
+    from tests.helpers.tools import require
 
-    try:
-        find_annotator()
-    except InputError as error:
-        pytest.skip(str(error))
+    require(find_annotator, "annotator")
     with Annotator() as running:
         yield running
 

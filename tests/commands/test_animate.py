@@ -12,7 +12,6 @@ from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.sampling import Sampling
-from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference import generate as generate_module
 from durian_jax.inference.backend import Segment
@@ -21,6 +20,7 @@ from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import probe_video, read_video, write_image, write_video
 from tests.commands.runner import durian
+from tests.helpers.tools import require
 
 SIZE = 128
 # Of the checkpoint, and not of `Sampling`.
@@ -97,10 +97,7 @@ def test_animate_names_the_mistake(files, tmp_path, no_model, change, message):
 
 @pytest.fixture(scope="module")
 def annotator():
-    try:
-        return find_annotator()
-    except InputError as error:
-        pytest.skip(str(error))
+    return require(find_annotator, "annotator")
 
 
 def test_animate_names_photos_and_frames_without_a_face(files, tmp_path, no_model, annotator):

@@ -22,6 +22,7 @@ from durian_jax.training.encode import encode_samples
 from durian_jax.training.loop import train
 from tests.helpers import toy
 from tests.helpers.runs import losses
+from tests.helpers.tools import require
 
 ROOT = Path(__file__).parents[2]
 # A family's own files, the table of families, and the public name of a family's PyTorch pipeline.
@@ -91,10 +92,7 @@ def test_a_second_family_trains_from_encoded_samples(trained, records, tmp_path)
 
 @pytest.mark.slow
 def test_a_second_family_is_planned():
-    try:
-        compiler_environment()
-    except InputError as error:
-        pytest.skip(str(error))
+    require(compiler_environment, "compiler")
     toy.register()
     config = toy.config(batch_size=4)
     config.mesh.data = 4

@@ -2,14 +2,11 @@
 
 import pytest
 
-from durian_jax.errors import InputError
 from durian_jax.planning.tpu_compiler import find_compiler
+from tests.helpers.tools import require
 
 
 @pytest.fixture(scope="session")
 def compiler():
     """Tests that need the TPU compiler skip without it."""
-    try:
-        find_compiler()
-    except InputError as error:
-        pytest.skip(str(error))
+    require(find_compiler, "compiler")

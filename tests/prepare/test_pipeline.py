@@ -26,16 +26,14 @@ from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_video, write_image, write_video
+from tests.helpers.tools import require
 
 SMALL = Settings(size=64, margin=8, segment_frames=12)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _annotator():
-    try:
-        find_annotator()
-    except InputError as error:
-        pytest.skip(str(error))
+    require(find_annotator, "annotator")
 
 
 def person_frames(number: int, frames: int = 16, size: int = 256) -> np.ndarray:

@@ -19,6 +19,7 @@ from durian_jax.inference.generate import decode, generate
 from durian_jax.models.durian.model import Durian
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
+from durian_jax.training.recipes.reconstruction import reconstruction_loss
 from durian_jax.training.stage import Stage, always
 
 
@@ -47,16 +48,9 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
         condition = m.condition(batch).keep_references(keep)
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
-        return prediction, clean, noise, decoded
+        return prediction, clean, noise, times, decoded
 
-    prediction, clean, noise, decoded = model.apply(variables, method=forward)
-    region = batch["frame_masks"]
-    latent_region = jax.image.resize(region, (*clean.shape[:-1], 1), "linear")
-    latents = objective.loss(prediction, clean, noise, times, latent_region)
-    if decoded is None:
-        return latents, {}
-    pixels = objective.weighted_error(decoded, batch["frames"], region)
-    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+    return reconstruction_loss(run, batch, *model.apply(variables, method=forward))
 
 
 def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal: bool) -> list[np.ndarray]:

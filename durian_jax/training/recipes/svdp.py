@@ -21,6 +21,7 @@ from durian_jax.inference.generate import decode, generate
 from durian_jax.models.svdp.model import SVDP, history_motion
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
+from durian_jax.training.recipes.reconstruction import reconstruction_loss
 from durian_jax.training.stage import Stage, always
 
 
@@ -49,16 +50,9 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
         condition = m.condition(batch, history=history).at_levels(level)
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
-        return prediction, clean, noise, decoded
+        return prediction, clean, noise, times, decoded
 
-    prediction, clean, noise, decoded = model.apply(variables, method=forward)
-    region = batch["frame_masks"]
-    latent_region = jax.image.resize(region, (*clean.shape[:-1], 1), "linear")
-    latents = objective.loss(prediction, clean, noise, times, latent_region)
-    if decoded is None:
-        return latents, {}
-    pixels = objective.weighted_error(decoded, batch["frames"], region)
-    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+    return reconstruction_loss(run, batch, *model.apply(variables, method=forward))
 
 
 def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array
@@ -112,8 +106,9 @@ def fusion_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str
     # Without history there is no branch with it.
     active, scales = active_branches(scales if run.data.history else scales[:-1])
 
+    history = _history(run, model, variables, batch, history_key)
+
     def clean(m: SVDP, branches):
-        history = disturbed_history(run, m, batch, history_key) if run.data.history else None
         conditions = m.branches(m.condition(batch, history=history))
         return [objective.to_clean(m.denoise(noisy, objective.noise_schedule.timesteps(times), conditions[i],
                                              temporal=True), noisy, times) for i in branches]
@@ -142,11 +137,10 @@ def steps_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str,
         return objective.to_clean(m.denoise(z, objective.noise_schedule.timesteps(times), condition, temporal=True), z,
                                   times)
 
-    def conditioned(m: SVDP):
-        return m.condition(batch, history=disturbed_history(run, m, batch, history_key) if run.data.history else None)
+    history = _history(run, model, variables, batch, history_key)
 
     def teach(m: SVDP):
-        condition, z = conditioned(m), noisy
+        condition, z = m.condition(batch, history=history), noisy
         for step in range(inner):
             a, b = _euler(objective, at(step), at(step + 1))
             z = a * z + b * clean(m, z, at(step), condition)
@@ -154,7 +148,7 @@ def steps_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str,
         return (z - a * noisy) / b  # one step with this prediction leads to z
 
     target = jax.lax.stop_gradient(model.apply(teacher, method=teach))
-    found = model.apply(variables, method=lambda m: clean(m, noisy, at(0), conditioned(m)))
+    found = model.apply(variables, method=lambda m: clean(m, noisy, at(0), m.condition(batch, history=history)))
     return _clean_loss(run, model, variables, batch, found, target)
 
 
@@ -163,6 +157,14 @@ def _euler(objective: Objective, start: jax.Array, end: jax.Array) -> tuple[jax.
     (alpha, sigma), (alpha_end, sigma_end) = objective.noise_schedule(start), objective.noise_schedule(end)
     a = sigma_end / sigma
     return tuple(x[..., None, None, None] for x in (a, alpha_end - alpha * a))
+
+
+def _history(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array
+             ) -> tuple[jax.Array, jax.Array] | None:
+    """The same disturbed history for teacher and student, with frames that the student has made; None: no history."""
+    if not run.data.history:
+        return None
+    return model.apply(variables, method=lambda m: disturbed_history(run, m, batch, key))
 
 
 def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array,
@@ -213,6 +215,13 @@ def _check(run: RunConfig) -> None:
                          "data.frame_masks must be true")
 
 
+def _check_joint(run: RunConfig) -> None:
+    if not run.objective.pixel_weight:
+        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
+                         "be 0")
+    _check_image(run)
+
+
 def _check_image(run: RunConfig) -> None:
     _check(run)
     if run.data.history:
@@ -244,7 +253,7 @@ STAGES = {
     **CODEC_STAGES,
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
     "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
-                    check=_check_image),
+                    check=_check_joint),
     "video": _stage("video", r"transformer/"),
     "history": _stage("history", r"transformer/", check=_check_history),
     "fusion": _distillation("fusion", fusion_loss),

@@ -112,7 +112,8 @@ def test_history_is_disturbed_as_configured(driven_records):
 
 
 @pytest.mark.parametrize("stage, changes, words", [
-    ("image", {"data.history": 2}, "no video attention"), ("history", {"data.history": 1}, "data.history=2"),
+    ("joint", {}, "pixel_weight must not be 0"), ("image", {"data.history": 2}, "no video attention"),
+    ("history", {"data.history": 1}, "data.history=2"),
     ("video", {"data.frame_masks": False}, "frame_masks"), ("video", {"guidance_dropout": (0.5, 0.2)}, "3 branches"),
     ("video", {"guidance_dropout": (0.5, 0.5, 0.5)}, "3 branches"), ("video", {"data.regions": ()}, "data.regions"),
     ("video", {"distillation.student_steps": 3}, "multiple"), ("history", {"history.noise": 1.0}, "noise")])
