@@ -21,10 +21,10 @@ TINY = DurianConfig(
 
 
 @cache
-def random_params(config: ModelConfig = TINY) -> dict[str, jax.Array]:
+def random_params(config: ModelConfig = TINY, seed: int = 0) -> dict[str, jax.Array]:
     """Return parameters in which nothing is zero, so that every path has an effect."""
-    params = init_params(config, 0)
-    keys = jax.random.split(jax.random.key(1), len(params))
+    params = init_params(config, seed)
+    keys = jax.random.split(jax.random.key(seed + 1), len(params))
     return {path: x + 0.05 * jax.random.normal(key, x.shape)
             for (path, x), key in zip(params.items(), keys, strict=True)}
 

@@ -10,6 +10,8 @@ import pytest
 from durian_jax.data.pipeline import make_loader
 from durian_jax.data.recorded_clips import RecordedClips, write_clips
 from durian_jax.data.sources import SyntheticClips
+from durian_jax.diffusion.sampling_loop import sample
+from durian_jax.diffusion.training_draws import sample_noise
 from durian_jax.errors import InputError
 from durian_jax.models.batch import model_inputs
 from durian_jax.models.parameters import param_shapes, variables
@@ -81,6 +83,39 @@ def test_distilling_a_model_into_itself_has_no_error(driven_records, stage, chan
         return float(jax.jit(lambda batch, params: run.recipe.loss(run, model, params, batch, key, teacher=params)[0])(
             batch, params))
     assert loss(run) < 1e-8 and loss(other) > 1e-5
+
+
+@pytest.mark.parametrize("stage, changes", [
+    ("fusion", {"distillation.scales": (2.0, 2.5, 1.5)}),
+    ("steps", {"distillation.teacher_steps": 3, "distillation.student_steps": 1})])
+def test_a_student_learns_what_its_teacher_samples(driven_records, stage, changes):
+    """At time 1 the target is what the sampler makes of the same noise with the teacher: one fused step, or three."""
+    run = RunConfig.read(small_config(driven_records, stage, **{
+        "objective.pixel_weight": 0.0, "objective.time_power": 1e-9, **changes}))
+    model, batch, key = run.model.create(), batch_of(run, driven_records), jax.random.key(1)
+    student, teacher = (variables(random_params(run.model, seed)) for seed in (0, 1))
+    loss = jax.jit(lambda student, teacher: run.recipe.loss(run, model, student, batch, key, teacher=teacher)[0])(
+        student, teacher)
+
+    noise = sample_noise(run.objective, jax.random.split(key, 3)[0], model.apply(
+        student, batch, method="frame_latents").shape, shared_offset=True)
+
+    def clean(weights, scales):
+        def predict(z, t):
+            times = jnp.full(z.shape[:2], t)
+
+            def branches(m):
+                return [run.objective.to_clean(m.denoise(
+                    z, run.objective.noise_schedule.timesteps(times), condition, temporal=True), z, times)
+                        for condition in m.branches(m.condition(batch))]
+            nothing, source, driver = model.apply(weights, method=branches)
+            return nothing + scales[0] * (source - nothing) + scales[1] * (driver - source)
+        return predict
+    scales, steps = ((2.0, 2.5), 1) if stage == "fusion" else ((1.0, 1.0), 3)
+    target = jax.jit(lambda weights: sample(clean(weights, scales), noise, run.objective, "ddim", steps))(teacher)
+    found = jax.jit(lambda weights: clean(weights, (1.0, 1.0))(noise, 1.0))(student)
+    region = jax.image.resize(batch["frame_masks"], (*found.shape[:-1], 1), "linear")
+    np.testing.assert_allclose(loss, run.objective.weighted_error(found, target, region), rtol=1e-4)
 
 
 def test_the_teacher_stays_and_is_not_exported(driven_records, tmp_path):
