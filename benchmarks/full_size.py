@@ -1,7 +1,8 @@
-"""Time and memory at the paper's size on this machine, compared with diffusers' UNetMotionModel in the same run.
+"""Time and memory at the papers' sizes on this machine, compared with diffusers' networks in the same run.
 
-    python -m benchmarks.full_size                 all rows; 20 minutes on two cores, 20 GB of disk, 24 GB of memory
+    python -m benchmarks.full_size                 all rows; 40 minutes on two cores, 30 GB of disk, 24 GB of memory
     python -m benchmarks.full_size --rows animate diffusers-bfloat16 --folder /data/bench
+    python -m benchmarks.full_size --rows svdp-step diffusers-sd3     the second paper's size alone
 
 diffusers and transformers make the pretrained parts with random weights, and `durian import` imports them. Time and
 memory do not depend on the values. Each row runs in its own process; its memory is the largest resident set. The first
@@ -39,11 +40,7 @@ def main() -> None:
           f"{FRAMES} frames")
     print(f"{'':58s} {'first s':>8s} {'then s':>8s} {'GiB':>6s}")
     try:
-        if not (folder / "image_encoder").is_dir():
-            make_parts(folder)
-        rows = options.rows
-        if "import" not in rows and not (folder / "start" / "config.json").is_file():
-            rows = ["import", *rows]
+        rows = with_imports(options.rows, folder)
         for row in rows:
             seconds, gibibytes = run_alone(row, folder)
             then = f"{seconds[1]:8.1f}" if len(seconds) > 1 else " " * 8
@@ -51,6 +48,22 @@ def main() -> None:
     finally:
         if not options.folder:
             shutil.rmtree(folder)
+
+
+def with_imports(rows: list[str], folder: Path) -> list[str]:
+    """Make the parts that the rows need, and put before each family's rows the import that is missing."""
+    found = []
+    for row in ROWS:
+        if row not in rows:
+            continue
+        second = row in SECOND
+        if not (folder / ("transformer" if second else "image_encoder")).is_dir():
+            (make_sd3_parts if second else make_parts)(folder)
+        importer, start = ("svdp-import", "sd35m") if second else ("import", "start")
+        if importer not in (*rows, *found) and not (folder / start / "config.json").is_file():
+            found.append(importer)
+        found.append(row)
+    return found
 
 
 def run_alone(row: str, folder: Path) -> tuple[list[float], float]:
@@ -87,6 +100,21 @@ def make_parts(folder: Path) -> None:
     CLIPVisionModelWithProjection(CLIPVisionConfig(
         hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14,
         projection_dim=768)).save_pretrained(folder / "image_encoder")
+
+
+def make_sd3_parts(folder: Path) -> None:
+    """Save random bfloat16 weights of Stable Diffusion 3.5 Medium's transformer and autoencoder."""
+    import torch
+    from diffusers import AutoencoderKL, SD3Transformer2DModel
+
+    torch.set_default_dtype(torch.bfloat16)
+    SD3Transformer2DModel(num_layers=24, num_attention_heads=24, caption_projection_dim=1536, pos_embed_max_size=384,
+                          qk_norm="rms_norm", dual_attention_layers=tuple(range(13))
+                          ).save_pretrained(folder / "transformer")
+    AutoencoderKL(block_out_channels=(128, 256, 512, 512), layers_per_block=2, latent_channels=16,
+                  down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+                  scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False, use_post_quant_conv=False
+                  ).save_pretrained(folder / "vae")
 
 
 # --- rows ---------------------------------------------------------------------------------------------
@@ -130,6 +158,60 @@ def diffusers_row(dtype: str):
         with torch.inference_mode():
             return timed(lambda: model(latents, 500, context))
     return row
+
+
+def svdp_import_row(folder: Path) -> list[float]:
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.convert.import_files import import_files
+
+    parts = {name: str(folder) for name in ("transformer", "vae")}
+    return timed(lambda: import_files(folder / "sd35m", parts, size=SIZE, dtype="bfloat16", overwrite=True), repeats=1)
+
+
+def svdp_step_row(folder: Path) -> list[float]:
+    """One denoising step of all four branches of a segment with history, with the pictures' encoding and decoding."""
+    from durian_jax import runtime
+
+    runtime.configure()
+    import numpy as np
+
+    from durian_jax.checkpoints.weights import load_checkpoint
+    from durian_jax.diffusion import Sampling
+    from durian_jax.inference.generate import generate_segment
+
+    checkpoint = load_checkpoint(folder / "sd35m")
+    side, history = checkpoint.config.latent_size, checkpoint.config.history
+    rng = np.random.default_rng(0)
+    masks = np.zeros((1, FRAMES, SIZE, SIZE, 1), np.float32)
+    masks[:, :, SIZE // 3:2 * SIZE // 3, SIZE // 3:2 * SIZE // 3] = 1
+    batch = {"portrait": rng.uniform(-1, 1, (1, SIZE, SIZE, 3)), "portrait_mask": np.zeros((1, SIZE, SIZE, 1)),
+             "attributes": np.zeros((1, 0, SIZE, SIZE, 3)), "attribute_masks": np.zeros((1, 0, SIZE, SIZE, 1)),
+             "attribute_valid": np.zeros((1, 0)), "driving_masks": masks,
+             "driving_regions": rng.uniform(-1, 1, (1, FRAMES, SIZE, SIZE, 3)) * masks,
+             "history_latents": rng.normal(size=(1, history, side, side, checkpoint.config.codec.latent_channels)),
+             "history_valid": np.ones(1)}
+    sampling = Sampling(steps=1, guidance_scale=(2.0, 2.5, 1.5), sampler="ddim")
+
+    def call():
+        segment = generate_segment(checkpoint, batch, sampling, first_frame=history)
+        if segment.images.shape != (1, FRAMES, SIZE, SIZE, 3) or not np.isfinite(segment.latents).all():
+            raise SystemExit("the step has failed")
+    return timed(call)
+
+
+def sd3_row(folder: Path) -> list[float]:
+    """diffusers' transformer on the canvas [source | frame | driver] of each frame: one branch, no video attention."""
+    import torch
+    from diffusers import SD3Transformer2DModel
+
+    model = SD3Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.bfloat16)
+    side = SIZE // 8
+    draw = lambda *shape: torch.randn(*shape, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        return timed(lambda: model(draw(FRAMES, 16, side, 3 * side), draw(FRAMES, 128, 4096), draw(FRAMES, 2048),
+                                   torch.full((FRAMES,), 500)))
 
 
 def train_row(stage: str, halved: bool = False, encoded: bool = False):
@@ -187,7 +269,12 @@ ROWS = {
     "stage2-encoded": ("durian: the same from encoded samples", train_row("2", encoded=True)),
     "stage1-half": ("durian: a training step of stage 1, half the channels", train_row("1", halved=True)),
     "stage1-half-encoded": ("durian: the same from encoded samples", train_row("1", halved=True, encoded=True)),
+    "svdp-import": ("durian import of sd35m, to bfloat16", svdp_import_row),
+    "svdp-step": ("sd35m: encode, a step of four branches, decode, bfloat16", svdp_step_row),
+    "diffusers-sd3": ("diffusers SD3Transformer2DModel: one branch, bfloat16", sd3_row),
 }
+# Rows of the second family, which has parts of its own.
+SECOND = {"svdp-import", "svdp-step", "diffusers-sd3"}
 
 
 if __name__ == "__main__":

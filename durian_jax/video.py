@@ -387,3 +387,8 @@ def _copy_sound(output: av.container.OutputContainer, sound, source: str | Path,
                 break
             output.mux(sound.encode(frame))
         output.mux(sound.encode())
+
+
+def there_and_back(frames: np.ndarray) -> np.ndarray:
+    """Append the reversed clip, so that the result loops without a jump."""
+    return np.concatenate([frames, frames[-2:0:-1]])

@@ -18,7 +18,7 @@ from durian_jax.families import get_family
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
-from durian_jax.inference.family import check_driven_by
+from durian_jax.inference.family import check_driven_by, check_options
 from durian_jax.inference.size import at_size
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
 from durian_jax.prepare.client import Annotator
@@ -76,7 +76,9 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     for photo in (source, *requests.values()):
         read_image(photo)
     video = probe_video(driving)
-    get_family(found.config.family).load("inference").check_motion(found.config, video.fps, frames or 0, **options)
+    check_options(found.config, options)
+    count = min((known for known in (frames, video.declared_frames) if known), default=0)
+    get_family(found.config.family).load("inference").check_motion(found.config, video.fps, count, **options)
     for output in (out, concat_out, report_out):
         _check_output(output, (source, driving, *requests.values()))
 

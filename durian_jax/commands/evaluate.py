@@ -17,14 +17,14 @@ from durian_jax.commands.options import json_option, sampling_argument, sampling
               help="Number of transfers per attribute, or of reenactments.")
 @click.option("--frames", type=click.IntRange(1), default=None,
               help="Number of frames per clip.  [default: 1, of a reenactment 8]")
-@click.option("--conditions", is_flag=True,
-              help="Of a reenactment: also each set of regions, shifted and hidden regions, each guidance scale.")
+@click.option("--robustness", is_flag=True,
+              help="Reenactment only: also measure subsets of regions, shifted and hidden regions, and other guidance "
+              "scales.")
 @json_option("Write the summary and all scores to this file.")
 @click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet into this file.")
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Number of cases per attribute on the sheet.")
-def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, conditions,
-             json_path, sheet,
+def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, robustness, json_path, sheet,
              sheet_cases):
     """Measure a model against known answers.
 
@@ -40,4 +40,4 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
     click.echo(evaluate_checkpoint(
         checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames,
         sampling=sampling_argument(steps, guidance, seed, sampler),
-        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases, conditions=conditions))
+        json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases, robustness=robustness))

@@ -3,8 +3,7 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
-
-_REGIONS = ("eyes", "nose", "mouth")
+from durian_jax.faces.topology import REGION_KINDS
 
 
 @click.command()
@@ -15,12 +14,13 @@ _REGIONS = ("eyes", "nose", "mouth")
               help="Guidance by the driving video (lambda_d; 2.5 there).  [default: the checkpoint's]")
 @click.option("--history-scale", type=click.FloatRange(0), default=None,
               help="Guidance by the frames before (lambda_p; 1 there).  [default: the checkpoint's]")
-@click.option("--regions", default=",".join(_REGIONS), show_default=True, metavar="NAME[,NAME...]",
+@click.option("--regions", default=",".join(REGION_KINDS), show_default=True, metavar="NAME[,NAME...]",
               help="What the model sees of the driver: eyes (with brows), nose, mouth.")
 @click.option("--absolute", is_flag=True,
               help="Leave the driver's head where it is, instead of moving it onto the portrait's in one frame.")
 @click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
-              help="That frame of the video.  [default: the one most like the portrait]")
+              help="Frame in which the driver's face is moved onto the portrait's.  [default: the one most like the "
+              "portrait]")
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
             sampler, out, **given):
     """Animate a photo with eyes, nose and mouth of a video.

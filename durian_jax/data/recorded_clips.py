@@ -11,6 +11,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from safetensors.numpy import load_file
 
 from durian_jax.data.clip_record import (
     QUALITIES,
+    DecodeError,
     EncodedClip,
     Outline,
     encoded_outline,
@@ -301,6 +303,20 @@ class RecordedClips:
     def donor(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Load a clip's `number`-th donor: (DONOR_SIZE, DONOR_SIZE) uint8 bit field and (K, 3) keypoints."""
         return self.outlines.donor(range(len(self))[index], number)
+
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second of the first readable clip.
+
+        Raises:
+            InputError: no clip is readable.
+        """
+        for index in range(len(self)):
+            try:
+                return self.open(index).fps
+            except DecodeError:
+                continue
+        raise InputError(f"{self.directory}: expected readable records, found none; write the dataset again")
 
     def record(self, index: int) -> bytes:
         """Read the bytes of a clip.

@@ -28,7 +28,7 @@ class OpenClip(Protocol):
     margin: int  # pixels on each side around the view
     generated_frames: Sequence[int]  # indices of the frames that have a mask of generated attributes
     driver_identity: str  # of the person who makes the same motion
-    driver_keypoints: np.ndarray | None  # (T, K, 3) float32 of that person; None: there is none
+    driver_keypoints: np.ndarray | None  # (T, K, 3) float32 of that person; None: no driver
 
     def __len__(self) -> int: ...
 
@@ -146,6 +146,7 @@ class SyntheticClips(_DecodedDonors):
             drivers: also render another person who makes the same motion (`synthetic.sample_driver`).
         """
         self._arguments = (split, count, frames, size, offset, fps, keep, drivers)
+        self.fps = fps
         self._kept: OrderedDict[int, Clip] = OrderedDict()
         self._lock = threading.Lock()
 

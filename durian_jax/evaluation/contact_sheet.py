@@ -117,8 +117,3 @@ def _corner_mask(size: int) -> Image.Image:
     mask = Image.new("L", (size * 4, size * 4))
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, size * 4 - 1, size * 4 - 1), _ROUND * 4, fill=255)
     return mask.resize((size, size), Image.Resampling.LANCZOS)
-
-
-def there_and_back(frames: np.ndarray) -> np.ndarray:
-    """Append the reversed clip, so that the result loops without a jump."""
-    return np.concatenate([frames, frames[-2:0:-1]])

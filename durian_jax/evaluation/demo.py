@@ -21,7 +21,6 @@ from durian_jax.evaluation.contact_sheet import (
     draw_sheet,
     side_by_side,
     split_picture,
-    there_and_back,
     with_inset,
 )
 from durian_jax.evaluation.demo_reenactment import (
@@ -31,13 +30,13 @@ from durian_jax.evaluation.demo_reenactment import (
     reenactment_rows,
     write_reenactments,
 )
-from durian_jax.evaluation.reenactment_report import sampling_settings
+from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
-from durian_jax.inference.family import check_transfers
+from durian_jax.inference.family import check_driven_by, check_transfers
 from durian_jax.versions import versions
-from durian_jax.video import write_image, write_video
+from durian_jax.video import there_and_back, write_image, write_video
 
 COMPOSITIONS = (("hair", "glasses"), ("hat", "beard"))
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -68,6 +67,8 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     started = time.perf_counter()
     out = writable_folder(out)
     check_transfers(read_description(checkpoint).config, "the demo")
+    if reenactment is not None:
+        check_driven_by(read_description(reenactment).config, "pixels", "--reenactment")
     model = load_checkpoint(checkpoint)
     sampling = model.description.sampling_for(sampling)
     size, frames = model.config.image_size, min(frames, model.config.max_frames)
@@ -87,7 +88,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
 
     reenacted: list[Result] = []
     if reenactment is not None:
-        _, reenacted = reenact_people(reenactment, frames)
+        reenacted = reenact_people(reenactment, frames)
 
     pages = _write_videos(out, transfers, transfer_results, compositions, composition_results, blended,
                           steps_between)

@@ -1,19 +1,17 @@
 """The reenactments of `durian demo`: four people do what a driver does, one of them with a new hairstyle."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
-from durian_jax.diffusion import Sampling
+from durian_jax.checkpoints.weights import load_checkpoint
 from durian_jax.evaluation import metrics
-from durian_jax.evaluation.contact_sheet import side_by_side, there_and_back
+from durian_jax.evaluation.contact_sheet import side_by_side
 from durian_jax.evaluation.reenactment import ReenactmentCase, by_driver, reenactment_case
 from durian_jax.inference.animator import Animator
-from durian_jax.video import write_video
+from durian_jax.video import there_and_back, write_video
 
 # Attribute kinds of each person.
 PEOPLE: tuple[tuple[str, ...], ...] = ((), (), (), ("hair",))
@@ -21,23 +19,21 @@ REENACTMENT_COLUMNS = ("portrait", "driver", "result", "exact truth")
 Result = tuple[ReenactmentCase, np.ndarray]
 
 
-def reenact_people(checkpoint: str | Path, frames: int = 16, sampling: Sampling | Mapping[str, Any] | None = None
-                   ) -> tuple[Checkpoint, list[Result]]:
-    """Reenact `PEOPLE`; return the model, and each case with its result (T, H, W, 3) uint8.
+def reenact_people(checkpoint: str | Path, frames: int = 16) -> list[Result]:
+    """Reenact `PEOPLE`; return each case with its result (T, H, W, 3) uint8.
 
     Args:
         checkpoint: name of a shipped checkpoint, or a folder.
         frames: T; reduced to the checkpoint's `max_frames` if larger.
-        sampling: steps, guidance and seed.
     """
     model = load_checkpoint(checkpoint)
-    system = by_driver(Animator(model), model.description.sampling_for(sampling))
+    system = by_driver(Animator(model))
     frames, size = min(frames, model.config.max_frames), model.config.image_size
     results = []
     for index, kinds in enumerate(tqdm(PEOPLE, desc="reenacting", unit="person")):
         case = reenactment_case(index, frames, size, kinds)
         results.append((case, system(case)))
-    return model, results
+    return results
 
 
 def write_reenactments(out: Path, results: list[Result]) -> dict[str, Any]:

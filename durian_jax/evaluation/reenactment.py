@@ -126,8 +126,8 @@ def reenactment_case(index: int, frames: int = 8, size: int = 128, kinds: Sequen
 def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
     """Compute `CASE_KEYS` of a case; result is (T, H, W, 3) uint8.
 
-    Gaze, blink and mouth are absolute errors in the units of `synthetic.Motion`. A leak is the share of the way from
-    the truth to the leaked truth that the result has gone, in percent; NaN if nothing could leak.
+    Gaze, blink and mouth are absolute errors in the units of `synthetic.Motion`. A leak is the projection of the error
+    onto (leaked truth - truth), in percent of its length; NaN if nothing could leak.
     """
     truth = case.truth.frames
     eyes, mouth = case.region("eyes"), case.region("mouth")
@@ -163,7 +163,7 @@ def score_long(case: ReenactmentCase, result: np.ndarray, joins: Sequence[int]) 
         seam: change from frame to frame at joins over the change elsewhere, each divided by the truth's; 1 is
         seamless. drift_brightness: largest change of brightness against the truth's, in percent. drift_psnr: PSNR of
         the last 50 frames minus that of the first 50, in dB. flicker: mean change, in grey levels, from frame to frame
-        where the truth stands still. NaN where the video is too short.
+        where the truth stands still. NaN where the video is too short, or stands still.
     """
     truth = case.truth.frames
     change, true_change = (np.abs(np.diff(x.astype(np.float32), axis=0)).mean(-1) for x in (result, truth))
@@ -173,7 +173,8 @@ def score_long(case: ReenactmentCase, result: np.ndarray, joins: Sequence[int]) 
     at_joins = np.isin(np.arange(1, len(truth)), joins)
     if at_joins.any() and not at_joins.all():
         ratio = lambda frames: change[frames].mean() / max(true_change[frames].mean(), 1e-6)
-        scores["seam"] = float(ratio(at_joins) / ratio(~at_joins))
+        elsewhere = ratio(~at_joins)
+        scores["seam"] = float(ratio(at_joins) / elsewhere) if elsewhere else float("nan")
     if len(truth) >= 2 * _BLOCK:
         blocks = [slice(start, start + _BLOCK) for start in range(0, len(truth) - _BLOCK + 1, _BLOCK)]
         light = np.array([result[block].mean() / truth[block].mean() for block in blocks])
@@ -194,8 +195,7 @@ def unchanged(case: ReenactmentCase) -> np.ndarray:
 
 def by_driver(animator: Animator, sampling: Sampling | None = None, **options: Any) -> System:
     """A model that sees the driving clip: its pixels where they are, or its keypoints' motion, as the model needs."""
-    if get_family(animator.backend.config.family).load("inference").DRIVEN_BY == "pixels":
-        options = {"absolute": True, **options}
+    options = {**get_family(animator.backend.config.family).load("inference").IN_PLACE, **options}
     return lambda case: animator.animate(case.source, case.attributes, case.driver, sampling=sampling,
                                          progress=False, **options)
 
@@ -247,13 +247,13 @@ def measure(system: System, cases: Sequence[ReenactmentCase], long_cases: Sequen
 
 
 def summarize(rows: Sequence[Mapping[str, float]], cases: int) -> dict[str, Any]:
-    """`Measured.summary` of the scores of all cases, of which `cases` are short."""
+    """`Measured.summary` of the scores of all cases; the first `cases` are short."""
     means = {key: metrics.mean_of_cases([row.get(key, np.nan) for row in rows]) for key in SUMMARY_KEYS}
     return {"cases": cases, **{key: mean.value for key, mean in means.items()},
             **{f"{key}_ci95": mean.interval for key, mean in means.items()}}
 
 
-# --- conditions that are not as in training ---------------------------------------------------------------
+# --- inputs that are not as in training ---------------------------------------------------------------
 
 def jittered(case: ReenactmentCase, pixels: float, seed: int = 0) -> ReenactmentCase:
     """The case with regions in the wrong place: in every frame all keypoints of the driver shift by up to `pixels`."""
@@ -273,7 +273,7 @@ def occluded(case: ReenactmentCase, region: str, colour: tuple[int, int, int] = 
     return replace(case, driver=replace(case.driver, frames=frames))
 
 
-def conditions(animator: Animator, sampling: Sampling) -> dict[str, System]:
+def robustness_systems(animator: Animator, sampling: Sampling) -> dict[str, System]:
     """Name -> system: each set of regions, regions in the wrong place, hidden regions, and each guidance scale."""
     drive = lambda **options: by_driver(animator, options.pop("sampling", sampling), **options)
     rows = {"all regions": drive()}
@@ -286,7 +286,7 @@ def conditions(animator: Animator, sampling: Sampling) -> dict[str, System]:
         rows[f"{kind} hidden"] = lambda case, kind=kind: drive()(occluded(case, kind))
     names = animator.backend.config.guidance
     scales = sampling.scales(names)
-    for i, name in enumerate(names[:2]):  # short cases have no history
+    for i, name in enumerate(animator.backend.config.guidance_for(())):  # short cases have no history
         for value in (0.5, 1.0, 1.5, 2.0, 2.5):
             changed = replace(sampling, guidance_scale=(*scales[:i], value, *scales[i + 1:]))
             rows[f"{name} scale {value:g}"] = drive(sampling=changed)

@@ -2,25 +2,26 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint
+from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import reenactment
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
+from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.files import write_json
 from durian_jax.inference.animator import Animator
+from durian_jax.inference.family import check_driven_by
 from durian_jax.versions import versions
 from durian_jax.video import write_image
 
 # The shipped model that is driven by keypoints, for the baselines.
 _BASELINE = "tiny"
-_LONG_SHARE = 10  # one long case for so many short ones
+_LONG_SHARE = 10  # number of short cases per long case
 
 # Heading, key and digits of the table's columns.
 _COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 3),
@@ -31,7 +32,7 @@ _COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mo
 
 def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
                          sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
-                         sheet_path: str | Path | None = None, sheet_cases: int = 5, conditions: bool = False) -> str:
+                         sheet_path: str | Path | None = None, sheet_cases: int = 5, robustness: bool = False) -> str:
     """Run the benchmark of `evaluation.reenactment` on a model and on baselines; return the table.
 
     The baselines are the unchanged portrait, and the shipped model that is driven by keypoints: by the driver's motion
@@ -43,20 +44,22 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
         frames: of a short case.
         sampling: steps, guidance and seed.
         json_path, sheet_path, sheet_cases: see `evaluation.report.evaluate_checkpoint`.
-        conditions: also measure `reenactment.conditions`, on the short cases.
+        robustness: also measure `reenactment.robustness_systems`, on the short cases.
 
     Raises:
-        InputError: a model of another picture size than the baselines', or conditions of a model without regions.
+        InputError: a model of another picture size than the baselines', more frames than a segment has, or
+            `robustness` of a model that is not driven by pixels.
     """
+    config, size = read_description(checkpoint).config, read_description(_BASELINE).config.image_size
+    if config.image_size != size:
+        raise InputError(f"{checkpoint}: this benchmark compares with {_BASELINE} at {size} px, found a model of "
+                         f"{config.image_size} px; name a checkpoint of {size} px")
+    if frames > config.max_frames:
+        raise InputError(f"--frames {frames}: expected at most {config.max_frames}, one segment of {checkpoint}")
+    if robustness:
+        check_driven_by(config, "pixels", "--robustness")
     model, baseline = load_checkpoint(checkpoint), load_checkpoint(_BASELINE)
-    settings, size = model.description.sampling_for(sampling), model.config.image_size
-    if size != baseline.config.image_size:
-        raise InputError(f"this benchmark compares with {_BASELINE} at {baseline.config.image_size} px, {checkpoint} "
-                         f"makes {size} px")
-    if frames > model.config.max_frames:
-        raise InputError(f"--frames {frames}: expected at most {model.config.max_frames}, one segment of {checkpoint}")
-    if conditions and not model.config.guidance:
-        raise InputError(f"--conditions: {checkpoint} has no regions and no guidance")
+    settings = model.description.sampling_for(sampling)
     started = time.perf_counter()
     short = [reenactment.reenactment_case(index, frames, size) for index in range(cases)]
     long = [reenactment.reenactment_case(cases + index, reenactment.LONG_FRAMES, size)
@@ -70,13 +73,13 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
         "keypoints": reenactment.measure(reenactment.by_driver(other), short, long, window, name="keypoints, relative"),
         "oracle": reenactment.measure(reenactment.by_oracle(other), short, long, window, name="keypoints, oracle"),
     }
-    changed = {} if not conditions else {
+    changed = {} if not robustness else {
         name: reenactment.measure(system, short, name=name)
-        for name, system in reenactment.conditions(animator, settings).items()}
+        for name, system in reenactment.robustness_systems(animator, settings).items()}
     if json_path:
         write_json(json_path, {
             "summary": main.summary, "baselines": {name: found.summary for name, found in baselines.items()},
-            **({"conditions": {name: found.summary for name, found in changed.items()}} if conditions else {}),
+            **({"robustness": {name: found.summary for name, found in changed.items()}} if robustness else {}),
             "settings": {"benchmark": "reenactment", "cases": cases, "frames": frames, "long_cases": len(long),
                          "long_frames": reenactment.LONG_FRAMES, **sampling_settings(checkpoint, model, settings)},
             "seconds": time.perf_counter() - started, "versions": versions(), "scores": main.scores})
@@ -84,11 +87,6 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
         write_image(sheet_path, sheet(main.examples))
     rows = {str(checkpoint): main, **baselines, **changed}
     return table({name: found.summary for name, found in rows.items()})
-
-
-def sampling_settings(name: str | Path, model: Checkpoint, sampling: Sampling) -> dict:
-    """Return the settings that determine the pictures, for a report."""
-    return {"checkpoint": str(name), "size": model.config.image_size, **asdict(sampling)}
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:

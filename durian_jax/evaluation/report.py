@@ -13,7 +13,8 @@ from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.reconstruction import reconstruction_cases
-from durian_jax.evaluation.reenactment_report import evaluate_reenactment, sampling_settings
+from durian_jax.evaluation.reenactment_report import evaluate_reenactment
+from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.family import check_transfers
 from durian_jax.versions import versions
@@ -28,7 +29,7 @@ BENCHMARKS = ("synthetic", "reconstruction", "reenactment")
 def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", clips: str | Path | None = None,
                         cases: int = 64, frames: int | None = None,
                         sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
-                        sheet_path: str | Path | None = None, sheet_cases: int = 5, conditions: bool = False) -> str:
+                        sheet_path: str | Path | None = None, sheet_cases: int = 5, robustness: bool = False) -> str:
     """Run a benchmark, write the requested files and return the table of scores.
 
     Args:
@@ -43,7 +44,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         json_path: file for `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
         sheet_path: file for a contact sheet.
         sheet_cases: number of cases per kind on the sheet.
-        conditions: of "reenactment": also measure each set of regions, shifted and hidden regions and each scale.
+        robustness: "reenactment" only: also measure subsets of regions, shifted and hidden ones, and other scales.
 
     Returns:
         The table as text.
@@ -60,12 +61,12 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(json_path, (".json",))
     if sheet_path:
         writable_file(sheet_path, (".png", ".jpg"))
-    if conditions and benchmark != "reenactment":
-        raise InputError("conditions are those of the benchmark reenactment")
+    if robustness and benchmark != "reenactment":
+        raise InputError(f"--robustness: expected --benchmark reenactment, found {benchmark}")
     if benchmark == "reenactment":
         return evaluate_reenactment(checkpoint, cases=cases, frames=frames or 8, sampling=sampling,
                                     json_path=json_path, sheet_path=sheet_path, sheet_cases=sheet_cases,
-                                    conditions=conditions)
+                                    robustness=robustness)
     frames = frames or 1
     check_transfers(read_description(checkpoint).config, "this benchmark")
     model = load_checkpoint(checkpoint)

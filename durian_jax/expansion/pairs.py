@@ -5,13 +5,12 @@ Models that are driven by pixels train on pairs: person A's frames, and another 
 A's clip, in A's place. The pair becomes the `driver` of A's record.
 
 A model driven by keypoints gets A's keypoints in B's face shape. A model driven by pixels gets A's clip, without moving
-A's face onto B's. In both cases A's keypoints in B's face shape are stored as the driver's: the model was asked for
-them, drawn faces have them too, and no annotator is needed.
+A's face onto B's. In both cases A's keypoints in B's face shape are stored as the driver's. No annotator runs on the
+result.
 
 T frames, H x W pixels, K keypoints.
 """
 
-import inspect
 import os
 import warnings
 from collections import Counter
@@ -74,7 +73,7 @@ def add_drivers(dataset: str | os.PathLike, checkpoint: str | Path = "tiny", *, 
     config = read_description(checkpoint).config
     check_motion = get_family(config.family).load("inference").check_motion
     try:
-        check_motion(config, _first_rate(clips), 0)
+        check_motion(config, clips.fps, 0)
     except InputError as error:
         raise InputError(f"{clips.directory}: {error}") from error
     performer = _Performer(clips, Animator(load_checkpoint(checkpoint)), seed, steps)
@@ -97,16 +96,6 @@ def add_drivers(dataset: str | os.PathLike, checkpoint: str | Path = "tiny", *, 
                 counts["refused"] += 1
         return records, counts
     return work_through(clips, "paired", progress, work, "pairing")
-
-
-def _first_rate(clips: RecordedClips) -> float:
-    """Frames per second of the first clip that can be opened."""
-    for row in range(len(clips)):
-        try:
-            return clips.open(row).fps
-        except DecodeError:
-            continue
-    raise InputError(f"{clips.directory}: expected readable records, found none; write the dataset again")
 
 
 @dataclass(frozen=True)
@@ -172,6 +161,5 @@ class _Performer:
         filled = np.minimum(np.arange(max(count, min(longest, backend.config.max_frames))), count - 1)
         if family.DRIVEN_BY == "keypoints":
             return self.animator.animate(person, [], keypoints[filled], sampling=sampling, progress=False)[:count]
-        # In A's place, if the family can leave the driver where it is.
-        options = {"absolute": True} if "absolute" in inspect.signature(family.make_job).parameters else {}
-        return self.animator.animate(person, [], motion[filled], sampling=sampling, progress=False, **options)[:count]
+        return self.animator.animate(person, [], motion[filled], sampling=sampling, progress=False,
+                                     **family.IN_PLACE)[:count]

@@ -120,13 +120,14 @@ def transfer_regions(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, str, Cl
     Returns:
         (H, W) bool of each case.
     """
-    make_batch = get_family(checkpoint.config.family).load("inference").transfer_batch
+    family = get_family(checkpoint.config.family).load("inference")
     regions = []
     for start in range(0, len(cases), batch):
         some = list(cases[start:start + batch])
         full = some + some[:1] * (batch - len(some))
-        references = make_batch(checkpoint, [(portrait, [(kind, donor)]) for portrait, kind, donor in full])
-        references["keypoints"] = np.stack([portrait.keypoints for portrait, _, _ in full])
+        references = family.transfer_batch(checkpoint, [(portrait, [(kind, donor)]) for portrait, kind, donor in full])
+        motions = [family.motion_fields(checkpoint.config, portrait, portrait.keypoints) for portrait, _, _ in full]
+        references.update({name: np.stack([motion[name] for motion in motions]) for name in motions[0]})
         light, dark = (
             generate(checkpoint, {**references, "attributes": (0.5 * references["attributes"] + shift)
                                   * references["attribute_masks"]}, sampling)[:, 0].astype(np.float32)

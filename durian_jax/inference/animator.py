@@ -15,7 +15,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.inference.backend import Backend
-from durian_jax.inference.family import Job
+from durian_jax.inference.family import Job, check_options
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
@@ -50,18 +50,21 @@ class Animator:
             portrait: photo of the identity.
             attributes: kind and photo of each; none animates the portrait as it is. Several are composed, and where
                 they overlap hat > glasses > hair > beard.
-            driving: a clip, whose motion is carried over to the portrait's own face relative to its first frame; or
-                keypoints (T, K, 3), taken as they are.
+            driving: T frames of any person. A model that is driven by keypoints carries their motion relative to the
+                first frame over to the portrait's own face; one that is driven by pixels sees the driver's eyes, nose
+                and mouth (`make_job` of the family). Or, for a model driven by keypoints, keypoints (T, K, 3) that are
+                taken as they are.
             sampling: steps, guidance and seed; None: the model's defaults.
             progress: show a progress bar.
-            options: of the model's family, see its `make_job` in `inference`; the shipped models take `interpolate`
-                and `align_attributes`.
+            options: of the model's family, see its `make_job` in `inference`: `interpolate` and `align_attributes`
+                (Durian); `interpolate`, `absolute`, `align_frame` and `regions` (SVDP).
 
         Returns:
             (T, H, W, 3) uint8.
 
         Raises:
-            InputError: sizes that do not fit the model, or inputs that do not fit each other.
+            InputError: sizes that do not fit the model, inputs that do not fit each other, or options that the
+                family does not have.
         """
         for name, photo in (("portrait", portrait), *attributes):
             height, width = photo.frames.shape[1:3]
@@ -69,6 +72,7 @@ class Animator:
                 raise InputError(f"{name} photo: the checkpoint needs {self.size} x {self.size} pixels, "
                                  f"found {width} x {height}; resize it")
         backend = self.backend
+        check_options(backend.config, options)
         family = get_family(backend.config.family).load("inference")
         job: Job = family.make_job(backend, portrait, attributes, driving, **options)
         sampling = backend.sampling if sampling is None else sampling

@@ -17,7 +17,7 @@ class Segment:
 
     Attributes:
         images: (B, F, H, W, 3) uint8.
-        latents: (B, F, h, w, c) float32, of which the images are decoded.
+        latents: (B, F, h, w, c) float32, the images before decoding.
     """
 
     images: np.ndarray

@@ -14,7 +14,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.face_crop import face_crop
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.inference.references import blend_weights, make_references
+from durian_jax.inference.references import blend_weights, stacked_references
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.models.durian.config import DurianConfig
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.inference.backend import Backend
 
-
 DRIVEN_BY = "keypoints"
+OPTIONS = ("interpolate", "align_attributes")
+IN_PLACE: dict[str, bool] = {}
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,13 @@ def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Se
 
     Args:
         model: what the batch is for; its `config` and `identity_encoder` are used.
-        cases: portrait and attributes of each clip, all with the same number of attributes, or with `slots`.
-        slots, align_attributes: see `make_references`.
+        cases, slots: see `stacked_references`.
+        align_attributes: see `make_references`.
     """
     config = model.config
     assert isinstance(config, DurianConfig)
-    samples = [make_references(portrait, attributes, slots, align_attributes, config.masked_references)
-               for portrait, attributes in cases]
-    batch = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    batch = stacked_references(cases, slots, least=1, align_attributes=align_attributes,
+                               masked=config.masked_references)
     if config.identity_dim is not None:
         assert model.identity_encoder is not None  # loading a model refuses to leave it out
         faces = np.stack([face_crop(portrait.frames[0], portrait.keypoints[0]) for portrait, _ in cases])

@@ -1,6 +1,6 @@
 """What a model family provides for inference: how inputs become batches, and how long videos become segments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,7 +32,7 @@ class Job(Protocol):
         """The other fields of segment `number`, with B = 1.
 
         Args:
-            previous: latents (F, h, w, c) of the last two segments before, or of fewer if there are not as many.
+            previous: latents (F, h, w, c) of up to two segments before.
         """
 
     def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
@@ -44,15 +44,21 @@ class FamilyInference(Protocol):
 
     Attributes:
         DRIVEN_BY: what models see of the driving video, "keypoints" or "pixels".
+        OPTIONS: names of the options of `make_job`.
+        IN_PLACE: the options with which the result's face lies where the driver's does, as far as the family can.
     """
 
     DRIVEN_BY: str
+    OPTIONS: Collection[str]
+    IN_PLACE: Mapping[str, Any]
 
     def check_motion(self, config: "ModelConfig", fps: float, frames: int, **options: Any) -> None:
         """Refuse a driving video, or options of `make_job`, before any expensive work.
 
         Args:
-            fps, frames: of the video; 0 frames are not known.
+            fps: frames per second of the video.
+            frames: number of the frames to animate; 0: not known.
+            options: some of `OPTIONS`.
 
         Raises:
             InputError: the model cannot use them.
@@ -95,6 +101,22 @@ def check_transfers(config: "ModelConfig", what: str) -> None:
     if not hasattr(get_family(config.family).load("inference"), "transfer_batch"):
         raise InputError(f"{what}: expected a model that transfers attributes, found one of the family "
                          f"{config.family}; name another checkpoint")
+
+
+def check_options(config: "ModelConfig", options: Collection[str]) -> None:
+    """Refuse options that a model's family does not have.
+
+    Args:
+        options: names.
+
+    Raises:
+        InputError: some are not in the family's `OPTIONS`.
+    """
+    known = get_family(config.family).load("inference").OPTIONS
+    unknown = sorted({*options} - {*known})
+    if unknown:
+        raise InputError(f"{', '.join(unknown)}: models of the family {config.family} take {', '.join(known)}; leave "
+                         f"{'it' if len(unknown) == 1 else 'them'} out, or name a checkpoint of another family")
 
 
 def check_driven_by(config: "ModelConfig", what: str, user: str) -> None:

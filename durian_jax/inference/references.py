@@ -88,6 +88,22 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
     return out
 
 
+def stacked_references(cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]], slots: int | None, least: int,
+                       **options: bool) -> dict[str, np.ndarray]:
+    """`make_references` of several clips, with a batch axis.
+
+    Args:
+        cases: portrait and attributes of each clip.
+        slots: A; None: the most attributes that a case has, or `least` if that is more.
+        least: fewest slots that the model takes.
+        options: of `make_references`.
+    """
+    if slots is None:
+        slots = max(least, *(len(attributes) for _, attributes in cases))
+    samples = [make_references(portrait, attributes, slots, **options) for portrait, attributes in cases]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
 def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
     """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
 

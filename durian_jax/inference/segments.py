@@ -11,8 +11,8 @@ def segment_length(frames: int, longest: int, history: int) -> int:
     Args:
         frames: T of the video.
         longest: largest F.
-        history: number of frames that a segment continues. A video that is longer than a segment by less is halved,
-            or the second segment, moved back, would begin before it has history.
+        history: number of frames that a segment continues, at most (longest + 1) / 2. A video that is longer than a
+            segment by less is halved, or the second segment, moved back, would begin before it has history.
     """
     return -(-frames // 2) if longest < frames < longest + history else min(longest, frames)
 

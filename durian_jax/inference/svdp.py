@@ -17,18 +17,18 @@ from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import keypoint_similarity, similarity, transform_keypoints, warp_image
 from durian_jax.images import to_float
-from durian_jax.inference.references import blend_weights, make_references
+from durian_jax.inference.references import blend_weights, stacked_references
 from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.inference.backend import Backend
 
 DRIVEN_BY = "pixels"
+OPTIONS = ("interpolate", "absolute", "align_frame", "regions")
+IN_PLACE = {"absolute": True}
 
-# Frame rates that a model takes, relative to the one it was trained with.
-_RATES = (0.6, 1.7)
 # Share of the frames in which both eyes must lie inside the picture.
 _EYES_VISIBLE = 0.5
 
@@ -80,8 +80,7 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
     """
     if not regions or not set(regions) <= set(REGION_KINDS):
         raise InputError(f"regions: expected some of {', '.join(REGION_KINDS)}, found {', '.join(regions) or 'none'}")
-    low, high = (config.fps * rate for rate in _RATES)
-    if frames != 1 and not low <= fps <= high:
+    if frames != 1 and not rate_fits(fps, config.fps):
         raise InputError(f"driving video: expected about {config.fps:g} frames per second, as in training, found "
                          f"{fps:g}; convert it (ffmpeg -i IN -r {config.fps:g} OUT)")
     if align_frame is not None and absolute:
@@ -180,9 +179,6 @@ def check_eyes(driving: Clip) -> None:
 
 
 def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
-                   slots: int | None = None, **options: Any) -> dict[str, np.ndarray]:
-    """Return a batch without motion: `inference.references.make_references` of every case."""
-    if slots is None:
-        slots = max(len(attributes) for _, attributes in cases)
-    samples = [make_references(portrait, attributes, slots, **options) for portrait, attributes in cases]
-    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+                   slots: int | None = None) -> dict[str, np.ndarray]:
+    """The references of clips, without motion; see `inference.family.FamilyInference`."""
+    return stacked_references(cases, slots, least=0)

@@ -34,8 +34,8 @@ class Source:
 
 
 @dataclass(frozen=True)
-class HistoryNoise:
-    """How the frames that a segment continues are disturbed in training, for families that have such frames."""
+class HistoryDisturbance:
+    """How training disturbs the frames that a segment continues, in stages that have such frames."""
 
     noise: float = 0.2  # largest diffusion time of noise on them; the model is told the time
     colour: float = 0.05  # largest relative change of brightness and of each colour
@@ -43,15 +43,15 @@ class HistoryNoise:
 
     def __post_init__(self):
         if not 0 <= self.noise < 1 or self.colour < 0 or not 0 <= self.own_share <= 1:
-            raise InputError("history: expected noise in 0..1, colour of at least 0 and own_share in 0..1, found "
+            raise InputError("disturbance: expected noise in 0..1, colour of at least 0 and own_share in 0..1, found "
                              f"{self}")
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a model learns from an earlier state of itself, for families with stages that have a teacher."""
+    """How a model learns from an earlier state of itself, in stages with a teacher."""
 
-    scales: tuple[float, ...] = ()  # guidance of the teacher, which the model learns to need no more; (): sampling's
+    scales: tuple[float, ...] = ()  # guidance of the teacher, that the model learns to do without
     teacher_steps: int = 40  # of the teacher's sampler
     student_steps: int = 4  # of the model's; divides the teacher's
 
@@ -72,7 +72,7 @@ class RunConfig:
     objective: Objective
     sampling: Sampling  # of sample sheets, and the default of the exported checkpoint
     source: Source
-    history: HistoryNoise = HistoryNoise()
+    disturbance: HistoryDisturbance = HistoryDisturbance()
     distillation: Distillation = Distillation()
 
     seed: int = 0
@@ -141,7 +141,7 @@ class RunConfig:
             "objective": from_fields(Objective, values.pop("objective", {})),
             "sampling": from_fields(Sampling, values.pop("sampling", {})),
             "source": from_fields(Source, values.pop("source", {})),
-            "history": from_fields(HistoryNoise, values.pop("history", {})),
+            "disturbance": from_fields(HistoryDisturbance, values.pop("disturbance", {})),
             "distillation": from_fields(Distillation, values.pop("distillation", {}))})
 
     def __post_init__(self):
@@ -151,8 +151,8 @@ class RunConfig:
         if self.keep_every < 0 or self.silence_seconds <= 0:
             raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {self.keep_every} "
                              f"and {self.silence_seconds}")
-        dropout = self.guidance_dropout if isinstance(self.guidance_dropout, tuple) else (self.guidance_dropout,)
-        if min(dropout) < 0 or sum(dropout) > 1 or len(dropout) not in (1, len(self.model.guidance)):
+        dropout = self.branch_shares[:-1]
+        if len(dropout) != len(self.model.guidance) or min(dropout, default=0) < 0 or sum(dropout) > 1:
             raise InputError(f"guidance_dropout: expected a probability in 0..1, or one for each of the "
                              f"{len(self.model.guidance)} branches before the last, found {self.guidance_dropout}")
         for name, known in (("stage", self.stages), ("remat", REMAT_POLICIES), ("optimizer", OPTIMIZERS),
@@ -169,6 +169,9 @@ class RunConfig:
                              "model.identity_dim to its width (ArcFace: 512), or leave identity_model out")
         self.sampling.scales(self.model.guidance)
         recipe = self.recipe
+        for name, unused in (("disturbance", HistoryDisturbance()), ("distillation", Distillation())):
+            if name not in recipe.uses and getattr(self, name) != unused:
+                raise InputError(f"{name}: stage {self.stage} of {self.family} does not use it; leave it out")
         if self.source.samples and recipe.needs_pixels(self):
             raise InputError("encoded samples hold no pixels, which this stage and objective need; leave "
                              "source.samples out and name source.clips, or take a stage and an objective without a "
@@ -201,7 +204,8 @@ class RunConfig:
     def branch_shares(self) -> tuple[float, ...]:
         """Share of the clips at each branch of guidance, from the least to the most conditioned."""
         dropout = self.guidance_dropout
-        first = dropout if isinstance(dropout, tuple) else (dropout, *[0.0] * (len(self.model.guidance) - 1))
+        count = len(self.model.guidance)
+        first = dropout if isinstance(dropout, tuple) else (dropout, *[0.0] * count)[:count]
         return (*first, 1 - sum(first))
 
     @property
@@ -227,7 +231,7 @@ FIXED = ("family", "stage", "model", "objective", "optimizer", "seed", "batch_si
 def defaults() -> dict[str, Any]:
     """The defaults of a run's own fields as plain values, without `model`, `data`, `objective` and `sampling`."""
     made = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(RunConfig)}
-    nested = ("family", "stage", "model", "data", "objective", "sampling", "source", "history",
+    nested = ("family", "stage", "model", "data", "objective", "sampling", "source", "disturbance",
               "distillation")
     return {**{name: value for name, value in made.items() if name not in nested}, "source": asdict(Source()),
-            "history": asdict(HistoryNoise()), "distillation": asdict(Distillation())}
+            "disturbance": asdict(HistoryDisturbance()), "distillation": asdict(Distillation())}

@@ -65,7 +65,7 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
     out = writable_folder(out)
     plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": run.seed,
             "source": asdict(run.source), "data": data_fields(run.data), "model": encoder_fields(run.model)}
-    source = make_source(run.source, run.data.image_size)
+    source = make_source(run)
     identity_encoder = open_identity_encoder(run.identity_model, run.model.identity_dim)
     params = {path: jnp.asarray(x) for path, x in initial_params(run, run.model.encoders).items()}
     # After everything else that may fail: a written plan is binding.

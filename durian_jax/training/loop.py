@@ -142,7 +142,7 @@ class _Batches:
         if self._samples is not None:
             loader = make_encoded_loader(self._samples, max_failures=run.data.max_failures, **options)
         else:
-            loader = make_loader(make_source(run.source, run.data.image_size), run.data, **options)
+            loader = make_loader(make_source(run), run.data, **options)
         self._iterator = iter(loader)
         self.get_state: Callable[[], dict] = self._iterator.get_state
         self.set_state: Callable[[dict], None] = self._iterator.set_state

@@ -1,6 +1,6 @@
 """A training stage: which parameters it trains, and by which loss."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,9 +23,10 @@ class Loss(Protocol):
         Args:
             run: the config.
             model: of the config (`models.family.Model`).
-            variables: of the model; a stage with a teacher gets those of the teacher, too, as `teacher`.
+            variables: of the model.
             batch: float32 fields of `run.batch_spec`.
             key: of the step's random numbers.
+            options: in stages with a teacher, `teacher`: its variables.
         """
 
 
@@ -45,6 +46,7 @@ class Stage:
         columns: draws a sample sheet: (checkpoint, batch) -> its columns, each (B, H, W, 3) uint8.
         temporal: whether the temporal layers run.
         teacher: keep the initial values of the parameters to train, as a teacher.
+        uses: the groups of settings that not every stage uses, "disturbance" and "distillation".
         needs_pixels: whether the loss needs pictures, which encoded samples lack.
         check: raises an InputError if the run's config contradicts the stage.
     """
@@ -55,5 +57,6 @@ class Stage:
     columns: Callable[[Checkpoint, Mapping[str, np.ndarray]], list[np.ndarray]]
     temporal: bool = False
     teacher: bool = False
+    uses: Collection[str] = ()
     needs_pixels: Callable[[Run], bool] = lambda run: False
     check: Callable[[Run], None] = lambda run: None

@@ -5,19 +5,20 @@ import warnings
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.data.sources import ClipSource, Mixture, SyntheticClips
 from durian_jax.errors import InputError
-from durian_jax.training.config import Source
+from durian_jax.training.config import RunConfig
 
 
-def make_source(config: Source, image_size: int) -> ClipSource:
+def make_source(run: RunConfig) -> ClipSource:
     """Open the clips of a run.
 
     Args:
-        config: names them; "synthetic" is the procedural world, drawn on demand.
-        image_size: H = W of the model's pictures.
+        run: its `source` names them; "synthetic" is the procedural world, drawn on demand.
 
     Raises:
-        InputError: no clips, or `weights` that do not match the number of sources.
+        InputError: no clips, `weights` that do not match the number of sources, or clips of a frame rate that the run
+            cannot use.
     """
+    config, image_size = run.source, run.data.image_size
     names = [name for name in config.clips.split(",") if name]
     if not names:
         raise InputError("no training clips: --config.source.clips expects folders of records, written by `durian "
@@ -25,7 +26,9 @@ def make_source(config: Source, image_size: int) -> ClipSource:
     sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, image_size,
                               fps=config.synthetic_fps)
                if name == "synthetic" else RecordedClips(name) for name in names]
-    for source in sources:
+    for name, source in zip(names, sources, strict=True):
+        if run.recipe.temporal:
+            run.data.check_rate(name, source.fps)
         if isinstance(source, RecordedClips):
             side = source.about["height"] - 2 * source.about["margin"]
             if side < image_size:

@@ -5,14 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.data import RecordedClips
 from durian_jax.data import recorded_clips as records
+from durian_jax.diffusion import Objective
 from durian_jax.expansion.request import Wanted
 from durian_jax.expansion.transfer import TransferGenerator, transfer_regions
 from durian_jax.faces.fill_region import move_mask
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.synthetic import render
+from durian_jax.synthetic import render, sample_person, still
 from tests.helpers.expansion import SIZE, exact, motion, overlap, person
+from tests.helpers.models import random_params
+from tests.helpers.svdp import tiny as tiny_svdp
 
 
 @pytest.mark.parametrize(("kind", "least", "below_moved"), [
@@ -83,3 +87,13 @@ def test_without_a_donor_there_is_no_region(tmp_path, tiny):
     generator = TransferGenerator(RecordedClips(tmp_path), tiny)
     wanted = Wanted(twin[:1], "hair", np.random.default_rng(0))
     assert generator.donor(wanted) is None and generator([wanted]) == [None]
+
+
+def test_models_of_another_family_find_regions():
+    """A model that is driven by pixels sees the portrait's own."""
+    model = tiny_svdp()
+    checkpoint = Checkpoint(model, Objective(schedule="flow", prediction="sample"), random_params(model))
+    photo = lambda index: render(sample_person("validation", index, require=("hair",)).without("hat"), still(), 32)
+    cases = [(photo(0), "hair", photo(1)), (photo(2), "hair", photo(3))]
+    regions = transfer_regions(checkpoint, cases, batch=2)
+    assert [(region.shape, region.dtype) for region in regions] == [((32, 32), bool)] * 2

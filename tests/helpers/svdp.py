@@ -35,5 +35,5 @@ SMALL = {
 
 def small_config(records: str | Path, stage: str = "video", **changes) -> ConfigDict:
     """Return the config of a small run, with `changes` by dotted name."""
-    return changed(get_config(f"tiny,stage={stage}"), {
-        **SMALL, "source.clips": str(records), **({"data.history": 2} if stage == "history" else {}), **changes})
+    continued = {"data.history": 2} if stage in ("history", "fusion", "steps") else {}
+    return changed(get_config(f"tiny,stage={stage}"), {**SMALL, "source.clips": str(records), **continued, **changes})

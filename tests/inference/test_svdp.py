@@ -101,6 +101,29 @@ def test_bad_options_are_refused(driving, options, words):
         make_job(PixelBackend(), photo(0), [], driving, **options)
 
 
+def test_options_of_another_family_are_refused(driving):
+    with pytest.raises(InputError, match="align_attributes: models of the family svdp take interpolate, absolute"):
+        Animator(PixelBackend()).animate(photo(0), [], driving, align_attributes=True)
+
+
+@pytest.mark.parametrize("frames, longest, history", [(5, 4, 2), (6, 5, 3), (7, 5, 3), (17, 16, 3), (18, 16, 8)])
+def test_every_segment_after_the_first_has_its_history(driving, frames, longest, history):
+    """Also where the video is a little longer than a segment, with the longest history that a config allows."""
+    config = SVDPConfig(image_size=SIZE, max_frames=longest, history=history)
+    filled = driving[np.arange(frames) % len(driving)]
+    backend = PixelBackend(config)
+    video = Animator(backend).animate(photo(0), [], filled)
+    np.testing.assert_array_equal(video[:, 0, 0, 0], np.arange(frames))
+    for call in backend.calls[1:]:
+        start = call["first_frame"]
+        np.testing.assert_array_equal(call["history_latents"][0, :, 0, 0, 0], np.arange(start - history, start))
+
+
+def test_history_that_a_short_segment_may_lack_is_refused():
+    with pytest.raises(InputError, match=r"history=3: expected 1\.\.2 frames, half of a segment of max_frames=4"):
+        SVDPConfig(image_size=SIZE, max_frames=4, history=3)
+
+
 def test_drivers_that_cannot_drive_are_refused(driving):
     with pytest.raises(InputError, match="keypoints alone"):
         make_job(PixelBackend(), photo(0), [], driving.keypoints)

@@ -60,7 +60,7 @@ def test_facts_of_a_run_follow_from_its_mesh(compiler, tmp_path):
 def test_batches_have_the_shapes_and_shardings_of_real_ones(records):
     run = RunConfig.read(small_config(records))
     layout = run_layout(run, jax.devices()[:1])
-    loader = make_loader(make_source(run.source, run.data.image_size), run.data, seed=0, batch_size=run.batch_size)
+    loader = make_loader(make_source(run), run.data, seed=0, batch_size=run.batch_size)
     real = layout.assemble(next(iter(loader)), (0,), run.batch_spec)
     expected = {name: (x.shape, x.dtype, x.sharding) for name, x in real.items()}
     assert {name: (x.shape, x.dtype, x.sharding) for name, x in batch_shapes(run, layout).items()} == expected

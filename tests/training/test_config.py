@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from ml_collections import ConfigDict
 
 from durian_jax.commands.main import main
-from durian_jax.configs.durian import get_config
+from durian_jax.configs import load_config
 from durian_jax.data.pipeline import make_loader
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
@@ -36,10 +36,11 @@ def _plain(value):
 
 @pytest.mark.parametrize("name", [
     "tiny,stage=codec", "tiny,stage=decoder", "tiny,stage=1", "tiny,stage=joint", "tiny,stage=2", "sd15,stage=1",
-    "sd15,stage=2", "sd15,stage=1,codec=autoencoder_tiny"])
+    "sd15,stage=2", "sd15,stage=1,codec=autoencoder_tiny", "svdp:tiny,stage=image", "svdp:tiny,stage=video",
+    "svdp:tiny,stage=history,ablation=joint", "svdp:sd35m,stage=video", "svdp:sd35m,stage=history,ablation=no_text"])
 def test_presets_are_read_without_loss(name):
     """Every value of a preset is in the typed config. The same values as plain JSON give the same config."""
-    config = get_config(name)
+    config = load_config(name)
     run = RunConfig.read(config)
     for field in defaults().keys() - {"source"}:
         assert _plain(getattr(run, field)) == _plain(config[field]), field
@@ -121,7 +122,7 @@ def test_batches_of_clips_have_the_promised_shapes(identity, attributes, records
     if identity:
         changes |= {"model.identity_dim": WIDTH, "identity_model": write_network(tmp_path / "identity.onnx")}
     run = RunConfig.read(small_paper_config(**changes))
-    loader = make_loader(make_source(run.source, run.data.image_size), run.data, seed=run.seed, batch_size=2)
+    loader = make_loader(make_source(run), run.data, seed=run.seed, batch_size=2)
     batch = embed_faces(next(iter(loader)), IdentityEncoder(run.identity_model) if identity else None)
     assert run.batch_shapes() == shapes_of(batch)
     assert ("identity" in batch) == identity

@@ -34,7 +34,7 @@ with cluster.leaving_at_once():
 
 
 def start(records, workdir, mesh, steps, devices, **environment):
-    """Start a run of so many virtual devices per process."""
+    """Start a run with `devices` virtual devices per process."""
     return subprocess.Popen([sys.executable, "-c", TRAIN, str(records), str(workdir), mesh, str(steps)],
                             env={**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu",
                                  **environment})

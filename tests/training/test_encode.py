@@ -71,7 +71,7 @@ def test_samples_are_those_of_the_run(config, encoded):
         "keypoints": ((1, K, 3), "float32"), "attribute_valid": ((1,), "float32")}
 
     run = RunConfig.read(config)
-    stream = make_samples(make_source(run.source, run.data.image_size), run.data, run.seed)
+    stream = make_samples(make_source(run), run.data, run.seed)
     encoder = encode_module.open_identity_encoder(run.identity_model, run.model.identity_dim)
     params, model = init_params(run.model, 3), run.model.create()
     without_dropout = RunConfig.read(with_changes(config, guidance_dropout=0.0))

@@ -40,6 +40,19 @@ class SampleConfig(ABC):
     def for_model(cls, model: "ModelConfig", values: Mapping[str, Any]) -> Self:
         """The settings of a run: `values`, and the fields `from_model` as the model needs them."""
 
+    def check_rate(self, name: str, fps: float) -> None:
+        """Refuse clips of a frame rate that a run with motion cannot use.
+
+        Args:
+            name: of the clips, for the error.
+            fps: their frames per second.
+
+        Raises:
+            InputError: no rate at all; or, in a family whose models know one, another rate than the model's.
+        """
+        if not fps > 0:
+            raise InputError(f"{name}: expected a frame rate above 0, found {fps:g}; write the dataset again")
+
     @abstractmethod
     def sample(self, source: "ClipSource", index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make one training sample from clip `index`, a function of the arguments and of `rng`'s state only.

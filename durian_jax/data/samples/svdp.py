@@ -22,18 +22,23 @@ from durian_jax.data.samples.views import View
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.regions import expression_regions
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 
 
 @dataclass(frozen=True)
 class SVDPSamples(ReferenceSamples, DriverConfig):
     """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
 
-    from_model: ClassVar[tuple[str, ...]] = ("image_size",)
+    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps")
     least_attributes: ClassVar[int] = 0
 
+    # The source is not moved: where it shows background and shoulders, the frames show them too.
+    portrait_shift: float = 0.0
+    portrait_scale: float = 0.0
+    portrait_rotation: float = 0.0
     attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
     history: int = 0  # T, number of frames before; 0: the run uses no history
+    fps: float = 25.0  # of the videos that the model makes
 
     def __post_init__(self):
         ReferenceSamples.__post_init__(self)
@@ -50,7 +55,15 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     @classmethod
     def for_model(cls, model: SVDPConfig, values: Mapping[str, Any]) -> Self:
         """The settings of a run; see `SampleConfig.for_model`."""
-        return cls(**values, image_size=model.image_size)
+        return cls(**values, image_size=model.image_size, fps=model.fps)
+
+    def check_rate(self, name: str, fps: float) -> None:
+        """Refuse clips of another frame rate than the model's; see `SampleConfig.check_rate`."""
+        super().check_rate(name, fps)
+        if not rate_fits(fps, self.fps):
+            raise InputError(f"{name}: expected clips of about {self.fps:g} frames per second, as the model makes "
+                             f"videos, found {fps:g}; prepare or synthesize them at this rate (source.synthetic_fps of "
+                             "clips drawn on demand), or set model.fps")
 
     def sample(self, source: ClipSource, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make one training sample, see `SampleConfig.sample`.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from durian_jax.faces.draw import keypoint_image
 from durian_jax.models.attention import AttentionMethod, ReferenceSet
 from durian_jax.models.attention.kept_tokens import KeptTokens, keep_tokens
+from durian_jax.models.codecs.latent_model import LatentModel
 from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.durian.keypoint_encoder import KeypointEncoder
@@ -22,7 +23,7 @@ from durian_jax.models.layers import dense, merge_frames, split_frames
 from durian_jax.models.unet.unet import UNet
 
 
-class Durian(nn.Module):
+class Durian(LatentModel):
     """DNet, ARNet, PRNet, keypoint encoder, codec and image encoder.
 
     Every method is pure; features go in and out as values. The paper's ablations are subclasses (`durian.ablations`).
@@ -66,19 +67,6 @@ class Durian(nn.Module):
         return UNet(self.config.unet, None, dtype=self.config.dtype, remat=self.remat, attention=self.attention)
 
     # --- pictures, latents, embeddings ----------------------------------------------------------------
-
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""
-        x = self.codec.encode(images.reshape(-1, *images.shape[-3:]).astype(self.config.dtype))
-        return x.reshape(*images.shape[:-3], *x.shape[1:])
-
-    def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1].
-
-        Not clipped: a loss must see, and correct, values beyond the range.
-        """
-        x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]).astype(self.config.dtype))
-        return x.reshape(*latents.shape[:-3], *x.shape[1:]).astype(jnp.float32)
 
     def embed(self, images: jax.Array) -> jax.Array:
         """Images (..., H, W, 3) in [-1, 1] -> the image encoder's embeddings (..., context_dim)."""

@@ -66,7 +66,7 @@ def attend(query: jax.Array, keys: Keys, seen: Seen | None, method: AttentionMet
     return sum(part * weight[:, m] for m, part in enumerate(mixed))
 
 
-def plain_norm(x: jax.Array) -> jax.Array:
+def layer_norm(x: jax.Array) -> jax.Array:
     """Layer normalisation over the last axis without parameters, computed and returned in float32."""
     x = x.astype(jnp.float32)
     x = x - x.mean(-1, keepdims=True)
@@ -202,32 +202,33 @@ class JointBlock(nn.Module):
         Returns:
             The image tokens, the text token, and of each attention the keys of the image tokens.
         """
-        cfg, n = self.config, x.shape[2]
-        normed = plain_norm(x)
+        cfg = self.config
+        normed = layer_norm(x)
         shift, scale, gate, shift_ff, scale_ff, gate_ff, *dual = self.norm1(code)
         query, key, value = self.attn(_modulated(normed, shift, scale, self.dtype), angles)
         own = (Keys(key, value),)
         known, rest = own[0].with_others(others and others[0]), []
         if text is not None:
             shift_text, scale_text, *rest = self._text_modulation(code)
-            text_query, *one = self.attn_context(_modulated(plain_norm(text), shift_text, scale_text, self.dtype))
+            text_query, *one = self.attn_context(_modulated(layer_norm(text), shift_text, scale_text, self.dtype))
             # Null tokens are equal and stay equal: compute one, repeat its keys.
             known = known.with_others(Keys(*(jnp.repeat(y, cfg.text_tokens, 2) for y in one)))
-            query = jnp.concatenate([query, text_query], 2)
-        mixed = merge_heads(attend(query, known, seen, self.method))
-        x = x + gate * self.attn_out(mixed[:, :, :n])
+            if not self.last:
+                # Their one query attends on its own: kernels take numbers of queries that 128 divides.
+                text_mixed = merge_heads(attend(text_query, known, seen, AttentionMethod()))
+        x = x + gate * self.attn_out(merge_heads(attend(query, known, seen, self.method)))
         if self.dual:
             shift2, scale2, gate2 = dual
             query, key, value = self.attn2(_modulated(normed, shift2, scale2, self.dtype), angles)
             own = (*own, Keys(key, value))
             known = own[1].with_others(others and others[1])
             x = x + gate2 * self.attn2_out(merge_heads(attend(query, known, seen, self.method)))
-        x = x + gate_ff * self.ff(_modulated(plain_norm(x), shift_ff, scale_ff, self.dtype))
+        x = x + gate_ff * self.ff(_modulated(layer_norm(x), shift_ff, scale_ff, self.dtype))
         if text is None or self.last:
             return x, None, own
         gate_text, shift_ff, scale_ff, gate_ff = rest
-        text = text + gate_text * self.attn_context_out(mixed[:, :, n:])
-        return x, text + gate_ff * self.ff_context(_modulated(plain_norm(text), shift_ff, scale_ff, self.dtype)), own
+        text = text + gate_text * self.attn_context_out(text_mixed)
+        return x, text + gate_ff * self.ff_context(_modulated(layer_norm(text), shift_ff, scale_ff, self.dtype)), own
 
     def _text_modulation(self, code: jax.Array) -> list[jax.Array]:
         """Shift and scale, and in all but the last block gate, shift, scale and gate again."""
@@ -250,7 +251,7 @@ class VideoBlock(nn.Module):
         self.attn = Projections(self.config.heads, self.config.positions == "rotary", self.dtype)
         self.attn_out = dense(self.config.width, kernel_init=zeros_init, dtype=self.dtype, axes=FROM_HEADS)
 
-    def __call__(self, x: jax.Array, code: jax.Array, angles: jax.Array, others: Keys | None = None,
+    def __call__(self, x: jax.Array, code: jax.Array, angles: jax.Array, history: Keys | None = None,
                  seen: jax.Array | None = None) -> tuple[jax.Array, Keys]:
         """Run the block.
 
@@ -258,18 +259,18 @@ class VideoBlock(nn.Module):
             x: (B, F, N, C).
             code: (B, F, C) time code.
             angles: (F, N, D / 2) of `rotate`.
-            others: keys (B, T, N, H, D) of earlier frames.
+            history: keys (B, T, N, H, D) of earlier frames.
             seen: (B, F + T) bool; False hides a frame. None: all are seen.
 
         Returns:
             The tokens, and their keys.
         """
         shift, scale, gate = self.norm(code)
-        query, key, value = self.attn(_modulated(plain_norm(x), shift, scale, self.dtype), angles)
+        query, key, value = self.attn(_modulated(layer_norm(x), shift, scale, self.dtype), angles)
         own = Keys(key, value)
-        if others is not None:
-            key = jnp.concatenate([key, others.key.astype(key.dtype)], 1)
-            value = jnp.concatenate([value, others.value.astype(value.dtype)], 1)
+        if history is not None:
+            key = jnp.concatenate([key, history.key.astype(key.dtype)], 1)
+            value = jnp.concatenate([value, history.value.astype(value.dtype)], 1)
         mixed = self._attend(query, key, value, seen)
         # The output starts at zero. A gate that started at zero too would never get a gradient.
         return x + (1 + gate) * self.attn_out(merge_heads(mixed)), own

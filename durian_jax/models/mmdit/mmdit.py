@@ -24,7 +24,7 @@ from durian_jax.models.layers import (
     timestep_embedding,
     zeros_init,
 )
-from durian_jax.models.mmdit.blocks import JointBlock, Keys, Modulation, Seen, VideoBlock, plain_norm
+from durian_jax.models.mmdit.blocks import JointBlock, Keys, Modulation, Seen, VideoBlock, layer_norm
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 
@@ -187,10 +187,11 @@ class MMDiT(nn.Module):
 
     # --- the prediction -------------------------------------------------------------------------------
 
-    def __call__(self, noisy: Group, timesteps: jax.Array, side: tuple[int, int], *, together: Group | None = None,
-                 others: Sequence[LayerKeys] | None = None, seen: Seen | None = None, times: jax.Array | None = None,
+    def __call__(self, noisy: Group, timesteps: jax.Array, side: tuple[int, int], *,
+                 condition_tokens: Group | None = None, condition_keys: Sequence[LayerKeys] | None = None,
+                 seen: Seen | None = None, times: jax.Array | None = None,
                  history: Group | None = None, history_timesteps: jax.Array | None = None,
-                 history_times: jax.Array | None = None, earlier: Sequence[Keys] | None = None,
+                 history_times: jax.Array | None = None, history_keys: Sequence[Keys] | None = None,
                  frames_seen: jax.Array | None = None) -> jax.Array:
         """Predict for the noisy tokens.
 
@@ -198,19 +199,21 @@ class MMDiT(nn.Module):
             noisy: (B, F, N, C) tokens.
             timesteps: (B, F) in [0, 1000].
             side: rows and columns of tokens of a frame.
-            together: (B, F, S, C) tokens that go through all joint blocks beside those of their frame.
-            others: of every layer, the keys of tokens that have gone through the blocks alone (`condition_keys`).
-            seen: which of the N + S tokens of a frame and of `together` or `others` are seen. None: all.
+            condition_tokens: (B, F, S, C) tokens that go through all joint blocks beside those of their frame.
+            condition_keys: of every layer, the keys of S tokens that ran through the blocks alone (the method of this
+                name).
+            seen: which of the N + S tokens of a frame and its conditions are seen. None: all.
             times: rotation of the frames' times (`video_angles`); None: no video attention.
             history: (B, T, N, C) tokens of earlier frames that go through all blocks beside the noisy ones.
             history_timesteps, history_times: of these.
-            earlier: of every layer, the keys of earlier frames that have gone through alone (`history_keys`).
+            history_keys: of every layer, the keys of earlier frames that ran through the blocks alone (the method of
+                this name).
             frames_seen: (B, F + T) bool, which frames video attention sees. None: all.
 
         Returns:
             (B, F, h, w, c) in the dtype of the activations.
         """
-        group = noisy if together is None else beside([noisy, together])
+        group = noisy if condition_tokens is None else beside([noisy, condition_tokens])
         x, n, f = group.tokens, noisy.tokens.shape[2], noisy.tokens.shape[1]
         text, code = self._null_text(x), self.time_code(timesteps)
         if history is not None:
@@ -224,13 +227,13 @@ class MMDiT(nn.Module):
                     both, _ = video(jnp.concatenate([frames, before], 1), all_codes, all_times, None, frames_seen)
                     frames, before = both[:, :f], both[:, f:]
                 else:
-                    frames, _ = video(frames, code, times, earlier and earlier[i], frames_seen)
+                    frames, _ = video(frames, code, times, history_keys and history_keys[i], frames_seen)
                 x = jnp.concatenate([frames, x[:, :, n:]], 2)
-            x, text, _ = block(x, text, code, group.angles, others and others[i], seen)
+            x, text, _ = block(x, text, code, group.angles, condition_keys and condition_keys[i], seen)
             if history is not None and i < len(self.blocks) - 1:
                 before, before_text, _ = block(before, before_text, before_code, history.angles)
         scale, shift = self.norm_out(code)
-        x = self.proj_out((plain_norm(x[:, :, :n]) * (1 + scale) + shift).astype(self.dtype))
+        x = self.proj_out((layer_norm(x[:, :, :n]) * (1 + scale) + shift).astype(self.dtype))
         return self._pictures(x, side)
 
     def _pictures(self, x: jax.Array, side: tuple[int, int]) -> jax.Array:

@@ -23,10 +23,11 @@ class References:
 
     Attributes:
         source, attributes: tokens (B, 1, N, C) and (B, A, N, C) if the mode is "joint"; else the keys of every layer.
+            attributes is None if A is 0.
     """
 
     source: Group | tuple[LayerKeys, ...]
-    attributes: Group | tuple[LayerKeys, ...]
+    attributes: Group | tuple[LayerKeys, ...] | None
 
 
 @flax.struct.dataclass
@@ -44,7 +45,7 @@ class Condition:
         history: tokens (B, T, N, C) in "joint", else the keys of every video attention.
         history_timesteps: (B, T) of the noise on history.
         history_valid: (B,) bool.
-        level: (B,) branch that every clip is at, see above; None: all that is there is seen.
+        level: (B,) branch that every clip is at, see above; None: nothing is hidden.
     """
 
     references: References | None = None
@@ -66,6 +67,11 @@ class Condition:
         source = driven.replace(driving=None)
         chain = (source.replace(references=None, attribute_valid=None, attribute_weights=None), source, driven)
         return chain if self.history is None else (*chain, self)
+
+    @property
+    def all_shown(self) -> bool:
+        """Whether frames see all tokens for certain: no clip is at a lower level, and there are no attributes."""
+        return self.level is None and (self.attribute_valid is None or not self.attribute_valid.shape[1])
 
     def shown(self, level: int, valid: jax.Array) -> jax.Array:
         """`valid` (B, ...) bool, and False for clips below a level."""

@@ -20,6 +20,13 @@ from durian_jax.models.mmdit.config import MMDiTConfig
 # How conditions meet the noisy frames. "joint": all tokens of a frame attend to each other (the paper). "one_way":
 # conditions see only themselves, without noise, so that their keys are computed once per video or segment.
 MODES = ("joint", "one_way")
+# Frame rates that go together with a model's: more than half of it and less than twice as many.
+_RATES = (0.6, 1.7)
+
+
+def rate_fits(fps: float, model_fps: float) -> bool:
+    """Whether motion at `fps` frames per second looks like motion at a model's rate."""
+    return _RATES[0] <= fps / model_fps <= _RATES[1]
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class SVDPConfig(ModelConfig):
         mode: one of `MODES`.
         driving_capacity: share of the tokens that a driving frame keeps, those that show its regions first.
         attribute_capacity: the same for an attribute picture.
-        fps: frames per second of the clips that it is trained on.
+        fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
 
@@ -61,9 +68,10 @@ class SVDPConfig(ModelConfig):
         for name in ("driving_capacity", "attribute_capacity"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a share above 0, at most 1, found {getattr(self, name)}")
-        if not 1 <= self.history <= self.max_frames:
-            raise InputError(f"history={self.history}: expected 1..max_frames={self.max_frames} frames: history "
-                             "comes from the segment before")
+        most = (self.max_frames + 1) // 2
+        if not 1 <= self.history <= most:
+            raise InputError(f"history={self.history}: expected 1..{most} frames, half of a segment of max_frames="
+                             f"{self.max_frames}: history comes from the segment before, which may be a short one")
         if self.dtype not in ("float32", "bfloat16"):
             raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
         if self.identity_dim is not None:

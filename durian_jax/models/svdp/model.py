@@ -4,17 +4,17 @@ Axis letters: B clips, F frames, T history frames, A attributes, H x W pixels, h
 N tokens of a picture, S tokens kept of a driving frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from durian_jax.models.attention import AttentionMethod
+from durian_jax.models.codecs.latent_model import LatentModel
 from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.mmdit.blocks import Seen
-from durian_jax.models.mmdit.mmdit import Group, MMDiT, beside
+from durian_jax.models.mmdit.mmdit import Group, MMDiT, Place, beside
 from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
 from durian_jax.models.svdp.config import SVDPConfig
 from durian_jax.models.svdp.places import (
@@ -36,7 +36,7 @@ def history_motion(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     return {**kept, **{name: batch[source] for name, source in motion.items() if source in batch}}
 
 
-class SVDP(nn.Module):
+class SVDP(LatentModel):
     """Transformer and codec. Every method is pure; conditions go in and out as values.
 
     Attributes:
@@ -55,16 +55,6 @@ class SVDP(nn.Module):
         self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.dtype, self.remat, self.attention)
 
     # --- pictures and latents -------------------------------------------------------------------------
-
-    def encode(self, images: jax.Array) -> jax.Array:
-        """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""
-        x = self.codec.encode(images.reshape(-1, *images.shape[-3:]).astype(self.config.dtype))
-        return x.reshape(*images.shape[:-3], *x.shape[1:])
-
-    def decode(self, latents: jax.Array) -> jax.Array:
-        """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1], not clipped."""
-        x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]).astype(self.config.dtype))
-        return x.reshape(*latents.shape[:-3], *x.shape[1:]).astype(jnp.float32)
 
     def probe(self, images: jax.Array) -> dict[str, jax.Array]:
         """Name -> output of the encoding network for images (M, H, W, 3) in [-1, 1]."""
@@ -124,14 +114,13 @@ class SVDP(nn.Module):
     def _one_way(self) -> bool:
         return self.config.mode == "one_way"
 
-    def _group(self, latents: jax.Array, places, masks: jax.Array | None = None, relevance: jax.Array | None = None,
-               capacity: float = 1.0) -> Group:
-        """Tokens of pictures, of which only the most relevant share `capacity` is kept."""
+    def _group(self, latents: jax.Array, places: Sequence[Place], masks: jax.Array, capacity: float = 1.0) -> Group:
+        """Embed pictures and keep the share `capacity` of their tokens, those with most of the mask."""
         group = self.transformer.embed(latents, places, masks)
         if capacity == 1 or not latents.shape[1]:
             return group
         side = self.config.latent_size // self.config.mmdit.patch
-        return group.kept(kept_index(relevance[..., 0], side, capacity))
+        return group.kept(kept_index(masks[..., 0], side, capacity))
 
     def references(self, batch: Mapping[str, jax.Array]) -> References:
         """Source and attributes of a video: tokens in "joint", keys of every layer in "one_way"."""
@@ -143,7 +132,7 @@ class SVDP(nn.Module):
         if not latents.shape[1]:
             places, attributes = (), None
         else:
-            attributes = self._group(latents, places, masks, masks, cfg.attribute_capacity)
+            attributes = self._group(latents, places, masks, cfg.attribute_capacity)
         if not self._one_way:
             return References(source, attributes)
         run = lambda group: None if group is None else one_frame(self.transformer.condition_keys(group))
@@ -158,7 +147,7 @@ class SVDP(nn.Module):
             history: latents (B, T, h, w, c) and timesteps (B, T) that replace the batch's clean history.
         """
         latents, masks = self._driving(batch)
-        driving = self._group(latents, [DRIVING_PLACE], masks, masks, self.config.driving_capacity)
+        driving = self._group(latents, [DRIVING_PLACE], masks, self.config.driving_capacity)
         before, history_valid, times = None, None, None
         if history is None and any(name in batch and batch[name].shape[1] for name in ("history", "history_latents")):
             history = self.history_latents(batch), None
@@ -204,25 +193,31 @@ class SVDP(nn.Module):
         parts = self._parts(condition, f)
         if parts:
             join = join_keys if self._one_way else beside
-            own = jnp.ones((b, 1, n), bool)
-            masks = [own, *(mask for _, mask in parts)]
-            weight = jnp.ones((b, 1)) if condition.attribute_weights is None else condition.attribute_weights
-            masks = [jnp.broadcast_to(mask, (b, weight.shape[1], mask.shape[2])) for mask in masks]
-            options = {"others" if self._one_way else "together": join([part for part, _ in parts]),
-                       "seen": Seen(jnp.concatenate(masks, 2), weight)}
+            options["condition_keys" if self._one_way else "condition_tokens"] = join([part for part, _ in parts])
+            options["seen"] = self._seen(condition, n, [mask for _, mask in parts])
         if temporal:
             options["times"] = self._times(0, f)
             if condition.history is not None:
                 valid = condition.history_valid[:, None]
                 t = condition.history_timesteps.shape[1]
                 if self._one_way:
-                    options["earlier"] = condition.history
+                    options["history_keys"] = condition.history
                 else:
                     options.update(history=condition.history, history_timesteps=condition.history_timesteps,
                                    history_times=self._times(-t, 0))
                 before = jnp.broadcast_to(condition.shown(HISTORY, valid), (b, t))
                 options["frames_seen"] = jnp.concatenate([jnp.ones((b, f), bool), before], 1)
         return self.transformer(noisy, timesteps, self._side(), **options).astype(jnp.float32)
+
+    def _seen(self, condition: Condition, tokens: int, masks: list[jax.Array]) -> Seen | None:
+        """What frames of `tokens` tokens see of themselves and of groups with these masks; None: all."""
+        if condition.all_shown:
+            return None
+        b = masks[0].shape[0]
+        weight = jnp.ones((b, 1)) if condition.attribute_weights is None else condition.attribute_weights
+        masks = [jnp.broadcast_to(mask, (b, weight.shape[1], mask.shape[2]))
+                 for mask in (jnp.ones((b, 1, tokens), bool), *masks)]
+        return Seen(jnp.concatenate(masks, 2), weight)
 
     def _parts(self, condition: Condition, frames: int) -> list[tuple[Any, jax.Array]]:
         """The groups of tokens that frames see, each with its mask (B, 1 or M, tokens); M attentions are blended."""

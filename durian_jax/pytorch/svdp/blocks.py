@@ -113,7 +113,7 @@ def rotate(x: torch.Tensor, rotation: torch.Tensor | None) -> torch.Tensor:
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1).to(x.dtype)
 
 
-def plain_norm(x: torch.Tensor) -> torch.Tensor:
+def layer_norm(x: torch.Tensor) -> torch.Tensor:
     """Layer normalisation over the last axis without parameters."""
     return F.layer_norm(x, x.shape[-1:], eps=_EPSILON)
 
@@ -206,7 +206,7 @@ class JointBlock(nn.Module):
 
     def keys(self, x: torch.Tensor, code: torch.Tensor, rotation: torch.Tensor | None = None) -> LayerKeys:
         """The keys of the image tokens; the arguments are those of `forward`."""
-        normed, (shift, scale, *rest) = plain_norm(x), self.norm1(code)
+        normed, (shift, scale, *rest) = layer_norm(x), self.norm1(code)
         own = self.attn.keys(modulated(normed, shift, scale), rotation)
         return (own, self.attn2.keys(modulated(normed, *rest[4:6]), rotation)) if self.dual else (own,)
 
@@ -226,13 +226,13 @@ class JointBlock(nn.Module):
         Returns:
             The image tokens, the text token, and of each attention the keys of the image tokens.
         """
-        n, normed = x.shape[2], plain_norm(x)
+        n, normed = x.shape[2], layer_norm(x)
         shift, scale, gate, shift_ff, scale_ff, gate_ff, *dual = self.norm1(code)
         tokens = modulated(normed, shift, scale)
         query, own, of_text, rest = self.attn.query(tokens, rotation), (self.attn.keys(tokens, rotation),), None, ()
         if text is not None:
             shift_text, scale_text, *rest = self._text_modulation(code)
-            text_query, one = self.attn.of_text(modulated(plain_norm(text), shift_text, scale_text))
+            text_query, one = self.attn.of_text(modulated(layer_norm(text), shift_text, scale_text))
             # Null tokens are equal and stay equal: compute one, repeat its keys.
             of_text = Keys(*(y.expand(-1, -1, -1, self.text_tokens, -1) for y in (one.key, one.value)))
             if not self.last:
@@ -245,12 +245,12 @@ class JointBlock(nn.Module):
             own = (*own, self.attn2.keys(tokens, rotation))
             mixed2 = attend(self.attn2.query(tokens, rotation), own[1], [part[1] for part in others], seen)
             x = x + gate2 * self.attn2.out(mixed2)
-        x = x + gate_ff * self.ff(modulated(plain_norm(x), shift_ff, scale_ff))
+        x = x + gate_ff * self.ff(modulated(layer_norm(x), shift_ff, scale_ff))
         if text is None or self.last:
             return x, None, own
         gate_text, shift_ff, scale_ff, gate_ff = rest
         text = text + gate_text * self.attn.to_add_out(merge_heads(mixed[..., n:, :]))
-        return x, text + gate_ff * self.ff_context(modulated(plain_norm(text), shift_ff, scale_ff)), own
+        return x, text + gate_ff * self.ff_context(modulated(layer_norm(text), shift_ff, scale_ff)), own
 
     def _text_modulation(self, code: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Shift and scale, and in all but the last block gate, shift, scale and gate again."""
@@ -272,9 +272,9 @@ class VideoBlock(nn.Module):
     def keys(self, x: torch.Tensor, code: torch.Tensor, rotation: torch.Tensor) -> Keys:
         """The keys of the tokens; the arguments are those of `forward`."""
         shift, scale, _ = self.norm(code)
-        return self.attn.keys(modulated(plain_norm(x), shift, scale), rotation)
+        return self.attn.keys(modulated(layer_norm(x), shift, scale), rotation)
 
-    def forward(self, x: torch.Tensor, code: torch.Tensor, rotation: torch.Tensor, others: Keys | None = None,
+    def forward(self, x: torch.Tensor, code: torch.Tensor, rotation: torch.Tensor, history: Keys | None = None,
                 seen: torch.Tensor | None = None) -> tuple[torch.Tensor, Keys]:
         """Run the block.
 
@@ -282,18 +282,18 @@ class VideoBlock(nn.Module):
             x: (B, F, N, C).
             code: (B, F, C) time code.
             rotation: (F, N, D) of `rotate`.
-            others: keys (B, T, H, N, D) of T earlier frames.
+            history: keys (B, T, H, N, D) of T earlier frames.
             seen: (B, F + T) bool; False hides a frame. None: all are seen.
 
         Returns:
             The tokens, and their keys.
         """
         shift, scale, gate = self.norm(code)
-        tokens = modulated(plain_norm(x), shift, scale)
+        tokens = modulated(layer_norm(x), shift, scale)
         query, own = self.attn.query(tokens, rotation), self.attn.keys(tokens, rotation)
         key, value = own.key, own.value
-        if others is not None:
-            key, value = torch.cat([key, others.key], 1), torch.cat([value, others.value], 1)
+        if history is not None:
+            key, value = torch.cat([key, history.key], 1), torch.cat([value, history.value], 1)
         return x + (1 + gate) * self.attn.out(self._attend(query, key, value, seen)), own
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: torch.Tensor | None

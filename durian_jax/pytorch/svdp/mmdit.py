@@ -14,7 +14,7 @@ from torch import nn
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 from durian_jax.pytorch.small_codec import space_to_depth
-from durian_jax.pytorch.svdp.blocks import JointBlock, Keys, LayerKeys, Modulation, Seen, VideoBlock, plain_norm
+from durian_jax.pytorch.svdp.blocks import JointBlock, Keys, LayerKeys, Modulation, Seen, VideoBlock, layer_norm
 
 _TIME_CHANNELS = 256  # of the sinusoidal code of diffusion time (Stable Diffusion 3)
 
@@ -176,30 +176,32 @@ class MMDiT(nn.Module):
 
     # --- the prediction -------------------------------------------------------------------------------
 
-    def forward(self, latents: torch.Tensor, timestep: float, place: Place, *, together: Group | None = None,
-                others: Sequence[Sequence[LayerKeys]] = (), seen: Seen | None = None, times: torch.Tensor | None = None,
+    def forward(self, latents: torch.Tensor, timestep: float, place: Place, *,
+                condition_tokens: Group | None = None, condition_keys: Sequence[Sequence[LayerKeys]] = (),
+                seen: Seen | None = None, times: torch.Tensor | None = None,
                 history: Group | None = None, history_times: torch.Tensor | None = None,
-                earlier: Sequence[Keys] | None = None, frames_seen: torch.Tensor | None = None) -> torch.Tensor:
+                history_keys: Sequence[Keys] | None = None, frames_seen: torch.Tensor | None = None) -> torch.Tensor:
         """Predict for noisy latents.
 
         Args:
             latents: (B, F, c, h, w).
             timestep: in [0, 1000].
             place: of the noisy frames.
-            together: (B, F or 1, S, C) tokens that go through all joint blocks beside those of their frame.
-            others: of each further part, the keys of every layer (`condition_keys`).
+            condition_tokens: (B, F or 1, S, C) tokens that go through all joint blocks beside those of their frame.
+            condition_keys: of each further part, the keys of every layer (the method of this name).
             seen: the parts that are seen. None: all.
             times: rotation of the frames' times; None: no video attention.
             history: (B, T, N, C) tokens of earlier frames that go through all blocks beside the noisy ones, without
                 noise. history_times: their rotation.
-            earlier: of every layer, the keys of earlier frames that have gone through alone (`history_keys`).
+            history_keys: of every layer, the keys of earlier frames that ran through the blocks alone (the method of
+                this name).
             frames_seen: (B, F + T) bool, the frames that video attention sees. None: all.
 
         Returns:
             (B, F, c, h, w).
         """
         noisy, f = self.embed(latents, [place]), latents.shape[1]
-        group, n = noisy if together is None else beside([noisy, together]), noisy.tokens.shape[2]
+        group, n = noisy if condition_tokens is None else beside([noisy, condition_tokens]), noisy.tokens.shape[2]
         x, text, code = group.tokens, self._null_text(), self.time_code(timestep)
         if history is not None:
             before, before_text, before_code = history.tokens, text, self.time_code(0.0)
@@ -213,13 +215,13 @@ class MMDiT(nn.Module):
                     both, _ = video(torch.cat([frames, before], 1), all_codes, all_times, None, frames_seen)
                     frames, before = both[:, :f], both[:, f:]
                 else:
-                    frames, _ = video(frames, code, times, earlier and earlier[i], frames_seen)
-                x = frames if together is None else torch.cat([frames, x[:, :, n:]], 2)
-            x, text, _ = block(x, text, code, group.rotation, [part[i] for part in others], seen)
+                    frames, _ = video(frames, code, times, history_keys and history_keys[i], frames_seen)
+                x = frames if condition_tokens is None else torch.cat([frames, x[:, :, n:]], 2)
+            x, text, _ = block(x, text, code, group.rotation, [part[i] for part in condition_keys], seen)
             if history is not None and i < self.config.layers - 1:
                 before, before_text, _ = block(before, before_text, before_code, history.rotation)
         scale, shift = self.norm_out(code)
-        x = self.proj_out(plain_norm(x[:, :, :n]) * (1 + scale) + shift)
+        x = self.proj_out(layer_norm(x[:, :, :n]) * (1 + scale) + shift)
         return self._pictures(x, latents.shape[-2:])
 
     def _pictures(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

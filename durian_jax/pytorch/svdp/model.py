@@ -115,16 +115,16 @@ class SVDP(Networks):
         """
         options, tokens = {"seen": branch.seen}, [part.tokens for part in branch.parts]
         if self._one_way:
-            options["others"] = tokens
+            options["condition_keys"] = tokens
         elif tokens:
-            options["together"] = beside(tokens)
+            options["condition_tokens"] = beside(tokens)
         if temporal:
             options.update(times=self._times(0, latents.shape[1]), frames_seen=branch.frames_seen)
             if isinstance(branch.history, Group):
                 t = branch.history.tokens.shape[1]
                 options.update(history=branch.history, history_times=self._times(-t, 0))
             else:
-                options["earlier"] = branch.history
+                options["history_keys"] = branch.history
         return self.transformer(latents, timestep, NOISY, **options)
 
     def _times(self, start: int, stop: int) -> torch.Tensor:

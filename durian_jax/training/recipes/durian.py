@@ -15,11 +15,16 @@ from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.faces.draw import keypoint_image
 from durian_jax.images import to_uint8
-from durian_jax.inference.generate import decode, generate
+from durian_jax.inference.generate import decode
 from durian_jax.models.durian.model import Durian
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
-from durian_jax.training.recipes.reconstruction import reconstruction_loss
+from durian_jax.training.recipes.reconstruction import (
+    check_joint,
+    needs_pixels,
+    reconstruction_loss,
+    sampled_frames,
+)
 from durian_jax.training.stage import Stage, always
 
 
@@ -27,7 +32,7 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
                    temporal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Self-reconstruction of a clip from its two references; see `training.stage.Loss`.
 
-    A clip sees no reference with the probability `run.guidance_dropout` (classifier-free guidance).
+    A share `run.guidance_dropout` of the clips sees no reference (classifier-free guidance).
 
     Args:
         temporal: the frames of a clip share their diffusion time, as in sampling (stage 2); else they are independent
@@ -44,7 +49,7 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
         clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
         noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
         noisy = schedule.add_noise(clean, noise, times)
-        keep = jax.random.uniform(drop_key, (b,)) >= run.guidance_dropout
+        keep = jax.random.uniform(drop_key, (b,)) >= run.branch_shares[0]
         condition = m.condition(batch).keep_references(keep)
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
         decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
@@ -62,14 +67,8 @@ def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal
         pictures = [to_uint8(x) for x in (batch["portrait"], batch["attributes"][:, 0], batch["frames"][:, 0])]
     portrait, attribute, truth = pictures
     keypoints = keypoint_image(batch["keypoints"][:, 0], *truth.shape[1:3])
-    # One clip at a time: a run's state leaves little memory.
-    clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(truth))]
-    result = np.concatenate([generate(checkpoint, clip, temporal=temporal)[:, 0] for clip in clips])
+    result = sampled_frames(checkpoint, batch, temporal)
     return [portrait, attribute, (keypoints * 255).astype(np.uint8), result, truth]
-
-
-def _needs_pixels(run: RunConfig) -> bool:
-    return bool(run.objective.pixel_weight)
 
 
 def _check(run: RunConfig) -> None:
@@ -79,15 +78,13 @@ def _check(run: RunConfig) -> None:
 
 
 def _check_joint(run: RunConfig) -> None:
-    if not run.objective.pixel_weight:
-        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
-                         "be 0")
+    check_joint(run)
     _check(run)
 
 
 def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
     return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
-                 temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
+                 temporal, **{"needs_pixels": needs_pixels, "check": _check, **options})
 
 
 # Stage 1 trains on single frames, without the temporal layers; stage 2 trains these alone, on clips. "joint" is stage 1

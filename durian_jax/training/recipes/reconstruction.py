@@ -1,9 +1,13 @@
-"""The error of a denoiser's prediction of a clip; for every family."""
+"""What the stages of all families share that reconstruct clips: the error of a prediction, checks, sample sheets."""
 
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 
+from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.errors import InputError
+from durian_jax.inference.generate import generate
 from durian_jax.training.config import RunConfig
 
 
@@ -22,10 +26,49 @@ def reconstruction_loss(run: RunConfig, batch: Mapping[str, jax.Array], predicti
     Returns:
         The loss and its parts.
     """
-    objective, region = run.objective, batch["frame_masks"]
-    latent_region = jax.image.resize(region, (*clean.shape[:-1], 1), "linear")
-    latents = objective.loss(prediction, clean, noise, times, latent_region)
+    latents = run.objective.loss(prediction, clean, noise, times, latent_region(batch, clean))
+    return with_pixels(run, batch, latents, decoded, batch.get("frames"))
+
+
+def latent_region(batch: Mapping[str, jax.Array], latents: jax.Array) -> jax.Array:
+    """(B, F, h, w, 1): `batch["frame_masks"]` at the size of (B, F, h, w, c) latents."""
+    return jax.image.resize(batch["frame_masks"], (*latents.shape[:-1], 1), "linear")
+
+
+def with_pixels(run: RunConfig, batch: Mapping[str, jax.Array], latents: jax.Array, decoded: jax.Array | None,
+                pictures: jax.Array | None) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss on latents and, if the objective weighs pixels, the error of `decoded` against `pictures`.
+
+    Args:
+        latents: the loss on latents.
+        decoded, pictures: (B, F, H, W, 3); None: the objective weighs no pixels.
+
+    Returns:
+        The loss and its parts.
+    """
     if decoded is None:
         return latents, {}
-    pixels = objective.weighted_error(decoded, batch["frames"], region)
-    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+    pixels = run.objective.weighted_error(decoded, pictures, batch["frame_masks"])
+    return latents + run.objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+
+
+def needs_pixels(run: RunConfig) -> bool:
+    """Whether the objective weighs pixels, which encoded samples lack."""
+    return bool(run.objective.pixel_weight)
+
+
+def check_joint(run: RunConfig) -> None:
+    """Refuse to train the decoder without a loss that reaches it.
+
+    Raises:
+        InputError: the objective weighs no pixels.
+    """
+    if not run.objective.pixel_weight:
+        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
+                         "be 0")
+
+
+def sampled_frames(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], temporal: bool) -> np.ndarray:
+    """(B, H, W, 3) uint8: the first frame of every clip. One clip at a time: a run's state leaves little memory."""
+    clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(batch["frame_masks"]))]
+    return np.concatenate([generate(checkpoint, clip, temporal=temporal)[:, 0] for clip in clips])

@@ -17,11 +17,18 @@ from durian_jax.diffusion.times import shift_times
 from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
-from durian_jax.inference.generate import decode, generate
+from durian_jax.inference.generate import decode
 from durian_jax.models.svdp.model import SVDP, history_motion
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
-from durian_jax.training.recipes.reconstruction import reconstruction_loss
+from durian_jax.training.recipes.reconstruction import (
+    check_joint,
+    latent_region,
+    needs_pixels,
+    reconstruction_loss,
+    sampled_frames,
+    with_pixels,
+)
 from durian_jax.training.stage import Stage, always
 
 
@@ -62,7 +69,7 @@ def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array
     Noise whose time the model is told; other brightness and colours; the codec's own losses; and, for a share of the
     clips, frames that the model itself has made. Without it errors add up over a long video.
     """
-    settings, objective = run.history, run.objective
+    settings, objective = run.disturbance, run.objective
     latents = jax.lax.stop_gradient(model.history_latents(batch))
     b, t = latents.shape[:2]
     time_key, noise_key, colour_key, own_key, start_key = jax.random.split(key, 5)
@@ -102,11 +109,8 @@ def fusion_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str
     noise_key, time_key, history_key = jax.random.split(key, 3)
     times = jnp.broadcast_to(sample_times(objective, time_key, (b, 1)), (b, f))
     noisy = _noisy_frames(run, model, variables, batch, noise_key, times)
-    scales = run.distillation.scales or run.sampling.scales(run.model.guidance)
-    # Without history there is no branch with it.
-    active, scales = active_branches(scales if run.data.history else scales[:-1])
-
-    history = _history(run, model, variables, batch, history_key)
+    active, scales = active_branches(run.distillation.scales)
+    batch, history = _known_history(run, model, variables, batch, history_key)
 
     def clean(m: SVDP, branches):
         conditions = m.branches(m.condition(batch, history=history))
@@ -114,8 +118,8 @@ def fusion_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str
                                              temporal=True), noisy, times) for i in branches]
 
     target = combine(model.apply(teacher, active, method=clean), scales)
-    (found,) = model.apply(variables, (-1,), method=clean)  # all that is there is seen
-    return _clean_loss(run, model, variables, batch, found, jax.lax.stop_gradient(target))
+    (found,) = model.apply(variables, (-1,), method=clean)  # the last branch sees all conditions
+    return _clean_loss(run, model, variables, batch, found, target)
 
 
 def steps_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
@@ -125,29 +129,30 @@ def steps_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str,
     Args:
         teacher: variables of the teacher, which samples with `run.distillation.teacher_steps`.
     """
-    objective, settings, (b, f) = run.objective, run.distillation, batch["driving_masks"].shape[:2]
+    objective, settings, (clips, f) = run.objective, run.distillation, batch["driving_masks"].shape[:2]
     noise_key, step_key, history_key = jax.random.split(key, 3)
     inner = settings.teacher_steps // settings.student_steps
     grid = jnp.asarray(shift_times(np.linspace(1, 0, settings.teacher_steps + 1), objective.time_shift), jnp.float32)
-    first = inner * jax.random.randint(step_key, (b,), 0, settings.student_steps)
-    at = lambda steps: jnp.broadcast_to(grid[first + steps][:, None], (b, f))
+    first = inner * jax.random.randint(step_key, (clips,), 0, settings.student_steps)
+    at = lambda steps: jnp.broadcast_to(grid[first + steps][:, None], (clips, f))
     noisy = _noisy_frames(run, model, variables, batch, noise_key, at(0))
+    batch, history = _known_history(run, model, variables, batch, history_key)
 
     def clean(m: SVDP, z, times, condition):
         return objective.to_clean(m.denoise(z, objective.noise_schedule.timesteps(times), condition, temporal=True), z,
                                   times)
 
-    history = _history(run, model, variables, batch, history_key)
-
     def teach(m: SVDP):
-        condition, z = m.condition(batch, history=history), noisy
-        for step in range(inner):
+        condition = m.condition(batch, history=history)
+
+        def one_step(step, z):
             a, b = _euler(objective, at(step), at(step + 1))
-            z = a * z + b * clean(m, z, at(step), condition)
+            return a * z + b * clean(m, z, at(step), condition)
+        z = jax.lax.fori_loop(0, inner, one_step, noisy)
         a, b = _euler(objective, at(0), at(inner))
         return (z - a * noisy) / b  # one step with this prediction leads to z
 
-    target = jax.lax.stop_gradient(model.apply(teacher, method=teach))
+    target = model.apply(teacher, method=teach)
     found = model.apply(variables, method=lambda m: clean(m, noisy, at(0), m.condition(batch, history=history)))
     return _clean_loss(run, model, variables, batch, found, target)
 
@@ -159,12 +164,18 @@ def _euler(objective: Objective, start: jax.Array, end: jax.Array) -> tuple[jax.
     return tuple(x[..., None, None, None] for x in (a, alpha_end - alpha * a))
 
 
-def _history(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array
-             ) -> tuple[jax.Array, jax.Array] | None:
-    """The same disturbed history for teacher and student, with frames that the student has made; None: no history."""
-    if not run.data.history:
-        return None
-    return model.apply(variables, method=lambda m: disturbed_history(run, m, batch, key))
+def _known_history(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array
+                   ) -> tuple[dict[str, jax.Array], tuple[jax.Array, jax.Array]]:
+    """The batch and the disturbed history that teacher and student see.
+
+    Among the clips that see the driver, as many have no history as `run.guidance_dropout` says: the first segment of a
+    video has none either.
+    """
+    *_, without, with_history = run.branch_shares
+    hidden_key, disturbance_key = jax.random.split(key)
+    shown = jax.random.uniform(hidden_key, batch["history_valid"].shape) * (without + with_history) >= without
+    history = model.apply(variables, method=lambda m: disturbed_history(run, m, batch, disturbance_key))
+    return {**batch, "history_valid": batch["history_valid"] * shown}, history
 
 
 def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array,
@@ -178,14 +189,10 @@ def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[s
 def _clean_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], found: jax.Array,
                 target: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Error of clean latents, and of their pixels if the objective weighs these."""
-    objective, region = run.objective, batch["frame_masks"]
-    small = region if region.shape[2] == found.shape[2] else jax.image.resize(region, (*found.shape[:-1], 1), "linear")
-    latents = objective.weighted_error(found, target, small)
-    if not objective.pixel_weight:
-        return latents, {}
-    pictures = [model.apply(variables, x, method="decode") for x in (found, target)]
-    pixels = objective.weighted_error(pictures[0], jax.lax.stop_gradient(pictures[1]), region)
-    return latents + objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+    target = jax.lax.stop_gradient(target)
+    latents = run.objective.weighted_error(found, target, latent_region(batch, found))
+    decode = lambda x: model.apply(variables, x, method="decode") if run.objective.pixel_weight else None
+    return with_pixels(run, batch, latents, decode(found), decode(target))
 
 
 def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal: bool) -> list[np.ndarray]:
@@ -198,15 +205,9 @@ def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal
         pictures = [to_uint8(x) for x in (batch["portrait"], batch["driving_regions"][:, 0], batch["frames"][:, 0])]
         attributes = to_uint8(batch["attributes"][:, :1])
     source, driver, truth = pictures
-    # One clip at a time: a run's state leaves little memory.
-    clips = [{name: value[[row]] for name, value in batch.items()} for row in range(len(truth))]
-    result = np.concatenate([generate(checkpoint, clip, temporal=temporal)[:, 0] for clip in clips])
+    result = sampled_frames(checkpoint, batch, temporal)
     shown = [attributes[:, 0]] if attributes.shape[1] else []
     return [source, driver, *shown, result, truth]
-
-
-def _needs_pixels(run: RunConfig) -> bool:
-    return bool(run.objective.pixel_weight)
 
 
 def _check(run: RunConfig) -> None:
@@ -216,34 +217,57 @@ def _check(run: RunConfig) -> None:
 
 
 def _check_joint(run: RunConfig) -> None:
-    if not run.objective.pixel_weight:
-        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
-                         "be 0")
+    check_joint(run)
     _check_image(run)
 
 
 def _check_image(run: RunConfig) -> None:
     _check(run)
     if run.data.history:
-        raise InputError(f"stage image has no video attention, through which history enters: set data.history to 0, "
-                         f"found {run.data.history}")
+        raise InputError(f"stage {run.stage} has no video attention, through which history enters: set data.history "
+                         f"to 0, found {run.data.history}")
 
 
 def _check_history(run: RunConfig) -> None:
     _check(run)
     if run.data.history != run.model.history:
-        raise InputError(f"stage history: expected data.history={run.model.history} as in the model, found "
+        raise InputError(f"stage {run.stage}: expected data.history={run.model.history} as in the model, found "
                          f"{run.data.history}")
+
+
+def _check_distillation(run: RunConfig) -> None:
+    _check_history(run)
+    if not run.init_from:
+        raise InputError(f"stage {run.stage} learns from an earlier state of the model: init_from must name a run or a "
+                         "checkpoint")
+    if {*run.sampling.scales(run.model.guidance)} != {1.0}:
+        raise InputError(f"stage {run.stage} trains a model that needs no guidance: sampling.guidance_scale must be "
+                         f"1, found {run.sampling.guidance_scale}")
+
+
+def _check_fusion(run: RunConfig) -> None:
+    _check_distillation(run)
+    scales = run.distillation.scales
+    if len(scales) != len(run.model.guidance) or min(scales, default=0) < 0 or {*scales} == {1.0}:
+        raise InputError(f"distillation.scales: expected one number of at least 0 for each of "
+                         f"{', '.join(run.model.guidance)}, and not 1 for all, found {scales}")
+
+
+def _check_steps(run: RunConfig) -> None:
+    _check_distillation(run)
+    if run.sampling.steps != run.distillation.student_steps:
+        raise InputError(f"sampling.steps: expected distillation.student_steps={run.distillation.student_steps}, found "
+                         f"{run.sampling.steps}")
 
 
 def _stage(name: str, trains: str, temporal: bool = True, **options) -> Stage:
     return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
-                 temporal, **{"needs_pixels": _needs_pixels, "check": _check, **options})
+                 temporal, **{"needs_pixels": needs_pixels, "check": _check, **options})
 
 
-def _distillation(name: str, loss: Callable) -> Stage:
+def _distillation(name: str, loss: Callable, check: Callable[[RunConfig], None]) -> Stage:
     return Stage(name, r"transformer/", loss, partial(columns, temporal=True), temporal=True, teacher=True,
-                 needs_pixels=_needs_pixels, check=_check)
+                 uses=("disturbance", "distillation"), needs_pixels=needs_pixels, check=check)
 
 
 # "image" trains on single frames, without video attention: for models that start from nothing. "video" trains all on
@@ -255,7 +279,7 @@ STAGES = {
     "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
                     check=_check_joint),
     "video": _stage("video", r"transformer/"),
-    "history": _stage("history", r"transformer/", check=_check_history),
-    "fusion": _distillation("fusion", fusion_loss),
-    "steps": _distillation("steps", steps_loss),
+    "history": _stage("history", r"transformer/", uses=("disturbance",), check=_check_history),
+    "fusion": _distillation("fusion", fusion_loss, _check_fusion),
+    "steps": _distillation("steps", steps_loss, _check_steps),
 }

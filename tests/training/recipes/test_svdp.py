@@ -15,7 +15,7 @@ from durian_jax.diffusion.training_draws import sample_noise
 from durian_jax.errors import InputError
 from durian_jax.models.batch import model_inputs
 from durian_jax.models.parameters import param_shapes, variables
-from durian_jax.training.config import Distillation, HistoryNoise, RunConfig
+from durian_jax.training.config import Distillation, HistoryDisturbance, RunConfig
 from durian_jax.training.loop import train
 from durian_jax.training.recipes.svdp import STAGES, disturbed_history
 from durian_jax.training.run_checkpoints import load_params
@@ -49,7 +49,8 @@ def batch_of(run: RunConfig, records) -> dict:
     ("fusion", {"transformer", "transformer/video"}, True, True),
     ("steps", {"transformer", "transformer/video"}, True, True)])
 def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
-    run = RunConfig.read(small_config("clips", stage, **({"objective.pixel_weight": 1.0} if stage == "joint" else {})))
+    needed = {"joint": {"objective.pixel_weight": 1.0}, "fusion": {"init_from": "a run"}, "steps": {"init_from": "a run"}}
+    run = RunConfig.read(small_config("clips", stage, **needed.get(stage, {})))
     paths = split(param_shapes(run.model), run.recipe.trains)[0]
     found = {"codec/decoder" if path.startswith("codec/decoder/") else
              "transformer/video" if path.startswith("transformer/video_blocks") else path.split("/")[0]
@@ -62,20 +63,24 @@ def test_a_killed_run_goes_on_with_the_same_losses(driven_records, tmp_path):
     """The last stage, with noise on history: two steps and two more equal four."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     config = lambda steps: small_config(driven_records, "history", **{
-        "total_steps": steps, "history.own_share": 0.0, "history.colour": 0.0})
+        "total_steps": steps, "disturbance.own_share": 0.0, "disturbance.colour": 0.0})
     train(config(4), whole)
     train(config(2), parts)
     train(config(4), parts)
     assert losses(whole) == losses(parts) and len(losses(whole)) == 4
 
 
-@pytest.mark.parametrize("stage, changes", [
-    ("fusion", {"distillation.scales": (1.0, 1.0, 1.0)}),
-    ("steps", {"distillation.teacher_steps": 2, "distillation.student_steps": 2})])
-def test_distilling_a_model_into_itself_has_no_error(driven_records, stage, changes):
-    """Fused with scales of 1 the branches are the last one; a student with the teacher's steps makes each of them."""
-    run = RunConfig.read(small_config(driven_records, stage, **changes))
-    other = replace(run, distillation=Distillation((2.0, 2.5, 1.0), 4, 2))
+def distilling(records, stage: str, **changes) -> RunConfig:
+    """A run whose teacher and student see the same history, unless the test says more."""
+    return RunConfig.read(small_config(records, stage, **{
+        "init_from": "a run", "disturbance.noise": 0.0, "disturbance.colour": 0.0, "disturbance.own_share": 0.0,
+        **changes}))
+
+
+def test_one_step_of_a_student_with_its_teacher_s_steps_has_no_error(driven_records):
+    run = distilling(driven_records, "steps", **{"distillation.teacher_steps": 2, "distillation.student_steps": 2,
+                                                 "sampling.steps": 2})
+    other = replace(run, distillation=Distillation((), 4, 2))
     batch, params = batch_of(run, driven_records), variables(random_params(run.model))
 
     def loss(run: RunConfig) -> float:
@@ -85,13 +90,18 @@ def test_distilling_a_model_into_itself_has_no_error(driven_records, stage, chan
     assert loss(run) < 1e-8 and loss(other) > 1e-5
 
 
-@pytest.mark.parametrize("stage, changes", [
-    ("fusion", {"distillation.scales": (2.0, 2.5, 1.5)}),
-    ("steps", {"distillation.teacher_steps": 3, "distillation.student_steps": 1})])
-def test_a_student_learns_what_its_teacher_samples(driven_records, stage, changes):
-    """At time 1 the target is what the sampler makes of the same noise with the teacher: one fused step, or three."""
-    run = RunConfig.read(small_config(driven_records, stage, **{
-        "objective.pixel_weight": 0.0, "objective.time_power": 1e-9, **changes}))
+@pytest.mark.parametrize("stage, changes, hidden", [
+    ("fusion", {"distillation.scales": (2.0, 2.5, 1.5)}, False),
+    ("fusion", {"distillation.scales": (2.0, 2.5, 1.5)}, True),
+    ("steps", {"distillation.teacher_steps": 3, "distillation.student_steps": 1}, False)])
+def test_a_student_learns_what_its_teacher_samples(driven_records, stage, changes, hidden):
+    """At time 1 the target is what the sampler makes of the same noise with the teacher: one fused step, or three.
+
+    Without history, as in the first segment of a video, the fused prediction has one branch less.
+    """
+    run = distilling(driven_records, stage, **{
+        "objective.pixel_weight": 0.0, "objective.time_power": 1e-9,
+        "guidance_dropout": (0.0, 0.0, 1.0 if hidden else 0.0), **changes})
     model, batch, key = run.model.create(), batch_of(run, driven_records), jax.random.key(1)
     student, teacher = (variables(random_params(run.model, seed)) for seed in (0, 1))
     loss = jax.jit(lambda student, teacher: run.recipe.loss(run, model, student, batch, key, teacher=teacher)[0])(
@@ -99,31 +109,39 @@ def test_a_student_learns_what_its_teacher_samples(driven_records, stage, change
 
     noise = sample_noise(run.objective, jax.random.split(key, 3)[0], model.apply(
         student, batch, method="frame_latents").shape, shared_offset=True)
+    history = model.apply(student, batch, method="history_latents")
 
     def clean(weights, scales):
         def predict(z, t):
             times = jnp.full(z.shape[:2], t)
 
             def branches(m):
+                known = (history, jnp.zeros(history.shape[:2]))
                 return [run.objective.to_clean(m.denoise(
                     z, run.objective.noise_schedule.timesteps(times), condition, temporal=True), z, times)
-                        for condition in m.branches(m.condition(batch))]
-            nothing, source, driver = model.apply(weights, method=branches)
-            return nothing + scales[0] * (source - nothing) + scales[1] * (driver - source)
+                        for condition in m.branches(m.condition(batch, history=known))]
+            nothing, source, driver, before = model.apply(weights, method=branches)
+            fused = nothing + scales[0] * (source - nothing) + scales[1] * (driver - source)
+            return fused if hidden else fused + scales[2] * (before - driver)
         return predict
-    scales, steps = ((2.0, 2.5), 1) if stage == "fusion" else ((1.0, 1.0), 3)
+    scales, steps = (run.distillation.scales, 1) if stage == "fusion" else ((1.0, 1.0, 1.0), 3)
     target = jax.jit(lambda weights: sample(clean(weights, scales), noise, run.objective, "ddim", steps))(teacher)
-    found = jax.jit(lambda weights: clean(weights, (1.0, 1.0))(noise, 1.0))(student)
+    found = jax.jit(lambda weights: clean(weights, (1.0, 1.0, 1.0))(noise, 1.0))(student)
     region = jax.image.resize(batch["frame_masks"], (*found.shape[:-1], 1), "linear")
     np.testing.assert_allclose(loss, run.objective.weighted_error(found, target, region), rtol=1e-4)
 
 
 def test_the_teacher_stays_and_is_not_exported(driven_records, tmp_path):
+    """Also when the run goes on: its losses are those of a run that was not stopped."""
     train(small_config(driven_records, "video", total_steps=2), tmp_path / "video")
-    config = small_config(driven_records, "fusion", **{"init_from": str(tmp_path / "video"), "total_steps": 2,
-                                                       "distillation.scales": (2.0, 2.5, 1.0)})
-    train(config, tmp_path / "fusion")
-    before, after = (load_params(tmp_path / name) for name in ("video", "fusion"))
+    config = lambda steps: small_config(driven_records, "fusion", **{
+        "init_from": str(tmp_path / "video"), "total_steps": steps, "disturbance.own_share": 0.0,
+        "disturbance.colour": 0.0, "distillation.scales": (2.0, 2.5, 1.5)})
+    train(config(4), tmp_path / "whole")
+    train(config(2), tmp_path / "parts")
+    train(config(4), tmp_path / "parts")
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts") and len(losses(tmp_path / "whole")) == 4
+    before, after = (load_params(tmp_path / name) for name in ("video", "whole"))
     assert before.keys() == after.keys()
     assert any((np.asarray(before[path]) != np.asarray(after[path])).any() for path in before)
 
@@ -133,7 +151,8 @@ def test_history_is_disturbed_as_configured(driven_records):
     batch, params = batch_of(run, driven_records), variables(random_params(run.model))
 
     def disturbed(**settings):
-        changed = replace(run, history=HistoryNoise(**{"noise": 0.0, "colour": 0.0, "own_share": 0.0, **settings}))
+        changed = replace(run, disturbance=HistoryDisturbance(**{
+            "noise": 0.0, "colour": 0.0, "own_share": 0.0, **settings}))
         key = jax.random.key(0)
         return run.model.create().apply(params, method=lambda m: disturbed_history(changed, m, batch, key))
     clean, times = disturbed()
@@ -151,7 +170,14 @@ def test_history_is_disturbed_as_configured(driven_records):
     ("history", {"data.history": 1}, "data.history=2"),
     ("video", {"data.frame_masks": False}, "frame_masks"), ("video", {"guidance_dropout": (0.5, 0.2)}, "3 branches"),
     ("video", {"guidance_dropout": (0.5, 0.5, 0.5)}, "3 branches"), ("video", {"data.regions": ()}, "data.regions"),
-    ("video", {"distillation.student_steps": 3}, "multiple"), ("history", {"history.noise": 1.0}, "noise")])
+    ("steps", {"distillation.student_steps": 3}, "multiple"), ("history", {"disturbance.noise": 1.0}, "noise"),
+    ("video", {"disturbance.noise": 0.1}, "does not use it"), ("video", {"guidance_dropout": (0.1,)}, "3 branches"),
+    ("video", {"guidance_dropout": ()}, "3 branches"), ("fusion", {}, "init_from must name"),
+    ("fusion", {"init_from": "a", "distillation.scales": (2.0,)}, "distillation.scales"),
+    ("fusion", {"init_from": "a", "distillation.scales": (1.0, 1.0, 1.0)}, "distillation.scales"),
+    ("fusion", {"init_from": "a", "data.history": 0}, "data.history=2"),
+    ("steps", {"init_from": "a", "sampling.guidance_scale": 2.0}, "guidance_scale must be 1"),
+    ("steps", {"init_from": "a", "sampling.steps": 4}, "student_steps=1")])
 def test_contradictions_are_refused(stage, changes, words):
     with pytest.raises(InputError, match=words):
         RunConfig.read(small_config("clips", stage, **changes))
