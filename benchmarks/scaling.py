@@ -1,10 +1,10 @@
-"""Plans of the paper's size on TPU slices; it makes the table of docs/scaling.md.
+"""Plans of the papers' sizes on TPU slices; it makes the tables of docs/scaling.md.
 
-    python -m benchmarks.scaling                       all rows: two hours on two cores, 10 GiB of memory
+    python -m benchmarks.scaling                       all rows: four hours on two cores, 16 GiB of memory
     python -m benchmarks.scaling --rows 0 1 --out docs/scaling
 
 Each row is one `durian plan`; its command is printed. --out FILE writes FILE.json (`rows`, each with every field of
-`durian plan --json`) and FILE.md. Rows that are not selected are kept from FILE.json.
+`durian plan --json` and the versions that made it) and FILE.md. Rows that are not selected are kept from FILE.json.
 """
 
 import argparse
@@ -18,20 +18,26 @@ from durian_jax.files import write_json, write_text
 from durian_jax.planning.plan import GIB, Plan, mesh_text, parse_mesh, plan, plan_values
 from durian_jax.planning.tpu_compiler import requirement
 
-# Stage, topology, mesh, batch, remat.
+# Config without its stage, stage, topology, mesh, batch, remat.
 ROWS = [
-    ("1", "v5e:16x16", "data=16,fsdp=16", 1024, "full"),
-    ("1", "v6e:16x16", "data=16,fsdp=16", 1024, "full"),
-    ("1", "v5p:4x4x4", "data=4,fsdp=16", 256, "none"),
-    ("2", "v5e:16x16", "data=16,fsdp=16", 256, "full"),
-    ("2", "v6e:16x16", "data=16,fsdp=16", 256, "full"),
-    ("2", "v5p:4x4x4", "data=4,fsdp=16", 64, "dots"),
-    ("1", "v5p:2x2x4", "data=2,fsdp=8", 64, "none"),
-    ("1", "v5p:4x8x8", "data=32,fsdp=8", 1024, "none"),
-    ("1", "v5p:8x8x16", "data=128,fsdp=8", 4096, "none"),
+    ("sd15", "1", "v5e:16x16", "data=16,fsdp=16", 1024, "full"),
+    ("sd15", "1", "v6e:16x16", "data=16,fsdp=16", 1024, "full"),
+    ("sd15", "1", "v5p:4x4x4", "data=4,fsdp=16", 256, "none"),
+    ("sd15", "2", "v5e:16x16", "data=16,fsdp=16", 256, "full"),
+    ("sd15", "2", "v6e:16x16", "data=16,fsdp=16", 256, "full"),
+    ("sd15", "2", "v5p:4x4x4", "data=4,fsdp=16", 64, "dots"),
+    ("sd15", "1", "v5p:2x2x4", "data=2,fsdp=8", 64, "none"),
+    ("sd15", "1", "v5p:4x8x8", "data=32,fsdp=8", 1024, "none"),
+    ("sd15", "1", "v5p:8x8x16", "data=128,fsdp=8", 4096, "none"),
+    ("svdp:sd35m", "history", "v5e:16x16", "data=4,fsdp=16,frames=4", 64, "full"),
+    ("svdp:sd35m", "history", "v6e:16x16", "data=16,fsdp=16", 256, "full"),
+    ("svdp:sd35m", "history", "v5p:4x4x4", "data=4,fsdp=16", 64, "full"),
+    ("svdp:sd35m", "history", "v5p:2x2x4", "data=1,fsdp=16", 16, "full"),
+    ("svdp:sd35m", "history", "v5p:4x8x8", "data=16,fsdp=16", 256, "full"),
+    ("svdp:sd35m", "history", "v5p:8x8x16", "data=64,fsdp=16", 1024, "full"),
 ]
-# Four images per chip on 16, 256 and 1024 chips.
-WEAK = ROWS[-3:]
+# Constant work per chip on 16, 256 and 1024 chips.
+WEAK = (ROWS[6:9], ROWS[-3:])
 
 
 def main() -> None:
@@ -44,52 +50,62 @@ def main() -> None:
     found = {row["command"]: row for row in known}
     for number in options.rows:
         print(command(*ROWS[number]), flush=True)
-        found[command(*ROWS[number])] = {"command": command(*ROWS[number]), **plan_values(plan_of(*ROWS[number]))}
+        found[command(*ROWS[number])] = {
+            "command": command(*ROWS[number]), "versions": f"jax {version('jax')}, {requirement()}, {date.today()}",
+            **plan_values(plan_of(*ROWS[number]))}
         if path:
             write_results(path, [found[text] for text in (command(*row) for row in ROWS) if text in found])
     print("\n".join(table(list(found.values()))))
 
 
-def command(stage: str, topology: str, mesh: str, batch: int, remat: str) -> str:
+def command(config: str, stage: str, topology: str, mesh: str, batch: int, remat: str) -> str:
     """Return a row as a command line."""
-    return (f"durian plan --config=configs/durian.py:sd15,stage={stage} --topology={topology} --mesh={mesh} "
-            f"--batch={batch} --config.remat={remat}")
+    return (f"durian plan --config={config},stage={stage} --topology={topology} --mesh={mesh} --batch={batch} "
+            f"--config.remat={remat}")
 
 
-def plan_of(stage: str, topology: str, mesh: str, batch: int, remat: str) -> Plan:
-    config = load_config(f"sd15,stage={stage}")
+def plan_of(name: str, stage: str, topology: str, mesh: str, batch: int, remat: str) -> Plan:
+    config = load_config(f"{name},stage={stage}")
     config.mesh, config.batch_size, config.remat = parse_mesh(mesh), batch, remat
-    return plan(config, topology, name=f"configs/durian.py:sd15,stage={stage}")
+    return plan(config, topology, name=f"{name},stage={stage}")
 
 
 def plan_from(row: dict) -> Plan:
     """Return the plan of a row of FILE.json."""
-    return Plan(**{name: value for name, value in row.items() if name != "command"})
+    return Plan(**{name: value for name, value in row.items() if name not in ("command", "versions")})
 
 
 def write_results(path: Path, rows: list[dict]) -> None:
     """Write FILE.json, and replace everything after the heading "Plans" in FILE.md."""
-    versions = f"jax {version('jax')}, {requirement()}, {date.today()}"
-    write_json(path, {"versions": versions, "rows": rows})
+    write_json(path, {"rows": rows})
     page = path.with_suffix(".md")
     head = page.read_text().partition("## Plans")[0] if page.exists() else ""
-    commands = "\n".join(f"    {row['command']}" for row in rows)
-    write_text(page, f"{head}## Plans\n\n`python -m benchmarks.scaling --out docs/scaling`, {versions}:\n\n"
-               + "\n".join(table(rows)) + weak_scaling(rows) + f"\n\nThe rows as commands:\n\n{commands}\n")
+    parts = []
+    for config in dict.fromkeys(config for config, *_ in ROWS):
+        ours = [row for row in rows if row["config"].startswith(f"{config},")]
+        if not ours:
+            continue
+        versions = "; ".join(dict.fromkeys(row["versions"] for row in ours))
+        commands = "\n".join(f"    {row['command']}" for row in ours)
+        parts.append(f"### {config}\n\n{versions}:\n\n" + "\n".join(table(ours)) + weak_scaling(ours)
+                     + f"\n\nThe rows as commands:\n\n{commands}\n")
+    write_text(page, f"{head}## Plans\n\nMade by `python -m benchmarks.scaling --out docs/scaling`.\n\n"
+               + "\n".join(parts))
 
 
 def weak_scaling(rows: list[dict]) -> str:
-    """Return a paragraph on weak scaling (constant work per chip), or "" if a row of `WEAK` is missing."""
+    """Return a paragraph on weak scaling (constant work per chip), or "" if no series of `WEAK` is complete."""
     found = {row["command"]: row for row in rows}
-    if not all(command(*row) in found for row in WEAK):
-        return ""
-    first, *others = (found[command(*row)] for row in WEAK)
-    share = lambda row: row["flops_per_step"] / row["chips"]
-    lines = [f"{row['chips']} chips: {share(row) / share(first) - 1:+.1%} FLOPs and "
-             f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes"
-             for row in others]
-    return (f"\n\nWeak scaling, four images per chip. Change per chip relative to {first['chips']} chips: "
-            f"{'; '.join(lines)}.")
+    for series in WEAK:
+        if all(command(*row) in found for row in series):
+            first, *others = (found[command(*row)] for row in series)
+            share = lambda row: row["flops_per_step"] / row["chips"]
+            lines = [f"{row['chips']} chips: {share(row) / share(first) - 1:+.1%} FLOPs and "
+                     f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes"
+                     for row in others]
+            return (f"\n\nWeak scaling, {first['batch'] / first['chips']:g} clips per chip. Change per chip relative "
+                    f"to {first['chips']} chips: {'; '.join(lines)}.")
+    return ""
 
 
 def table(rows: list[dict]) -> list[str]:
@@ -101,7 +117,8 @@ def table(rows: list[dict]) -> list[str]:
     for row in rows:
         bounds = ", ".join(f"{row['bounds'][name]:.3f}" for name in ("compute", "memory", "network"))
         memory = f"{row['peak_bytes_per_chip'] / GIB:.2f}, {row['hbm_bytes_per_chip'] / GIB:.2f}"
-        cells = (row["config"][-1], row["topology"], mesh_text(plan_from(row)), row["batch"], row["remat"],
+        stage = row["config"].partition("stage=")[2]
+        cells = (stage, row["topology"], mesh_text(plan_from(row)), row["batch"], row["remat"],
                  memory + ("" if row["fits"] else " **does not fit**"),
                  f"{row['flops_per_step'] / row['chips'] / 1e12:.2f}", f"{row['collective_bytes_per_chip'] / GIB:.2f}",
                  bounds, f"{row['mfu_bound']:.2f}", f"{row['hours']:.1f}", f"{row['compile_seconds']:.0f}")

@@ -49,8 +49,8 @@ def batch_of(run: RunConfig, records) -> dict:
     ("fusion", {"transformer", "transformer/video"}, True, True),
     ("steps", {"transformer", "transformer/video"}, True, True)])
 def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
-    needed = {"joint": {"objective.pixel_weight": 1.0}, "fusion": {"init_from": "a run"}, "steps": {"init_from": "a run"}}
-    run = RunConfig.read(small_config("clips", stage, **needed.get(stage, {})))
+    needed = {"objective.pixel_weight": 1.0} if stage == "joint" else {"init_from": "a run"} if teacher else {}
+    run = RunConfig.read(small_config("clips", stage, **needed))
     paths = split(param_shapes(run.model), run.recipe.trains)[0]
     found = {"codec/decoder" if path.startswith("codec/decoder/") else
              "transformer/video" if path.startswith("transformer/video_blocks") else path.split("/")[0]
