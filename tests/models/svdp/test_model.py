@@ -7,14 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from durian_jax.configs import load_config
 from durian_jax.errors import InputError
+from durian_jax.models.attention import AttentionMethod
+from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.batch import training_fields
 from durian_jax.models.family import model_config
-from durian_jax.models.parameters import init_params, variables
+from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.models.svdp.config import SVDPConfig
 from durian_jax.models.svdp.places import DRIVING_PLACE as DRIVING
 from durian_jax.models.svdp.places import HISTORY_PLACE, NOISY, attribute_places
 from durian_jax.models.svdp.places import SOURCE_PLACE as SOURCE
+from durian_jax.training.config import RunConfig
 from tests.helpers.models import random_batch, random_params
 from tests.helpers.svdp import tiny
 
@@ -171,6 +175,27 @@ def test_encoded_batches_predict_the_same(kind):
                                                               method="encode_batch"),
                           random_batch(config, attributes=0, history=0))
     assert bare["history_latents"].shape[1] == bare["attribute_masks"].shape[1] == 0
+
+
+def test_kernels_get_whole_blocks_at_the_paper_s_size(monkeypatch):
+    """Fused kernels take queries and keys in blocks of 128: the one null-text token must not join the queries."""
+    found = set()
+
+    def kernel(query, key, value, seen, method, across_frames=False):
+        found.add((query.shape[2], key.shape[2]))
+        return query
+    monkeypatch.setitem(KERNELS, "splash", kernel)
+    config = load_config("svdp:sd35m,stage=history")
+    config.model.mmdit.layers, config.model.mmdit.dual_layers, config.batch_size = 2, 1, 1
+    run = RunConfig.read(config)
+    model = run.model.create(attention=AttentionMethod("splash"))
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, (shape, _) in run.batch_shapes().items()}
+    jax.eval_shape(lambda params, batch, key: run.recipe.loss(run, model, variables(params), batch, key),
+                   param_shapes(run.model), batch, jax.random.key(0))
+    frame, text = 1024, 128
+    video = 19 * frame
+    assert {(3 * frame, 3 * frame + text), (frame, frame + text), (video, video)} <= found
+    assert all(size % 128 == 0 for sizes in found for size in sizes), found
 
 
 def test_cells_of_the_canvas_do_not_overlap():
