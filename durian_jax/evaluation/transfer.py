@@ -22,6 +22,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.families import get_family
+from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 
@@ -128,8 +129,8 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
     """
     family = get_family(checkpoint.config.family).load("inference")
     batch = family.transfer_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
-    motions = [family.motion_fields(checkpoint.config, case.driving, case.truth.keypoints) for case in cases]
-    batch |= {name: np.stack([motion[name] for motion in motions]) for name in motions[0]}
+    batch |= motion_batch(checkpoint.config, batch,
+                          [(case.portrait, case.driving, case.truth.keypoints) for case in cases])
     if blend is not None:
         batch["attribute_weights"] = np.asarray(blend, np.float32)
     return generate(checkpoint, batch, sampling)

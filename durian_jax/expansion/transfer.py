@@ -15,7 +15,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 from durian_jax.families import get_family
-from durian_jax.inference.family import check_transfers
+from durian_jax.inference.family import check_transfers, motion_batch
 from durian_jax.inference.generate import generate
 
 # Number of donors whose head poses are compared. With more, the pose is closer, and fewer people serve as donors.
@@ -126,8 +126,8 @@ def transfer_regions(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, str, Cl
         some = list(cases[start:start + batch])
         full = some + some[:1] * (batch - len(some))
         references = family.transfer_batch(checkpoint, [(portrait, [(kind, donor)]) for portrait, kind, donor in full])
-        motions = [family.motion_fields(checkpoint.config, portrait, portrait.keypoints) for portrait, _, _ in full]
-        references.update({name: np.stack([motion[name] for motion in motions]) for name in motions[0]})
+        references |= motion_batch(checkpoint.config, references,
+                                   [(portrait, portrait, portrait.keypoints) for portrait, _, _ in full])
         light, dark = (
             generate(checkpoint, {**references, "attributes": (0.5 * references["attributes"] + shift)
                                   * references["attribute_masks"]}, sampling)[:, 0].astype(np.float32)

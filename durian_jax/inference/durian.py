@@ -3,7 +3,7 @@
 T frames of the video, F frames of a window, A attributes, H x W pixels, K keypoints. A photo is a clip of one frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,8 @@ def check_motion(config: DurianConfig, fps: float, frames: int, **options: Any) 
     """Refuse a driving video; see `inference.family.FamilyInference`. Keypoints have no frame rate."""
 
 
-def motion_fields(config: DurianConfig, driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
+def motion_fields(config: DurianConfig, portrait: Clip, references: Mapping[str, np.ndarray], driving: Clip,
+                  keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     return {"keypoints": keypoints}
 

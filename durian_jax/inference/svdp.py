@@ -4,7 +4,7 @@ T frames of the video, F frames of a segment, A attributes, H x W pixels, h x w 
 of one frame.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,13 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
-from durian_jax.faces.warp import keypoint_similarity, similarity, transform_keypoints, warp_image
+from durian_jax.faces.warp import (
+    keypoint_similarity,
+    move_onto_faces,
+    similarity,
+    transform_keypoints,
+    warp_image,
+)
 from durian_jax.images import to_float
 from durian_jax.inference.references import blend_weights, stacked_references
 from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
@@ -42,6 +48,7 @@ class SegmentsJob:
         regions, masks: (T, H, W, 3) uint8 and (T, H, W) bool, the driver's regions in the whole video.
         length: F.
         history: T frames that a segment continues.
+        keypoints: (K, 3) of the portrait and (T, K, 3) of the driver, for models with `aligned_source`; else None.
     """
 
     batch: dict[str, np.ndarray]
@@ -49,6 +56,7 @@ class SegmentsJob:
     masks: np.ndarray
     length: int
     history: int
+    keypoints: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -61,6 +69,11 @@ class SegmentsJob:
         part = slice(start, start + self.length)
         masks = self.masks[None, part, ..., None].astype(np.float32)
         fields = {"driving_regions": to_float(self.regions[None, part]) * masks, "driving_masks": masks}
+        if self.keypoints is not None:
+            portrait, driver = self.keypoints
+            moved = moved_source({name: self.batch[name][0] for name in ("portrait", "portrait_mask")}, portrait,
+                                 driver[part])
+            fields |= {name: x[None] for name, x in moved.items()}
         before = history_before(number, self.starts, previous, self.history)
         if before is None:
             return fields
@@ -124,14 +137,33 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     if weights is not None:
         batch["attribute_weights"] = weights
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
-                       config.history)
+                       config.history, (portrait.keypoints[0], driving.keypoints) if config.aligned_source else None)
 
 
-def motion_fields(config: SVDPConfig, driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
+def motion_fields(config: SVDPConfig, portrait: Clip, references: Mapping[str, np.ndarray], driving: Clip,
+                  keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     size = config.image_size
     masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[..., None].astype(np.float32)
-    return {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
+    fields = {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
+    return fields if not config.aligned_source else {
+        **fields, **moved_source(references, portrait.keypoints[0], driving.keypoints)}
+
+
+def moved_source(references: Mapping[str, np.ndarray], portrait: np.ndarray, driver: np.ndarray
+                 ) -> dict[str, np.ndarray]:
+    """The source on the driver's face, as models with `aligned_source` see it.
+
+    Args:
+        references: portrait (H, W, 3) and portrait_mask (H, W, 1) of `inference.references.make_references`.
+        portrait, driver: (K, 3) and (F, K, 3) keypoints.
+
+    Returns:
+        moved_source (F, H, W, 3), 0 where it is not known, and moved_source_masks (F, H, W, 1); float32.
+    """
+    pictures, known = move_onto_faces(references["portrait"], references["portrait_mask"][..., 0] > 0, portrait, driver)
+    masks = known[..., None].astype(np.float32)
+    return {"moved_source": pictures * masks, "moved_source_masks": masks}
 
 
 def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:

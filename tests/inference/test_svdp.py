@@ -9,6 +9,8 @@ from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import RIGID
+from durian_jax.faces.warp import keypoint_similarity, warp_image
+from durian_jax.images import to_float
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Segment
 from durian_jax.inference.svdp import aligned, make_job, most_similar_frame
@@ -63,6 +65,22 @@ def test_the_model_sees_the_regions_alone(driving):
     assert (fields["driving_regions"][0][~mask] == 0).all()
     expected = driving.frames[:6][mask] / np.float32(127.5) - 1
     np.testing.assert_allclose(fields["driving_regions"][0][mask], expected, atol=1e-6)
+
+
+def test_the_source_lies_on_the_drivers_face(driving):
+    """In the portrait's own pose it is the portrait. Else it is moved, and what comes in from outside is unknown."""
+    backend = PixelBackend(replace(PixelBackend.config, aligned_source=True))
+    still = photo(0)
+    fields = make_job(backend, still, [], still, absolute=True).segment(0, [])
+    np.testing.assert_allclose(fields["moved_source"][0, 0], make_job(backend, still, [], still).batch["portrait"][0],
+                               atol=1e-6)
+    assert fields["moved_source_masks"].all()
+    fields = make_job(backend, still, [], driving, absolute=True).segment(1, [np.zeros((6, 2, 2, 3))])
+    move = keypoint_similarity(still.keypoints[0], driving.keypoints[6], SIZE, SIZE)
+    expected = warp_image(to_float(still.frames[0]), move, "replicate")
+    known = fields["moved_source_masks"][0, 0, ..., 0] > 0
+    assert 0.3 < known.mean() < 1 and not fields["moved_source"][0, 0][~known].any()
+    np.testing.assert_allclose(fields["moved_source"][0, 0][known], expected[known], atol=1e-5)
 
 
 def test_one_similarity_moves_the_driver_onto_the_portrait(driving):

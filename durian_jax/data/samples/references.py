@@ -103,11 +103,13 @@ class References:
     Attributes:
         fields: portrait, portrait_mask, attributes, attribute_masks and attribute_valid of a batch, without B.
         portrait: the frame that became the portrait.
+        keypoints: (K, 3) of the portrait as it is shown.
         colours: of the whole sample (`augment.random_colours`).
     """
 
     fields: dict[str, np.ndarray]
     portrait: View
+    keypoints: np.ndarray
     colours: np.ndarray | None
 
 
@@ -137,7 +139,7 @@ def sample_references(source: ClipSource, index: int, clip: OpenClip, kinds: lis
         slots = [empty_slot(size)] * len(slots)
     slots += [empty_slot(size)] * (config.attributes - len(slots))
     view = View(clip, portrait_frame, size)
-    portrait, region = _portrait(source, index, clip, view, kinds, worn, rng, config, colours)
+    portrait, region, keypoints = _portrait(source, index, clip, view, kinds, worn, rng, config, colours)
     images, masks, valid = zip(*slots, strict=True) if slots else ((), (), ())
     fields = {
         "portrait": portrait,
@@ -147,7 +149,7 @@ def sample_references(source: ClipSource, index: int, clip: OpenClip, kinds: lis
         else np.zeros((0, size, size, 1), np.uint8),
         "attribute_valid": np.array(valid, np.float32),
     }
-    return References(fields, view, colours)
+    return References(fields, view, keypoints, colours)
 
 
 def target_frames(length: int, count: int, max_stride: int, rng: np.random.Generator) -> np.ndarray:
@@ -245,8 +247,8 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
 
 def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds: list[str], worn: bool,
               rng: np.random.Generator, config: ReferenceSamples, colours: np.ndarray | None
-              ) -> tuple[np.ndarray, np.ndarray]:
-    """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool."""
+              ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Portrait (H, W, 3) uint8, blanked in the region to fill, which is (H, W) bool; and its keypoints (K, 3)."""
     size = config.image_size
     move = _move(rng, config, config.portrait_shift, config.portrait_scale, config.portrait_rotation)
     bits = sum(attribute_bit(kind) for kind in kinds)
@@ -265,4 +267,4 @@ def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds:
     least, most = (round(pixels * size / 128) for pixels in config.margin)
     margin = int(rng.integers(least, max(least, most) + 1))
     region = portrait_region(own, kinds, others, margin=max(margin, min(1, config.margin[1])))
-    return _degraded(rng, image, region, config, colours), region
+    return _degraded(rng, image, region, config, colours), region, keypoints

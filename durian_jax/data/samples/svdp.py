@@ -9,7 +9,7 @@ Source: arXiv 2509.17476, section 3. The driver is another person, so that copyi
 (cross-identity supervision).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -17,11 +17,19 @@ import numpy as np
 
 from durian_jax.data.augment import change_colours
 from durian_jax.data.samples.drivers import DriverConfig, driver_of, driving_regions
-from durian_jax.data.samples.references import ReferenceSamples, choose_kinds, sample_references, shown, target_frames
-from durian_jax.data.samples.views import View
+from durian_jax.data.samples.references import (
+    References,
+    ReferenceSamples,
+    choose_kinds,
+    sample_references,
+    shown,
+    target_frames,
+)
+from durian_jax.data.samples.views import BLANK, View
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.regions import expression_regions
+from durian_jax.faces.warp import move_onto_faces
 from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 
 
@@ -29,7 +37,7 @@ from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 class SVDPSamples(ReferenceSamples, DriverConfig):
     """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
 
-    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps")
+    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps", "aligned_source")
     least_attributes: ClassVar[int] = 0
 
     # The source is not moved: where it shows background and shoulders, the frames show them too.
@@ -39,6 +47,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
     history: int = 0  # T, number of frames before; 0: the run uses no history
     fps: float = 25.0  # of the videos that the model makes
+    aligned_source: bool = False  # also make the source moved onto the driver's face
 
     def __post_init__(self):
         ReferenceSamples.__post_init__(self)
@@ -55,7 +64,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     @classmethod
     def for_model(cls, model: SVDPConfig, values: Mapping[str, Any]) -> Self:
         """The settings of a run; see `SampleConfig.for_model`."""
-        return cls(**values, image_size=model.image_size, fps=model.fps)
+        return cls(**values, image_size=model.image_size, fps=model.fps, aligned_source=model.aligned_source)
 
     def check_rate(self, name: str, fps: float) -> None:
         """Refuse clips of another frame rate than the model's; see `SampleConfig.check_rate`."""
@@ -84,10 +93,12 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         colours = references.colours
         views = [View(clip, i, size) for i in chosen]
         driver = driver_of(source, index, clip, rng, self)
-        regions, masks = driving_regions([View(driver, i, size) for i in chosen], rng, self)
+        driver_views = [View(driver, i, size) for i in chosen]
+        regions, masks = driving_regions(driver_views, rng, self)
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
+            **(self._moved_source(references, driver_views) if self.aligned_source else {}),
             "frames": frames[t:],
             "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
             else np.zeros((self.frames, size, size, 1), np.uint8),
@@ -96,6 +107,15 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
             "history": frames[:t], "history_regions": regions[:t], "history_masks": masks[:t, ..., None],
             "history_valid": np.float32(t > 0),
         }
+
+    def _moved_source(self, references: References, driver: Sequence[View]) -> dict[str, np.ndarray]:
+        """The source on the driver's face in every frame, before and in the clip."""
+        fields, t = references.fields, self.history
+        pictures, known = move_onto_faces(fields["portrait"], fields["portrait_mask"][..., 0] > 0, references.keypoints,
+                                          np.stack([view.keypoints for view in driver]))
+        pictures, masks = np.where(known[..., None], pictures, BLANK), known[..., None].astype(np.uint8)
+        return {"moved_source": pictures[t:], "moved_source_masks": masks[t:],
+                "history_moved_source": pictures[:t], "history_moved_source_masks": masks[:t]}
 
 
 def _weighted(view: View, kinds: list[str]) -> np.ndarray:

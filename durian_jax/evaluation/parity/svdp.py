@@ -9,8 +9,8 @@ import torch
 from flax.traverse_util import flatten_dict
 
 from durian_jax.checkpoints.weights import Checkpoint
-from durian_jax.faces.regions import driven_region
 from durian_jax.images import to_float
+from durian_jax.inference.family import motion_batch
 from durian_jax.inference.svdp import transfer_batch
 from durian_jax.models.parameters import variables
 from durian_jax.models.svdp.config import SVDPConfig
@@ -39,11 +39,9 @@ def example(checkpoint: Checkpoint, frames: int) -> dict[str, np.ndarray]:
     clip = render(sample_person("benchmark", 2), sample_motion("benchmark", 2, history + frames), size)
     driving = clip[history:]
     pictures = to_float(clip.frames)[None]
-    masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[None, ..., None]
-    return {**transfer_batch(checkpoint, [(photo(0), [("hair", photo(1))])]),
-            "frames": pictures[:, history:], "driving_regions": pictures[:, history:] * masks,
-            "driving_masks": masks.astype(np.float32), "history": pictures[:, :history],
-            "history_valid": np.ones(1, np.float32)}
+    references = transfer_batch(checkpoint, [(photo(0), [("hair", photo(1))])])
+    return {**references, **motion_batch(checkpoint.config, references, [(photo(0), driving, driving.keypoints)]),
+            "frames": pictures[:, history:], "history": pictures[:, :history], "history_valid": np.ones(1, np.float32)}
 
 
 def jax_outputs(checkpoint: Checkpoint, batch: dict[str, np.ndarray], noise: np.ndarray, time: np.float32

@@ -72,6 +72,21 @@ def beside(groups: Sequence[Group]) -> Group:
     return Group(tokens, jnp.concatenate([whole(group.angles) for group in groups], -2))
 
 
+@flax.struct.dataclass
+class Aligned:
+    """Pictures that lie under the noisy frames, place by place.
+
+    They join the tokens by an embedding, and the prediction by gates, one for each latent. Both start at zero.
+
+    Attributes:
+        latents: (B, F, G, h, w, c).
+        masks: (B, F, G, h, w, 1), which pixels count; 0 where a picture is hidden, whose latents are then 0 as well.
+    """
+
+    latents: jax.Array
+    masks: jax.Array
+
+
 LayerKeys = tuple[Keys, ...]
 
 
@@ -82,6 +97,7 @@ class MMDiT(nn.Module):
         config: sizes.
         channels: c, of latents.
         groups: number of rows of the group embedding.
+        aligned: number of pictures that lie under every noisy frame, see `Aligned`.
         remat: a key of `layers.REMAT_POLICIES`.
         attention: how attention is computed.
     """
@@ -89,6 +105,7 @@ class MMDiT(nn.Module):
     config: MMDiTConfig
     channels: int
     groups: int
+    aligned: int = 0
     dtype: str = "float32"
     remat: str = "none"
     attention: AttentionMethod = AttentionMethod()
@@ -112,6 +129,9 @@ class MMDiT(nn.Module):
         self.blocks = [block(JointBlock)(cfg, i < cfg.dual_layers, cfg.text_dim is not None, i == cfg.layers - 1,
                                          self.dtype, self.attention) for i in range(cfg.layers)]
         self.video_blocks = [block(VideoBlock)(cfg, self.dtype, self.attention) for _ in range(cfg.layers)]
+        if self.aligned:
+            self.aligned_embedding = dense(cfg.width, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
+            self.aligned_gate = dense(cfg.patch**2 * self.aligned, kernel_init=zeros_init, dtype=self.dtype)
         self.norm_out = Modulation(2, self.dtype)
         self.proj_out = dense(cfg.patch**2 * self.channels, kernel_init=zeros_init, dtype=self.dtype)
 
@@ -189,7 +209,7 @@ class MMDiT(nn.Module):
 
     def __call__(self, noisy: Group, timesteps: jax.Array, side: tuple[int, int], *,
                  condition_tokens: Group | None = None, condition_keys: Sequence[LayerKeys] | None = None,
-                 seen: Seen | None = None, times: jax.Array | None = None,
+                 seen: Seen | None = None, aligned: Aligned | None = None, times: jax.Array | None = None,
                  history: Group | None = None, history_timesteps: jax.Array | None = None,
                  history_times: jax.Array | None = None, history_keys: Sequence[Keys] | None = None,
                  frames_seen: jax.Array | None = None) -> jax.Array:
@@ -203,6 +223,7 @@ class MMDiT(nn.Module):
             condition_keys: of every layer, the keys of S tokens that ran through the blocks alone (the method of this
                 name).
             seen: which of the N + S tokens of a frame and its conditions are seen. None: all.
+            aligned: pictures under the noisy frames; a model with `aligned` needs them.
             times: rotation of the frames' times (`video_angles`); None: no video attention.
             history: (B, T, N, C) tokens of earlier frames that go through all blocks beside the noisy ones.
             history_timesteps, history_times: of these.
@@ -213,6 +234,8 @@ class MMDiT(nn.Module):
         Returns:
             (B, F, h, w, c) in the dtype of the activations.
         """
+        if aligned is not None:
+            noisy = noisy.replace(tokens=noisy.tokens + self._embedded(aligned))
         group = noisy if condition_tokens is None else beside([noisy, condition_tokens])
         x, n, f = group.tokens, noisy.tokens.shape[2], noisy.tokens.shape[1]
         text, code = self._null_text(x), self.time_code(timesteps)
@@ -233,11 +256,22 @@ class MMDiT(nn.Module):
             if history is not None and i < len(self.blocks) - 1:
                 before, before_text, _ = block(before, before_text, before_code, history.angles)
         scale, shift = self.norm_out(code)
-        x = self.proj_out((layer_norm(x[:, :, :n]) * (1 + scale) + shift).astype(self.dtype))
-        return self._pictures(x, side)
+        x = (layer_norm(x[:, :, :n]) * (1 + scale) + shift).astype(self.dtype)
+        prediction = self._pictures(self.proj_out(x), side)
+        if aligned is None:
+            return prediction
+        gates = self._pictures(self.aligned_gate(x), side)                                                   # B F h w G
+        return prediction + jnp.einsum("bfhwg,bfghwc->bfhwc", gates, aligned.latents.astype(gates.dtype))
+
+    def _embedded(self, aligned: Aligned) -> jax.Array:
+        """(B, F, N, C)."""
+        x = jnp.concatenate([aligned.latents, aligned.masks], -1).astype(self.dtype)
+        b, f, g, h, w, c = x.shape
+        x = space_to_depth(x.transpose(0, 1, 3, 4, 2, 5).reshape(b * f, h, w, g * c), self.config.patch)
+        return self.aligned_embedding(x.reshape(b, f, -1, x.shape[-1]))
 
     def _pictures(self, x: jax.Array, side: tuple[int, int]) -> jax.Array:
         """(B, F, N, patch * patch * c) -> (B, F, h, w, c)."""
         (b, f, *_), (rows, columns), p = x.shape, side, self.config.patch
-        x = x.reshape(b, f, rows, columns, p, p, self.channels).swapaxes(3, 4)
-        return x.reshape(b, f, rows * p, columns * p, self.channels)
+        x = x.reshape(b, f, rows, columns, p, p, -1).swapaxes(3, 4)
+        return x.reshape(b, f, rows * p, columns * p, -1)

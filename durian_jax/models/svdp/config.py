@@ -42,6 +42,9 @@ class SVDPConfig(ModelConfig):
         mode: one of `MODES`.
         driving_capacity: share of the tokens that a driving frame keeps, those that show its regions first.
         attribute_capacity: the same for an attribute picture.
+        aligned_source: the model also sees, under every noisy frame, the source as it is, and moved by a similarity so
+            that its face lies on the driver's; and its output may take over latents of both (ours). What stands still,
+            and what moves rigidly, then need not pass through attention.
         fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
@@ -56,6 +59,7 @@ class SVDPConfig(ModelConfig):
     mode: str = "one_way"
     driving_capacity: float = 0.25
     attribute_capacity: float = 1.0
+    aligned_source: bool = False
     fps: float = 25.0
     dtype: str = "float32"
     identity_dim: None = None
@@ -96,14 +100,28 @@ class SVDPConfig(ModelConfig):
 
         B clips, F frames, T history frames, A attributes. The loss weighs the region of `frame_masks`: the frames' own
         eyes, nose and mouth, and where they show transferred attributes. The driver's regions in history frames let a
-        loss make history by the model itself.
+        loss make history by the model itself. `moved_source_masks` are 1 where the moved source is known.
         """
         fields = {
             "attribute_valid": Field(("B", "A"), "value", "clip"),
             "attribute_weights": Field(("B", "A"), "value", "clip", optional=True),
             "history_valid": Field(("B",), "value", "clip"),
         }
-        side, c = self.latent_size, self.codec.latent_channels
+        side, c, s = self.latent_size, self.codec.latent_channels, self.image_size
+        if self.aligned_source and encoded:
+            fields |= {
+                "moved_source_latents": Field(("B", "F", side, side, c), "latent", "clip"),
+                "moved_source_masks": Field(("B", "F", side, side, 1), "share", "clip"),
+                "history_moved_source_latents": Field(("B", "T", side, side, c), "latent", "target"),
+                "history_moved_source_masks": Field(("B", "T", side, side, 1), "share", "target"),
+            }
+        elif self.aligned_source:
+            fields |= {
+                "moved_source": Field(("B", "F", s, s, 3), "picture", "clip"),
+                "moved_source_masks": Field(("B", "F", s, s, 1), "mask", "clip"),
+                "history_moved_source": Field(("B", "T", s, s, 3), "picture", "target"),
+                "history_moved_source_masks": Field(("B", "T", s, s, 1), "mask", "target"),
+            }
         history_latents = Field(("B", "T", side, side, c), "latent", "clip", optional=not encoded)
         if encoded:
             return fields | {
@@ -119,7 +137,6 @@ class SVDPConfig(ModelConfig):
                 "history_driving_latents": Field(("B", "T", side, side, c), "latent", "target"),
                 "history_masks": Field(("B", "T", side, side, 1), "share", "target"),
             }
-        s = self.image_size
         return fields | {
             "frames": Field(("B", "F", s, s, 3), "picture", "target"),
             "frame_masks": Field(("B", "F", s, s, 1), "mask", "target"),

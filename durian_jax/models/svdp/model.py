@@ -14,7 +14,7 @@ from durian_jax.models.attention import AttentionMethod
 from durian_jax.models.codecs.latent_model import LatentModel
 from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.mmdit.blocks import Seen
-from durian_jax.models.mmdit.mmdit import Group, MMDiT, Place, beside
+from durian_jax.models.mmdit.mmdit import Aligned, Group, MMDiT, Place, beside
 from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
 from durian_jax.models.svdp.config import SVDPConfig
 from durian_jax.models.svdp.places import (
@@ -31,7 +31,8 @@ from durian_jax.models.token_importance import kept_index
 def history_motion(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """The fields of a batch whose frames are the history: the driver's regions there, and no history."""
     motion = {"driving_latents": "history_driving_latents", "driving_regions": "history_regions",
-              "driving_masks": "history_masks"}
+              "driving_masks": "history_masks", "moved_source_latents": "history_moved_source_latents",
+              "moved_source": "history_moved_source", "moved_source_masks": "history_moved_source_masks"}
     kept = {name: x for name, x in batch.items() if not name.startswith("history") and name not in motion}
     return {**kept, **{name: batch[source] for name, source in motion.items() if source in batch}}
 
@@ -52,7 +53,8 @@ class SVDP(LatentModel):
     def setup(self):
         cfg = self.config
         self.codec = make_codec(cfg.codec, cfg.dtype)
-        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.dtype, self.remat, self.attention)
+        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, 2 * cfg.aligned_source, cfg.dtype,
+                                 self.remat, self.attention)
 
     # --- pictures and latents -------------------------------------------------------------------------
 
@@ -97,6 +99,10 @@ class SVDP(LatentModel):
         visible = None if "driving_latents" in batch else batch["driving_masks"]
         return self._encoded(batch, "driving_latents", "driving_regions", "driving_masks", visible)
 
+    def _moved_source(self, batch):
+        visible = None if "moved_source_latents" in batch else batch["moved_source_masks"]
+        return self._encoded(batch, "moved_source_latents", "moved_source", "moved_source_masks", visible)
+
     def encode_batch(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """A batch of pictures -> the fields of an encoded batch (`SVDPConfig.batch_spec`)."""
         fields = {name: batch[name] for name in ("attribute_valid", "history_valid")}
@@ -105,6 +111,10 @@ class SVDP(LatentModel):
         fields["attribute_latents"], fields["attribute_masks"] = self._attributes(batch)
         fields["driving_latents"], fields["driving_masks"] = self._driving(batch)
         before = self._driving(history_motion(batch))
+        if self.config.aligned_source:
+            for prefix, frames in (("", batch), ("history_", history_motion(batch))):
+                latents, masks = self._moved_source(frames)
+                fields |= {f"{prefix}moved_source_latents": latents, f"{prefix}moved_source_masks": masks}
         return {**fields, "history_latents": self.history_latents(batch), "history_driving_latents": before[0],
                 "history_masks": before[1]}
 
@@ -127,6 +137,7 @@ class SVDP(LatentModel):
         cfg = self.config
         latents, mask = self._source(batch)
         source = self._group(latents[:, None], [SOURCE_PLACE], 1 - mask[:, None])
+        aligned = (latents, 1 - mask) if cfg.aligned_source else (None, None)
         latents, masks = self._attributes(batch)
         places = attribute_places(latents.shape[1], cfg.mmdit.positions == "canvas")
         if not latents.shape[1]:
@@ -134,9 +145,9 @@ class SVDP(LatentModel):
         else:
             attributes = self._group(latents, places, masks, cfg.attribute_capacity)
         if not self._one_way:
-            return References(source, attributes)
+            return References(source, attributes, *aligned)
         run = lambda group: None if group is None else one_frame(self.transformer.condition_keys(group))
-        return References(run(source), run(attributes))
+        return References(run(source), run(attributes), *aligned)
 
     def condition(self, batch: Mapping[str, jax.Array], references: References | None = None,
                   history: tuple[jax.Array, jax.Array] | None = None) -> Condition:
@@ -160,7 +171,9 @@ class SVDP(LatentModel):
             if before is not None:
                 before = self.transformer.history_keys(before, times, self._times(-times.shape[1], 0))
         return Condition(self.references(batch) if references is None else references, batch["attribute_valid"] > 0,
-                         batch.get("attribute_weights"), driving, before, times, history_valid)
+                         batch.get("attribute_weights"), driving,
+                         self._moved_source(batch) if self.config.aligned_source else None, before, times,
+                         history_valid)
 
     def branches(self, condition: Condition) -> tuple[Condition, ...]:
         """The conditions of signal fusion (paper): u, s, d and, with history, p."""
@@ -195,6 +208,8 @@ class SVDP(LatentModel):
             join = join_keys if self._one_way else beside
             options["condition_keys" if self._one_way else "condition_tokens"] = join([part for part, _ in parts])
             options["seen"] = self._seen(condition, n, [mask for _, mask in parts])
+        if self.config.aligned_source:
+            options["aligned"] = self._aligned(condition, latents)
         if temporal:
             options["times"] = self._times(0, f)
             if condition.history is not None:
@@ -208,6 +223,21 @@ class SVDP(LatentModel):
                 before = jnp.broadcast_to(condition.shown(HISTORY, valid), (b, t))
                 options["frames_seen"] = jnp.concatenate([jnp.ones((b, f), bool), before], 1)
         return self.transformer(noisy, timesteps, self._side(), **options).astype(jnp.float32)
+
+    def _aligned(self, condition: Condition, latents: jax.Array) -> Aligned:
+        """The source as it is and on the driver's face, under every noisy frame (B, F, h, w, c)."""
+        (b, f, h, w, _), everyone = latents.shape, jnp.ones((latents.shape[0], 1, 1, 1, 1), bool)
+
+        def shown(level, picture, mask):
+            seen = condition.shown(level, everyone)
+            return [jnp.broadcast_to(x * seen, (b, f, *x.shape[2:])) for x in (picture, mask)]
+        hidden = [jnp.zeros_like(latents), jnp.zeros((b, f, h, w, 1), latents.dtype)]
+        source, moved = hidden, hidden
+        if condition.references is not None:
+            source = shown(SOURCE, condition.references.latents[:, None], condition.references.visible[:, None])
+        if condition.moved_source is not None:
+            moved = shown(DRIVING, *condition.moved_source)
+        return Aligned(*(jnp.stack(pair, 2) for pair in zip(source, moved, strict=True)))
 
     def _seen(self, condition: Condition, tokens: int, masks: list[jax.Array]) -> Seen | None:
         """What frames of `tokens` tokens see of themselves and of groups with these masks; None: all."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from durian_jax.pytorch.svdp.blocks import Blend, Keys, LayerKeys, Seen
-from durian_jax.pytorch.svdp.mmdit import Group
+from durian_jax.pytorch.svdp.mmdit import Aligned, Group
 
 # Tokens (B, G, S, C) in "joint", else the keys (B, G, H, S, D) of every layer.
 Tokens = Group | list[LayerKeys]
@@ -23,10 +23,13 @@ class References:
     Attributes:
         source: one picture.
         attributes: A times one picture.
+        latents, visible: (B, c, h, w) and (B, 1, h, w) of the source, for models with `aligned_source`.
     """
 
     source: Tokens
     attributes: list[Tokens]
+    latents: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
 
 
 @dataclass
@@ -56,12 +59,14 @@ class Branch:
         seen: which of them every clip sees; None: all.
         history: tokens (B, T, N, C) of earlier frames in "joint", else the keys of every video attention; None: none.
         frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
+        aligned: pictures under the noisy frames, for models with `aligned_source`.
     """
 
     parts: list[Part]
     seen: Seen | None
     history: Group | list[Keys] | None = None
     frames_seen: torch.Tensor | None = None
+    aligned: Aligned | None = None
 
 
 def attribute_parts(attributes: Sequence[Tokens], valid: np.ndarray, weights: np.ndarray | None) -> list[Part]:

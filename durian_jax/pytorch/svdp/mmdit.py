@@ -84,6 +84,19 @@ class PatchEmbedding(nn.Module):
         return self.proj(latents).flatten(2).transpose(1, 2)
 
 
+@dataclass
+class Aligned:
+    """Pictures that lie under the noisy frames, place by place; see `models.mmdit.mmdit.Aligned`.
+
+    Attributes:
+        latents: (B, F, G, c, h, w).
+        masks: (B, F, G, 1, h, w).
+    """
+
+    latents: torch.Tensor
+    masks: torch.Tensor
+
+
 class MMDiT(nn.Module):
     """Stable Diffusion 3's transformer with video attention before each block, and any number of token groups.
 
@@ -91,9 +104,10 @@ class MMDiT(nn.Module):
         config: sizes.
         channels: c, of latents.
         groups: number of rows of the group embedding.
+        aligned: number of pictures that lie under every noisy frame, see `Aligned`.
     """
 
-    def __init__(self, config: MMDiTConfig, channels: int, groups: int):
+    def __init__(self, config: MMDiTConfig, channels: int, groups: int, aligned: int = 0):
         super().__init__()
         self.config, self.channels, width = config, channels, config.width
         self.pos_embed = PatchEmbedding(channels, config)
@@ -104,6 +118,9 @@ class MMDiT(nn.Module):
             self.context_embedder = nn.Linear(config.text_dim, width)
         self.transformer_blocks = nn.ModuleList(JointBlock(config, i) for i in range(config.layers))
         self.video_blocks = nn.ModuleList(VideoBlock(config) for _ in range(config.layers))
+        if aligned:
+            self.aligned_embedding = nn.Linear(config.patch**2 * aligned * (channels + 1), width, bias=False)
+            self.aligned_gate = nn.Linear(width, config.patch**2 * aligned)
         self.norm_out = Modulation(width, 2)
         self.proj_out = nn.Linear(width, config.patch**2 * channels)
 
@@ -163,6 +180,7 @@ class MMDiT(nn.Module):
         """Run earlier frames alone, without noise, and return the keys of every video attention.
 
         Args:
+            aligned: pictures under the noisy frames; a model with `aligned` needs them.
             times: of these frames, from `times`.
         """
         x, text, code, keys = group.tokens, self._null_text(), self.time_code(0.0), []
@@ -178,7 +196,7 @@ class MMDiT(nn.Module):
 
     def forward(self, latents: torch.Tensor, timestep: float, place: Place, *,
                 condition_tokens: Group | None = None, condition_keys: Sequence[Sequence[LayerKeys]] = (),
-                seen: Seen | None = None, times: torch.Tensor | None = None,
+                seen: Seen | None = None, aligned: Aligned | None = None, times: torch.Tensor | None = None,
                 history: Group | None = None, history_times: torch.Tensor | None = None,
                 history_keys: Sequence[Keys] | None = None, frames_seen: torch.Tensor | None = None) -> torch.Tensor:
         """Predict for noisy latents.
@@ -201,6 +219,8 @@ class MMDiT(nn.Module):
             (B, F, c, h, w).
         """
         noisy, f = self.embed(latents, [place]), latents.shape[1]
+        if aligned is not None:
+            noisy = Group(noisy.tokens + self._embedded(aligned), noisy.rotation)
         group, n = noisy if condition_tokens is None else beside([noisy, condition_tokens]), noisy.tokens.shape[2]
         x, text, code = group.tokens, self._null_text(), self.time_code(timestep)
         if history is not None:
@@ -221,13 +241,23 @@ class MMDiT(nn.Module):
             if history is not None and i < self.config.layers - 1:
                 before, before_text, _ = block(before, before_text, before_code, history.rotation)
         scale, shift = self.norm_out(code)
-        x = self.proj_out(layer_norm(x[:, :, :n]) * (1 + scale) + shift)
-        return self._pictures(x, latents.shape[-2:])
+        x = layer_norm(x[:, :, :n]) * (1 + scale) + shift
+        prediction = self._pictures(self.proj_out(x), latents.shape[-2:])
+        if aligned is None:
+            return prediction
+        gates = self._pictures(self.aligned_gate(x), latents.shape[-2:])                                     # B F G h w
+        return prediction + (gates[:, :, :, None] * aligned.latents.to(gates.dtype)).sum(2)
+
+    def _embedded(self, aligned: Aligned) -> torch.Tensor:
+        """(B, F, N, C)."""
+        x = torch.cat([aligned.latents, aligned.masks.to(aligned.latents.dtype)], 3)
+        patches = space_to_depth(x.flatten(2, 3).flatten(0, 1).to(self.group_embedding.dtype), self.config.patch)
+        return self.aligned_embedding(patches.flatten(2).transpose(1, 2)).unflatten(0, x.shape[:2])
 
     def _pictures(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, F, N, patch * patch * c) -> (B, F, c, h, w)."""
         p, (h, w) = self.config.patch, size
-        x = x.unflatten(-1, (p, p, self.channels)).unflatten(2, (h // p, w // p))       # B F rows columns p p c
+        x = x.unflatten(-1, (p, p, -1)).unflatten(2, (h // p, w // p))       # B F rows columns p p c
         return x.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
 
 

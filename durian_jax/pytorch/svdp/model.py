@@ -24,7 +24,7 @@ from durian_jax.pytorch.codecs import make_codec
 from durian_jax.pytorch.networks import Networks
 from durian_jax.pytorch.svdp.blocks import Keys
 from durian_jax.pytorch.svdp.conditions import Branch, Part, References, Tokens, selections
-from durian_jax.pytorch.svdp.mmdit import Group, MMDiT, beside
+from durian_jax.pytorch.svdp.mmdit import Aligned, Group, MMDiT, beside
 
 
 class SVDP(Networks):
@@ -37,7 +37,7 @@ class SVDP(Networks):
     def __init__(self, config: SVDPConfig):
         super().__init__()
         self.config = config
-        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS)
+        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, 2 * config.aligned_source)
         self.vae = make_codec(config.codec, config.image_size)
 
     @property
@@ -73,7 +73,7 @@ class SVDP(Networks):
             places = attribute_places(attributes.shape[1], self.config.mmdit.positions == "canvas")
             group = self._group(attributes, places, attribute_masks, self.config.attribute_capacity)
             found = [*self._pictures(group)] if self._one_way else [*group.pictures()]
-        return References(of_source, found)
+        return References(of_source, found, *((source, 1 - source_mask) if self.config.aligned_source else ()))
 
     def _pictures(self, group: Group) -> list[Tokens]:
         """The keys of every picture of a group, which has run at once."""
@@ -90,8 +90,29 @@ class SVDP(Networks):
         group = self.transformer.embed(latents, [HISTORY_PLACE])
         return self.transformer.history_keys(group, self._times(-latents.shape[1], 0)) if self._one_way else group
 
+    def aligned(self, frames: int, references: References | None, moved: tuple[torch.Tensor, torch.Tensor] | None
+                ) -> Aligned | None:
+        """The source under every noisy frame, as it is and on the driver's face; None for models without it.
+
+        Args:
+            frames: F.
+            references: with the source; None: hidden.
+            moved: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of the moved source; None: hidden.
+        """
+        if not self.config.aligned_source:
+            return None
+        side, like = self.config.latent_size, self.transformer.group_embedding
+        empty = lambda channels: like.new_zeros(1, frames, channels, side, side)
+        hidden = empty(self.config.codec.latent_channels), empty(1)
+        source = hidden if references is None else tuple(
+            x[:, None].expand(-1, frames, -1, -1, -1).to(like.dtype) for x in (references.latents, references.visible))
+        moved = hidden if moved is None else tuple(x.to(like.dtype) for x in moved)
+        b = max(len(source[0]), len(moved[0]))
+        return Aligned(*(torch.stack([x.expand(b, -1, -1, -1, -1) for x in pair], 2)
+                         for pair in zip(source, moved, strict=True)))
+
     def branch(self, parts: list[Part], weights: np.ndarray | None = None, history: Group | list[Keys] | None = None,
-               frames_seen: np.ndarray | None = None) -> Branch:
+               frames_seen: np.ndarray | None = None, aligned: Aligned | None = None) -> Branch:
         """What a branch of guidance sees.
 
         Args:
@@ -99,11 +120,12 @@ class SVDP(Networks):
             weights: (B, A) blend the attributes; None: all are seen at once.
             history: from `history`.
             frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
+            aligned: from `aligned`.
         """
         like = self.transformer.group_embedding
         seen = selections(parts, self._side[0]**2, weights, not self._one_way, like) if parts else None
         return Branch(parts, seen, history,
-                      None if frames_seen is None else torch.from_numpy(frames_seen).to(like.device))
+                      None if frames_seen is None else torch.from_numpy(frames_seen).to(like.device), aligned)
 
     def denoise(self, latents: torch.Tensor, timestep: float, branch: Branch, temporal: bool) -> torch.Tensor:
         """The transformer's prediction (B, F, c, h, w).
@@ -113,7 +135,7 @@ class SVDP(Networks):
             timestep: in [0, 1000].
             temporal: run the video attention; without, history takes no part.
         """
-        options, tokens = {"seen": branch.seen}, [part.tokens for part in branch.parts]
+        options, tokens = {"seen": branch.seen, "aligned": branch.aligned}, [part.tokens for part in branch.parts]
         if self._one_way:
             options["condition_keys"] = tokens
         elif tokens:
