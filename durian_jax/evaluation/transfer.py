@@ -129,10 +129,10 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
     """
     family = get_family(checkpoint.config.family).load("inference")
     batch = family.transfer_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
-    batch |= motion_batch(checkpoint.config, batch,
-                          [(case.portrait, case.driving, case.truth.keypoints) for case in cases])
     if blend is not None:
         batch["attribute_weights"] = np.asarray(blend, np.float32)
+    batch |= motion_batch(checkpoint.config, batch, [
+        (case.portrait, case.attributes, case.driving, case.truth.keypoints) for case in cases])
     return generate(checkpoint, batch, sampling)
 
 

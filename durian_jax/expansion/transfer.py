@@ -126,8 +126,8 @@ def transfer_regions(checkpoint: Checkpoint, cases: Sequence[tuple[Clip, str, Cl
         some = list(cases[start:start + batch])
         full = some + some[:1] * (batch - len(some))
         references = family.transfer_batch(checkpoint, [(portrait, [(kind, donor)]) for portrait, kind, donor in full])
-        references |= motion_batch(checkpoint.config, references,
-                                   [(portrait, portrait, portrait.keypoints) for portrait, _, _ in full])
+        references |= motion_batch(checkpoint.config, references, [
+            (portrait, [(kind, donor)], portrait, portrait.keypoints) for portrait, kind, donor in full])
         light, dark = (
             generate(checkpoint, {**references, "attributes": (0.5 * references["attributes"] + shift)
                                   * references["attribute_masks"]}, sampling)[:, 0].astype(np.float32)

@@ -15,9 +15,6 @@ from durian_jax.faces.topology import GROUPS, RIGID
 SPLINE = np.unique(np.concatenate([np.arange(GROUPS["contour"].start, GROUPS["contour"].stop), RIGID]))
 _GRID = 24  # nodes per side of the grid on which the smooth spline is evaluated before interpolation
 
-# A moved pixel counts as known if more than this share of it comes from known ones.
-_WHOLLY = 0.99
-
 
 def similarity(source_points: np.ndarray, target_points: np.ndarray) -> np.ndarray:
     """Return the least-squares similarity in the plane (Umeyama 1991, without reflection).
@@ -90,25 +87,6 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, threshold: float = 0.5, bord
               size: tuple[int, int] | None = None) -> np.ndarray:
     """Warp a mask to (H, W) bool: pixels whose covered share exceeds `threshold` (0: any overlap)."""
     return warp_image(mask.astype(np.uint8) * 255, matrix, border, size) > 255 * threshold
-
-
-def move_onto_faces(picture: np.ndarray, hidden: np.ndarray, keypoints: np.ndarray, faces: np.ndarray
-                    ) -> tuple[np.ndarray, np.ndarray]:
-    """Move a picture by similarities, so that its face lies on each of T others.
-
-    Args:
-        picture: (H, W, 3).
-        hidden: (H, W) bool, pixels that nobody knows.
-        keypoints: (K, 3) of its face.
-        faces: (T, K, 3).
-
-    Returns:
-        (T, H, W, 3) of the picture's dtype, and (T, H, W) bool: the pixels that come from known ones alone.
-    """
-    height, width = picture.shape[:2]
-    moves = [keypoint_similarity(keypoints, face, height, width) for face in faces]
-    return (np.stack([warp_image(picture, move, "replicate") for move in moves]),
-            np.stack([warp_mask(~hidden, move, _WHOLLY) for move in moves]))
 
 
 def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float = 0.0):

@@ -60,8 +60,8 @@ def check_motion(config: DurianConfig, fps: float, frames: int, **options: Any) 
     """Refuse a driving video; see `inference.family.FamilyInference`. Keypoints have no frame rate."""
 
 
-def motion_fields(config: DurianConfig, portrait: Clip, references: Mapping[str, np.ndarray], driving: Clip,
-                  keypoints: np.ndarray) -> dict[str, np.ndarray]:
+def motion_fields(config: DurianConfig, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+                  references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     return {"keypoints": keypoints}
 

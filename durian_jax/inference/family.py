@@ -68,13 +68,15 @@ class FamilyInference(Protocol):
                  driving: Clip | np.ndarray, **options: Any) -> Job:
         """The job of a portrait, attributes and a motion; see `Animator.animate`."""
 
-    def motion_fields(self, config: "ModelConfig", portrait: Clip, references: Mapping[str, np.ndarray], driving: Clip,
-                      keypoints: np.ndarray) -> dict[str, np.ndarray]:
+    def motion_fields(self, config: "ModelConfig", portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+                      references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray
+                      ) -> dict[str, np.ndarray]:
         """The fields with the motion of a clip of F frames, without B.
 
         Args:
             portrait: photo of the identity.
-            references: fields of `transfer_batch` of this portrait, without B.
+            attributes: kind and photo of each.
+            references: fields of `transfer_batch` of these photos, without B, and perhaps attribute_weights.
             driving: F frames of any person in the wanted motion and place.
             keypoints: (F, K, 3) of the face that the result shall show.
         """
@@ -93,16 +95,16 @@ class FamilyInference(Protocol):
 
 
 def motion_batch(config: "ModelConfig", references: Mapping[str, np.ndarray],
-                 motions: Sequence[tuple[Clip, Clip, np.ndarray]]) -> dict[str, np.ndarray]:
+                 motions: Sequence[tuple[Clip, Sequence[tuple[str, Clip]], Clip, np.ndarray]]) -> dict[str, np.ndarray]:
     """`FamilyInference.motion_fields` of several clips of equal length, with a batch axis.
 
     Args:
         references: a batch of `FamilyInference.transfer_batch`.
-        motions: portrait, driving clip and keypoints of each clip.
+        motions: portrait, attributes, driving clip and keypoints of each clip.
     """
     make = get_family(config.family).load("inference").motion_fields
-    fields = [make(config, portrait, {name: x[row] for name, x in references.items()}, driving, keypoints)
-              for row, (portrait, driving, keypoints) in enumerate(motions)]
+    fields = [make(config, portrait, attributes, {name: x[row] for name, x in references.items()}, driving, keypoints)
+              for row, (portrait, attributes, driving, keypoints) in enumerate(motions)]
     return {name: np.stack([one[name] for one in fields]) for name in fields[0]}
 
 

@@ -4,8 +4,9 @@ T frames of the video, F frames of a segment, A attributes, H x W pixels, h x w 
 of one frame.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -13,11 +14,11 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
+from durian_jax.faces.moved_references import Reference, on_faces
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import (
     keypoint_similarity,
-    move_onto_faces,
     similarity,
     transform_keypoints,
     warp_image,
@@ -48,7 +49,9 @@ class SegmentsJob:
         regions, masks: (T, H, W, 3) uint8 and (T, H, W) bool, the driver's regions in the whole video.
         length: F.
         history: T frames that a segment continues.
-        keypoints: (K, 3) of the portrait and (T, K, 3) of the driver, for models with `aligned_source`; else None.
+        moved: makes the fields of `moved_references` for (F, K, 3) keypoints of the driver; None: the model has no
+            `aligned_references`.
+        keypoints: (T, K, 3) of the driver.
     """
 
     batch: dict[str, np.ndarray]
@@ -56,7 +59,8 @@ class SegmentsJob:
     masks: np.ndarray
     length: int
     history: int
-    keypoints: tuple[np.ndarray, np.ndarray] | None = None
+    keypoints: np.ndarray
+    moved: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -69,11 +73,8 @@ class SegmentsJob:
         part = slice(start, start + self.length)
         masks = self.masks[None, part, ..., None].astype(np.float32)
         fields = {"driving_regions": to_float(self.regions[None, part]) * masks, "driving_masks": masks}
-        if self.keypoints is not None:
-            portrait, driver = self.keypoints
-            moved = moved_source({name: self.batch[name][0] for name in ("portrait", "portrait_mask")}, portrait,
-                                 driver[part])
-            fields |= {name: x[None] for name, x in moved.items()}
+        if self.moved is not None:
+            fields |= {name: x[None] for name, x in self.moved(self.keypoints[part]).items()}
         before = history_before(number, self.starts, previous, self.history)
         if before is None:
             return fields
@@ -136,34 +137,43 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     batch = transfer_batch(model, [(portrait, attributes)])
     if weights is not None:
         batch["attribute_weights"] = weights
+    references = {name: x[0] for name, x in batch.items()}
+    moved = partial(moved_references, portrait, attributes, references) if config.aligned_references else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
-                       config.history, (portrait.keypoints[0], driving.keypoints) if config.aligned_source else None)
+                       config.history, driving.keypoints, moved)
 
 
-def motion_fields(config: SVDPConfig, portrait: Clip, references: Mapping[str, np.ndarray], driving: Clip,
-                  keypoints: np.ndarray) -> dict[str, np.ndarray]:
+def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+                  references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     size = config.image_size
     masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[..., None].astype(np.float32)
     fields = {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
-    return fields if not config.aligned_source else {
-        **fields, **moved_source(references, portrait.keypoints[0], driving.keypoints)}
+    return fields if not config.aligned_references else {
+        **fields, **moved_references(portrait, attributes, references, driving.keypoints)}
 
 
-def moved_source(references: Mapping[str, np.ndarray], portrait: np.ndarray, driver: np.ndarray
-                 ) -> dict[str, np.ndarray]:
-    """The source on the driver's face, as models with `aligned_source` see it.
+def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], references: Mapping[str, np.ndarray],
+                     faces: np.ndarray) -> dict[str, np.ndarray]:
+    """Source and attributes on the driver's face, as models with `aligned_references` see them.
 
     Args:
-        references: portrait (H, W, 3) and portrait_mask (H, W, 1) of `inference.references.make_references`.
-        portrait, driver: (K, 3) and (F, K, 3) keypoints.
+        portrait, attributes: photos, for their keypoints.
+        references: their fields of `inference.references.make_references`, and perhaps attribute_weights (A,).
+        faces: (F, K, 3) keypoints of the driver.
 
     Returns:
-        moved_source (F, H, W, 3), 0 where it is not known, and moved_source_masks (F, H, W, 1); float32.
+        moved_source and moved_attributes (F, H, W, 3), 0 where nothing is known, and their masks (F, H, W, 1); float32.
     """
-    pictures, known = move_onto_faces(references["portrait"], references["portrait_mask"][..., 0] > 0, portrait, driver)
-    masks = known[..., None].astype(np.float32)
-    return {"moved_source": pictures * masks, "moved_source_masks": masks}
+    source = Reference(references["portrait"], references["portrait_mask"][..., 0] == 0, portrait.keypoints[0])
+    worn = [Reference(picture, mask[..., 0] > 0, photo.keypoints[0], kind) for (kind, photo), picture, mask in zip(
+        attributes, references["attributes"], references["attribute_masks"], strict=False)]
+    fields, blank = {}, np.zeros_like(source.picture)
+    for name, pictured, weights in (("moved_source", [source], None),
+                                    ("moved_attributes", worn, references.get("attribute_weights"))):
+        pictures, known = on_faces(pictured, faces, blank, weights)
+        fields |= {name: pictures, f"{name}_masks": known[..., None]}
+    return fields
 
 
 def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:

@@ -9,11 +9,9 @@ from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import RIGID
-from durian_jax.faces.warp import keypoint_similarity, warp_image
-from durian_jax.images import to_float
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Segment
-from durian_jax.inference.svdp import aligned, make_job, most_similar_frame
+from durian_jax.inference.svdp import aligned, make_job, most_similar_frame, moved_references
 from durian_jax.models.svdp.config import SVDPConfig
 from durian_jax.synthetic import render, sample_motion, sample_person
 from tests.helpers.inference import SIZE, photo
@@ -67,20 +65,20 @@ def test_the_model_sees_the_regions_alone(driving):
     np.testing.assert_allclose(fields["driving_regions"][0][mask], expected, atol=1e-6)
 
 
-def test_the_source_lies_on_the_drivers_face(driving):
-    """In the portrait's own pose it is the portrait. Else it is moved, and what comes in from outside is unknown."""
-    backend = PixelBackend(replace(PixelBackend.config, aligned_source=True))
-    still = photo(0)
-    fields = make_job(backend, still, [], still, absolute=True).segment(0, [])
-    np.testing.assert_allclose(fields["moved_source"][0, 0], make_job(backend, still, [], still).batch["portrait"][0],
-                               atol=1e-6)
-    assert fields["moved_source_masks"].all()
-    fields = make_job(backend, still, [], driving, absolute=True).segment(1, [np.zeros((6, 2, 2, 3))])
-    move = keypoint_similarity(still.keypoints[0], driving.keypoints[6], SIZE, SIZE)
-    expected = warp_image(to_float(still.frames[0]), move, "replicate")
-    known = fields["moved_source_masks"][0, 0, ..., 0] > 0
-    assert 0.3 < known.mean() < 1 and not fields["moved_source"][0, 0][~known].any()
-    np.testing.assert_allclose(fields["moved_source"][0, 0][known], expected[known], atol=1e-5)
+def test_references_lie_on_the_drivers_face(driving):
+    """The fields of each segment are the photos, moved onto the driver's faces of that segment."""
+    backend = PixelBackend(replace(PixelBackend.config, aligned_references=True))
+    attributes = [("hair", photo(1, "hair")), ("glasses", photo(2, "glasses"))]
+    job = make_job(backend, photo(0), attributes, driving, absolute=True)
+    fields = job.segment(1, [np.zeros((6, 2, 2, 3))])
+    one = {name: x[0] for name, x in job.batch.items()}
+    expected = moved_references(photo(0), attributes, one, driving.keypoints[6:12])
+    assert {*expected} == {"moved_source", "moved_attributes", "moved_source_masks", "moved_attributes_masks"}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(fields[name][0], value)
+    blended = make_job(backend, photo(0), [attributes[0], ("hair", photo(3, "hair"))], driving, interpolate=0.25)
+    shares = np.unique(blended.segment(0, [])["moved_attributes_masks"])
+    np.testing.assert_allclose(shares, [0, 0.25, 0.75, 1])
 
 
 def test_one_similarity_moves_the_driver_onto_the_portrait(driving):

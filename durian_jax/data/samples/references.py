@@ -23,6 +23,7 @@ from durian_jax.data.sources import ClipSource, OpenClip
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.fill_region import dilate, margin_at, portrait_region
+from durian_jax.faces.moved_references import Reference
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 from durian_jax.faces.warp import transform_keypoints
 
@@ -103,13 +104,15 @@ class References:
     Attributes:
         fields: portrait, portrait_mask, attributes, attribute_masks and attribute_valid of a batch, without B.
         portrait: the frame that became the portrait.
-        keypoints: (K, 3) of the portrait as it is shown.
+        source: the portrait as it is shown.
+        attributes: those that are valid.
         colours: of the whole sample (`augment.random_colours`).
     """
 
     fields: dict[str, np.ndarray]
     portrait: View
-    keypoints: np.ndarray
+    source: Reference
+    attributes: list[Reference]
     colours: np.ndarray | None
 
 
@@ -134,10 +137,13 @@ def sample_references(source: ClipSource, index: int, clip: OpenClip, kinds: lis
     portrait_frame = _choose_frame(np.arange(len(clip)), {*targets, *sources}, rng, {*sources})
     colours = random_colours(rng, config.clip_colour)
 
-    slots = [_attribute(clip, kind, frame, rng, config, colours) for kind, frame in zip(kinds, sources, strict=True)]
+    attributes = [_attribute(clip, kind, frame, rng, config, colours)
+                  for kind, frame in zip(kinds, sources, strict=True)]
     if rng.random() < config.attribute_dropout:
-        slots = [empty_slot(size)] * len(slots)
-    slots += [empty_slot(size)] * (config.attributes - len(slots))
+        attributes = [_empty(clip, kind, size) for kind in kinds]
+    # A shift may move a small attribute out of the picture: then nothing is attended to.
+    slots = [(each.picture, each.known, float(each.known.any())) for each in attributes]
+    slots += [(*_nothing(size), 0.0)] * (config.attributes - len(slots))
     view = View(clip, portrait_frame, size)
     portrait, region, keypoints = _portrait(source, index, clip, view, kinds, worn, rng, config, colours)
     images, masks, valid = zip(*slots, strict=True) if slots else ((), (), ())
@@ -149,7 +155,8 @@ def sample_references(source: ClipSource, index: int, clip: OpenClip, kinds: lis
         else np.zeros((0, size, size, 1), np.uint8),
         "attribute_valid": np.array(valid, np.float32),
     }
-    return References(fields, view, keypoints, colours)
+    return References(fields, view, Reference(portrait, ~region, keypoints),
+                      [each for each in attributes if each.known.any()], colours)
 
 
 def target_frames(length: int, count: int, max_stride: int, rng: np.random.Generator) -> np.ndarray:
@@ -164,9 +171,14 @@ def target_frames(length: int, count: int, max_stride: int, rng: np.random.Gener
     return np.minimum(place, period - place) if length > 1 else np.zeros(count, int)
 
 
-def empty_slot(size: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Image, mask and validity of an attribute slot that holds nothing."""
-    return np.full((size, size, 3), BLANK, np.uint8), np.zeros((size, size), bool), 0.0
+def _nothing(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask of an attribute slot that holds nothing."""
+    return np.full((size, size, 3), BLANK, np.uint8), np.zeros((size, size), bool)
+
+
+def _empty(clip: OpenClip, kind: str, size: int) -> Reference:
+    """A reference that shows nothing of an attribute."""
+    return Reference(*_nothing(size), clip.keypoints[0], kind)
 
 
 # --- the choices --------------------------------------------------------------------------------------
@@ -228,11 +240,11 @@ def _degraded(rng: np.random.Generator, image: np.ndarray, hidden: np.ndarray, c
 
 
 def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Generator, config: ReferenceSamples,
-               colours: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, float]:
-    """Image (H, W, 3) uint8, blanked outside its mask (H, W) bool, and validity of one attribute reference."""
+               colours: np.ndarray | None) -> Reference:
+    """An attribute reference: its picture is blanked outside its mask."""
     size = config.image_size
     if frame is None:
-        return empty_slot(size)
+        return _empty(clip, kind, size)
     view = View(clip, frame, size)
     move = _move(rng, config, config.attribute_shift, config.attribute_scale, config.attribute_rotation)
     image, share = view.moved(attribute_bit(kind), move)
@@ -241,8 +253,7 @@ def _attribute(clip: OpenClip, kind: str, frame: int | None, rng: np.random.Gene
         mask = jitter_mask(rng, mask, config.mask_jitter_pixels * size / 128)
     image = jitter_colour(rng, image, config.attribute_brightness)
     image = _degraded(rng, image, ~mask, config, colours)
-    # A shift may move a small attribute out of the picture: then nothing is attended to.
-    return image, mask, float(mask.any())
+    return Reference(image, mask, transform_keypoints(view.keypoints, move, size, size), kind)
 
 
 def _portrait(source: ClipSource, index: int, clip: OpenClip, view: View, kinds: list[str], worn: bool,

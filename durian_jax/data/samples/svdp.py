@@ -28,16 +28,16 @@ from durian_jax.data.samples.references import (
 from durian_jax.data.samples.views import BLANK, View
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
+from durian_jax.faces.moved_references import on_faces
 from durian_jax.faces.regions import expression_regions
-from durian_jax.faces.warp import move_onto_faces
-from durian_jax.models.svdp.config import SVDPConfig, rate_fits
+from durian_jax.models.svdp.config import MOVED, SVDPConfig, rate_fits
 
 
 @dataclass(frozen=True)
 class SVDPSamples(ReferenceSamples, DriverConfig):
     """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
 
-    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps", "aligned_source")
+    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps", "aligned_references")
     least_attributes: ClassVar[int] = 0
 
     # The source is not moved: where it shows background and shoulders, the frames show them too.
@@ -47,7 +47,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
     history: int = 0  # T, number of frames before; 0: the run uses no history
     fps: float = 25.0  # of the videos that the model makes
-    aligned_source: bool = False  # also make the source moved onto the driver's face
+    aligned_references: bool = False  # also make source and attributes moved onto the driver's face
 
     def __post_init__(self):
         ReferenceSamples.__post_init__(self)
@@ -64,7 +64,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     @classmethod
     def for_model(cls, model: SVDPConfig, values: Mapping[str, Any]) -> Self:
         """The settings of a run; see `SampleConfig.for_model`."""
-        return cls(**values, image_size=model.image_size, fps=model.fps, aligned_source=model.aligned_source)
+        return cls(**values, **{name: getattr(model, name) for name in cls.from_model})
 
     def check_rate(self, name: str, fps: float) -> None:
         """Refuse clips of another frame rate than the model's; see `SampleConfig.check_rate`."""
@@ -98,7 +98,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
-            **(self._moved_source(references, driver_views) if self.aligned_source else {}),
+            **(self._moved(references, driver_views) if self.aligned_references else {}),
             "frames": frames[t:],
             "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
             else np.zeros((self.frames, size, size, 1), np.uint8),
@@ -108,14 +108,16 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
             "history_valid": np.float32(t > 0),
         }
 
-    def _moved_source(self, references: References, driver: Sequence[View]) -> dict[str, np.ndarray]:
-        """The source on the driver's face in every frame, before and in the clip."""
-        fields, t = references.fields, self.history
-        pictures, known = move_onto_faces(fields["portrait"], fields["portrait_mask"][..., 0] > 0, references.keypoints,
-                                          np.stack([view.keypoints for view in driver]))
-        pictures, masks = np.where(known[..., None], pictures, BLANK), known[..., None].astype(np.uint8)
-        return {"moved_source": pictures[t:], "moved_source_masks": masks[t:],
-                "history_moved_source": pictures[:t], "history_moved_source_masks": masks[:t]}
+    def _moved(self, references: References, driver: Sequence[View]) -> dict[str, np.ndarray]:
+        """Source and attributes on the driver's face in every frame, before and in the clip."""
+        faces, blank = np.stack([view.keypoints for view in driver]), np.full_like(references.source.picture, BLANK)
+        fields, t = {}, self.history
+        for name, pictured in zip(MOVED, ([references.source], references.attributes), strict=True):
+            pictures, known = on_faces(pictured, faces, blank)
+            masks = known[..., None].astype(np.uint8)
+            fields |= {name: pictures[t:], f"{name}_masks": masks[t:], f"history_{name}": pictures[:t],
+                       f"history_{name}_masks": masks[:t]}
+        return fields
 
 
 def _weighted(view: View, kinds: list[str]) -> np.ndarray:

@@ -39,8 +39,10 @@ def example(checkpoint: Checkpoint, frames: int) -> dict[str, np.ndarray]:
     clip = render(sample_person("benchmark", 2), sample_motion("benchmark", 2, history + frames), size)
     driving = clip[history:]
     pictures = to_float(clip.frames)[None]
-    references = transfer_batch(checkpoint, [(photo(0), [("hair", photo(1))])])
-    return {**references, **motion_batch(checkpoint.config, references, [(photo(0), driving, driving.keypoints)]),
+    portrait, attributes = photo(0), [("hair", photo(1))]
+    references = transfer_batch(checkpoint, [(portrait, attributes)])
+    motion = motion_batch(checkpoint.config, references, [(portrait, attributes, driving, driving.keypoints)])
+    return {**references, **motion,
             "frames": pictures[:, history:], "history": pictures[:, :history], "history_valid": np.ones(1, np.float32)}
 
 

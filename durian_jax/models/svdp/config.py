@@ -20,6 +20,8 @@ from durian_jax.models.mmdit.config import MMDiTConfig
 # How conditions meet the noisy frames. "joint": all tokens of a frame attend to each other (the paper). "one_way":
 # conditions see only themselves, without noise, so that their keys are computed once per video or segment.
 MODES = ("joint", "one_way")
+# References on the driver's face, for models with `aligned_references`.
+MOVED = ("moved_source", "moved_attributes")
 # Frame rates that go together with a model's: more than half of it and less than twice as many.
 _RATES = (0.6, 1.7)
 
@@ -42,9 +44,9 @@ class SVDPConfig(ModelConfig):
         mode: one of `MODES`.
         driving_capacity: share of the tokens that a driving frame keeps, those that show its regions first.
         attribute_capacity: the same for an attribute picture.
-        aligned_source: the model also sees, under every noisy frame, the source as it is, and moved by a similarity so
-            that its face lies on the driver's; and its output may take over latents of both (ours). What stands still,
-            and what moves rigidly, then need not pass through attention.
+        aligned_references: the model also sees three pictures under every noisy frame, place by place, and its output
+            may take over latents of them (ours): the source as it is, and source and attributes moved by similarities
+            onto the driver's face. What stands still or moves rigidly then need not pass through attention.
         fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
@@ -59,7 +61,7 @@ class SVDPConfig(ModelConfig):
     mode: str = "one_way"
     driving_capacity: float = 0.25
     attribute_capacity: float = 1.0
-    aligned_source: bool = False
+    aligned_references: bool = False
     fps: float = 25.0
     dtype: str = "float32"
     identity_dim: None = None
@@ -95,12 +97,18 @@ class SVDPConfig(ModelConfig):
         """Whether the model makes pictures of `image_size` only."""
         return self.mmdit.positions == "rotary"
 
+    @property
+    def aligned_pictures(self) -> int:
+        """Number of pictures under every noisy frame."""
+        return (1 + len(MOVED)) * self.aligned_references
+
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
 
         B clips, F frames, T history frames, A attributes. The loss weighs the region of `frame_masks`: the frames' own
         eyes, nose and mouth, and where they show transferred attributes. The driver's regions in history frames let a
-        loss make history by the model itself. `moved_source_masks` are 1 where the moved source is known.
+        loss make history by the model itself. `MOVED` references are known where their masks
+        are 1.
         """
         fields = {
             "attribute_valid": Field(("B", "A"), "value", "clip"),
@@ -108,20 +116,14 @@ class SVDPConfig(ModelConfig):
             "history_valid": Field(("B",), "value", "clip"),
         }
         side, c, s = self.latent_size, self.codec.latent_channels, self.image_size
-        if self.aligned_source and encoded:
-            fields |= {
-                "moved_source_latents": Field(("B", "F", side, side, c), "latent", "clip"),
-                "moved_source_masks": Field(("B", "F", side, side, 1), "share", "clip"),
-                "history_moved_source_latents": Field(("B", "T", side, side, c), "latent", "target"),
-                "history_moved_source_masks": Field(("B", "T", side, side, 1), "share", "target"),
-            }
-        elif self.aligned_source:
-            fields |= {
-                "moved_source": Field(("B", "F", s, s, 3), "picture", "clip"),
-                "moved_source_masks": Field(("B", "F", s, s, 1), "mask", "clip"),
-                "history_moved_source": Field(("B", "T", s, s, 3), "picture", "target"),
-                "history_moved_source_masks": Field(("B", "T", s, s, 1), "mask", "target"),
-            }
+        for name in MOVED if self.aligned_references else ():
+            for prefix, axis, role in (("", "F", "clip"), ("history_", "T", "target")):
+                if encoded:
+                    fields[f"{prefix}{name}_latents"] = Field(("B", axis, side, side, c), "latent", role)
+                else:
+                    fields[f"{prefix}{name}"] = Field(("B", axis, s, s, 3), "picture", role)
+                fields[f"{prefix}{name}_masks"] = Field(
+                    ("B", axis, *[side if encoded else s] * 2, 1), "share" if encoded else "mask", role)
         history_latents = Field(("B", "T", side, side, c), "latent", "clip", optional=not encoded)
         if encoded:
             return fields | {

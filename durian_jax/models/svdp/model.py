@@ -16,7 +16,7 @@ from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.mmdit.blocks import Seen
 from durian_jax.models.mmdit.mmdit import Aligned, Group, MMDiT, Place, beside
 from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import (
     DRIVING_PLACE,
     GROUPS,
@@ -31,8 +31,8 @@ from durian_jax.models.token_importance import kept_index
 def history_motion(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """The fields of a batch whose frames are the history: the driver's regions there, and no history."""
     motion = {"driving_latents": "history_driving_latents", "driving_regions": "history_regions",
-              "driving_masks": "history_masks", "moved_source_latents": "history_moved_source_latents",
-              "moved_source": "history_moved_source", "moved_source_masks": "history_moved_source_masks"}
+              "driving_masks": "history_masks",
+              **{f"{name}{end}": f"history_{name}{end}" for name in MOVED for end in ("", "_latents", "_masks")}}
     kept = {name: x for name, x in batch.items() if not name.startswith("history") and name not in motion}
     return {**kept, **{name: batch[source] for name, source in motion.items() if source in batch}}
 
@@ -53,7 +53,7 @@ class SVDP(LatentModel):
     def setup(self):
         cfg = self.config
         self.codec = make_codec(cfg.codec, cfg.dtype)
-        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, 2 * cfg.aligned_source, cfg.dtype,
+        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.aligned_pictures, cfg.dtype,
                                  self.remat, self.attention)
 
     # --- pictures and latents -------------------------------------------------------------------------
@@ -99,9 +99,9 @@ class SVDP(LatentModel):
         visible = None if "driving_latents" in batch else batch["driving_masks"]
         return self._encoded(batch, "driving_latents", "driving_regions", "driving_masks", visible)
 
-    def _moved_source(self, batch):
-        visible = None if "moved_source_latents" in batch else batch["moved_source_masks"]
-        return self._encoded(batch, "moved_source_latents", "moved_source", "moved_source_masks", visible)
+    def _moved(self, batch):
+        return tuple(self._encoded(batch, f"{name}_latents", name, f"{name}_masks",
+                                   None if f"{name}_latents" in batch else batch[f"{name}_masks"]) for name in MOVED)
 
     def encode_batch(self, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """A batch of pictures -> the fields of an encoded batch (`SVDPConfig.batch_spec`)."""
@@ -111,10 +111,10 @@ class SVDP(LatentModel):
         fields["attribute_latents"], fields["attribute_masks"] = self._attributes(batch)
         fields["driving_latents"], fields["driving_masks"] = self._driving(batch)
         before = self._driving(history_motion(batch))
-        if self.config.aligned_source:
+        if self.config.aligned_references:
             for prefix, frames in (("", batch), ("history_", history_motion(batch))):
-                latents, masks = self._moved_source(frames)
-                fields |= {f"{prefix}moved_source_latents": latents, f"{prefix}moved_source_masks": masks}
+                for name, (latents, masks) in zip(MOVED, self._moved(frames), strict=True):
+                    fields |= {f"{prefix}{name}_latents": latents, f"{prefix}{name}_masks": masks}
         return {**fields, "history_latents": self.history_latents(batch), "history_driving_latents": before[0],
                 "history_masks": before[1]}
 
@@ -137,7 +137,7 @@ class SVDP(LatentModel):
         cfg = self.config
         latents, mask = self._source(batch)
         source = self._group(latents[:, None], [SOURCE_PLACE], 1 - mask[:, None])
-        aligned = (latents, 1 - mask) if cfg.aligned_source else (None, None)
+        aligned = (latents, 1 - mask) if cfg.aligned_references else (None, None)
         latents, masks = self._attributes(batch)
         places = attribute_places(latents.shape[1], cfg.mmdit.positions == "canvas")
         if not latents.shape[1]:
@@ -172,7 +172,7 @@ class SVDP(LatentModel):
                 before = self.transformer.history_keys(before, times, self._times(-times.shape[1], 0))
         return Condition(self.references(batch) if references is None else references, batch["attribute_valid"] > 0,
                          batch.get("attribute_weights"), driving,
-                         self._moved_source(batch) if self.config.aligned_source else None, before, times,
+                         self._moved(batch) if self.config.aligned_references else None, before, times,
                          history_valid)
 
     def branches(self, condition: Condition) -> tuple[Condition, ...]:
@@ -208,7 +208,7 @@ class SVDP(LatentModel):
             join = join_keys if self._one_way else beside
             options["condition_keys" if self._one_way else "condition_tokens"] = join([part for part, _ in parts])
             options["seen"] = self._seen(condition, n, [mask for _, mask in parts])
-        if self.config.aligned_source:
+        if self.config.aligned_references:
             options["aligned"] = self._aligned(condition, latents)
         if temporal:
             options["times"] = self._times(0, f)
@@ -225,19 +225,18 @@ class SVDP(LatentModel):
         return self.transformer(noisy, timesteps, self._side(), **options).astype(jnp.float32)
 
     def _aligned(self, condition: Condition, latents: jax.Array) -> Aligned:
-        """The source as it is and on the driver's face, under every noisy frame (B, F, h, w, c)."""
+        """The references under every noisy frame (B, F, h, w, c): the source as it is, and what lies on the driver."""
         (b, f, h, w, _), everyone = latents.shape, jnp.ones((latents.shape[0], 1, 1, 1, 1), bool)
 
         def shown(level, picture, mask):
             seen = condition.shown(level, everyone)
             return [jnp.broadcast_to(x * seen, (b, f, *x.shape[2:])) for x in (picture, mask)]
         hidden = [jnp.zeros_like(latents), jnp.zeros((b, f, h, w, 1), latents.dtype)]
-        source, moved = hidden, hidden
-        if condition.references is not None:
-            source = shown(SOURCE, condition.references.latents[:, None], condition.references.visible[:, None])
-        if condition.moved_source is not None:
-            moved = shown(DRIVING, *condition.moved_source)
-        return Aligned(*(jnp.stack(pair, 2) for pair in zip(source, moved, strict=True)))
+        references, moved = condition.references, condition.moved
+        source = hidden if references is None else shown(SOURCE, references.latents[:, None],
+                                                         references.visible[:, None])
+        moved = [hidden] * len(MOVED) if moved is None else [shown(DRIVING, *pair) for pair in moved]
+        return Aligned(*(jnp.stack(parts, 2) for parts in zip(source, *moved, strict=True)))
 
     def _seen(self, condition: Condition, tokens: int, masks: list[jax.Array]) -> Seen | None:
         """What frames of `tokens` tokens see of themselves and of groups with these masks; None: all."""

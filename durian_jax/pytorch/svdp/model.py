@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from durian_jax.models.mmdit.places import Place
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import (
     DRIVING_PLACE,
     GROUPS,
@@ -37,7 +37,7 @@ class SVDP(Networks):
     def __init__(self, config: SVDPConfig):
         super().__init__()
         self.config = config
-        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, 2 * config.aligned_source)
+        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, config.aligned_pictures)
         self.vae = make_codec(config.codec, config.image_size)
 
     @property
@@ -73,7 +73,7 @@ class SVDP(Networks):
             places = attribute_places(attributes.shape[1], self.config.mmdit.positions == "canvas")
             group = self._group(attributes, places, attribute_masks, self.config.attribute_capacity)
             found = [*self._pictures(group)] if self._one_way else [*group.pictures()]
-        return References(of_source, found, *((source, 1 - source_mask) if self.config.aligned_source else ()))
+        return References(of_source, found, *((source, 1 - source_mask) if self.config.aligned_references else ()))
 
     def _pictures(self, group: Group) -> list[Tokens]:
         """The keys of every picture of a group, which has run at once."""
@@ -90,26 +90,27 @@ class SVDP(Networks):
         group = self.transformer.embed(latents, [HISTORY_PLACE])
         return self.transformer.history_keys(group, self._times(-latents.shape[1], 0)) if self._one_way else group
 
-    def aligned(self, frames: int, references: References | None, moved: tuple[torch.Tensor, torch.Tensor] | None
+    def aligned(self, frames: int, references: References | None, moved: Sequence[tuple[torch.Tensor, torch.Tensor]]
                 ) -> Aligned | None:
-        """The source under every noisy frame, as it is and on the driver's face; None for models without it.
+        """The references under every noisy frame; None for models without `aligned_references`.
 
         Args:
             frames: F.
             references: with the source; None: hidden.
-            moved: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of the moved source; None: hidden.
+            moved: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of each reference on the driver's face; empty:
+                hidden.
         """
-        if not self.config.aligned_source:
+        if not self.config.aligned_references:
             return None
         side, like = self.config.latent_size, self.transformer.group_embedding
         empty = lambda channels: like.new_zeros(1, frames, channels, side, side)
         hidden = empty(self.config.codec.latent_channels), empty(1)
         source = hidden if references is None else tuple(
-            x[:, None].expand(-1, frames, -1, -1, -1).to(like.dtype) for x in (references.latents, references.visible))
-        moved = hidden if moved is None else tuple(x.to(like.dtype) for x in moved)
-        b = max(len(source[0]), len(moved[0]))
-        return Aligned(*(torch.stack([x.expand(b, -1, -1, -1, -1) for x in pair], 2)
-                         for pair in zip(source, moved, strict=True)))
+            x[:, None].expand(-1, frames, -1, -1, -1) for x in (references.latents, references.visible))
+        shown = [source, *(moved or [hidden] * len(MOVED))]
+        b = max(len(latents) for latents, _ in shown)
+        return Aligned(*(torch.stack([x.to(like.dtype).expand(b, -1, -1, -1, -1) for x in parts], 2)
+                         for parts in zip(*shown, strict=True)))
 
     def branch(self, parts: list[Part], weights: np.ndarray | None = None, history: Group | list[Keys] | None = None,
                frames_seen: np.ndarray | None = None, aligned: Aligned | None = None) -> Branch:

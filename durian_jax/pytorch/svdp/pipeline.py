@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.pytorch.codecs import resized
 from durian_jax.pytorch.pipeline import Pipeline
 from durian_jax.pytorch.svdp.conditions import Branch, Part, References, attribute_parts
@@ -85,14 +85,14 @@ class SVDPPipeline(Pipeline):
                   ) -> list[Branch]:
         """See `Pipeline.condition`. Only what these branches see is computed."""
         model, weights = self.model, batch.get("attribute_weights")
-        source, driver, history, frames_seen, moved = [], [], None, None, None
+        source, driver, history, frames_seen, moved = [], [], None, None, []
         if max(branches) >= _SOURCE:
             source = [Part(references.source),
                       *attribute_parts(references.attributes, batch["attribute_valid"] > 0, weights)]
         if max(branches) >= _DRIVING:
             driver = [Part(model.driving(*self.masked(batch["driving_regions"], batch["driving_masks"])))]
-            if self.config.aligned_source:
-                moved = self.masked(batch["moved_source"], batch["moved_source_masks"])
+            if self.config.aligned_references:
+                moved = [self.masked(batch[name], batch[f"{name}_masks"]) for name in MOVED]
         if max(branches) >= _HISTORY and (batch["history_valid"] > 0).any():
             latents = self.to_tensor(batch["history_latents"]) if "history_latents" in batch \
                 else self.encode(batch["history"])
@@ -104,7 +104,7 @@ class SVDPPipeline(Pipeline):
         frames = batch["driving_regions"].shape[1]
         return [model.branch(
             parts[i], weights if i >= _SOURCE else None, *((history, frames_seen) if i == _HISTORY else (None, None)),
-            model.aligned(frames, references if i >= _SOURCE else None, moved if i >= _DRIVING else None))
+            model.aligned(frames, references if i >= _SOURCE else None, moved if i >= _DRIVING else []))
                 for i in branches]
 
     def predict(self, z: torch.Tensor, moment: float, condition: list[Branch], *, frames: int, temporal: bool

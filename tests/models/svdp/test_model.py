@@ -14,7 +14,7 @@ from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.batch import training_fields
 from durian_jax.models.family import model_config
 from durian_jax.models.parameters import init_params, param_shapes, variables
-from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import DRIVING_PLACE as DRIVING
 from durian_jax.models.svdp.places import HISTORY_PLACE, NOISY, attribute_places
 from durian_jax.models.svdp.places import SOURCE_PLACE as SOURCE
@@ -90,8 +90,8 @@ def test_every_input_reaches_the_prediction(kind, field):
     assert np.abs(one - other).max() > 1e-4
 
 
-@pytest.mark.parametrize("field", ["moved_source", "moved_source_masks"])
-def test_the_moved_source_reaches_the_prediction_with_the_driver_only(field):
+@pytest.mark.parametrize("field", [f"{name}{end}" for name in MOVED for end in ("", "_masks")])
+def test_moved_references_reach_the_prediction_with_the_driver_only(field):
     config = tiny("one_way")
     batch = random_batch(config, history=2)
     changed = {**batch, field: batch[field][::-1] * 0.5 + 0.2}
@@ -100,25 +100,26 @@ def test_the_moved_source_reaches_the_prediction_with_the_driver_only(field):
         assert (np.abs(one - other).max() > 1e-4) == reaches
 
 
-def test_the_aligned_source_starts_without_effect():
+def test_aligned_references_start_without_effect():
     config = tiny("one_way")
     params = {path: init_params(config, 0)[path] if "/aligned_" in path else x
               for path, x in random_params(config).items()}
     batch = random_batch(config, history=2)
-    changed = {**batch, "moved_source": batch["moved_source"] * 0.5}
+    changed = {**batch, **{name: batch[name] * 0.5 for name in MOVED}}
     np.testing.assert_array_equal(*(predict(params, x, noise(), config) for x in (batch, changed)))
 
 
-@pytest.mark.parametrize("picture, field, gates", [(0, "portrait", [1, 0]), (1, "moved_source", [0, 1])])
-def test_gates_take_over_latents_of_the_aligned_source(picture, field, gates):
+@pytest.mark.parametrize("field, gates", [("portrait", [1, 0, 0]), ("moved_source", [0, 1, 0]),
+                                          ("moved_attributes", [0, 0, 1])])
+def test_gates_take_over_latents_of_aligned_references(field, gates):
     """With open gates and nothing else the prediction is the latents, place by place."""
     config = tiny("one_way")
     params = {path: 0 * x if path.startswith(("transformer/proj_out", "transformer/aligned_gate")) else x
               for path, x in random_params(config).items()}
     params["transformer/aligned_gate/bias"] = jnp.float32(gates * config.mmdit.patch**2)
     batch = random_batch(config)
-    batch["portrait_mask"] *= 0
-    batch["moved_source_masks"] = np.ones_like(batch["moved_source_masks"])
+    batch["portrait_mask"] = np.zeros_like(batch["portrait_mask"])
+    batch |= {f"{name}_masks": np.ones_like(batch[f"{name}_masks"]) for name in MOVED}
     expected = config.create().apply(variables(params), batch[field], method="encode")
     expected = np.broadcast_to(expected[:, None] if field == "portrait" else expected, (2, 3, 8, 8, 4))
     np.testing.assert_allclose(predict(params, batch, noise(), config), expected, atol=1e-5)
@@ -187,7 +188,7 @@ def test_invalid_history_and_attributes_change_nothing(kind):
     with_both = random_batch(config, attributes=1, history=2)
     with_both.update(attribute_valid=np.zeros((2, 1), np.float32), history_valid=np.zeros(2, np.float32))
     without = random_batch(config, attributes=0)
-    without.update({name: with_both[name] for name in without if name.startswith(("portrait", "driving", "moved_"))})
+    without.update({name: with_both[name] for name in without if name.startswith(("portrait", "driving", "moved"))})
     np.testing.assert_allclose(*(predict(random_params(config), batch, noise(), config)
                                  for batch in (with_both, without)), atol=2e-5)
 
