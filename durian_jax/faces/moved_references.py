@@ -40,7 +40,7 @@ class Reference:
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,
-             weights: Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+             weights: np.ndarray | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """References on the faces of a clip, on top of each other as they are worn.
 
     Args:

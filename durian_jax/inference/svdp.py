@@ -168,7 +168,8 @@ def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], ref
     source = Reference(references["portrait"], references["portrait_mask"][..., 0] == 0, portrait.keypoints[0])
     worn = [Reference(picture, mask[..., 0] > 0, photo.keypoints[0], kind) for (kind, photo), picture, mask in zip(
         attributes, references["attributes"], references["attribute_masks"], strict=False)]
-    fields, blank = {}, np.zeros_like(source.picture)
+    fields: dict[str, np.ndarray] = {}
+    blank = np.zeros_like(source.picture)
     for name, pictured, weights in (("moved_source", [source], None),
                                     ("moved_attributes", worn, references.get("attribute_weights"))):
         pictures, known = on_faces(pictured, faces, blank, weights)
