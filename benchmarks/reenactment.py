@@ -1,8 +1,9 @@
 """Variants of svdp:tiny, trained alike for a short time: quality and speed in one table.
 
-    durian synthesize --out data/drawn --clips 2000 --frames 12 --fps 6 --drivers
-    python -m benchmarks.reenactment --clips data/drawn --out runs/variants              1.5 hours on two cores
-    python -m benchmarks.reenactment --clips data/drawn --out runs/variants --markdown docs/svdp.md
+    durian synthesize --out data/people --clips 2000 --frames 12 --fps 6 --drivers
+    durian synthesize --out data/videos --clips 500 --frames 20 --first 20000 --drivers
+    python -m benchmarks.reenactment --clips data/people data/videos --out runs/variants        2 hours on two cores
+    python -m benchmarks.reenactment --clips data/people data/videos --out runs/variants --markdown docs/svdp.md
 
 Each variant runs stage `image`, then stage `video`, with the same steps, seeds and samples. `factorised` shares stage
 `image` with `one_way`. Runs that were stopped continue. All variants answer the same cases of
@@ -26,7 +27,7 @@ from durian_jax.files import write_json, write_text
 
 # Variant -> the ablation of stage "image" and of stage "video".
 VARIANTS = {"one_way": ("one_way", "one_way"), "joint": ("joint", "joint"), "canvas": ("canvas", "canvas"),
-            "factorised": ("one_way", "factorised")}
+            "unaligned": ("unaligned", "unaligned"), "factorised": ("one_way", "factorised")}
 COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 2),
            ("gaze y", "gaze_y", 2), ("blink", "blink", 2), ("mouth", "mouth", 3), ("flicker", "flicker", 2))
 HEADING = "## Measured variants"
@@ -34,7 +35,8 @@ HEADING = "## Measured variants"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", required=True, help="folder of `durian synthesize --drivers`")
+    parser.add_argument("--clips", required=True, nargs=2, metavar=("IMAGE", "VIDEO"),
+                        help="folders of `durian synthesize --drivers`, for each stage")
     parser.add_argument("--out", required=True, type=Path, help="folder of the runs, and of results.json")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--steps", nargs=2, type=int, default=(600, 150), metavar=("IMAGE", "VIDEO"))
@@ -53,7 +55,7 @@ def main() -> None:
     lines = table(rows)
     print("\n".join(lines))
     if options.markdown:
-        command = f"`python -m benchmarks.reenactment --clips data/drawn --out runs/variants`, {versions}"
+        command = f"`python -m benchmarks.reenactment --clips data/people data/videos --out runs/variants`, {versions}"
         text = (f"{HEADING}\n\n{command}: {options.steps[0]:,} steps of stage `image`, {options.steps[1]:,} of stage "
                 f"`video`, {options.cases} unseen people.\n\n" + "\n".join(lines) + "\n")
         head = options.markdown.read_text().partition(HEADING)[0] if options.markdown.exists() else ""
@@ -64,8 +66,9 @@ def train(name: str, options: argparse.Namespace) -> Path:
     """Run both stages of a variant, or what is left of them; return the folder of the second."""
     image, video = VARIANTS[name]
     first, second = options.out / f"image-{image}", options.out / f"video-{video}"
-    durian_train(first, f"svdp:tiny,stage=image,ablation={image}", options.clips, options.steps[0], "tiny", "codec/")
-    durian_train(second, f"svdp:tiny,stage=video,ablation={video}", options.clips, options.steps[1], str(first))
+    durian_train(first, f"svdp:tiny,stage=image,ablation={image}", options.clips[0], options.steps[0], "tiny",
+                 "codec/")
+    durian_train(second, f"svdp:tiny,stage=video,ablation={video}", options.clips[1], options.steps[1], str(first))
     return second
 
 
