@@ -4,11 +4,10 @@ H x W pixels, T frames, channels last. PyAV (FFmpeg) handles video, OpenCV handl
 that is wrong or damaged raises an `InputError` that names the file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
 import av
@@ -177,47 +176,80 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndar
 
 def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps: float,
                 audio_from: str | Path | None = None, quality: int = 17) -> None:
-    """Write H.264 in MP4 atomically; the same input gives the same bytes on the same machine.
+    """Write a video at once; see `video_writer`.
+
+    Args:
+        path, fps, audio_from, quality: see `video_writer`.
+        frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
+
+    Raises:
+        InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
+    """
+    with video_writer(path, fps, audio_from, quality) as write:
+        for frame in frames:
+            write(frame)
+
+
+@contextmanager
+def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, quality: int = 17
+                 ) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write H.264 in MP4, frame by frame and atomically; the same input gives the same bytes on the same machine.
 
     H.264's 4:2:0 format needs even sides, so an odd side repeats its last row or column. One encoder thread
     and a file without dates or version strings keep the bytes equal.
 
     Args:
         path: output file, ending in .mp4; missing folders are created.
-        frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
         fps: frames per second.
         audio_from: video or sound file. Its first sound track, if any, is copied up to the end of the frames.
         quality: x264's constant rate factor, 0 (lossless) .. 51; 17 is visually lossless.
 
+    Yields:
+        A function that writes an (H, W, 3) uint8 RGB frame. The file appears when the block ends without an error.
+
     Raises:
-        InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
+        InputError: there was no frame, the name or the rate is invalid, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: expected an output name that ends in .mp4; rename the output")
     if not fps > 0:
         raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
-    frames = iter(frames)
-    first = next(frames, None)
-    if first is None:
-        raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(
             str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        height, width = (side + side % 2 for side in first.shape[:2])
-        stream = output.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1
-        stream.codec_context.options = {"crf": str(quality), "preset": "medium", "flags": "+bitexact"}
-        sound = _copy_target(output, audio_from)
-        count = 0
-        for count, image in enumerate(chain([first], frames), start=1):
-            frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
-            frame.pts, frame.time_base = count - 1, 1 / rate
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-        if sound is not None:
-            _copy_sound(output, sound, audio_from, float(count / rate))
+        encoder = _Encoder(output, rate, audio_from, quality)
+        yield encoder.write
+        if not encoder.count:
+            raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
+        encoder.finish()
+
+
+class _Encoder:
+    """Writes frames and sound to an open file. The first frame decides the size."""
+
+    def __init__(self, output: av.container.OutputContainer, rate: Fraction, audio_from: str | Path | None,
+                 quality: int):
+        self._output, self._rate, self._audio_from = output, rate, audio_from
+        self._stream = output.add_stream("libx264", rate=rate)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.options = {"crf": str(quality), "preset": "medium", "flags": "+bitexact"}
+        self.count = 0
+
+    def write(self, image: np.ndarray) -> None:
+        if not self.count:
+            self._stream.height, self._stream.width = (side + side % 2 for side in image.shape[:2])
+            self._sound = _copy_target(self._output, self._audio_from)
+        frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
+        frame.pts, frame.time_base = self.count, 1 / self._rate
+        self._output.mux(self._stream.encode(frame))
+        self.count += 1
+
+    def finish(self) -> None:
+        self._output.mux(self._stream.encode())
+        if self._sound is not None:
+            _copy_sound(self._output, self._sound, self._audio_from, float(self.count / self._rate))
 
 
 # ----------------------------------------------------------------------------------- shared helpers

@@ -24,7 +24,7 @@ from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
-from durian_jax.video import probe_video, read_image, write_video
+from durian_jax.video import probe_video, read_image, video_writer
 
 # Programs that can run a model.
 BACKENDS = ("jax", "torch")
@@ -91,14 +91,19 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
 
     model, place = _load(checkpoint, found, backend, device, dtype)
     clock.lap("load")
-    result = Animator(model).animate(portrait, donors, driver, sampling=sampling, **options)
-    clock.lap("animate")
-
-    write_video(out, result, driver.fps)
-    write_video(concat_out, concat(driver, portrait, donors, result), driver.fps, audio_from=driving)
+    done = 0
+    with video_writer(out, driver.fps) as write, video_writer(concat_out, driver.fps, driving) as write_concat:
+        for result in Animator(model).stream(portrait, donors, driver, sampling=sampling, **options):
+            clock.lap("animate")
+            beside = concat(driver[done:done + len(result)], portrait, donors, result)
+            for frame, row in zip(result, beside, strict=True):
+                write(frame)
+                write_concat(row)
+            done += len(result)
+            clock.lap("write")
     clock.lap("write")
     report = {
-        "frames": len(result),
+        "frames": done,
         "settings": {"source": str(source), "driving": str(driving),
                      "attributes": {kind: str(photo) for kind, photo in requests.items()},
                      "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend, **place,
@@ -185,11 +190,11 @@ class _Clock:
 
     def __init__(self):
         self._start = self._last = time.perf_counter()
-        self._laps = {}
+        self._laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self._laps[name], self._last = now - self._last, now
+        self._laps[name], self._last = self._laps.get(name, 0.0) + now - self._last, now
 
     def seconds(self) -> dict[str, float]:
         return {**self._laps, "total": time.perf_counter() - self._start}

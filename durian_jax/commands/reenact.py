@@ -3,7 +3,6 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
-from durian_jax.faces.topology import REGION_KINDS
 
 
 @click.command()
@@ -14,8 +13,8 @@ from durian_jax.faces.topology import REGION_KINDS
               help="Guidance by the driving video (lambda_d; 2.5 there).  [default: the checkpoint's]")
 @click.option("--history-scale", type=click.FloatRange(0), default=None,
               help="Guidance by the frames before (lambda_p; 1 there).  [default: the checkpoint's]")
-@click.option("--regions", default=",".join(REGION_KINDS), show_default=True, metavar="NAME[,NAME...]",
-              help="What the model sees of the driver: eyes (with brows), nose, mouth.")
+@click.option("--regions", default=None, metavar="NAME[,NAME...]",
+              help="What the model sees of the driver: some of eyes (with brows), nose and mouth.  [default: all]")
 @click.option("--absolute", is_flag=True,
               help="Leave the driver's head where it is, instead of moving it onto the portrait's in one frame.")
 @click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
@@ -39,7 +38,8 @@ def reenact(source_scale, driving_scale, history_scale, regions, absolute, align
     scales = {"source": source_scale, "driving": driving_scale, "history": history_scale}
     sampling = sampling_argument(steps, guidance, seed, sampler)
     sampling["scales"] = {name: scale for name, scale in scales.items() if scale is not None}
-    report = animate_files(
-        out=out, **given, driven_by="pixels", absolute=absolute, align_frame=align_frame,
-        regions=tuple(name for name in regions.split(",") if name), sampling=sampling)
+    if regions is not None:
+        given["regions"] = tuple(name for name in regions.split(",") if name)
+    report = animate_files(out=out, **given, driven_by="pixels", absolute=absolute, align_frame=align_frame,
+                           sampling=sampling)
     click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")

@@ -3,7 +3,7 @@
 T frames of the video, H x W pixels, K keypoints.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,7 @@ class Animator:
                 taken as they are.
             sampling: steps, guidance and seed; None: the model's defaults.
             progress: show a progress bar.
-            options: of the model's family, see its `make_job` in `inference`: `interpolate` and `align_attributes`
-                (Durian); `interpolate`, `absolute`, `align_frame` and `regions` (SVDP).
+            options: of the model's family, see its `make_job` in `inference`.
 
         Returns:
             (T, H, W, 3) uint8.
@@ -66,24 +65,30 @@ class Animator:
             InputError: sizes that do not fit the model, inputs that do not fit each other, or options that the
                 family does not have.
         """
+        return np.concatenate([*self.stream(portrait, attributes, driving, sampling=sampling, progress=progress,
+                                            **options)])
+
+    def stream(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+               sampling: Sampling | None = None, progress: bool = True, **options: Any) -> Iterator[np.ndarray]:
+        """Do as `animate`, and hand out frames (n, H, W, 3) uint8 as soon as they are done, so that none are kept."""
         for name, photo in (("portrait", portrait), *attributes):
             height, width = photo.frames.shape[1:3]
             if (height, width) != (self.size, self.size):
                 raise InputError(f"{name} photo: the checkpoint needs {self.size} x {self.size} pixels, "
                                  f"found {width} x {height}; resize it")
-        backend = self.backend
-        check_options(backend.config, options)
-        family = get_family(backend.config.family).load("inference")
-        job: Job = family.make_job(backend, portrait, attributes, driving, **options)
-        sampling = backend.sampling if sampling is None else sampling
+        check_options(self.backend.config, options)
+        family = get_family(self.backend.config.family).load("inference")
+        job: Job = family.make_job(self.backend, portrait, attributes, driving, **options)
+        return job.join(self._segments(job, self.backend.sampling if sampling is None else sampling, progress))
+
+    def _segments(self, job: Job, sampling: Sampling, progress: bool) -> Iterator[np.ndarray]:
+        """The job's segments (F, H, W, 3) uint8, one after the other."""
         # One segment computes its references in the same compiled function; several segments share them.
-        shared = backend.references(job.batch) if len(job.starts) > 1 else None
-        segments: list[np.ndarray] = []
+        shared = self.backend.references(job.batch) if len(job.starts) > 1 else None
         latents: list[np.ndarray] = []
         for number, start in enumerate(tqdm(job.starts, desc="animating", unit="segment", disable=not progress)):
             fields = job.segment(number, latents)
-            made = backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
-                                            references=shared)
-            segments.append(made.images[0])
+            made = self.backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
+                                                 references=shared)
             latents = [*latents[-1:], made.latents[0]]
-        return job.join(segments)
+            yield made.images[0]

@@ -3,7 +3,7 @@
 T frames of the video, F frames of a window, A attributes, H x W pixels, K keypoints. A photo is a clip of one frame.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ class WindowsJob:
         start = self.starts[number]
         return {"keypoints": self.keypoints[None, start:start + self.window]}
 
-    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
+    def join(self, segments: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Cross-fade the windows."""
         return cross_fade(segments, self.starts)
 

@@ -1,6 +1,6 @@
 """What a model family provides for inference: how inputs become batches, and how long videos become segments."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -35,8 +35,8 @@ class Job(Protocol):
             previous: latents (F, h, w, c) of up to two segments before.
         """
 
-    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
-        """Segments (F, H, W, 3) uint8 -> the video (T, H, W, 3) uint8."""
+    def join(self, segments: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Segments (F, H, W, 3) uint8, one by one -> the frames (n, H, W, 3) uint8, as soon as they are done."""
 
 
 class FamilyInference(Protocol):

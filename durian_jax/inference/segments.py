@@ -1,6 +1,6 @@
 """Long videos in segments that follow each other: each one continues the last frames of the segment before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -48,8 +48,13 @@ def history_before(number: int, starts: Sequence[int], previous: Sequence[np.nda
     return np.stack(frames)
 
 
-def joined(segments: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarray:
-    """Join segments (F, H, W, 3) to the video; where the last one overlaps the one before, the earlier frames stay."""
-    ends = [start + len(segment) for start, segment in zip(starts, segments, strict=True)]
-    firsts = [0, *(end - start for end, start in zip(ends[:-1], starts[1:], strict=True))]
-    return np.concatenate([segment[first:] for segment, first in zip(segments, firsts, strict=True)])
+def joined(segments: Iterable[np.ndarray], starts: Sequence[int]) -> Iterator[np.ndarray]:
+    """Join segments (F, H, W, 3) to the video; where the last one overlaps the one before, the earlier frames stay.
+
+    Yields:
+        The frames (n, H, W, 3) that each segment adds.
+    """
+    end = 0
+    for start, segment in zip(starts, segments, strict=True):
+        yield segment[end - start:]
+        end = start + len(segment)

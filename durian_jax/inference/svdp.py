@@ -4,7 +4,7 @@ T frames of the video, F frames of a segment, A attributes, H x W pixels, h x w 
 of one frame.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class SegmentsJob:
             return fields
         return {**fields, "history_latents": before[None], "history_valid": np.ones(1, np.float32)}
 
-    def join(self, segments: Sequence[np.ndarray]) -> np.ndarray:
+    def join(self, segments: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Put the segments one after the other."""
         return joined(segments, self.starts)
 

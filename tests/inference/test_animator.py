@@ -71,14 +71,14 @@ def test_the_job_decides_the_batch_the_segments_and_the_join(animator, backend, 
         previous.append(before)
         return {"keypoints": np.full((1, 2 + number, 3), number)}
     job = SimpleNamespace(batch={"portrait": "shared"}, starts=[0, 4, 9], segment=segment,
-                          join=lambda segments: [len(clip) for clip in segments])
+                          join=lambda segments: ([len(clip)] for clip in segments))
 
     def make_job(*arguments, **options):
         given.append((arguments, options))
         return job
     monkeypatch.setattr(family, "make_job", make_job)
     portrait, attributes, driving = photo(0), [("hair", photo(1, "hair"))], photo(2)
-    assert animator.animate(portrait, attributes, driving, interpolate=0.5) == [2, 3, 4]
+    assert animator.animate(portrait, attributes, driving, interpolate=0.5).tolist() == [2, 3, 4]
     assert given == [((backend, portrait, attributes, driving), {"interpolate": 0.5})]
     assert backend.shared == [{"portrait": "shared"}]
     for number, (batch, options) in enumerate(backend.calls):

@@ -29,7 +29,7 @@ def test_history_is_the_frames_before_and_the_video_has_every_frame_once(frames)
         made = np.broadcast_to(np.arange(start, start + length)[:, None, None, None], (length, 2, 2, 1))
         latents = [*latents[-1:], made]
         pictures.append(made)
-    video = joined(pictures, starts)
+    video = np.concatenate([*joined(pictures, starts)])
     np.testing.assert_array_equal(video[:, 0, 0, 0], np.arange(frames))
 
 
@@ -41,4 +41,4 @@ def test_history_comes_from_the_newest_segment_that_has_the_frame():
 
 def test_where_the_last_segment_overlaps_the_earlier_frames_stay():
     segments = [np.full((4, 1, 1, 3), value, np.uint8) for value in (1, 2)]
-    np.testing.assert_array_equal(joined(segments, [0, 2])[:, 0, 0, 0], [1, 1, 1, 1, 2, 2])
+    np.testing.assert_array_equal(np.concatenate([*joined(segments, [0, 2])])[:, 0, 0, 0], [1, 1, 1, 1, 2, 2])
