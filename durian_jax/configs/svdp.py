@@ -36,7 +36,7 @@ def tiny(config: ConfigDict) -> None:
     """128 px, about 10 M parameters, trained from nothing on a CPU."""
     config.model = {
         "image_size": 128, "max_frames": 16, "history": 3, "mode": "one_way", "driving_capacity": 0.25,
-        "attribute_capacity": 0.5, "aligned_references": True,
+        "attribute_capacity": 0.5, "aligned_pictures": True,
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
         "mmdit": {"width": 256, "layers": 6, "heads": 4, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
@@ -87,7 +87,7 @@ def sd35m(config: ConfigDict) -> None:
     """
     config.model = {
         "image_size": 512, "max_frames": 16, "history": 3, "mode": "joint", "driving_capacity": 1.0,
-        "attribute_capacity": 1.0, "aligned_references": False, "dtype": "bfloat16",
+        "attribute_capacity": 1.0, "aligned_pictures": False, "dtype": "bfloat16",
         "codec_kind": "autoencoder_kl",
         "codec": {"channels": (128, 256, 512, 512), "layers": 2, "latent_channels": 16, "norm_groups": 32,
                   "scaling_factor": 1.5305, "shift_factor": 0.0609, "quant_conv": False},
@@ -140,7 +140,7 @@ ABLATIONS = {
     "one_way": {"model.mode": "one_way"},
     "factorised": {"model.mmdit.video": "factorised"},
     "canvas": {"model.mmdit.positions": "canvas"},
-    "unaligned": {"model.aligned_references": False},
+    "unaligned": {"model.aligned_pictures": False},
     # Without Stable Diffusion's text stream, of which the method uses null text only.
     "no_text": {"model.mmdit.text_dim": None, "model.mmdit.text_tokens": 0, "model.mmdit.pooled_dim": None},
 }

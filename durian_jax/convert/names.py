@@ -138,7 +138,7 @@ def mmdit_rules() -> list[Rule]:
     block, video = r"transformer_blocks.\1.", r"video_blocks.\1."
     return [
         (r"", ""),  # the group embedding
-        (r"(mask_embedding|aligned_embedding|aligned_gate|proj_out)", r"\1"),
+        (r"(mask_embedding|aligned_embedding|aligned_choice|proj_out)", r"\1"),
         (r"norm_out/linear", "norm_out.linear"),
         (r"patch_embedding", "pos_embed.proj"),
         (r"text_embedding", "context_embedder"),

@@ -50,7 +50,7 @@ class SegmentsJob:
         length: F.
         history: T frames that a segment continues.
         moved: makes the fields of `moved_references` for (F, K, 3) keypoints of the driver; None: the model has no
-            `aligned_references`.
+            `aligned_pictures`.
         keypoints: (T, K, 3) of the driver.
     """
 
@@ -138,7 +138,7 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     if weights is not None:
         batch["attribute_weights"] = weights
     references = {name: x[0] for name, x in batch.items()}
-    moved = partial(moved_references, portrait, attributes, references) if config.aligned_references else None
+    moved = partial(moved_references, portrait, attributes, references) if config.aligned_pictures else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
                        config.history, driving.keypoints, moved)
 
@@ -149,13 +149,13 @@ def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple
     size = config.image_size
     masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[..., None].astype(np.float32)
     fields = {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
-    return fields if not config.aligned_references else {
+    return fields if not config.aligned_pictures else {
         **fields, **moved_references(portrait, attributes, references, driving.keypoints)}
 
 
 def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], references: Mapping[str, np.ndarray],
                      faces: np.ndarray) -> dict[str, np.ndarray]:
-    """Source and attributes on the driver's face, as models with `aligned_references` see them.
+    """Source and attributes on the driver's face, as models with `aligned_pictures` see them.
 
     Args:
         portrait, attributes: photos, for their keypoints.

@@ -17,12 +17,12 @@ SIZES = {"width": 32, "layers": 2, "heads": 2, "time_rotation": 4}
 def tiny(mode: str = "one_way", positions: str = "rotary", **changes) -> SVDPConfig:
     """Return a config of 32 px: 8 x 8 latents, 16 tokens; `changes` of the transformer's fields.
 
-    In "one_way" the model also sees the aligned references.
+    In "one_way" the model also sees the aligned pictures.
     """
     if positions == "canvas":  # as in Stable Diffusion 3.5: two attentions at first, null text
         changes = {"dual_layers": 1, "text_dim": 8, "text_tokens": 3, "pooled_dim": 8, "canvas_size": 24, **changes}
     return SVDPConfig(image_size=32, max_frames=4, history=2, codec=CODEC, mode=mode, driving_capacity=0.5,
-                      aligned_references=mode == "one_way",
+                      aligned_pictures=mode == "one_way",
                       mmdit=MMDiTConfig(**{**SIZES, "positions": positions, **changes}))
 
 # The preset with tiny sizes: one compiled step takes seconds.

@@ -67,7 +67,7 @@ def test_the_model_sees_the_regions_alone(driving):
 
 def test_references_lie_on_the_drivers_face(driving):
     """The fields of each segment are the photos, moved onto the driver's faces of that segment."""
-    backend = PixelBackend(replace(PixelBackend.config, aligned_references=True))
+    backend = PixelBackend(replace(PixelBackend.config, aligned_pictures=True))
     attributes = [("hair", photo(1, "hair")), ("glasses", photo(2, "glasses"))]
     job = make_job(backend, photo(0), attributes, driving, absolute=True)
     fields = job.segment(1, [np.zeros((6, 2, 2, 3))])

@@ -37,7 +37,7 @@ from durian_jax.models.svdp.config import MOVED, SVDPConfig, rate_fits
 class SVDPSamples(ReferenceSamples, DriverConfig):
     """How a training sample is made from clips. Pixels are at 128 px and scale with the size."""
 
-    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps", "aligned_references")
+    from_model: ClassVar[tuple[str, ...]] = ("image_size", "fps", "aligned_pictures")
     least_attributes: ClassVar[int] = 0
 
     # The source is not moved: where it shows background and shoulders, the frames show them too.
@@ -47,7 +47,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
     history: int = 0  # T, number of frames before; 0: the run uses no history
     fps: float = 25.0  # of the videos that the model makes
-    aligned_references: bool = False  # also make source and attributes moved onto the driver's face
+    aligned_pictures: bool = False  # also make source and attributes moved onto the driver's face
 
     def __post_init__(self):
         ReferenceSamples.__post_init__(self)
@@ -98,7 +98,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
-            **(self._moved(references, driver_views) if self.aligned_references else {}),
+            **(self._moved(references, driver_views) if self.aligned_pictures else {}),
             "frames": frames[t:],
             "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
             else np.zeros((self.frames, size, size, 1), np.uint8),

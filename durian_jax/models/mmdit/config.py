@@ -13,6 +13,10 @@ POSITIONS = ("canvas", "rotary")
 # their own place in all frames ("factorised", the paper's ablation).
 VIDEO_ATTENTIONS = ("full", "factorised")
 
+# The choice among aligned pictures: scale of the logits, which learn as slowly as other outputs but must become
+# decisive, and the share with which pixels that are not known count.
+CHOICE_SCALE, UNKNOWN_SHARE = 4.0, 1e-6
+
 
 @dataclass(frozen=True)
 class MMDiTConfig:

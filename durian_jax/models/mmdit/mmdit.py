@@ -25,7 +25,7 @@ from durian_jax.models.layers import (
     zeros_init,
 )
 from durian_jax.models.mmdit.blocks import JointBlock, Keys, Modulation, Seen, VideoBlock, layer_norm
-from durian_jax.models.mmdit.config import MMDiTConfig
+from durian_jax.models.mmdit.config import CHOICE_SCALE, UNKNOWN_SHARE, MMDiTConfig
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 
 _TIME_CHANNELS = 256  # of the sinusoidal code of diffusion time (Stable Diffusion 3)
@@ -76,7 +76,8 @@ def beside(groups: Sequence[Group]) -> Group:
 class Aligned:
     """Pictures that lie under the noisy frames, place by place.
 
-    They join the tokens by an embedding, and the prediction by gates, one for each latent. Both start at zero.
+    They join the tokens by an embedding that starts at zero. For every latent the network chooses, by a softmax, among
+    them and nothing; what it chooses is added to the prediction, which therefore must be one of clean latents.
 
     Attributes:
         latents: (B, F, G, h, w, c).
@@ -131,7 +132,7 @@ class MMDiT(nn.Module):
         self.video_blocks = [block(VideoBlock)(cfg, self.dtype, self.attention) for _ in range(cfg.layers)]
         if self.aligned:
             self.aligned_embedding = dense(cfg.width, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
-            self.aligned_gate = dense(cfg.patch**2 * self.aligned, kernel_init=zeros_init, dtype=self.dtype)
+            self.aligned_choice = dense(cfg.patch**2 * (1 + self.aligned), kernel_init=zeros_init, dtype=self.dtype)
         self.norm_out = Modulation(2, self.dtype)
         self.proj_out = dense(cfg.patch**2 * self.channels, kernel_init=zeros_init, dtype=self.dtype)
 
@@ -260,8 +261,14 @@ class MMDiT(nn.Module):
         prediction = self._pictures(self.proj_out(x), side)
         if aligned is None:
             return prediction
-        gates = self._pictures(self.aligned_gate(x), side)                                                   # B F h w G
-        return prediction + jnp.einsum("bfhwg,bfghwc->bfhwc", gates, aligned.latents.astype(gates.dtype))
+        return prediction + self._chosen(aligned, self._pictures(self.aligned_choice(x), side))
+
+    def _chosen(self, aligned: Aligned, logits: jax.Array) -> jax.Array:
+        """(B, F, h, w, c): the mixture of aligned latents by logits (B, F, h, w, 1 + G); the first is of nothing."""
+        known = jnp.moveaxis(aligned.masks[..., 0], 2, -1)
+        known = jnp.concatenate([jnp.ones_like(known[..., :1]), known], -1)
+        shares = nn.softmax(CHOICE_SCALE * logits.astype(jnp.float32) + jnp.log(known + UNKNOWN_SHARE))[..., 1:]
+        return jnp.einsum("bfhwg,bfghwc->bfhwc", shares, aligned.latents).astype(self.dtype)
 
     def _embedded(self, aligned: Aligned) -> jax.Array:
         """(B, F, N, C)."""

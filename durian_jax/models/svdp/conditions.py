@@ -24,7 +24,7 @@ class References:
     Attributes:
         source, attributes: tokens (B, 1, N, C) and (B, A, N, C) if the mode is "joint"; else the keys of every layer.
             attributes is None if A is 0.
-        latents, visible: (B, h, w, c) and (B, h, w, 1) of the source, for models with `aligned_references`; else
+        latents, visible: (B, h, w, c) and (B, h, w, 1) of the source, for models with `aligned_pictures`; else
             None.
     """
 
@@ -46,8 +46,8 @@ class Condition:
         attribute_weights: (B, A) that sum to 1 over A: blend the attentions to each attribute (arXiv 2509.04434,
             "interpolation"). None: all are seen at once ("composition").
         driving: tokens (B, F, S, C) in "joint", else the keys of every layer.
-        moved: latents (B, F, h, w, c) and mask (B, F, h, w, 1) of each reference on the driver's face (`config.MOVED`),
-            for models with `aligned_references`; else None.
+        under: latents (B, F, h, w, c) and mask (B, F, h, w, 1) of each reference on the driver's face (`config.MOVED`)
+            and of the driver, for models with `aligned_pictures`; else None.
         history: tokens (B, T, N, C) in "joint", else the keys of every video attention.
         history_timesteps: (B, T) of the noise on history.
         history_valid: (B,) bool.
@@ -58,7 +58,7 @@ class Condition:
     attribute_valid: jax.Array | None = None
     attribute_weights: jax.Array | None = None
     driving: Group | tuple[LayerKeys, ...] | None = None
-    moved: tuple[tuple[jax.Array, jax.Array], ...] | None = None
+    under: tuple[tuple[jax.Array, jax.Array], ...] | None = None
     history: Group | tuple[Keys, ...] | None = None
     history_timesteps: jax.Array | None = None
     history_valid: jax.Array | None = None
@@ -71,7 +71,7 @@ class Condition:
     def branches(self) -> tuple["Condition", ...]:
         """u, s, d and, with history, p (paper, "signal fusion")."""
         driven = self.replace(history=None, history_timesteps=None, history_valid=None)
-        source = driven.replace(driving=None, moved=None)
+        source = driven.replace(driving=None, under=None)
         chain = (source.replace(references=None, attribute_valid=None, attribute_weights=None), source, driven)
         return chain if self.history is None else (*chain, self)
 

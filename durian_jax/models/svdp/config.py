@@ -20,7 +20,7 @@ from durian_jax.models.mmdit.config import MMDiTConfig
 # How conditions meet the noisy frames. "joint": all tokens of a frame attend to each other (the paper). "one_way":
 # conditions see only themselves, without noise, so that their keys are computed once per video or segment.
 MODES = ("joint", "one_way")
-# References on the driver's face, for models with `aligned_references`.
+# References on the driver's face, for models with `aligned_pictures`.
 MOVED = ("moved_source", "moved_attributes")
 # Frame rates that go together with a model's: more than half of it and less than twice as many.
 _RATES = (0.6, 1.7)
@@ -44,9 +44,9 @@ class SVDPConfig(ModelConfig):
         mode: one of `MODES`.
         driving_capacity: share of the tokens that a driving frame keeps, those that show its regions first.
         attribute_capacity: the same for an attribute picture.
-        aligned_references: the model also sees three pictures under every noisy frame, place by place, and its output
-            may take over latents of them (ours): the source as it is, and source and attributes moved by similarities
-            onto the driver's face. What stands still or moves rigidly then need not pass through attention.
+        aligned_pictures: four pictures lie under every noisy frame, place by place, and the prediction may take over
+            their latents (ours): the source as it is, source and attributes moved by similarities onto the driver's
+            face, and the driver's regions. What stands still or moves rigidly need not pass through attention.
         fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
@@ -61,7 +61,7 @@ class SVDPConfig(ModelConfig):
     mode: str = "one_way"
     driving_capacity: float = 0.25
     attribute_capacity: float = 1.0
-    aligned_references: bool = False
+    aligned_pictures: bool = False
     fps: float = 25.0
     dtype: str = "float32"
     identity_dim: None = None
@@ -98,9 +98,9 @@ class SVDPConfig(ModelConfig):
         return self.mmdit.positions == "rotary"
 
     @property
-    def aligned_pictures(self) -> int:
+    def aligned_count(self) -> int:
         """Number of pictures under every noisy frame."""
-        return (1 + len(MOVED)) * self.aligned_references
+        return (2 + len(MOVED)) * self.aligned_pictures
 
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
@@ -116,7 +116,7 @@ class SVDPConfig(ModelConfig):
             "history_valid": Field(("B",), "value", "clip"),
         }
         side, c, s = self.latent_size, self.codec.latent_channels, self.image_size
-        for name in MOVED if self.aligned_references else ():
+        for name in MOVED if self.aligned_pictures else ():
             for prefix, axis, role in (("", "F", "clip"), ("history_", "T", "target")):
                 if encoded:
                     fields[f"{prefix}{name}_latents"] = Field(("B", axis, side, side, c), "latent", role)

@@ -53,7 +53,7 @@ class SVDP(LatentModel):
     def setup(self):
         cfg = self.config
         self.codec = make_codec(cfg.codec, cfg.dtype)
-        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.aligned_pictures, cfg.dtype,
+        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.aligned_count, cfg.dtype,
                                  self.remat, self.attention)
 
     # --- pictures and latents -------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class SVDP(LatentModel):
         fields["attribute_latents"], fields["attribute_masks"] = self._attributes(batch)
         fields["driving_latents"], fields["driving_masks"] = self._driving(batch)
         before = self._driving(history_motion(batch))
-        if self.config.aligned_references:
+        if self.config.aligned_pictures:
             for prefix, frames in (("", batch), ("history_", history_motion(batch))):
                 for name, (latents, masks) in zip(MOVED, self._moved(frames), strict=True):
                     fields |= {f"{prefix}{name}_latents": latents, f"{prefix}{name}_masks": masks}
@@ -137,7 +137,7 @@ class SVDP(LatentModel):
         cfg = self.config
         latents, mask = self._source(batch)
         source = self._group(latents[:, None], [SOURCE_PLACE], 1 - mask[:, None])
-        aligned = (latents, 1 - mask) if cfg.aligned_references else (None, None)
+        aligned = (latents, 1 - mask) if cfg.aligned_pictures else (None, None)
         latents, masks = self._attributes(batch)
         places = attribute_places(latents.shape[1], cfg.mmdit.positions == "canvas")
         if not latents.shape[1]:
@@ -172,8 +172,8 @@ class SVDP(LatentModel):
                 before = self.transformer.history_keys(before, times, self._times(-times.shape[1], 0))
         return Condition(self.references(batch) if references is None else references, batch["attribute_valid"] > 0,
                          batch.get("attribute_weights"), driving,
-                         self._moved(batch) if self.config.aligned_references else None, before, times,
-                         history_valid)
+                         (*self._moved(batch), (latents, masks)) if self.config.aligned_pictures else None, before,
+                         times, history_valid)
 
     def branches(self, condition: Condition) -> tuple[Condition, ...]:
         """The conditions of signal fusion (paper): u, s, d and, with history, p."""
@@ -208,7 +208,7 @@ class SVDP(LatentModel):
             join = join_keys if self._one_way else beside
             options["condition_keys" if self._one_way else "condition_tokens"] = join([part for part, _ in parts])
             options["seen"] = self._seen(condition, n, [mask for _, mask in parts])
-        if self.config.aligned_references:
+        if self.config.aligned_pictures:
             options["aligned"] = self._aligned(condition, latents)
         if temporal:
             options["times"] = self._times(0, f)
@@ -225,18 +225,18 @@ class SVDP(LatentModel):
         return self.transformer(noisy, timesteps, self._side(), **options).astype(jnp.float32)
 
     def _aligned(self, condition: Condition, latents: jax.Array) -> Aligned:
-        """The references under every noisy frame (B, F, h, w, c): the source as it is, and what lies on the driver."""
+        """What lies under every noisy frame (B, F, h, w, c): the source as it is, moved references, the driver."""
         (b, f, h, w, _), everyone = latents.shape, jnp.ones((latents.shape[0], 1, 1, 1, 1), bool)
 
         def shown(level, picture, mask):
             seen = condition.shown(level, everyone)
             return [jnp.broadcast_to(x * seen, (b, f, *x.shape[2:])) for x in (picture, mask)]
         hidden = [jnp.zeros_like(latents), jnp.zeros((b, f, h, w, 1), latents.dtype)]
-        references, moved = condition.references, condition.moved
+        references, under = condition.references, condition.under
         source = hidden if references is None else shown(SOURCE, references.latents[:, None],
                                                          references.visible[:, None])
-        moved = [hidden] * len(MOVED) if moved is None else [shown(DRIVING, *pair) for pair in moved]
-        return Aligned(*(jnp.stack(parts, 2) for parts in zip(source, *moved, strict=True)))
+        driven = [hidden] * (len(MOVED) + 1) if under is None else [shown(DRIVING, *pair) for pair in under]
+        return Aligned(*(jnp.stack(parts, 2) for parts in zip(source, *driven, strict=True)))
 
     def _seen(self, condition: Condition, tokens: int, masks: list[jax.Array]) -> Seen | None:
         """What frames of `tokens` tokens see of themselves and of groups with these masks; None: all."""

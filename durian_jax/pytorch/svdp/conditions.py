@@ -24,7 +24,7 @@ class References:
         source: one picture.
         attributes: A times one picture.
         latents, visible: (B, c, h, w) and (B, 1, h, w) of the source, for models with
-            `aligned_references`.
+            `aligned_pictures`.
     """
 
     source: Tokens
@@ -60,7 +60,7 @@ class Branch:
         seen: which of them every clip sees; None: all.
         history: tokens (B, T, N, C) of earlier frames in "joint", else the keys of every video attention; None: none.
         frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
-        aligned: pictures under the noisy frames, for models with `aligned_references`.
+        aligned: pictures under the noisy frames, for models with `aligned_pictures`.
     """
 
     parts: list[Part]

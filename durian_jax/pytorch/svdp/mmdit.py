@@ -11,7 +11,7 @@ import torch
 from diffusers.models.embeddings import PixArtAlphaTextProjection, TimestepEmbedding, get_timestep_embedding
 from torch import nn
 
-from durian_jax.models.mmdit.config import MMDiTConfig
+from durian_jax.models.mmdit.config import CHOICE_SCALE, UNKNOWN_SHARE, MMDiTConfig
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 from durian_jax.pytorch.small_codec import space_to_depth
 from durian_jax.pytorch.svdp.blocks import JointBlock, Keys, LayerKeys, Modulation, Seen, VideoBlock, layer_norm
@@ -120,7 +120,7 @@ class MMDiT(nn.Module):
         self.video_blocks = nn.ModuleList(VideoBlock(config) for _ in range(config.layers))
         if aligned:
             self.aligned_embedding = nn.Linear(config.patch**2 * aligned * (channels + 1), width, bias=False)
-            self.aligned_gate = nn.Linear(width, config.patch**2 * aligned)
+            self.aligned_choice = nn.Linear(width, config.patch**2 * (1 + aligned))
         self.norm_out = Modulation(width, 2)
         self.proj_out = nn.Linear(width, config.patch**2 * channels)
 
@@ -245,8 +245,7 @@ class MMDiT(nn.Module):
         prediction = self._pictures(self.proj_out(x), latents.shape[-2:])
         if aligned is None:
             return prediction
-        gates = self._pictures(self.aligned_gate(x), latents.shape[-2:])                                     # B F G h w
-        return prediction + (gates[:, :, :, None] * aligned.latents.to(gates.dtype)).sum(2)
+        return prediction + _chosen(aligned, self._pictures(self.aligned_choice(x), latents.shape[-2:]))
 
     def _embedded(self, aligned: Aligned) -> torch.Tensor:
         """(B, F, N, C)."""
@@ -259,6 +258,14 @@ class MMDiT(nn.Module):
         p, (h, w) = self.config.patch, size
         x = x.unflatten(-1, (p, p, -1)).unflatten(2, (h // p, w // p))       # B F rows columns p p c
         return x.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)
+
+
+def _chosen(aligned: Aligned, logits: torch.Tensor) -> torch.Tensor:
+    """(B, F, c, h, w): the mixture of aligned latents by logits (B, F, 1 + G, h, w); the first one is of nothing."""
+    known = aligned.masks[:, :, :, 0].float()
+    known = torch.cat([torch.ones_like(known[:, :, :1]), known], 2)
+    shares = (CHOICE_SCALE * logits.float() + (known + UNKNOWN_SHARE).log()).softmax(2)[:, :, 1:, None]
+    return (shares * aligned.latents.float()).sum(2).to(logits.dtype)
 
 
 def _rotation(angles: torch.Tensor) -> torch.Tensor:

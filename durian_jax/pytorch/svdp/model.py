@@ -37,7 +37,7 @@ class SVDP(Networks):
     def __init__(self, config: SVDPConfig):
         super().__init__()
         self.config = config
-        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, config.aligned_pictures)
+        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, config.aligned_count)
         self.vae = make_codec(config.codec, config.image_size)
 
     @property
@@ -73,7 +73,7 @@ class SVDP(Networks):
             places = attribute_places(attributes.shape[1], self.config.mmdit.positions == "canvas")
             group = self._group(attributes, places, attribute_masks, self.config.attribute_capacity)
             found = [*self._pictures(group)] if self._one_way else [*group.pictures()]
-        return References(of_source, found, *((source, 1 - source_mask) if self.config.aligned_references else ()))
+        return References(of_source, found, *((source, 1 - source_mask) if self.config.aligned_pictures else ()))
 
     def _pictures(self, group: Group) -> list[Tokens]:
         """The keys of every picture of a group, which has run at once."""
@@ -90,24 +90,24 @@ class SVDP(Networks):
         group = self.transformer.embed(latents, [HISTORY_PLACE])
         return self.transformer.history_keys(group, self._times(-latents.shape[1], 0)) if self._one_way else group
 
-    def aligned(self, frames: int, references: References | None, moved: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    def aligned(self, frames: int, references: References | None, under: Sequence[tuple[torch.Tensor, torch.Tensor]]
                 ) -> Aligned | None:
-        """The references under every noisy frame; None for models without `aligned_references`.
+        """What lies under every noisy frame; None for models without `aligned_pictures`.
 
         Args:
             frames: F.
             references: with the source; None: hidden.
-            moved: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of each reference on the driver's face; empty:
-                hidden.
+            under: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of each reference on the driver's face and of the
+                driver; empty: hidden.
         """
-        if not self.config.aligned_references:
+        if not self.config.aligned_pictures:
             return None
         side, like = self.config.latent_size, self.transformer.group_embedding
         empty = lambda channels: like.new_zeros(1, frames, channels, side, side)
         hidden = empty(self.config.codec.latent_channels), empty(1)
         source = hidden if references is None else tuple(
             x[:, None].expand(-1, frames, -1, -1, -1) for x in (references.latents, references.visible))
-        shown = [source, *(moved or [hidden] * len(MOVED))]
+        shown = [source, *(under or [hidden] * (len(MOVED) + 1))]
         b = max(len(latents) for latents, _ in shown)
         return Aligned(*(torch.stack([x.to(like.dtype).expand(b, -1, -1, -1, -1) for x in parts], 2)
                          for parts in zip(*shown, strict=True)))

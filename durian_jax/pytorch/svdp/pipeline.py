@@ -85,14 +85,15 @@ class SVDPPipeline(Pipeline):
                   ) -> list[Branch]:
         """See `Pipeline.condition`. Only what these branches see is computed."""
         model, weights = self.model, batch.get("attribute_weights")
-        source, driver, history, frames_seen, moved = [], [], None, None, []
+        source, driver, history, frames_seen, under = [], [], None, None, []
         if max(branches) >= _SOURCE:
             source = [Part(references.source),
                       *attribute_parts(references.attributes, batch["attribute_valid"] > 0, weights)]
         if max(branches) >= _DRIVING:
-            driver = [Part(model.driving(*self.masked(batch["driving_regions"], batch["driving_masks"])))]
-            if self.config.aligned_references:
-                moved = [self.masked(batch[name], batch[f"{name}_masks"]) for name in MOVED]
+            regions = self.masked(batch["driving_regions"], batch["driving_masks"])
+            driver = [Part(model.driving(*regions))]
+            if self.config.aligned_pictures:
+                under = [*(self.masked(batch[name], batch[f"{name}_masks"]) for name in MOVED), regions]
         if max(branches) >= _HISTORY and (batch["history_valid"] > 0).any():
             latents = self.to_tensor(batch["history_latents"]) if "history_latents" in batch \
                 else self.encode(batch["history"])
@@ -104,7 +105,7 @@ class SVDPPipeline(Pipeline):
         frames = batch["driving_regions"].shape[1]
         return [model.branch(
             parts[i], weights if i >= _SOURCE else None, *((history, frames_seen) if i == _HISTORY else (None, None)),
-            model.aligned(frames, references if i >= _SOURCE else None, moved if i >= _DRIVING else []))
+            model.aligned(frames, references if i >= _SOURCE else None, under if i >= _DRIVING else []))
                 for i in branches]
 
     def predict(self, z: torch.Tensor, moment: float, condition: list[Branch], *, frames: int, temporal: bool

@@ -211,6 +211,9 @@ def columns(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], *, temporal
 
 
 def _check(run: RunConfig) -> None:
+    if run.model.aligned_pictures and run.objective.prediction != "sample":
+        raise InputError("model.aligned_pictures adds clean latents to the prediction: expected "
+                         f"objective.prediction=sample, found {run.objective.prediction}; set one of them")
     if run.objective.region_weight and not run.data.frame_masks:
         raise InputError("objective.region_weight needs to know where frames show eyes, nose and mouth: "
                          "data.frame_masks must be true")

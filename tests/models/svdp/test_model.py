@@ -100,29 +100,39 @@ def test_moved_references_reach_the_prediction_with_the_driver_only(field):
         assert (np.abs(one - other).max() > 1e-4) == reaches
 
 
-def test_aligned_references_start_without_effect():
+def test_aligned_pictures_do_not_join_the_tokens_at_first():
     config = tiny("one_way")
-    params = {path: init_params(config, 0)[path] if "/aligned_" in path else x
-              for path, x in random_params(config).items()}
+    params = {path: init_params(config, 0)[path] if "/aligned_embedding" in path
+              else 0 * x if "/aligned_choice" in path else x for path, x in random_params(config).items()}
     batch = random_batch(config, history=2)
+    batch |= {f"{name}_masks": 0 * batch[f"{name}_masks"] for name in MOVED}
     changed = {**batch, **{name: batch[name] * 0.5 for name in MOVED}}
     np.testing.assert_array_equal(*(predict(params, x, noise(), config) for x in (batch, changed)))
 
 
-@pytest.mark.parametrize("field, gates", [("portrait", [1, 0, 0]), ("moved_source", [0, 1, 0]),
-                                          ("moved_attributes", [0, 0, 1])])
-def test_gates_take_over_latents_of_aligned_references(field, gates):
-    """With open gates and nothing else the prediction is the latents, place by place."""
+@pytest.mark.parametrize("number, field", enumerate([None, "portrait", "moved_source", "moved_attributes",
+                                                     "driving_regions"]))
+def test_the_prediction_takes_over_the_latents_that_it_chooses(number, field):
+    """Place by place, and nothing where the picture is not known."""
     config = tiny("one_way")
-    params = {path: 0 * x if path.startswith(("transformer/proj_out", "transformer/aligned_gate")) else x
+    params = {path: 0 * x if path.startswith(("transformer/proj_out", "transformer/aligned_choice")) else x
               for path, x in random_params(config).items()}
-    params["transformer/aligned_gate/bias"] = jnp.float32(gates * config.mmdit.patch**2)
+    chosen = 5 * np.eye(5, dtype=np.float32)[number]
+    params["transformer/aligned_choice/bias"] = jnp.tile(chosen, config.mmdit.patch**2)
     batch = random_batch(config)
     batch["portrait_mask"] = np.zeros_like(batch["portrait_mask"])
-    batch |= {f"{name}_masks": np.ones_like(batch[f"{name}_masks"]) for name in MOVED}
+    batch |= {f"{name}_masks": np.ones_like(batch[f"{name}_masks"]) for name in (*MOVED, "driving")}
+    found = predict(params, batch, noise(), config)
+    if field is None:
+        assert np.abs(found).max() < 1e-5
+        return
     expected = config.create().apply(variables(params), batch[field], method="encode")
     expected = np.broadcast_to(expected[:, None] if field == "portrait" else expected, (2, 3, 8, 8, 4))
-    np.testing.assert_allclose(predict(params, batch, noise(), config), expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    mask = "portrait_mask" if field == "portrait" else f"{field.removesuffix('_regions')}_masks"
+    unknown = {**batch, mask: np.full_like(batch[mask], field == "portrait")}
+    others = np.stack([predict(params, {**unknown, field: x}, noise(), config) for x in (batch[field], -batch[field])])
+    np.testing.assert_allclose(*others, atol=1e-3)
 
 
 @every_kind

@@ -1,6 +1,7 @@
 """`durian reenact --backend torch`, from files to files."""
 
 import json
+from contextlib import contextmanager
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -9,7 +10,7 @@ from durian_jax.animation import files
 from durian_jax.inference.animator import Animator
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.torch import SVDPPipeline
-from durian_jax.video import read_video, write_image, write_video
+from durian_jax.video import read_video, video_writer, write_image, write_video
 from tests.commands.runner import durian
 
 
@@ -22,9 +23,14 @@ def test_reenact_runs_an_export_from_files_to_files(exported, tmp_path, monkeypa
     monkeypatch.setattr(files, "Annotator", MagicMock())
     monkeypatch.setattr(files, "annotate_image", lambda *_, **__: clip[:1])
     monkeypatch.setattr(files, "annotate_video", lambda *_, **__: (clip, []))
-    written = []
-    monkeypatch.setattr(files, "write_video", lambda path, frames, *rest, **options: (
-        written.append(frames), write_video(path, frames, *rest, **options)))
+    written: dict[str, list[np.ndarray]] = {}
+
+    @contextmanager
+    def recording(path, *rest):
+        frames = written.setdefault(path.name, [])
+        with video_writer(path, *rest) as write:
+            yield lambda frame: (frames.append(frame), write(frame))
+    monkeypatch.setattr(files, "video_writer", recording)
     result = durian("reenact", "-s", tmp_path / "me.png", "-d", tmp_path / "talk.mp4", "-a", f"hair={tmp_path}/me.png",
                     "-o", tmp_path / "out.mp4", "--checkpoint", folder, "--backend", "torch", "--device", "cpu",
                     "--dtype", "float32", "--steps", 2, "--driving-scale", 2.5, "--regions", "eyes,mouth")
@@ -37,4 +43,6 @@ def test_reenact_runs_an_export_from_files_to_files(exported, tmp_path, monkeypa
     assert scales[1] == 2.5
     expected = Animator(pipeline).animate(clip[:1], [("hair", clip[:1])], clip, regions=("eyes", "mouth"),
                                           sampling=pipeline.sampling.changed({"steps": 2, "guidance_scale": scales}))
-    np.testing.assert_array_equal(written[0], expected)
+    np.testing.assert_array_equal(written["out.mp4"], expected)
+    # Driver, source, attribute and result side by side.
+    assert [frame.shape for frame in written["out_concat.mp4"]] == [(size, 4 * size, 3)] * 6

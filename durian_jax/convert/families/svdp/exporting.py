@@ -27,7 +27,7 @@ def export_parts(config: SVDPConfig, shapes: Mapping[str, tuple[int, ...]], read
     maps = network_maps(config, shapes)
     numbers = lambda network: ((tensor.name, read(tensor)) for tensor in maps[network])
     transformer = {"_class_name": "SVDPTransformer", "channels": config.codec.latent_channels,
-                   "groups": shapes["transformer/group_embedding"][0], "aligned": config.aligned_pictures,
+                   "groups": shapes["transformer/group_embedding"][0], "aligned": config.aligned_count,
                    **asdict(config.mmdit)}
     return {"transformer": Part(transformer, numbers("transformer"), WEIGHT_NAMES[0]),
             "vae": Part(sizes.codec_json(config.codec, config.image_size), numbers("codec"), WEIGHT_NAMES[0])}

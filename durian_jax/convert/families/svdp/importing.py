@@ -42,7 +42,7 @@ _TEXT = Excuse("the text stream", r"context_embedder\..*|transformer_blocks\.\d+
                                   r"attn\.(add_[qkv]_proj|norm_added_[qk]|to_add_out)\..*)")
 _POOLED = Excuse("the pooled text embedding", r"time_text_embed\.text_embedder\..*")
 _OURS = Excuse("parameters that only SVDP has", r"video_blocks\..*|(mask|aligned)_embedding\.weight|"
-                                               r"aligned_gate\..*|group_embedding", missing=True)
+                                               r"aligned_choice\..*|group_embedding", missing=True)
 
 # Fields of the transformer that its files do not decide.
 _FREE = ("text_tokens", "video", "time_rotation", "canvas_origin", "canvas_step")
