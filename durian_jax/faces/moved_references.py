@@ -1,4 +1,7 @@
-"""Reference pictures moved by similarities onto the faces of a driving clip.
+"""Reference pictures turned into the head poses of a driving clip.
+
+The face of a reference turns in space as the driver's head does, and keeps its shape: a similarity in space takes its
+rigid points to the driver's. A spline through all points moves the picture.
 
 T frames, H x W pixels, K keypoints. Pictures are uint8 or float; results have their dtype.
 """
@@ -6,13 +9,18 @@ T frames, H x W pixels, K keypoints. Pictures are uint8 or float; results have t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from durian_jax.faces.fill_region import LAYERS
-from durian_jax.faces.warp import keypoint_similarity, warp_image, warp_mask
+from durian_jax.faces.retarget import rigid_transform
+from durian_jax.faces.topology import RIGID
+from durian_jax.faces.warp import spline_field
 
 # A moved pixel counts as known if more than this share of it comes from known ones.
 _WHOLLY = 0.99
+_SMOOTH = 1.0  # of the spline: it bends little where there are no points
+_EVERY = 2  # every second keypoint is as good as all, and much faster
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,17 @@ class Reference:
     kind: str = ""
 
     def on(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The picture on each of (T, K, 3) faces: (T, H, W, 3), and (T, H, W) bool, what is known of it."""
-        height, width = self.picture.shape[:2]
-        moves = [keypoint_similarity(self.keypoints, face, height, width) for face in faces]
-        return (np.stack([warp_image(self.picture, move, "replicate") for move in moves]),
-                np.stack([warp_mask(self.known, move, _WHOLLY) for move in moves]))
+        """The picture in the poses of (T, K, 3) faces: (T, H, W, 3), and (T, H, W) bool, what is known of it."""
+        scale, rotation, shift = rigid_transform(self.keypoints[RIGID], faces[:, RIGID])
+        points = self.keypoints[::_EVERY]
+        turned = scale[:, None, None] * (points @ rotation.swapaxes(1, 2)) + shift[:, None]
+        known = self.known.view(np.uint8) * np.uint8(255)
+        pictures, shares = [], []
+        for face in turned:
+            origin = spline_field(face[:, :2], points[:, :2], *self.known.shape, _SMOOTH)
+            pictures.append(cv2.remap(self.picture, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            shares.append(cv2.remap(known, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
+        return np.stack(pictures), np.stack(shares) > 255 * _WHOLLY
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,

@@ -120,6 +120,22 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float =
     return move
 
 
+def spline_field(targets: np.ndarray, sources: np.ndarray, height: int, width: int, smooth: float) -> np.ndarray:
+    """The spline that maps target points to source points, as a field for `cv2.remap`.
+
+    Args:
+        targets, sources: (N, 2) in shares of the picture's sides.
+        smooth: see `spline`.
+
+    Returns:
+        (H, W, 2) float32: where in the source picture each pixel of the result comes from.
+    """
+    nodes = np.arange(_GRID + 1) / _GRID
+    coarse = spline(targets, sources, smooth)(np.stack(np.meshgrid(nodes, nodes), -1)) * (width, height) - 0.5
+    x, y = (((np.arange(count) + 0.5) * _GRID / count).astype(np.float32) for count in (width, height))
+    return cv2.remap(coarse.astype(np.float32), *np.meshgrid(x, y), cv2.INTER_LINEAR)
+
+
 def _radial(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the (len(a), len(b)) thin-plate kernel r^2 log r."""
     squared = ((a[:, None] - b[None]) ** 2).sum(-1)
