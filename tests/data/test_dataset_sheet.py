@@ -204,8 +204,9 @@ def test_commands(tmp_path):
                     "--out", tmp_path / "b.png")
     assert result.exit_code == 0 and read_image(tmp_path / "b.png").shape[0] == 24 + 2 * 128 + 2 + 10
     result = durian("sheet", data, "--batches", 2, "--config", "svdp:tiny,stage=history", "--out", tmp_path / "c.png")
-    # 128 px: the frames and their masks, the source, an attribute, regions and masks of the driver, history.
-    columns = (4, 4, 1, 1, 1, 1, 4, 4, 3, 3, 3)
+    # 128 px: the frames and their masks, the source, an attribute, regions and masks of the driver, history; source and
+    # attribute in the driver's pose with their masks, in the clip and before.
+    columns = (4, 4, 1, 1, 1, 1, 4, 4, 3, 3, 3, *[4] * 4, *[3] * 4)
     width = 2 * 10 + sum(count * 130 - 2 for count in columns) + 10 * (len(columns) - 1)
     assert result.exit_code == 0 and read_image(tmp_path / "c.png").shape == (24 + 2 * 130 - 2 + 10, width, 3)
     assert durian("masks", "export", data, "train-1", tmp_path / "m").output == f"{tmp_path}/m: masks of 3 frames\n"
