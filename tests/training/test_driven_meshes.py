@@ -29,7 +29,7 @@ with cluster.leaving_at_once():
         **sizes, "model.mmdit": {**SIZES, "width": 128, "layers": 1, "patch": 2, "positions": "rotary",
                                  "video": "full"},
         "batch_size": 4, "data.frames": 4, "total_steps": int(steps), "learning_rate": 1e-3,
-        "history.own_share": 0.5}), workdir)
+        "disturbance.own_share": 0.5}), workdir)
 """
 
 
