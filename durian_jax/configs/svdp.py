@@ -45,7 +45,7 @@ def tiny(config: ConfigDict) -> None:
     }
     # Clean predictions and a loss on pixels, as in Durian's tiny. Sampling takes one step, so almost all times are near
     # 1: with less noise the frame itself tells where the head is, and the model need not look at the driver.
-    config.objective.update({"schedule": "flow", "prediction": "sample", "time_power": 0.06, "region_weight": 4.0,
+    config.objective.update({"schedule": "flow", "prediction": "sample", "time_power": 0.06, "region_weight": 12.0,
                              "pixel_weight": 30.0})
     config.sampling.steps, config.sampling.guidance_scale = 1, 1.0
     config.optimizer, config.learning_rate, config.final_fraction = "muon", 3e-3, 0.02
