@@ -1,7 +1,7 @@
 """Reference pictures turned into the head poses of a driving clip.
 
 The face of a reference turns in space as the driver's head does, and keeps its shape: a similarity in space takes its
-rigid points to the driver's. A spline through all points moves the picture.
+rigid points to the driver's. A spline through its points moves the picture.
 
 T frames, H x W pixels, K keypoints. Pictures are uint8 or float; results have their dtype.
 """
@@ -77,6 +77,8 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
     total = np.zeros(pictures.shape, np.float32)
     for reference, weight in zip(references, weights, strict=True):
         moved, shown = reference.on(faces)
-        total += weight * np.where(shown[..., None], moved, pictures)
+        total += weight * np.where(shown[..., None], moved, 0)
         known += weight * shown
-    return total.astype(pictures.dtype), known
+    # A mean of what is known: whoever sees the picture weighs it with the share.
+    mean = total / np.maximum(known, 1e-6)[..., None]
+    return np.where(known[..., None] > 0, mean, pictures).astype(pictures.dtype), known

@@ -69,5 +69,10 @@ def test_attributes_cover_each_other_as_they_are_worn_or_blend(source):
     pictures, known = on_faces([hair, hat], face, blank, weights=[0.75, 0.25])
     np.testing.assert_allclose(pictures, 1.5)
     np.testing.assert_allclose(known, 1)
+    left = hair.known.copy()
+    left[:, SIZE // 2:] = False
+    pictures, known = on_faces([replace(hair, known=left), hat], face, blank, weights=[0.75, 0.25])
+    np.testing.assert_allclose(pictures[0, 5:-5, 40:60], 3)  # only the hat is known there, with a share of a quarter
+    np.testing.assert_allclose(known[0, 5:-5, 40:60], 0.25)
     pictures, known = on_faces([], face, blank)
     assert not pictures.any() and not known.any()
