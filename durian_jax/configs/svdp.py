@@ -41,7 +41,8 @@ def tiny(config: ConfigDict) -> None:
                   "latent_channels": 16, "norm_groups": 8},
         "mmdit": {"width": 256, "layers": 6, "heads": 4, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
                   "positions": "rotary", "text_dim": placeholder(int), "text_tokens": 0,
-                  "pooled_dim": placeholder(int), "video": "full", "time_rotation": 16},
+                  "pooled_dim": placeholder(int), "video": "full", "time_rotation": 16,
+                  "stem_width": 64, "retouch_layers": 2},
     }
     # Clean predictions and a loss on pixels, as in Durian's tiny. Sampling takes one step, so almost all times are near
     # 1: with less noise the frame itself tells where the head is, and the model need not look at the driver.
@@ -61,10 +62,10 @@ def tiny(config: ConfigDict) -> None:
     if config.stage in ("codec", "decoder"):
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 900, 600
-    elif config.stage in ("image", "joint"):
+    elif config.stage in IMAGES:
         config.batch_size, config.data.frames, config.data.max_stride = 6, 4, 3
         config.total_steps, config.decay_steps = 9000, 4000
-    if config.stage not in ("codec", "decoder", "image", "joint"):
+    if config.stage not in ("codec", "decoder", *IMAGES):
         config.source.synthetic_fps = 25.0
     if config.stage == "video":
         config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 2
@@ -95,7 +96,8 @@ def sd35m(config: ConfigDict) -> None:
         "mmdit": {"width": 1536, "layers": 24, "heads": 24, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 13,
                   "positions": "canvas", "canvas_size": 384, "canvas_origin": 160.0, "canvas_step": 0.25,
                   "text_dim": _optional(4096), "text_tokens": 128, "pooled_dim": _optional(2048), "video": "full",
-                  "time_rotation": 16},
+                  "time_rotation": 16,
+                  "stem_width": 0, "retouch_layers": 0},
     }
     # Rectified flow as in Stable Diffusion 3.5 (arXiv 2403.03206), sampled with Euler's steps.
     config.objective.update({"schedule": "flow", "prediction": "flow", "time_power": 1.0, "times": "logit_normal",
@@ -109,7 +111,7 @@ def sd35m(config: ConfigDict) -> None:
     # The paper has no attributes, and the loss weighs no region.
     config.data.attributes, config.data.frame_masks, config.data.clip_colour = 0, False, 0.1
     config.data.region_jitter, config.data.region_dropout, config.data.region_occlusion = 1.0, 0.05, 0.05
-    if config.stage in ("image", "joint"):
+    if config.stage in IMAGES:
         config.data.frames = 1
     elif config.stage == "video":
         config.data.frames, config.data.max_stride, config.total_steps = 16, 1, 48_000
@@ -131,6 +133,9 @@ def _optional(number: int) -> FieldReference:
     """A number that an ablation or the user may set to None."""
     return FieldReference(number, field_type=int)
 
+
+# Stages that train on frames one by one.
+IMAGES = ("image", "joint", "retouch")
 
 PRESETS = {"tiny": tiny, "sd35m": sd35m}
 

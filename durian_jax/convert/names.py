@@ -138,7 +138,10 @@ def mmdit_rules() -> list[Rule]:
     block, video = r"transformer_blocks.\1.", r"video_blocks.\1."
     return [
         (r"", ""),  # the group embedding
-        (r"(mask_embedding|aligned_embedding|aligned_choice|proj_out)", r"\1"),
+        (r"(mask_embedding|aligned_embedding|aligned_choice|stem_embedding|proj_out)", r"\1"),
+        (r"(stem|retouch)/(conv_in|norm_out|conv_out)", r"\1.\2"),
+        (r"stem/resnet/" + _RESNET, r"stem.resnet.\1"),
+        (r"retouch/resnets_(\d+)/" + _RESNET, r"retouch.resnets.\1.\2"),
         (r"norm_out/linear", "norm_out.linear"),
         (r"patch_embedding", "pos_embed.proj"),
         (r"text_embedding", "context_embedder"),

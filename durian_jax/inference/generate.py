@@ -131,7 +131,8 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
     b, f, side = sizes["B"], sizes["F"], config.latent_size
 
     def run(m):
-        branches = m.branches(m.condition(batch, references))
+        condition = m.condition(batch, references)
+        branches = m.branches(condition)
 
         def predict_clean(z, t):
             times = jnp.full((b, f), t)
@@ -143,19 +144,21 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        return sample(predict_clean, noise, objective, sampler, steps)
+        return sample(predict_clean, noise, objective, sampler, steps), condition
 
-    latents = config.create(attention=attention).apply(variables(params), method=run)
-    return _decoded(params, latents, config), latents
+    model = config.create(attention=attention)
+    latents, condition = model.apply(variables(params), method=run)
+    frames = model.apply(variables(params), _decoded(params, latents, config), condition, method="finished")
+    return to_uint8(frames, jnp), latents
 
 
 def _decoded(params, latents: jax.Array, config: ModelConfig) -> jax.Array:
-    """Latents (..., h, w, c) -> pictures (..., H, W, 3) uint8, as many at a time as `_DECODED` allows."""
+    """Latents (..., h, w, c) -> pictures (..., H, W, 3) float32, as many at a time as `_DECODED` allows."""
     count = math.prod(latents.shape[:-3])
     most = max(_DECODED // config.image_size**2, 1)
     at_once = next(size for size in range(min(count, most), 0, -1) if count % size == 0)
     model = config.create()
-    pictures = jax.lax.map(lambda part: to_uint8(model.apply(variables(params), part, method="decode"), jnp),
+    pictures = jax.lax.map(lambda part: model.apply(variables(params), part, method="decode"),
                            latents.reshape(-1, at_once, *latents.shape[-3:]))
     return pictures.reshape(*latents.shape[:-3], *pictures.shape[2:])
 
@@ -167,7 +170,7 @@ def decode(checkpoint: Checkpoint, latents: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnames="config")
 def _decode(params, latents, *, config: ModelConfig):
-    return _decoded(params, latents, config)
+    return to_uint8(_decoded(params, latents, config), jnp)
 
 
 def reconstruct(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:

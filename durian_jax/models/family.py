@@ -114,6 +114,9 @@ class Model(Protocol):
     def decode(self, latents: "jax.Array") -> "jax.Array":
         """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1]."""
 
+    def finished(self, frames: "jax.Array", condition: Any) -> "jax.Array":
+        """Decoded frames (B, F, H, W, 3) and their condition, from `condition` -> the frames to show."""
+
     def encode_batch(self, batch: "Mapping[str, jax.Array]") -> "dict[str, jax.Array]":
         """A batch of pictures -> the fields of an encoded batch."""
 

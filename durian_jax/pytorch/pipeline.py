@@ -189,8 +189,10 @@ class Pipeline(ABC):
         with self.at_work(self.denoiser):
             condition = self.condition(batch, references, active)
             latents = self.sample(noise, condition, sampling, scales, frames=frames, temporal=temporal)
-        images = self.decode(latents).reshape(b, frames, *(self.config.image_size,) * 2, 3)
-        return Segment(images, latents.unflatten(0, (b, frames)).movedim(-3, -1).float().cpu().numpy())
+        images = self.decode(latents).unflatten(0, (b, frames))
+        with self.at_work(self.denoiser):
+            images = self.finished(images, condition)
+        return Segment(_pictures(images), latents.unflatten(0, (b, frames)).movedim(-3, -1).float().cpu().numpy())
 
     def sample(self, noise: torch.Tensor, condition: Any, sampling: Sampling, scales: Sequence[float], *, frames: int,
                temporal: bool) -> torch.Tensor:
@@ -218,15 +220,16 @@ class Pipeline(ABC):
             z, previous = a * z + b * x + c * previous, x
         return z
 
+    def finished(self, frames: torch.Tensor, condition: Any) -> torch.Tensor:
+        """Decoded frames (B, F, 3, H, W) and their condition -> the frames to show; as they are, unless overridden."""
+        return frames
+
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """Latents (M, c, h, w) -> pictures (M, H, W, 3) uint8, `decode_chunk` at a time."""
-        parts = []
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (M, c, h, w) -> pictures (M, 3, H, W) float32, about [-1, 1], `decode_chunk` at a time."""
         with self.at_work(self.model.vae):
-            for part in latents.split(self.decode_chunk):
-                images = self.model.decode(part.to(self.dtype))
-                parts.append(((images + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu())
-        return torch.cat(parts).numpy()
+            return torch.cat([self.model.decode(part.to(self.dtype)).float()
+                              for part in latents.split(self.decode_chunk)])
 
     def to_tensor(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         """(..., H, W, C) in numpy -> (..., C, H, W), on the device, with channels last in memory."""
@@ -250,3 +253,8 @@ class Pipeline(ABC):
         finally:
             for network in networks if self._offload else ():
                 network.to("cpu")
+
+
+def _pictures(frames: torch.Tensor) -> np.ndarray:
+    """(..., 3, H, W), about [-1, 1] -> (..., H, W, 3) uint8."""
+    return ((frames + 1) * 127.5 + 0.5).clamp(0, 255).to(torch.uint8).movedim(-3, -1).cpu().numpy()

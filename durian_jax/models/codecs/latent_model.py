@@ -27,3 +27,7 @@ class LatentModel(nn.Module):
         """
         x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]).astype(self.config.dtype))
         return x.reshape(*latents.shape[:-3], *x.shape[1:]).astype(jnp.float32)
+
+    def finished(self, frames: jax.Array, condition: Any) -> jax.Array:
+        """Decoded frames (B, F, H, W, 3) and their condition -> the frames to show; as they are, unless overridden."""
+        return frames

@@ -17,6 +17,10 @@ VIDEO_ATTENTIONS = ("full", "factorised")
 # decisive, and the share with which pixels that are not known count.
 CHOICE_SCALE, UNKNOWN_SHARE = 4.0, 1e-6
 
+# The convolutional parts: groups of their normalisation, side of the square of pixels that they start from, and the
+# share of a picture's pixels, relative to the decoded frame's, with which retouching starts.
+NORM_GROUPS, STEM_PATCH, TAKEN_SHARE = 8, 4, 0.02
+
 
 @dataclass(frozen=True)
 class MMDiTConfig:
@@ -39,6 +43,10 @@ class MMDiTConfig:
         video: one of `VIDEO_ATTENTIONS`.
         time_rotation: channels of each head that the video attention rotates by time; in `rotary`, also those that
             the joint attention rotates by group.
+        stem_width: channels of the network that reads aligned pictures from their pixels, see `retouch.PictureStem`.
+            0: none.
+        retouch_layers: number of residual blocks of the network that retouches decoded frames by these pictures, see
+            `retouch.Retouch`; it needs a stem. 0: none.
     """
 
     width: int = 192
@@ -56,6 +64,8 @@ class MMDiTConfig:
     pooled_dim: int | None = None
     video: str = "full"
     time_rotation: int = 8
+    stem_width: int = 0
+    retouch_layers: int = 0
 
     def __post_init__(self):
         for name, known in (("positions", POSITIONS), ("video", VIDEO_ATTENTIONS)):
@@ -66,6 +76,11 @@ class MMDiTConfig:
                 or self.width % (4 * self.heads):
             raise InputError(f"MMDiTConfig: expected sizes of at least 1 and a width that is a multiple of 4 * heads, "
                              f"found {self}")
+        if self.stem_width < 0 or self.stem_width % NORM_GROUPS:
+            raise InputError(f"MMDiTConfig.stem_width: expected a multiple of {NORM_GROUPS}, found {self.stem_width}")
+        if self.retouch_layers < 0 or self.retouch_layers and not self.stem_width:
+            raise InputError(f"MMDiTConfig.retouch_layers: expected at least 0, and a stem (stem_width) to retouch by, "
+                             f"found {self.retouch_layers} and stem_width={self.stem_width}")
         if not 0 <= self.dual_layers <= self.layers:
             raise InputError(f"MMDiTConfig.dual_layers: expected 0..{self.layers}, found {self.dual_layers}")
         if (self.text_dim is None) != (self.text_tokens == 0):

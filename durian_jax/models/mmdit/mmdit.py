@@ -27,6 +27,7 @@ from durian_jax.models.layers import (
 from durian_jax.models.mmdit.blocks import JointBlock, Keys, Modulation, Seen, VideoBlock, layer_norm
 from durian_jax.models.mmdit.config import CHOICE_SCALE, UNKNOWN_SHARE, MMDiTConfig
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
+from durian_jax.models.mmdit.retouch import PictureStem, Pixels, Retouch
 
 _TIME_CHANNELS = 256  # of the sinusoidal code of diffusion time (Stable Diffusion 3)
 
@@ -82,10 +83,12 @@ class Aligned:
     Attributes:
         latents: (B, F, G, h, w, c).
         masks: (B, F, G, h, w, 1), which pixels count; 0 where a picture is hidden, whose latents are then 0 as well.
+        features: (B, F, h, w, 2 * stem_width), the coarse ones of `MMDiT.picture_features`; None without a stem.
     """
 
     latents: jax.Array
     masks: jax.Array
+    features: jax.Array | None = None
 
 
 LayerKeys = tuple[Keys, ...]
@@ -99,6 +102,7 @@ class MMDiT(nn.Module):
         channels: c, of latents.
         groups: number of rows of the group embedding.
         aligned: number of pictures that lie under every noisy frame, see `Aligned`.
+        downscale: pixels per latent, in each direction.
         remat: a key of `layers.REMAT_POLICIES`.
         attention: how attention is computed.
     """
@@ -107,6 +111,7 @@ class MMDiT(nn.Module):
     channels: int
     groups: int
     aligned: int = 0
+    downscale: int = 8
     dtype: str = "float32"
     remat: str = "none"
     attention: AttentionMethod = AttentionMethod()
@@ -133,6 +138,11 @@ class MMDiT(nn.Module):
         if self.aligned:
             self.aligned_embedding = dense(cfg.width, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
             self.aligned_choice = dense(cfg.patch**2 * (1 + self.aligned), kernel_init=zeros_init, dtype=self.dtype)
+        if self.aligned and cfg.stem_width:
+            self.stem = PictureStem(cfg, self.downscale, self.dtype)
+            self.stem_embedding = dense(cfg.width, use_bias=False, kernel_init=zeros_init, dtype=self.dtype)
+        if self.aligned and cfg.retouch_layers:
+            self.retouch = Retouch(cfg, self.downscale, self.dtype)
         self.norm_out = Modulation(2, self.dtype)
         self.proj_out = dense(cfg.patch**2 * self.channels, kernel_init=zeros_init, dtype=self.dtype)
 
@@ -178,6 +188,18 @@ class MMDiT(nn.Module):
             return None
         null = self.text_embedding(jnp.zeros((1, 1, 1, self.config.text_dim), self.dtype))
         return jnp.broadcast_to(null, (*x.shape[:2], 1, null.shape[-1]))
+
+    def picture_features(self, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Features of the pixels under every noisy frame, for models with a stem, see `PictureStem`.
+
+        Args:
+            pictures: (B, F, H, W, any) in [-1, 1].
+        """
+        return self.stem(pictures)
+
+    def retouched(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
+        """Retouch decoded frames (B, F, H, W, 3), for models with `retouch_layers`, see `Retouch`."""
+        return self.retouch(frames, pixels)
 
     # --- conditions that see only themselves ----------------------------------------------------------
 
@@ -259,9 +281,9 @@ class MMDiT(nn.Module):
         scale, shift = self.norm_out(code)
         x = (layer_norm(x[:, :, :n]) * (1 + scale) + shift).astype(self.dtype)
         prediction = self._pictures(self.proj_out(x), side)
-        if aligned is None:
-            return prediction
-        return prediction + self._chosen(aligned, self._pictures(self.aligned_choice(x), side))
+        if aligned is not None:
+            prediction += self._chosen(aligned, self._pictures(self.aligned_choice(x), side))
+        return prediction
 
     def _chosen(self, aligned: Aligned, logits: jax.Array) -> jax.Array:
         """(B, F, h, w, c): the mixture of aligned latents by logits (B, F, h, w, 1 + G); the first is of nothing."""
@@ -272,10 +294,13 @@ class MMDiT(nn.Module):
 
     def _embedded(self, aligned: Aligned) -> jax.Array:
         """(B, F, N, C)."""
+        def patches(x):
+            found = space_to_depth(merge_frames(x), self.config.patch)
+            return found.reshape(*x.shape[:2], -1, found.shape[-1])
         x = jnp.concatenate([aligned.latents, aligned.masks], -1).astype(self.dtype)
         b, f, g, h, w, c = x.shape
-        x = space_to_depth(x.transpose(0, 1, 3, 4, 2, 5).reshape(b * f, h, w, g * c), self.config.patch)
-        return self.aligned_embedding(x.reshape(b, f, -1, x.shape[-1]))
+        tokens = self.aligned_embedding(patches(x.transpose(0, 1, 3, 4, 2, 5).reshape(b, f, h, w, g * c)))
+        return tokens if aligned.features is None else tokens + self.stem_embedding(patches(aligned.features))
 
     def _pictures(self, x: jax.Array, side: tuple[int, int]) -> jax.Array:
         """(B, F, N, patch * patch * c) -> (B, F, h, w, c)."""

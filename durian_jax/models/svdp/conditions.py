@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from durian_jax.models.mmdit.blocks import Keys
 from durian_jax.models.mmdit.mmdit import Group, LayerKeys
+from durian_jax.models.mmdit.retouch import Pixels
 
 # Branches of guidance, from the least to the most conditioned: u, s, d, p of the paper.
 UNCONDITIONAL, SOURCE, DRIVING, HISTORY = range(4)
@@ -26,12 +27,15 @@ class References:
             attributes is None if A is 0.
         latents, visible: (B, h, w, c) and (B, h, w, 1) of the source, for models with `aligned_pictures`; else
             None.
+        picture, known: (B, H, W, 3) and (B, H, W, 1) of the source, for models that retouch frames; else None.
     """
 
     source: Group | tuple[LayerKeys, ...]
     attributes: Group | tuple[LayerKeys, ...] | None
     latents: jax.Array | None = None
     visible: jax.Array | None = None
+    picture: jax.Array | None = None
+    known: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -48,6 +52,8 @@ class Condition:
         driving: tokens (B, F, S, C) in "joint", else the keys of every layer.
         under: latents (B, F, h, w, c) and mask (B, F, h, w, 1) of each reference on the driver's face (`config.MOVED`)
             and of the driver, for models with `aligned_pictures`; else None.
+        features: (B, F, h, w, any) of the pixels of these, for models with a stem; else None.
+        pixels: source and references on the driver's face as pixels, for models that retouch frames; else None.
         history: tokens (B, T, N, C) in "joint", else the keys of every video attention.
         history_timesteps: (B, T) of the noise on history.
         history_valid: (B,) bool.
@@ -59,6 +65,8 @@ class Condition:
     attribute_weights: jax.Array | None = None
     driving: Group | tuple[LayerKeys, ...] | None = None
     under: tuple[tuple[jax.Array, jax.Array], ...] | None = None
+    features: jax.Array | None = None
+    pixels: Pixels | None = None
     history: Group | tuple[Keys, ...] | None = None
     history_timesteps: jax.Array | None = None
     history_valid: jax.Array | None = None
@@ -71,7 +79,7 @@ class Condition:
     def branches(self) -> tuple["Condition", ...]:
         """u, s, d and, with history, p (paper, "signal fusion")."""
         driven = self.replace(history=None, history_timesteps=None, history_valid=None)
-        source = driven.replace(driving=None, under=None)
+        source = driven.replace(driving=None, under=None, features=None, pixels=None)
         chain = (source.replace(references=None, attribute_valid=None, attribute_weights=None), source, driven)
         return chain if self.history is None else (*chain, self)
 

@@ -102,6 +102,16 @@ class SVDPConfig(ModelConfig):
         """Number of pictures under every noisy frame."""
         return (2 + len(MOVED)) * self.aligned_pictures
 
+    @property
+    def has_stem(self) -> bool:
+        """Whether the transformer also reads pixels of the pictures under the noisy frames."""
+        return self.aligned_pictures and self.mmdit.stem_width > 0
+
+    @property
+    def retouches(self) -> bool:
+        """Whether decoded frames are retouched by the pictures under them."""
+        return self.has_stem and self.mmdit.retouch_layers > 0
+
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
 

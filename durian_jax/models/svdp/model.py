@@ -15,6 +15,7 @@ from durian_jax.models.codecs.latent_model import LatentModel
 from durian_jax.models.codecs.make import make_codec
 from durian_jax.models.mmdit.blocks import Seen
 from durian_jax.models.mmdit.mmdit import Aligned, Group, MMDiT, Place, beside
+from durian_jax.models.mmdit.retouch import Pixels
 from durian_jax.models.svdp.conditions import DRIVING, HISTORY, SOURCE, Condition, References, join_keys, one_frame
 from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import (
@@ -53,8 +54,8 @@ class SVDP(LatentModel):
     def setup(self):
         cfg = self.config
         self.codec = make_codec(cfg.codec, cfg.dtype)
-        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.aligned_count, cfg.dtype,
-                                 self.remat, self.attention)
+        self.transformer = MMDiT(cfg.mmdit, cfg.codec.latent_channels, GROUPS, cfg.aligned_count, cfg.codec.downscale,
+                                 cfg.dtype, self.remat, self.attention)
 
     # --- pictures and latents -------------------------------------------------------------------------
 
@@ -137,7 +138,10 @@ class SVDP(LatentModel):
         cfg = self.config
         latents, mask = self._source(batch)
         source = self._group(latents[:, None], [SOURCE_PLACE], 1 - mask[:, None])
-        aligned = (latents, 1 - mask) if cfg.aligned_pictures else (None, None)
+        aligned = [latents, 1 - mask] if cfg.aligned_pictures else []
+        if cfg.retouches:
+            known = 1 - batch["portrait_mask"]
+            aligned += [batch["portrait"] * known, known]
         latents, masks = self._attributes(batch)
         places = attribute_places(latents.shape[1], cfg.mmdit.positions == "canvas")
         if not latents.shape[1]:
@@ -170,10 +174,28 @@ class SVDP(LatentModel):
             driving = self.transformer.condition_keys(driving)
             if before is not None:
                 before = self.transformer.history_keys(before, times, self._times(-times.shape[1], 0))
-        return Condition(self.references(batch) if references is None else references, batch["attribute_valid"] > 0,
-                         batch.get("attribute_weights"), driving,
-                         (*self._moved(batch), (latents, masks)) if self.config.aligned_pictures else None, before,
-                         times, history_valid)
+        references = self.references(batch) if references is None else references
+        under, features, pixels = None, None, None
+        if self.config.aligned_pictures:
+            under = (*self._moved(batch), (latents, masks))
+        if self.config.has_stem:
+            moved = [batch[name] * batch[f"{name}_masks"] for name in MOVED]
+            driven = batch["driving_regions"] * batch["driving_masks"]
+            fine, features = self.transformer.picture_features(jnp.concatenate([*moved, driven], -1))
+        if self.config.retouches:
+            whole = lambda x, like: jnp.broadcast_to(x[:, None], like.shape)
+            masks = [batch[f"{name}_masks"] for name in MOVED]
+            pixels = Pixels(jnp.stack([whole(references.picture, moved[0]), *moved], 2),
+                            jnp.stack([whole(references.known, masks[0]), *masks], 2), fine)
+        return Condition(references, batch["attribute_valid"] > 0, batch.get("attribute_weights"), driving, under,
+                         features, pixels, before, times, history_valid)
+
+    def finished(self, frames: jax.Array, condition: Condition) -> jax.Array:
+        """Decoded frames (B, F, H, W, 3) -> frames, retouched by the pictures under them if the model does that."""
+        if condition.pixels is None:
+            return frames
+        shown = condition.shown(DRIVING, jnp.ones((len(frames), 1, 1, 1, 1), bool))
+        return jnp.where(shown, self.transformer.retouched(frames, condition.pixels), frames)
 
     def branches(self, condition: Condition) -> tuple[Condition, ...]:
         """The conditions of signal fusion (paper): u, s, d and, with history, p."""
@@ -228,15 +250,19 @@ class SVDP(LatentModel):
         """What lies under every noisy frame (B, F, h, w, c): the source as it is, moved references, the driver."""
         (b, f, h, w, _), everyone = latents.shape, jnp.ones((latents.shape[0], 1, 1, 1, 1), bool)
 
-        def shown(level, picture, mask):
+        def shown(level, *parts):
             seen = condition.shown(level, everyone)
-            return [jnp.broadcast_to(x * seen, (b, f, *x.shape[2:])) for x in (picture, mask)]
+            return [jnp.broadcast_to(x * seen, (b, f, *x.shape[2:])) for x in parts]
         hidden = [jnp.zeros_like(latents), jnp.zeros((b, f, h, w, 1), latents.dtype)]
         references, under = condition.references, condition.under
         source = hidden if references is None else shown(SOURCE, references.latents[:, None],
                                                          references.visible[:, None])
         driven = [hidden] * (len(MOVED) + 1) if under is None else [shown(DRIVING, *pair) for pair in under]
-        return Aligned(*(jnp.stack(parts, 2) for parts in zip(source, *driven, strict=True)))
+        features = None
+        if self.config.has_stem:
+            (features,) = [jnp.zeros((b, f, h, w, 2 * self.config.mmdit.stem_width))] if condition.features is None \
+                else shown(DRIVING, condition.features)
+        return Aligned(*(jnp.stack(parts, 2) for parts in zip(source, *driven, strict=True)), features)
 
     def _seen(self, condition: Condition, tokens: int, masks: list[jax.Array]) -> Seen | None:
         """What frames of `tokens` tokens see of themselves and of groups with these masks; None: all."""
@@ -275,9 +301,9 @@ class SVDP(LatentModel):
 
     def __call__(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Run every network once on a training batch, for initialisation."""
-        latents = self.frame_latents(batch)
-        self.decode(latents)
-        return self.denoise(latents, jnp.zeros(latents.shape[:2]), self.condition(batch), temporal=True)
+        latents, condition = self.frame_latents(batch), self.condition(batch)
+        self.finished(self.decode(latents), condition)
+        return self.denoise(latents, jnp.zeros(latents.shape[:2]), condition, temporal=True)
 
 
 def make_model(config: SVDPConfig, remat: str = "none", attention: AttentionMethod | None = None) -> SVDP:

@@ -11,6 +11,7 @@ import torch
 
 from durian_jax.pytorch.svdp.blocks import Blend, Keys, LayerKeys, Seen
 from durian_jax.pytorch.svdp.mmdit import Aligned, Group
+from durian_jax.pytorch.svdp.retouch import Pixels
 
 # Tokens (B, G, S, C) in "joint", else the keys (B, G, H, S, D) of every layer.
 Tokens = Group | list[LayerKeys]
@@ -25,12 +26,15 @@ class References:
         attributes: A times one picture.
         latents, visible: (B, c, h, w) and (B, 1, h, w) of the source, for models with
             `aligned_pictures`.
+        picture, known: (B, 3, H, W) and (B, 1, H, W) of the source, for models that retouch frames.
     """
 
     source: Tokens
     attributes: list[Tokens]
     latents: torch.Tensor | None = None
     visible: torch.Tensor | None = None
+    picture: torch.Tensor | None = None
+    known: torch.Tensor | None = None
 
 
 @dataclass
@@ -61,6 +65,7 @@ class Branch:
         history: tokens (B, T, N, C) of earlier frames in "joint", else the keys of every video attention; None: none.
         frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
         aligned: pictures under the noisy frames, for models with `aligned_pictures`.
+        pixels: by which decoded frames are retouched, for models that do this.
     """
 
     parts: list[Part]
@@ -68,6 +73,7 @@ class Branch:
     history: Group | list[Keys] | None = None
     frames_seen: torch.Tensor | None = None
     aligned: Aligned | None = None
+    pixels: Pixels | None = None
 
 
 def attribute_parts(attributes: Sequence[Tokens], valid: np.ndarray, weights: np.ndarray | None) -> list[Part]:

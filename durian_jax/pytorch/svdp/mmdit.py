@@ -15,6 +15,7 @@ from durian_jax.models.mmdit.config import CHOICE_SCALE, UNKNOWN_SHARE, MMDiTCon
 from durian_jax.models.mmdit.places import Place, token_angles, token_codes, video_angles
 from durian_jax.pytorch.small_codec import space_to_depth
 from durian_jax.pytorch.svdp.blocks import JointBlock, Keys, LayerKeys, Modulation, Seen, VideoBlock, layer_norm
+from durian_jax.pytorch.svdp.retouch import PictureStem, Retouch
 
 _TIME_CHANNELS = 256  # of the sinusoidal code of diffusion time (Stable Diffusion 3)
 
@@ -91,10 +92,12 @@ class Aligned:
     Attributes:
         latents: (B, F, G, c, h, w).
         masks: (B, F, G, 1, h, w).
+        features: (B, F, C', h, w), the coarse ones of `PictureStem`; None without a stem.
     """
 
     latents: torch.Tensor
     masks: torch.Tensor
+    features: torch.Tensor | None = None
 
 
 class MMDiT(nn.Module):
@@ -105,9 +108,11 @@ class MMDiT(nn.Module):
         channels: c, of latents.
         groups: number of rows of the group embedding.
         aligned: number of pictures that lie under every noisy frame, see `Aligned`.
+        stem: pixels per latent in each direction, and channels of the pictures that the stem reads; None: no stem.
     """
 
-    def __init__(self, config: MMDiTConfig, channels: int, groups: int, aligned: int = 0):
+    def __init__(self, config: MMDiTConfig, channels: int, groups: int, aligned: int = 0,
+                 stem: tuple[int, int] | None = None):
         super().__init__()
         self.config, self.channels, width = config, channels, config.width
         self.pos_embed = PatchEmbedding(channels, config)
@@ -121,6 +126,11 @@ class MMDiT(nn.Module):
         if aligned:
             self.aligned_embedding = nn.Linear(config.patch**2 * aligned * (channels + 1), width, bias=False)
             self.aligned_choice = nn.Linear(width, config.patch**2 * (1 + aligned))
+        if stem is not None:
+            self.stem = PictureStem(config, *stem)
+            self.stem_embedding = nn.Linear(2 * config.stem_width * config.patch**2, width, bias=False)
+        if stem is not None and config.retouch_layers:
+            self.retouch = Retouch(config, stem[0], aligned - 1)
         self.norm_out = Modulation(width, 2)
         self.proj_out = nn.Linear(width, config.patch**2 * channels)
 
@@ -249,9 +259,12 @@ class MMDiT(nn.Module):
 
     def _embedded(self, aligned: Aligned) -> torch.Tensor:
         """(B, F, N, C)."""
-        x = torch.cat([aligned.latents, aligned.masks.to(aligned.latents.dtype)], 3)
-        patches = space_to_depth(x.flatten(2, 3).flatten(0, 1).to(self.group_embedding.dtype), self.config.patch)
-        return self.aligned_embedding(patches.flatten(2).transpose(1, 2)).unflatten(0, x.shape[:2])
+        def patches(x):
+            found = space_to_depth(x.flatten(0, 1), self.config.patch)
+            return found.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
+        under = torch.cat([aligned.latents, aligned.masks.to(aligned.latents.dtype)], 3).flatten(2, 3)
+        tokens = self.aligned_embedding(patches(under.to(self.group_embedding.dtype)))
+        return tokens if aligned.features is None else tokens + self.stem_embedding(patches(aligned.features))
 
     def _pictures(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, F, N, patch * patch * c) -> (B, F, c, h, w)."""

@@ -25,6 +25,7 @@ from durian_jax.pytorch.networks import Networks
 from durian_jax.pytorch.svdp.blocks import Keys
 from durian_jax.pytorch.svdp.conditions import Branch, Part, References, Tokens, selections
 from durian_jax.pytorch.svdp.mmdit import Aligned, Group, MMDiT, beside
+from durian_jax.pytorch.svdp.retouch import Pixels
 
 
 class SVDP(Networks):
@@ -37,7 +38,8 @@ class SVDP(Networks):
     def __init__(self, config: SVDPConfig):
         super().__init__()
         self.config = config
-        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, config.aligned_count)
+        stem = (config.codec.downscale, 3 * (len(MOVED) + 1)) if config.has_stem else None
+        self.transformer = MMDiT(config.mmdit, config.codec.latent_channels, GROUPS, config.aligned_count, stem)
         self.vae = make_codec(config.codec, config.image_size)
 
     @property
@@ -90,8 +92,8 @@ class SVDP(Networks):
         group = self.transformer.embed(latents, [HISTORY_PLACE])
         return self.transformer.history_keys(group, self._times(-latents.shape[1], 0)) if self._one_way else group
 
-    def aligned(self, frames: int, references: References | None, under: Sequence[tuple[torch.Tensor, torch.Tensor]]
-                ) -> Aligned | None:
+    def aligned(self, frames: int, references: References | None, under: Sequence[tuple[torch.Tensor, torch.Tensor]],
+                features: torch.Tensor | None) -> Aligned | None:
         """What lies under every noisy frame; None for models without `aligned_pictures`.
 
         Args:
@@ -99,6 +101,7 @@ class SVDP(Networks):
             references: with the source; None: hidden.
             under: latents (B, F, c, h, w) and masks (B, F, 1, h, w) of each reference on the driver's face and of the
                 driver; empty: hidden.
+            features: (B, F, C, h, w) of their pixels, from the stem; None: hidden, or there is no stem.
         """
         if not self.config.aligned_pictures:
             return None
@@ -109,11 +112,14 @@ class SVDP(Networks):
             x[:, None].expand(-1, frames, -1, -1, -1) for x in (references.latents, references.visible))
         shown = [source, *(under or [hidden] * (len(MOVED) + 1))]
         b = max(len(latents) for latents, _ in shown)
+        if features is None and self.config.has_stem:
+            features = empty(2 * self.config.mmdit.stem_width).expand(b, -1, -1, -1, -1)
         return Aligned(*(torch.stack([x.to(like.dtype).expand(b, -1, -1, -1, -1) for x in parts], 2)
-                         for parts in zip(*shown, strict=True)))
+                         for parts in zip(*shown, strict=True)), features)
 
     def branch(self, parts: list[Part], weights: np.ndarray | None = None, history: Group | list[Keys] | None = None,
-               frames_seen: np.ndarray | None = None, aligned: Aligned | None = None) -> Branch:
+               frames_seen: np.ndarray | None = None, aligned: Aligned | None = None, pixels: Pixels | None = None
+               ) -> Branch:
         """What a branch of guidance sees.
 
         Args:
@@ -122,11 +128,12 @@ class SVDP(Networks):
             history: from `history`.
             frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
             aligned: from `aligned`.
+            pixels: by which decoded frames are retouched.
         """
         like = self.transformer.group_embedding
         seen = selections(parts, self._side[0]**2, weights, not self._one_way, like) if parts else None
         return Branch(parts, seen, history,
-                      None if frames_seen is None else torch.from_numpy(frames_seen).to(like.device), aligned)
+                      None if frames_seen is None else torch.from_numpy(frames_seen).to(like.device), aligned, pixels)
 
     def denoise(self, latents: torch.Tensor, timestep: float, branch: Branch, temporal: bool) -> torch.Tensor:
         """The transformer's prediction (B, F, c, h, w).

@@ -11,6 +11,7 @@ from durian_jax.pytorch.codecs import resized
 from durian_jax.pytorch.pipeline import Pipeline
 from durian_jax.pytorch.svdp.conditions import Branch, Part, References, attribute_parts
 from durian_jax.pytorch.svdp.model import SVDP
+from durian_jax.pytorch.svdp.retouch import Pixels
 
 # Branches of guidance, from the least to the most conditioned: u, s, d, p of the paper.
 _SOURCE, _DRIVING, _HISTORY = 1, 2, 3
@@ -79,13 +80,17 @@ class SVDPPipeline(Pipeline):
         source = self.masked(batch["portrait"], batch["portrait_mask"], 1 - batch["portrait_mask"])
         attributes = self.masked(batch["attributes"], batch["attribute_masks"])
         with self.at_work(self.model.transformer):
-            return self.model.references(*source, *attributes)
+            found = self.model.references(*source, *attributes)
+        if self.config.retouches:
+            known = 1 - batch["portrait_mask"]
+            found.picture, found.known = self.to_tensor(batch["portrait"] * known), self.to_tensor(known)
+        return found
 
     def condition(self, batch: Mapping[str, np.ndarray], references: References, branches: Sequence[int]
                   ) -> list[Branch]:
         """See `Pipeline.condition`. Only what these branches see is computed."""
         model, weights = self.model, batch.get("attribute_weights")
-        source, driver, history, frames_seen, under = [], [], None, None, []
+        source, driver, history, frames_seen, under, features, pixels = [], [], None, None, [], None, None
         if max(branches) >= _SOURCE:
             source = [Part(references.source),
                       *attribute_parts(references.attributes, batch["attribute_valid"] > 0, weights)]
@@ -94,6 +99,8 @@ class SVDPPipeline(Pipeline):
             driver = [Part(model.driving(*regions))]
             if self.config.aligned_pictures:
                 under = [*(self.masked(batch[name], batch[f"{name}_masks"]) for name in MOVED), regions]
+            if self.config.has_stem:
+                features, pixels = self._pixels(batch, references)
         if max(branches) >= _HISTORY and (batch["history_valid"] > 0).any():
             latents = self.to_tensor(batch["history_latents"]) if "history_latents" in batch \
                 else self.encode(batch["history"])
@@ -105,8 +112,26 @@ class SVDPPipeline(Pipeline):
         frames = batch["driving_regions"].shape[1]
         return [model.branch(
             parts[i], weights if i >= _SOURCE else None, *((history, frames_seen) if i == _HISTORY else (None, None)),
-            model.aligned(frames, references if i >= _SOURCE else None, under if i >= _DRIVING else []))
+            model.aligned(frames, references if i >= _SOURCE else None,
+                          *((under, features) if i >= _DRIVING else ([], None))), pixels if i >= _DRIVING else None)
                 for i in branches]
+
+    def _pixels(self, batch: Mapping[str, np.ndarray], references: References) -> tuple[torch.Tensor, Pixels | None]:
+        """The stem's coarse features (B, F, C, h, w), and by what decoded frames are retouched."""
+        moved = [self.to_tensor(batch[name] * batch[f"{name}_masks"]) for name in MOVED]
+        driven = self.to_tensor(batch["driving_regions"] * batch["driving_masks"])
+        fine, coarse = self.model.transformer.stem(torch.cat([*moved, driven], 2))
+        if not self.config.retouches:
+            return coarse, None
+        whole = lambda x, like: x[:, None].to(like.dtype).expand(*like.shape[:2], -1, -1, -1)
+        masks = [self.to_tensor(batch[f"{name}_masks"]) for name in MOVED]
+        return coarse, Pixels(torch.stack([whole(references.picture, moved[0]), *moved], 2),
+                              torch.stack([whole(references.known, masks[0]), *masks], 2), fine)
+
+    def finished(self, frames: torch.Tensor, condition: list[Branch]) -> torch.Tensor:
+        """See `Pipeline.finished`."""
+        pixels = condition[-1].pixels
+        return frames if pixels is None else self.model.transformer.retouch(frames, pixels)
 
     def predict(self, z: torch.Tensor, moment: float, condition: list[Branch], *, frames: int, temporal: bool
                 ) -> list[torch.Tensor]:

@@ -33,7 +33,7 @@ from durian_jax.training.stage import Stage, always
 
 
 def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
-                   temporal: bool) -> tuple[jax.Array, dict[str, jax.Array]]:
+                   temporal: bool, fixed: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Reconstruction of a clip from its source, attributes and driver; see `training.stage.Loss`.
 
     Each clip is at one branch of guidance, drawn by `run.guidance_dropout`: it sees nothing, or the source, or the
@@ -42,6 +42,7 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
     Args:
         temporal: the frames of a clip share their diffusion time, as in sampling, and video attention runs; else they
             are independent images of one person.
+        fixed: take latents as they are predicted, and learn to retouch the frames that they become.
     """
     objective, (b, f) = run.objective, batch["driving_masks"].shape[:2]
     noise_key, time_key, level_key, history_key = jax.random.split(key, 4)
@@ -56,7 +57,11 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
         history = disturbed_history(run, m, batch, history_key) if run.data.history else None
         condition = m.condition(batch, history=history).at_levels(level)
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
-        decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
+        if fixed:
+            prediction = jax.lax.stop_gradient(prediction)
+        decoded = None
+        if objective.pixel_weight:
+            decoded = m.finished(m.decode(objective.to_clean(prediction, noisy, times)), condition)
         return prediction, clean, noise, times, decoded
 
     return reconstruction_loss(run, batch, *model.apply(variables, method=forward))
@@ -231,6 +236,14 @@ def _check_image(run: RunConfig) -> None:
                          f"to 0, found {run.data.history}")
 
 
+def _check_retouch(run: RunConfig) -> None:
+    _check_image(run)
+    if not run.model.retouches or not run.objective.pixel_weight:
+        raise InputError("stage retouch trains the network that retouches frames, through the loss on pixels: expected "
+                         f"model.mmdit.retouch_layers and objective.pixel_weight above 0, found "
+                         f"{run.model.mmdit.retouch_layers} and {run.objective.pixel_weight:g}")
+
+
 def _check_history(run: RunConfig) -> None:
     _check(run)
     if run.data.history != run.model.history:
@@ -263,17 +276,23 @@ def _check_steps(run: RunConfig) -> None:
                          f"{run.sampling.steps}")
 
 
-def _stage(name: str, trains: str, temporal: bool = True, **options) -> Stage:
-    return Stage(name, trains, partial(denoising_loss, temporal=temporal), partial(columns, temporal=temporal),
-                 temporal, **{"needs_pixels": needs_pixels, "check": _check, **options})
+def _needs_pixels(run: RunConfig) -> bool:
+    return needs_pixels(run) or run.model.has_stem
+
+
+def _stage(name: str, trains: str, temporal: bool = True, fixed: bool = False, **options) -> Stage:
+    return Stage(name, trains, partial(denoising_loss, temporal=temporal, fixed=fixed),
+                 partial(columns, temporal=temporal), temporal,
+                 **{"needs_pixels": _needs_pixels, "check": _check, **options})
 
 
 def _distillation(name: str, loss: Callable, check: Callable[[RunConfig], None]) -> Stage:
     return Stage(name, r"transformer/", loss, partial(columns, temporal=True), temporal=True, teacher=True,
-                 uses=("disturbance", "distillation"), needs_pixels=needs_pixels, check=check)
+                 uses=("disturbance", "distillation"), needs_pixels=_needs_pixels, check=check)
 
 
-# "image" trains on single frames, without video attention: for models that start from nothing. "video" trains all on
+# "image" trains on single frames, without video attention: for models that start from nothing. "joint" trains the
+# codec's decoder too, "retouch" only what retouches its frames. "video" trains all on
 # clips without history; "history" goes on with history, for the last fifth of the steps (the paper's curriculum).
 # "fusion" and "steps" distil a trained model: its guidance into one pass, then its many sampling steps into few.
 STAGES = {
@@ -281,6 +300,7 @@ STAGES = {
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
     "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
                     check=_check_joint),
+    "retouch": _stage("retouch", r"transformer/(stem|retouch)/", temporal=False, fixed=True, check=_check_retouch),
     "video": _stage("video", r"transformer/"),
     "history": _stage("history", r"transformer/", uses=("disturbance",), check=_check_history),
     "fusion": _distillation("fusion", fusion_loss, _check_fusion),

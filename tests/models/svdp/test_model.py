@@ -102,8 +102,9 @@ def test_moved_references_reach_the_prediction_with_the_driver_only(field):
 
 def test_aligned_pictures_do_not_join_the_tokens_at_first():
     config = tiny("one_way")
-    params = {path: init_params(config, 0)[path] if "/aligned_embedding" in path
-              else 0 * x if "/aligned_choice" in path else x for path, x in random_params(config).items()}
+    first = init_params(config, 0)
+    params = {path: 0 * x if "/aligned_choice" in path else first[path] if "_embedding" in path else x
+              for path, x in random_params(config).items()}
     batch = random_batch(config, history=2)
     batch |= {f"{name}_masks": 0 * batch[f"{name}_masks"] for name in MOVED}
     changed = {**batch, **{name: batch[name] * 0.5 for name in MOVED}}
@@ -143,13 +144,31 @@ def test_kept_references_equal_recomputed_ones(kind):
     np.testing.assert_array_equal(once, again)
 
 
+def test_frames_are_retouched_where_the_driver_is_seen():
+    """Pixels of the source and of moved references reach the frames, and no frame of a clip without a driver."""
+    config = tiny("one_way")
+    batch = random_batch(config)
+    frames = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 3, 32, 32, 3)), jnp.float32)
+    params = {path: 20 * x if "retouch/conv_out" in path else x for path, x in random_params(config).items()}
+
+    def run(batch, levels):
+        return config.create().apply(variables(params), method=lambda m: m.finished(
+            frames, m.condition(batch).at_levels(levels)))
+    found = run(batch, jnp.array([1, 2]))
+    np.testing.assert_array_equal(found[0], frames[0])
+    assert np.abs(found[1] - frames[1]).max() > 1e-2
+    for field in ("portrait", *MOVED, "driving_regions"):
+        changed = run({**batch, field: -batch[field]}, jnp.array([1, 2]))
+        assert np.abs(changed[1] - found[1]).max() > 1e-4
+
+
 def test_one_way_conditions_do_not_see_the_noise():
     """In one_way the keys of driving and history frames do not depend on the other frames of their segment."""
     config = tiny("one_way")
     batch = random_batch(config, history=2)
     run = jax.jit(lambda batch: config.create().apply(variables(random_params(config)), batch, method="condition"))
     whole = run(batch)
-    last = run({**batch, **{name: batch[name][:, 1:] for name in ("driving_regions", "driving_masks")}})
+    last = run({**batch, **{name: batch[name][:, 1:] for name in batch if name.startswith(("driving", "moved"))}})
     for all_keys, keys in zip(jax.tree.leaves(whole.driving), jax.tree.leaves(last.driving), strict=True):
         np.testing.assert_allclose(all_keys[:, 1:], keys, atol=1e-5)
 
@@ -205,18 +224,19 @@ def test_invalid_history_and_attributes_change_nothing(kind):
 
 @every_kind
 def test_encoded_batches_predict_the_same(kind):
-    """`durian encode` makes every field of the encoded spec, and conditions of them are those of the pictures."""
-    config = tiny(*kind)
-    batch = random_batch(config, history=2)
-    encoded = jax.jit(lambda batch: config.create().apply(variables(random_params(config)), batch,
-                                                          method="encode_batch"))(batch)
+    """`durian encode` makes every field of the encoded spec, and conditions of them are those of the pictures.
+
+    Models that read pixels cannot be trained from them.
+    """
+    config = tiny(*kind, stem_width=0, retouch_layers=0)
+    params, batch = random_params(config), random_batch(config, history=2)
+    encoded = jax.jit(lambda batch: config.create().apply(variables(params), batch, method="encode_batch"))(batch)
     spec = training_fields(config.batch_spec(encoded=True))
     sizes = {"B": 2, "F": 3, "A": 1, "T": 2}
     assert {name: x.shape for name, x in encoded.items()} == {name: field.shape(sizes) for name, field in spec.items()}
-    found, expected = (predict(random_params(config), x, noise(), config) for x in (encoded, batch))
+    found, expected = (predict(params, x, noise(), config) for x in (encoded, batch))
     np.testing.assert_allclose(found, expected, atol=2e-5)
-    bare = jax.eval_shape(lambda batch: config.create().apply(variables(random_params(config)), batch,
-                                                              method="encode_batch"),
+    bare = jax.eval_shape(lambda batch: config.create().apply(variables(params), batch, method="encode_batch"),
                           random_batch(config, attributes=0, history=0))
     assert bare["history_latents"].shape[1] == bare["attribute_masks"].shape[1] == 0
 

@@ -41,8 +41,8 @@ _POSITIONS = Excuse("the computed positions", re.escape(_TABLE))
 _TEXT = Excuse("the text stream", r"context_embedder\..*|transformer_blocks\.\d+\.((norm1_context|ff_context)\..*|"
                                   r"attn\.(add_[qkv]_proj|norm_added_[qk]|to_add_out)\..*)")
 _POOLED = Excuse("the pooled text embedding", r"time_text_embed\.text_embedder\..*")
-_OURS = Excuse("parameters that only SVDP has", r"video_blocks\..*|(mask|aligned)_embedding\.weight|"
-                                               r"aligned_choice\..*|group_embedding", missing=True)
+_OURS = Excuse("parameters that only SVDP has", r"video_blocks\..*|(mask|aligned|stem)_embedding\.weight|"
+                                               r"(aligned_choice|stem|retouch)\..*|group_embedding", missing=True)
 
 # Fields of the transformer that its files do not decide.
 _FREE = ("text_tokens", "video", "time_rotation", "canvas_origin", "canvas_step")

@@ -1,0 +1,92 @@
+"""Pixels under the noisy frames: a stem that reads them, and a network that retouches decoded frames by them. Ours.
+
+B clips, F frames, G pictures, H x W pixels, h x w latents, C channels.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from durian_jax.models.layers import conv, depth_to_space, group_norm, merge_frames, space_to_depth, split_frames, \
+    zeros_init
+from durian_jax.models.mmdit.config import CHOICE_SCALE, NORM_GROUPS, STEM_PATCH, TAKEN_SHARE, UNKNOWN_SHARE, MMDiTConfig
+from durian_jax.models.resnet import ResnetBlock
+
+
+class PictureStem(nn.Module):
+    """Pictures -> features of their pixels.
+
+    A latent stands for 8 x 8 pixels and says in no simple way where in them an iris or a lip lies; pixels do.
+
+    Attributes:
+        config: of the transformer.
+        downscale: pixels per latent, in each direction.
+    """
+
+    config: MMDiTConfig
+    downscale: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, F, H, W, C) in [-1, 1] -> fine (B, F, H / p, W / p, stem_width) and coarse (B, F, h, w, 2 * stem_width).
+
+        p is `config.STEM_PATCH`.
+        """
+        width, patch = self.config.stem_width, min(STEM_PATCH, self.downscale)
+        x = space_to_depth(merge_frames(pictures.astype(self.dtype)), patch)
+        x = conv(width, dtype=self.dtype, name="conv_in")(x)
+        x = ResnetBlock(width, NORM_GROUPS, self.dtype, name="resnet")(x)
+        fine = nn.silu(group_norm(NORM_GROUPS, name="norm_out")(x)).astype(self.dtype)
+        coarse = conv(2 * width, kernel=1, dtype=self.dtype, name="conv_out")(
+            space_to_depth(fine, self.downscale // patch))
+        return split_frames(fine, pictures.shape[1]), split_frames(coarse, pictures.shape[1])
+
+
+@flax.struct.dataclass
+class Pixels:
+    """What lies under the frames, at their size.
+
+    Attributes:
+        pictures: (B, F, G, H, W, 3) in [-1, 1], whose pixels frames may take over.
+        masks: (B, F, G, H, W, 1), which of them count.
+        features: (B, F, H / p, W / p, stem_width), the fine ones of `PictureStem`.
+    """
+
+    pictures: jax.Array
+    masks: jax.Array
+    features: jax.Array
+
+
+class Retouch(nn.Module):
+    """Decoded frames -> frames.
+
+    A decoder that sees the pictures which its latents were made from keeps their details (as in arXiv 2306.04632).
+    Every pixel of the result is a mixture of the decoded frame and the pictures under it, and a correction.
+
+    Attributes:
+        config: of the transformer.
+        downscale: pixels per latent, in each direction.
+    """
+
+    config: MMDiTConfig
+    downscale: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
+        """(B, F, H, W, 3) float32, about [-1, 1]; the same shape."""
+        width, patch = self.config.stem_width, min(STEM_PATCH, self.downscale)
+        known, (b, f, g) = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1), pixels.pictures.shape[:3]
+        x = space_to_depth(merge_frames(known).astype(self.dtype), patch)
+        x = conv(width, dtype=self.dtype, name="conv_in")(x) + merge_frames(pixels.features)
+        for i in range(self.config.retouch_layers):
+            x = ResnetBlock(width, NORM_GROUPS, self.dtype, name=f"resnets_{i}")(x)
+        x = nn.silu(group_norm(NORM_GROUPS, name="norm_out")(x)).astype(self.dtype)
+        x = conv(patch**2 * (3 + g), kernel_init=zeros_init, dtype=self.dtype, name="conv_out")(x)
+        x = split_frames(depth_to_space(x, patch).astype(jnp.float32), f)                               # B F H W 3+G
+        correction, logits = x[..., :3], jnp.moveaxis(x[..., 3:], -1, 2)                                # B F G H W
+        logits = CHOICE_SCALE * logits + jnp.log(TAKEN_SHARE * pixels.masks[..., 0] + UNKNOWN_SHARE)
+        shares = nn.softmax(jnp.concatenate([jnp.zeros_like(logits[:, :, :1]), logits], 2), 2)[:, :, 1:, ..., None]
+        return frames + correction + (shares * (pixels.pictures - frames[:, :, None])).sum(2)
