@@ -3,9 +3,11 @@
     durian synthesize --out data/people --clips 6000 --frames 12 --fps 6 --drivers
     durian train --config=svdp:tiny,stage=image --workdir=runs/image --config.source.clips=data/people \
         --config.init_from=tiny --config.init_only=codec/
+    durian train --config=svdp:tiny,stage=retouch --workdir=runs/retouch --config.source.clips=data/people \
+        --config.init_from=runs/image
     durian synthesize --out data/videos --clips 1500 --frames 20 --first 20000 --drivers
     durian train --config=svdp:tiny,stage=video --workdir=runs/video --config.source.clips=data/videos \
-        --config.init_from=runs/image
+        --config.init_from=runs/retouch
     durian train --config=svdp:tiny,stage=history --workdir=runs/history --config.source.clips=data/videos \
         --config.init_from=runs/video
 

@@ -8,9 +8,23 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from durian_jax.models.layers import conv, depth_to_space, group_norm, merge_frames, space_to_depth, split_frames, \
-    zeros_init
-from durian_jax.models.mmdit.config import CHOICE_SCALE, NORM_GROUPS, STEM_PATCH, TAKEN_SHARE, UNKNOWN_SHARE, MMDiTConfig
+from durian_jax.models.layers import (
+    conv,
+    depth_to_space,
+    group_norm,
+    merge_frames,
+    space_to_depth,
+    split_frames,
+    zeros_init,
+)
+from durian_jax.models.mmdit.config import (
+    CHOICE_SCALE,
+    NORM_GROUPS,
+    STEM_PATCH,
+    TAKEN_SHARE,
+    UNKNOWN_SHARE,
+    MMDiTConfig,
+)
 from durian_jax.models.resnet import ResnetBlock
 
 
@@ -78,7 +92,7 @@ class Retouch(nn.Module):
     def __call__(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
         """(B, F, H, W, 3) float32, about [-1, 1]; the same shape."""
         width, patch = self.config.stem_width, min(STEM_PATCH, self.downscale)
-        known, (b, f, g) = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1), pixels.pictures.shape[:3]
+        known, (f, g) = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1), pixels.pictures.shape[1:3]
         x = space_to_depth(merge_frames(known).astype(self.dtype), patch)
         x = conv(width, dtype=self.dtype, name="conv_in")(x) + merge_frames(pixels.features)
         for i in range(self.config.retouch_layers):

@@ -10,7 +10,14 @@ import torch.nn.functional as F
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
-from durian_jax.models.mmdit.config import CHOICE_SCALE, NORM_GROUPS, STEM_PATCH, TAKEN_SHARE, UNKNOWN_SHARE, MMDiTConfig
+from durian_jax.models.mmdit.config import (
+    CHOICE_SCALE,
+    NORM_GROUPS,
+    STEM_PATCH,
+    TAKEN_SHARE,
+    UNKNOWN_SHARE,
+    MMDiTConfig,
+)
 from durian_jax.pytorch.small_codec import depth_to_space, space_to_depth
 
 

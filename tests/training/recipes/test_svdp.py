@@ -44,12 +44,14 @@ def batch_of(run: RunConfig, records) -> dict:
 
 @pytest.mark.parametrize("stage, trains, temporal, teacher", [
     ("image", {"transformer"}, False, False), ("joint", {"transformer", "codec/decoder"}, False, False),
-    ("video", {"transformer", "transformer/video"}, True, False),
+    ("retouch", {"transformer"}, False, False), ("video", {"transformer", "transformer/video"}, True, False),
     ("history", {"transformer", "transformer/video"}, True, False),
     ("fusion", {"transformer", "transformer/video"}, True, True),
     ("steps", {"transformer", "transformer/video"}, True, True)])
 def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
-    needed = {"objective.pixel_weight": 1.0} if stage == "joint" else {"init_from": "a run"} if teacher else {}
+    needed = {"init_from": "a run"} if teacher else {}
+    if stage in ("joint", "retouch"):
+        needed = {"objective.pixel_weight": 1.0}
     run = RunConfig.read(small_config("clips", stage, **needed))
     paths = split(param_shapes(run.model), run.recipe.trains)[0]
     found = {"codec/decoder" if path.startswith("codec/decoder/") else
