@@ -98,8 +98,7 @@ def sd35m(config: ConfigDict) -> None:
         "mmdit": {"width": 1536, "layers": 24, "heads": 24, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 13,
                   "positions": "canvas", "canvas_size": 384, "canvas_origin": 160.0, "canvas_step": 0.25,
                   "text_dim": _optional(4096), "text_tokens": 128, "pooled_dim": _optional(2048), "video": "full",
-                  "time_rotation": 16,
-                  "stem_width": 0, "retouch_layers": 0},
+                  "time_rotation": 16, "stem_width": 0, "retouch_layers": 0},
     }
     # Rectified flow as in Stable Diffusion 3.5 (arXiv 2403.03206), sampled with Euler's steps.
     config.objective.update({"schedule": "flow", "prediction": "flow", "time_power": 1.0, "times": "logit_normal",

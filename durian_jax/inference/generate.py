@@ -131,8 +131,7 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
     b, f, side = sizes["B"], sizes["F"], config.latent_size
 
     def run(m):
-        condition = m.condition(batch, references)
-        branches = m.branches(condition)
+        branches = m.branches(m.condition(batch, references))
 
         def predict_clean(z, t):
             times = jnp.full((b, f), t)
@@ -144,7 +143,8 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
         noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
         noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        return sample(predict_clean, noise, objective, sampler, steps), condition
+        # Frames are finished by what some branch has seen: a driver without weight leaves no trace.
+        return sample(predict_clean, noise, objective, sampler, steps), branches[max(active)]
 
     model = config.create(attention=attention)
     latents, condition = model.apply(variables(params), method=run)

@@ -24,7 +24,7 @@ class Encoder(nn.Module):
             if level:
                 self.add_module(f"down_{level}", nn.Conv2d(4 * width_in, width, 1))
             for i in range(config.layers):
-                self.add_module(f"level_{level}_resnet_{i}", _resnet(width, config))
+                self.add_module(f"level_{level}_resnet_{i}", resnet(width, config.norm_groups))
             width_in = width
         self.conv_out = nn.Conv2d(width_in, config.latent_channels, 3, padding=1)
 
@@ -47,7 +47,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, channels[-1], 3, padding=1)
         for level, width in enumerate(channels):
             for i in range(config.layers + 1):
-                self.add_module(f"level_{level}_resnet_{i}", _resnet(width, config))
+                self.add_module(f"level_{level}_resnet_{i}", resnet(width, config.norm_groups))
             if level:
                 self.add_module(f"up_{level}", nn.Conv2d(width, 4 * channels[level - 1], 1))
         self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=1e-5)
@@ -93,5 +93,6 @@ def depth_to_space(x: torch.Tensor, patch: int) -> torch.Tensor:
     return x.permute(0, 3, 4, 1, 5, 2).reshape(m, c // patch**2, h * patch, w * patch)
 
 
-def _resnet(width: int, config: CodecConfig) -> ResnetBlock2D:
-    return ResnetBlock2D(in_channels=width, temb_channels=None, groups=config.norm_groups, eps=1e-5)
+def resnet(width: int, groups: int) -> ResnetBlock2D:
+    """A residual block without a time bias."""
+    return ResnetBlock2D(in_channels=width, temb_channels=None, groups=groups, eps=1e-5)

@@ -173,9 +173,9 @@ class RunConfig:
             if name not in recipe.uses and getattr(self, name) != unused:
                 raise InputError(f"{name}: stage {self.stage} of {self.family} does not use it; leave it out")
         if self.source.samples and recipe.needs_pixels(self):
-            raise InputError("encoded samples hold no pixels, which this stage and objective need; leave "
+            raise InputError("encoded samples hold no pixels, which this stage, objective or model needs; leave "
                              "source.samples out and name source.clips, or take a stage and an objective without a "
-                             "loss on pixels (objective.pixel_weight=0)")
+                             "loss on pixels (objective.pixel_weight=0) and a model that reads none")
         if recipe.temporal and self.data.frames > self.model.max_frames:
             raise InputError(f"data.frames={self.data.frames} exceeds model.max_frames={self.model.max_frames}")
         recipe.check(self)

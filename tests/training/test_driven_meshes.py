@@ -20,13 +20,13 @@ from durian_jax.training import cluster
 cluster.join()
 from durian_jax.training.loop import train
 from durian_jax.training.sharding import MESH_AXES
-from tests.helpers.svdp import SIZES, small_config
+from tests.helpers.svdp import PIXELS, SIZES, small_config
 records, workdir, mesh, steps = sys.argv[1:]
 sizes = {f"mesh.{axis}": int(size) for axis, size in zip(MESH_AXES, mesh.split("x"))}
 cluster.check_joined()
 with cluster.leaving_at_once():
     train(small_config(records, "history", **{
-        **sizes, "model.mmdit": {**SIZES, "width": 128, "layers": 1, "patch": 2, "positions": "rotary",
+        **sizes, "model.mmdit": {**SIZES, **PIXELS, "width": 128, "layers": 1, "patch": 2, "positions": "rotary",
                                  "video": "full"},
         "batch_size": 4, "data.frames": 4, "total_steps": int(steps), "learning_rate": 1e-3,
         "disturbance.own_share": 0.5}), workdir)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from durian_jax.models.mmdit.config import (
@@ -18,7 +17,7 @@ from durian_jax.models.mmdit.config import (
     UNKNOWN_SHARE,
     MMDiTConfig,
 )
-from durian_jax.pytorch.small_codec import depth_to_space, space_to_depth
+from durian_jax.pytorch.small_codec import depth_to_space, resnet, space_to_depth
 
 
 class PictureStem(nn.Module):
@@ -35,7 +34,7 @@ class PictureStem(nn.Module):
         width, self.patch = config.stem_width, min(STEM_PATCH, downscale)
         self.rest = downscale // self.patch
         self.conv_in = nn.Conv2d(channels * self.patch**2, width, 3, padding=1)
-        self.resnet = _resnet(width)
+        self.resnet = resnet(width, NORM_GROUPS)
         self.norm_out = nn.GroupNorm(NORM_GROUPS, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width * self.rest**2, 2 * width, 1)
 
@@ -74,21 +73,17 @@ class Retouch(nn.Module):
         super().__init__()
         width, self.patch = config.stem_width, min(STEM_PATCH, downscale)
         self.conv_in = nn.Conv2d(6 * self.patch**2, width, 3, padding=1)
-        self.resnets = nn.ModuleList(_resnet(width) for _ in range(config.retouch_layers))
+        self.resnets = nn.ModuleList(resnet(width, NORM_GROUPS) for _ in range(config.retouch_layers))
         self.norm_out = nn.GroupNorm(NORM_GROUPS, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width, self.patch**2 * (3 + pictures), 3, padding=1)
 
     def forward(self, frames: torch.Tensor, pixels: Pixels) -> torch.Tensor:
         known, dtype = torch.cat([frames, pixels.pictures[:, :, 0].to(frames.dtype)], 2), pixels.features.dtype
         x = self.conv_in(space_to_depth(known.flatten(0, 1), self.patch).to(dtype)) + pixels.features.flatten(0, 1)
-        for resnet in self.resnets:
-            x = resnet(x, None)
+        for block in self.resnets:
+            x = block(x, None)
         x = depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.patch).unflatten(0, frames.shape[:2]).float()
         correction, logits = x[:, :, :3], x[:, :, 3:]
         logits = CHOICE_SCALE * logits + (TAKEN_SHARE * pixels.masks[:, :, :, 0].float() + UNKNOWN_SHARE).log()
         shares = torch.cat([torch.zeros_like(logits[:, :, :1]), logits], 2).softmax(2)[:, :, 1:, None]
         return frames + correction + (shares * (pixels.pictures.float() - frames[:, :, None])).sum(2)
-
-
-def _resnet(width: int) -> ResnetBlock2D:
-    return ResnetBlock2D(in_channels=width, temb_channels=None, groups=NORM_GROUPS, eps=1e-5)

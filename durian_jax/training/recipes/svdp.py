@@ -292,8 +292,8 @@ def _distillation(name: str, loss: Callable, check: Callable[[RunConfig], None])
 
 
 # "image" trains on single frames, without video attention: for models that start from nothing. "joint" trains the
-# codec's decoder too, "retouch" only what retouches its frames. "video" trains all on
-# clips without history; "history" goes on with history, for the last fifth of the steps (the paper's curriculum).
+# codec's decoder too, "retouch" only what retouches its frames. "video" trains all on clips without history; "history"
+# goes on with history, for the last fifth of the steps (the paper's curriculum).
 # "fusion" and "steps" distil a trained model: its guidance into one pass, then its many sampling steps into few.
 STAGES = {
     **CODEC_STAGES,

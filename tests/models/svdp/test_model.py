@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.configs import load_config
+from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
+from durian_jax.inference.generate import generate
 from durian_jax.models.attention import AttentionMethod
 from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.batch import training_fields
@@ -102,13 +105,15 @@ def test_moved_references_reach_the_prediction_with_the_driver_only(field):
 
 def test_aligned_pictures_do_not_join_the_tokens_at_first():
     config = tiny("one_way")
-    first = init_params(config, 0)
-    params = {path: 0 * x if "/aligned_choice" in path else first[path] if "_embedding" in path else x
-              for path, x in random_params(config).items()}
+    first, embeddings = init_params(config, 0), ("transformer/aligned_embedding", "transformer/stem_embedding")
+    known = {path: 0 * x if "/aligned_choice" in path else x for path, x in random_params(config).items()}
+    known["transformer/aligned_choice/bias"] = jnp.tile(50 * jnp.eye(5)[0], config.mmdit.patch**2)  # take over nothing
     batch = random_batch(config, history=2)
-    batch |= {f"{name}_masks": 0 * batch[f"{name}_masks"] for name in MOVED}
     changed = {**batch, **{name: batch[name] * 0.5 for name in MOVED}}
-    np.testing.assert_array_equal(*(predict(params, x, noise(), config) for x in (batch, changed)))
+    at_first = {path: first[path] if path.startswith(embeddings) else x for path, x in known.items()}
+    np.testing.assert_array_equal(*(predict(at_first, x, noise(), config) for x in (batch, changed)))
+    one, other = (predict(known, x, noise(), config) for x in (batch, changed))
+    assert np.abs(one - other).max() > 1e-4
 
 
 @pytest.mark.parametrize("number, field", enumerate([None, "portrait", "moved_source", "moved_attributes",
@@ -160,6 +165,17 @@ def test_frames_are_retouched_where_the_driver_is_seen():
     for field in ("portrait", *MOVED, "driving_regions"):
         changed = run({**batch, field: -batch[field]}, jnp.array([1, 2]))
         assert np.abs(changed[1] - found[1]).max() > 1e-4
+
+
+@pytest.mark.parametrize("scales, reaches", [((1.0, 0.0, 0.0), False), ((1.0, 1.0, 1.0), True)])
+def test_a_driver_without_weight_retouches_nothing(scales, reaches):
+    config = tiny("one_way")
+    checkpoint = Checkpoint(config, Objective(), {path: 20 * x if "retouch/conv_out" in path else x
+                                                  for path, x in random_params(config).items()})
+    batch, sampling = random_batch(config), Sampling(steps=1, guidance_scale=scales)
+    one, other = (generate(checkpoint, x, sampling) for x in (batch, {
+        **batch, "driving_regions": -batch["driving_regions"]}))
+    assert (one != other).any() == reaches
 
 
 def test_one_way_conditions_do_not_see_the_noise():

@@ -38,11 +38,11 @@ def test_reenact_runs_an_export_from_files_to_files(exported, tmp_path, monkeypa
     assert read_video(tmp_path / "out.mp4")[0].shape == (6, size, size, 3)
     settings = json.loads((tmp_path / "out.json").read_text())["settings"]
     assert (settings["backend"], settings["device"], settings["dtype"]) == ("torch", "cpu", "torch.float32")
-    pipeline = SVDPPipeline.from_pretrained(folder)
+    pipeline = SVDPPipeline.from_pretrained(folder).to("cpu")  # the same layout in memory, so the same sums
     scales = settings["guidance_scale"]
     assert scales[1] == 2.5
     expected = Animator(pipeline).animate(clip[:1], [("hair", clip[:1])], clip, regions=("eyes", "mouth"),
                                           sampling=pipeline.sampling.changed({"steps": 2, "guidance_scale": scales}))
-    np.testing.assert_allclose(np.int32(written["out.mp4"]), expected, atol=1)  # sums may have another order
+    np.testing.assert_array_equal(written["out.mp4"], expected)
     # Driver, source, attribute and result side by side.
     assert [frame.shape for frame in written["out_concat.mp4"]] == [(size, 4 * size, 3)] * 6
