@@ -91,6 +91,9 @@ class Toy(nn.Module):
         x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]))
         return x.reshape(*latents.shape[:-3], *x.shape[1:])
 
+    def finished(self, frames, condition):
+        return frames
+
     def encode_batch(self, batch):
         return {"keypoints": batch["keypoints"], "frame_latents": self.encode(batch["frames"]),
                 "portrait_latents": self.references(batch)}
