@@ -87,7 +87,7 @@ def find_checkpoint(name: str | Path) -> Path:
     """The folder of a checkpoint.
 
     Args:
-        name: a folder, or the name of a checkpoint that ships with the package ("tiny").
+        name: a folder, or the name of a checkpoint that ships with the package ("tiny", "svdp-tiny").
 
     Raises:
         InputError: no such checkpoint; lists the shipped ones.
@@ -121,7 +121,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
     """Load a checkpoint.
 
     Args:
-        name: a folder, or the name of a checkpoint that ships with the package ("tiny").
+        name: a folder, or the name of a checkpoint that ships with the package ("tiny", "svdp-tiny").
         dtype: of the parameters: "float32", "bfloat16", "float16"; "stored": as in the file; None: that of the
             model's activations, which is enough for inference.
         prefixes: load the parameters whose paths begin with one of these; the others are only checked.

@@ -9,13 +9,14 @@ from durian_jax.commands.options import sampling_argument, sampling_options
 @click.option("--out", default="demo", show_default=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--cases", type=click.IntRange(1), default=2, show_default=True,
               help="Number of transfers per attribute.")
-@click.option("--reenactment", default=None, metavar="NAME|FOLDER",
-              help="Model that reenacts four people, too.  [default: none]")
+@click.option("--reenactment", default="svdp-tiny", show_default=True, metavar="NAME|FOLDER",
+              help="Model that makes four people do what a driver does; none: leave them out.")
 @sampling_options
 def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
-    """Show what the shipped model does.
+    """Show what the shipped models do.
 
-    Transfers, composes and interpolates attributes of procedural people who are not in the training data.
+    Transfers, composes and interpolates attributes of procedural people who are not in the training data, and
+    reenacts some of them.
 
     Writes videos, a contact sheet, index.html and report.json, which holds the distance to the exact answers.
     """
@@ -24,6 +25,6 @@ def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     runtime.configure()
     from durian_jax.evaluation.demo import run_demo
 
-    run_demo(out, checkpoint=checkpoint, cases=cases, reenactment=reenactment,
+    run_demo(out, checkpoint=checkpoint, cases=cases, reenactment=None if reenactment == "none" else reenactment,
              sampling=sampling_argument(steps, guidance, seed, sampler))
     click.echo(f"open {out}/index.html")

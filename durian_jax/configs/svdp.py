@@ -44,7 +44,7 @@ def tiny(config: ConfigDict) -> None:
         "mmdit": {"width": 256, "layers": 6, "heads": 4, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
                   "positions": "rotary", "text_dim": placeholder(int), "text_tokens": 0,
                   "pooled_dim": placeholder(int), "video": "full", "time_rotation": 16,
-                  "stem_width": 64, "retouch_layers": 2},
+                  "stem_width": 64, "retouch_layers": 5},
     }
     # Clean predictions and a loss on pixels, as in Durian's tiny. Sampling takes one step, so almost all times are near
     # 1: with less noise the frame itself tells where the head is, and the model need not look at the driver.

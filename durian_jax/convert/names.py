@@ -139,7 +139,7 @@ def mmdit_rules() -> list[Rule]:
     return [
         (r"", ""),  # the group embedding
         (r"(mask_embedding|aligned_embedding|aligned_choice|stem_embedding|proj_out)", r"\1"),
-        (r"(stem|retouch)/(conv_in|norm_out|conv_out)", r"\1.\2"),
+        (r"(stem|retouch)/(conv_in|norm_out|conv_out|norm_shift|conv_shift|conv_shifted)", r"\1.\2"),
         (r"stem/resnet/" + _RESNET, r"stem.resnet.\1"),
         (r"retouch/resnets_(\d+)/" + _RESNET, r"retouch.resnets.\1.\2"),
         (r"norm_out/linear", "norm_out.linear"),

@@ -47,7 +47,8 @@ _SHEET_FRAME = 0.7  # relative position of the frame that the contact sheet show
 
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
-             sampling: Sampling | Mapping[str, Any] | None = None, reenactment: str | Path | None = None) -> dict:
+             sampling: Sampling | Mapping[str, Any] | None = None,
+             reenactment: str | Path | None = "svdp-tiny") -> dict:
     """Run transfers, compositions, one interpolation and reenactments; write videos, a sheet, a page and a report.
 
     Args:

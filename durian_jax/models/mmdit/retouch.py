@@ -7,6 +7,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
 
 from durian_jax.models.layers import (
     conv,
@@ -20,10 +21,12 @@ from durian_jax.models.layers import (
 from durian_jax.models.mmdit.config import (
     CHOICE_SCALE,
     NORM_GROUPS,
+    SHIFT_SCALE,
     STEM_PATCH,
     TAKEN_SHARE,
     UNKNOWN_SHARE,
     MMDiTConfig,
+    registering_layers,
 )
 from durian_jax.models.resnet import ResnetBlock
 
@@ -73,11 +76,27 @@ class Pixels:
     features: jax.Array
 
 
+def shifted(pictures: jax.Array, shifts: jax.Array) -> jax.Array:
+    """Pictures whose pixels come from elsewhere, interpolated linearly; beyond the border lies the border.
+
+    Args:
+        pictures: (M, H, W, C).
+        shifts: (M, H, W, 2) in pixels, x and y: where each pixel comes from, relative to its own place.
+    """
+    height, width = pictures.shape[1:3]
+    x = jnp.clip(jnp.arange(width) + shifts[..., 0], 0, width - 1)
+    y = jnp.clip(jnp.arange(height)[:, None] + shifts[..., 1], 0, height - 1)
+    one_channel = lambda channel, y, x: map_coordinates(channel, [y, x], order=1, mode="nearest")
+    return jax.vmap(jax.vmap(one_channel, (-1, None, None), -1))(pictures, y, x)
+
+
 class Retouch(nn.Module):
     """Decoded frames -> frames.
 
     A decoder that sees the pictures which its latents were made from keeps their details (as in arXiv 2306.04632).
-    Every pixel of the result is a mixture of the decoded frame and the pictures under it, and a correction.
+    Half of the residual blocks find out how far the pictures must be shifted to lie on the decoded frame, place by
+    place: turned pictures are sharp but their outlines lie some pixels beside the truth. The other half sees the
+    shifted pictures. Every pixel of the result is a mixture of the decoded frame and these pictures, and a correction.
 
     Attributes:
         config: of the transformer.
@@ -92,15 +111,32 @@ class Retouch(nn.Module):
     def __call__(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
         """(B, F, H, W, 3) float32, about [-1, 1]; the same shape."""
         width, patch = self.config.stem_width, min(STEM_PATCH, self.downscale)
-        known, (f, g) = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1), pixels.pictures.shape[1:3]
+        (f, g), layers = pixels.pictures.shape[1:3], self.config.retouch_layers
+        known = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1)
         x = space_to_depth(merge_frames(known).astype(self.dtype), patch)
         x = conv(width, dtype=self.dtype, name="conv_in")(x) + merge_frames(pixels.features)
-        for i in range(self.config.retouch_layers):
-            x = ResnetBlock(width, NORM_GROUPS, self.dtype, name=f"resnets_{i}")(x)
+        block = lambda i: ResnetBlock(width, NORM_GROUPS, self.dtype, name=f"resnets_{i}")
+        for i in range(registering_layers(layers)):
+            x = block(i)(x)
+
+        hidden = nn.silu(group_norm(NORM_GROUPS, name="norm_shift")(x)).astype(self.dtype)
+        shifts = conv(2 * g, kernel_init=zeros_init, dtype=self.dtype, name="conv_shift")(hidden).astype(jnp.float32)
+        shifts = SHIFT_SCALE * jax.image.resize(shifts, (len(x), *frames.shape[2:4], 2 * g), "linear")
+        known = jnp.concatenate([pixels.pictures, pixels.masks], -1).astype(jnp.float32)                # B F G H W 4
+        known = shifted(merge_frames(merge_frames(known)),
+                        jnp.moveaxis(shifts.reshape(*shifts.shape[:3], g, 2), 3, 1).reshape(-1, *frames.shape[2:4], 2))
+        known = split_frames(split_frames(known, g), f)
+        pictures, masks = known[..., :3], known[..., 3]
+        seen = merge_frames(jnp.concatenate([pictures[:, :, i] for i in range(g)], -1)).astype(self.dtype)
+        x += conv(width, kernel=1, kernel_init=zeros_init, dtype=self.dtype, name="conv_shifted")(
+            space_to_depth(seen, patch))
+
+        for i in range(registering_layers(layers), layers):
+            x = block(i)(x)
         x = nn.silu(group_norm(NORM_GROUPS, name="norm_out")(x)).astype(self.dtype)
         x = conv(patch**2 * (3 + g), kernel_init=zeros_init, dtype=self.dtype, name="conv_out")(x)
         x = split_frames(depth_to_space(x, patch).astype(jnp.float32), f)                               # B F H W 3+G
         correction, logits = x[..., :3], jnp.moveaxis(x[..., 3:], -1, 2)                                # B F G H W
-        logits = CHOICE_SCALE * logits + jnp.log(TAKEN_SHARE * pixels.masks[..., 0] + UNKNOWN_SHARE)
+        logits = CHOICE_SCALE * logits + jnp.log(TAKEN_SHARE * masks + UNKNOWN_SHARE)
         shares = nn.softmax(jnp.concatenate([jnp.zeros_like(logits[:, :, :1]), logits], 2), 2)[:, :, 1:, ..., None]
-        return frames + correction + (shares * (pixels.pictures - frames[:, :, None])).sum(2)
+        return frames + correction + (shares * (pictures - frames[:, :, None])).sum(2)

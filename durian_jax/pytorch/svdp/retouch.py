@@ -12,10 +12,12 @@ from torch import nn
 from durian_jax.models.mmdit.config import (
     CHOICE_SCALE,
     NORM_GROUPS,
+    SHIFT_SCALE,
     STEM_PATCH,
     TAKEN_SHARE,
     UNKNOWN_SHARE,
     MMDiTConfig,
+    registering_layers,
 )
 from durian_jax.pytorch.small_codec import depth_to_space, resnet, space_to_depth
 
@@ -60,6 +62,15 @@ class Pixels:
     features: torch.Tensor
 
 
+def shifted(pictures: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Pictures (M, C, H, W) with pixels from elsewhere, (M, 2, H, W) in pixels; see `models.mmdit.retouch.shifted`."""
+    height, width = pictures.shape[2:]
+    x = torch.arange(width, device=shifts.device) + shifts[:, 0]
+    y = torch.arange(height, device=shifts.device)[:, None] + shifts[:, 1]
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=True)
+
+
 class Retouch(nn.Module):
     """Decoded frames (B, F, 3, H, W) -> frames.
 
@@ -72,18 +83,33 @@ class Retouch(nn.Module):
     def __init__(self, config: MMDiTConfig, downscale: int, pictures: int):
         super().__init__()
         width, self.patch = config.stem_width, min(STEM_PATCH, downscale)
+        self.registering = registering_layers(config.retouch_layers)
         self.conv_in = nn.Conv2d(6 * self.patch**2, width, 3, padding=1)
         self.resnets = nn.ModuleList(resnet(width, NORM_GROUPS) for _ in range(config.retouch_layers))
+        self.norm_shift = nn.GroupNorm(NORM_GROUPS, width, eps=1e-5)
+        self.conv_shift = nn.Conv2d(width, 2 * pictures, 3, padding=1)
+        self.conv_shifted = nn.Conv2d(3 * pictures * self.patch**2, width, 1)
         self.norm_out = nn.GroupNorm(NORM_GROUPS, width, eps=1e-5)
         self.conv_out = nn.Conv2d(width, self.patch**2 * (3 + pictures), 3, padding=1)
 
     def forward(self, frames: torch.Tensor, pixels: Pixels) -> torch.Tensor:
-        known, dtype = torch.cat([frames, pixels.pictures[:, :, 0].to(frames.dtype)], 2), pixels.features.dtype
+        (b, f, g), dtype = pixels.pictures.shape[:3], pixels.features.dtype
+        known = torch.cat([frames, pixels.pictures[:, :, 0].to(frames.dtype)], 2)
         x = self.conv_in(space_to_depth(known.flatten(0, 1), self.patch).to(dtype)) + pixels.features.flatten(0, 1)
-        for block in self.resnets:
+        for block in self.resnets[:self.registering]:
+            x = block(x, None)
+
+        shifts = SHIFT_SCALE * F.interpolate(self.conv_shift(F.silu(self.norm_shift(x))).float(), frames.shape[3:],
+                                             mode="bilinear")
+        known = torch.cat([pixels.pictures, pixels.masks], 3).float()
+        known = shifted(known.flatten(0, 2), shifts.unflatten(1, (g, 2)).flatten(0, 1)).unflatten(0, (b, f, g))
+        pictures, masks = known[:, :, :, :3], known[:, :, :, 3]
+        x = x + self.conv_shifted(space_to_depth(pictures.flatten(2, 3).flatten(0, 1), self.patch).to(dtype))
+
+        for block in self.resnets[self.registering:]:
             x = block(x, None)
         x = depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.patch).unflatten(0, frames.shape[:2]).float()
         correction, logits = x[:, :, :3], x[:, :, 3:]
-        logits = CHOICE_SCALE * logits + (TAKEN_SHARE * pixels.masks[:, :, :, 0].float() + UNKNOWN_SHARE).log()
+        logits = CHOICE_SCALE * logits + (TAKEN_SHARE * masks + UNKNOWN_SHARE).log()
         shares = torch.cat([torch.zeros_like(logits[:, :, :1]), logits], 2).softmax(2)[:, :, 1:, None]
-        return frames + correction + (shares * (pixels.pictures.float() - frames[:, :, None])).sum(2)
+        return frames + correction + (shares * (pictures - frames[:, :, None])).sum(2)
