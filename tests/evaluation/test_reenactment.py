@@ -1,11 +1,15 @@
 """The reenactment benchmark measures what it says, on results whose scores are known."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.checkpoints.weights import SHIPPED, Checkpoint
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import reenactment
@@ -140,3 +144,47 @@ def test_disturbed_cases_change_what_the_model_sees(case):
 def test_motions_of_photos_are_no_motions_of_cases():
     photo = sample_motion(reenactment.SPLIT, reenactment._PHOTO_MOTIONS, 1)
     assert all(photo.yaw[0] != sample_motion(reenactment.SPLIT, index, 1).yaw[0] for index in range(50))
+
+
+# --- the shipped checkpoint -----------------------------------------------------------------------------------
+
+def shipped_figures() -> dict:
+    return json.loads((SHIPPED / "svdp-tiny" / "figures.json").read_text())
+
+
+def test_the_shipped_summary_follows_from_its_cases():
+    figures = shipped_figures()
+    recomputed = reenactment.summarize(figures["scores"], figures["settings"]["cases"])
+    assert figures["summary"]["cases"] >= 20 and figures["settings"]["checkpoint"] == "svdp-tiny"
+    for key in SUMMARY_KEYS:
+        assert figures["summary"][key] == pytest.approx(recomputed[key], nan_ok=True), key
+
+
+def test_the_shipped_checkpoint_follows_the_driver():
+    """Seams, drift, and eyes against the shipped model that is driven by keypoints, are at their targets."""
+    summary, other = shipped_figures()["summary"], shipped_figures()["baselines"]["keypoints"]
+    assert summary["seam"] <= 1.1 and summary["drift_brightness"] <= 1 and summary["drift_psnr"] >= -0.3
+    for key in ("psnr", "psnr_eyes", "psnr_mouth"):
+        assert summary[key] > other[key] + 3, key
+    for key in ("gaze_x", "gaze_y", "blink", "mouth"):
+        assert summary[key] < other[key], key
+
+
+def test_the_shipped_checkpoint_is_small():
+    sizes = {path.name: path.stat().st_size for path in (SHIPPED / "svdp-tiny").iterdir()}
+    assert {"config.json", "model.safetensors", "README.md", "figures.json"} == set(sizes)
+    assert sum(sizes.values()) <= 24_000_000
+
+
+@pytest.mark.slow
+def test_the_shipped_checkpoint_reproduces_its_scores(tmp_path):
+    """Recompute the first cases of the model card with the command line."""
+    then = shipped_figures()
+    # The other tests compile with few optimizations; the recorded scores come from full optimization.
+    environment = {key: value for key, value in os.environ.items() if key != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    subprocess.run([sys.executable, "-m", "durian_jax", "evaluate", "--benchmark", "reenactment", "--checkpoint",
+                    "svdp-tiny", "--cases", "2", "--json", str(tmp_path / "now.json")], check=True, env=environment)
+    now = json.loads((tmp_path / "now.json").read_text())
+    for ours, theirs in zip(now["scores"][:2], then["scores"], strict=False):
+        for key in ("psnr", "psnr_eyes", "psnr_mouth"):
+            assert ours[key] == pytest.approx(theirs[key], abs=0.1), key

@@ -30,6 +30,9 @@ from durian_jax.models.mmdit.config import (
 )
 from durian_jax.models.resnet import ResnetBlock
 
+# Collection and name under which `Retouch` hands out the shifted pictures and their masks, (B, F, G, H, W, 4).
+SHIFTED = ("registration", "shifted")
+
 
 class PictureStem(nn.Module):
     """Pictures -> features of their pixels.
@@ -127,6 +130,7 @@ class Retouch(nn.Module):
                         jnp.moveaxis(shifts.reshape(*shifts.shape[:3], g, 2), 3, 1).reshape(-1, *frames.shape[2:4], 2))
         known = split_frames(split_frames(known, g), f)
         pictures, masks = known[..., :3], known[..., 3]
+        self.sow(*SHIFTED, known)  # for training, which asks how well they lie on the truth
         seen = merge_frames(jnp.concatenate([pictures[:, :, i] for i in range(g)], -1)).astype(self.dtype)
         x += conv(width, kernel=1, kernel_init=zeros_init, dtype=self.dtype, name="conv_shifted")(
             space_to_depth(seen, patch))

@@ -18,6 +18,8 @@ from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference.generate import decode
+from durian_jax.models.mmdit.retouch import SHIFTED
+from durian_jax.models.svdp.conditions import DRIVING
 from durian_jax.models.svdp.model import SVDP, history_motion
 from durian_jax.training.config import RunConfig
 from durian_jax.training.recipes.codec import CODEC_STAGES
@@ -31,6 +33,9 @@ from durian_jax.training.recipes.reconstruction import (
 )
 from durian_jax.training.stage import Stage, always
 
+# Weight of `registration_error`, relative to that of pixels.
+_REGISTRATION = 0.3
+
 
 def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
                    temporal: bool, fixed: bool = False) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -43,6 +48,8 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
         temporal: the frames of a clip share their diffusion time, as in sampling, and video attention runs; else they
             are independent images of one person.
         fixed: take latents as they are predicted, and learn to retouch the frames that they become.
+
+    A model that retouches frames also learns to shift pictures onto the truth (`registration_error`).
     """
     objective, (b, f) = run.objective, batch["driving_masks"].shape[:2]
     noise_key, time_key, level_key, history_key = jax.random.split(key, 4)
@@ -64,7 +71,27 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
             decoded = m.finished(m.decode(objective.to_clean(prediction, noisy, times)), condition)
         return prediction, clean, noise, times, decoded
 
-    return reconstruction_loss(run, batch, *model.apply(variables, method=forward))
+    outputs, extras = model.apply(variables, method=forward, mutable=[SHIFTED[0]])
+    loss, parts = reconstruction_loss(run, batch, *outputs)
+    for known in jax.tree.leaves(extras):  # one array, if pixels count and the model retouches frames
+        parts["registration"] = registration_error(known, batch["frames"], level >= DRIVING)
+        loss += objective.pixel_weight * _REGISTRATION * parts["registration"]
+    return loss, parts
+
+
+def registration_error(known: jax.Array, frames: jax.Array, counts: jax.Array) -> jax.Array:
+    """Mean square error of shifted pictures where they are known.
+
+    Without it a picture that lies some pixels beside the truth is simply not taken over, and what is not taken over
+    never learns to be shifted.
+
+    Args:
+        known: (B, F, G, H, W, 4), G pictures and their masks.
+        frames: (B, F, H, W, 3) the truth.
+        counts: (B,) bool, which clips.
+    """
+    weights = known[..., 3:] * counts[:, None, None, None, None, None]
+    return (weights * (known[..., :3] - frames[:, :, None]) ** 2).sum() / (3 * weights.sum() + 1.0)
 
 
 def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array

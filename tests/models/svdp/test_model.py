@@ -16,6 +16,8 @@ from durian_jax.models.attention import AttentionMethod
 from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.batch import training_fields
 from durian_jax.models.family import model_config
+from durian_jax.models.mmdit.config import SHIFT_SCALE
+from durian_jax.models.mmdit.retouch import SHIFTED, shifted
 from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import DRIVING_PLACE as DRIVING
@@ -176,6 +178,35 @@ def test_a_driver_without_weight_retouches_nothing(scales, reaches):
     one, other = (generate(checkpoint, x, sampling) for x in (batch, {
         **batch, "driving_regions": -batch["driving_regions"]}))
     assert (one != other).any() == reaches
+
+
+def test_shifted_pictures_show_what_lies_beside():
+    pictures = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 6, 8, 3)), jnp.float32)
+    right, up_and_half = (jnp.zeros((2, 6, 8, 2)) + jnp.array(shift) for shift in ((1.0, 0.0), (-0.5, -1.0)))
+    np.testing.assert_array_equal(shifted(pictures, 0 * right), pictures)
+    np.testing.assert_allclose(shifted(pictures, right)[:, :, :-1], pictures[:, :, 1:], atol=1e-6)
+    np.testing.assert_allclose(shifted(pictures, right)[:, :, -1], pictures[:, :, -1], atol=1e-6)
+    np.testing.assert_allclose(shifted(pictures, up_and_half)[:, 1:, 1:],
+                               (pictures[:, :-1, 1:] + pictures[:, :-1, :-1]) / 2, atol=1e-6)
+
+
+def test_frames_take_over_shifted_pictures():
+    """The network's shifts move what the result shows of a picture."""
+    config = tiny("one_way")
+    batch = random_batch(config)
+    params = random_params(config)
+    params["transformer/retouch/conv_shift/kernel"] *= 0
+    frames = jnp.zeros((2, 3, 32, 32, 3))
+
+    def run(shift):
+        bias = jnp.zeros_like(params["transformer/retouch/conv_shift/bias"]) + shift
+        return config.create().apply(
+            variables({**params, "transformer/retouch/conv_shift/bias": bias}), batch, mutable=[SHIFTED[0]],
+            method=lambda m, batch: m.finished(frames, m.condition(batch)))
+    (still, kept), (moved, sown) = run(0.0), run(1 / SHIFT_SCALE)
+    (kept,), (sown,) = jax.tree.leaves(kept), jax.tree.leaves(sown)
+    np.testing.assert_allclose(sown[..., :-1, :-1, :], kept[..., 1:, 1:, :], atol=1e-5)
+    assert jnp.abs(still - moved).max() > 1e-3
 
 
 def test_one_way_conditions_do_not_see_the_noise():

@@ -17,7 +17,7 @@ from durian_jax.models.batch import model_inputs
 from durian_jax.models.parameters import param_shapes, variables
 from durian_jax.training.config import Distillation, HistoryDisturbance, RunConfig
 from durian_jax.training.loop import train
-from durian_jax.training.recipes.svdp import STAGES, disturbed_history
+from durian_jax.training.recipes.svdp import STAGES, disturbed_history, registration_error
 from durian_jax.training.run_checkpoints import load_params
 from durian_jax.training.state import split
 from tests.helpers.models import random_params
@@ -59,6 +59,33 @@ def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
              for path in paths}
     assert found == trains
     assert (STAGES[stage].temporal, STAGES[stage].teacher) == (temporal, teacher)
+
+
+def test_pictures_learn_to_lie_on_the_truth(driven_records):
+    """Also where the result takes nothing over of them: the parameters of a new model, which takes almost nothing."""
+    run = RunConfig.read(small_config(driven_records, "retouch", **{
+        "init_from": "a run", "objective.pixel_weight": 1.0, "guidance_dropout": (0.0, 0.0, 0.0)}))
+    model, batch, key = run.model.create(), batch_of(run, driven_records), jax.random.key(1)
+    params = {path: x for path, x in random_params(run.model).items()}
+    params["transformer/retouch/conv_out/bias"] = jnp.where(  # the logits of every picture, of all pixels of a patch
+        jnp.arange(16 * 6) % 6 >= 3, -100.0, 0.0)
+
+    def loss(shift):
+        bias = {"transformer/retouch/conv_shift/bias": shift}
+        return run.recipe.loss(run, model, variables({**params, **bias}), batch, key)
+    gradient, parts = jax.jit(jax.grad(loss, has_aux=True))(params["transformer/retouch/conv_shift/bias"])
+    assert parts["registration"] > 0 and (jnp.abs(gradient) > 1e-5).all()
+
+
+def test_registration_counts_what_is_known_of_clips_with_a_driver():
+    rng = np.random.default_rng(0)
+    frames = jnp.asarray(rng.uniform(-1, 1, (2, 1, 4, 4, 3)), jnp.float32)
+    known = jnp.stack([jnp.concatenate([frames + error, jnp.full((2, 1, 4, 4, 1), mask)], -1)
+                       for error, mask in ((0.1, 1.0), (9.0, 0.0))], 2)
+    error = lambda *counts: float(registration_error(known, frames, jnp.array(counts)))
+    assert error(True, True) == pytest.approx(0.01, rel=0.05) and error(False, False) == 0
+    assert float(registration_error(known.at[1, :, :, ..., :3].add(1), frames, jnp.array([True, False]))) == \
+        pytest.approx(0.01, rel=0.05)
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(driven_records, tmp_path):
