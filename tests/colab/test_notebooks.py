@@ -9,14 +9,20 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[2]
 
-# Small values for the settings cells.
+# A model of each family in the notebook of that name, with small values for the settings cells.
 SMALL = {
-    "animate": {"FRAMES": 2, "KINDS": ["glasses"]},
-    "train_tiny": {"CLIPS": 4, "STEPS": {"codec": 2, "1": 2, "2": 2}, "SAMPLE_EVERY": 2,
-                   "CHANGES": {"batch_size": 1, "warmup_steps": 1, "data_workers": 0, "optimizer": "adamw", "model": {
-                       "unet": {"channels": (16,), "heads": (1,), "attention": (True,)}, "keypoint_channels": (8,),
-                       "codec": {"encoder_channels": (8, 8), "decoder_channels": (8, 8)}}}},
-    "export_to_pytorch": {"FRAMES": 2},
+    "animate": {"tiny": {"FRAMES": 2, "KINDS": ["glasses"]},
+                "svdp": {"FRAMES": 2, "KINDS": [], "CHECKPOINT": "svdp-tiny"}},
+    "train_tiny": {
+        "tiny": {"CLIPS": 4, "STEPS": {"durian": {"codec": 2, "1": 2, "2": 2}}, "SAMPLE_EVERY": 2,
+                 "CHANGES": {"batch_size": 1, "warmup_steps": 1, "data_workers": 0, "optimizer": "adamw", "model": {
+                     "unet": {"channels": (16,), "heads": (1,), "attention": (True,)}, "keypoint_channels": (8,),
+                     "codec": {"encoder_channels": (8, 8), "decoder_channels": (8, 8)}}}},
+        "svdp": {"FAMILY": "svdp", "CLIPS": 4, "SAMPLE_EVERY": 2,
+                 "STEPS": {"svdp": {"image": 2, "retouch": 2, "video": 2, "history": 2}},
+                 "CHANGES": {"batch_size": 1, "warmup_steps": 1, "data_workers": 0, "optimizer": "adamw",
+                             "model": {"mmdit": {"width": 128, "layers": 1, "stem_width": 16}}}}},
+    "export_to_pytorch": {"tiny": {"FRAMES": 2}},
 }
 
 
@@ -25,12 +31,12 @@ def notebooks():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
-def test_a_notebook_runs(path, tmp_path, monkeypatch):
-    book = nbformat.read(path, 4)
+@pytest.mark.parametrize("notebook, model", [(notebook, model) for notebook in SMALL for model in SMALL[notebook]])
+def test_a_notebook_runs(notebook, model, tmp_path, monkeypatch):
+    book = nbformat.read(ROOT / "colab" / f"{notebook}.ipynb", 4)
     assert not any(cell.get("outputs") for cell in book.cells), "expected no outputs; clear them"
     (settings,) = (cell for cell in book.cells if "settings" in cell.metadata.get("tags", ()))
-    settings.source += "\n" + "\n".join(f"{name} = {value!r}" for name, value in SMALL[path.stem].items())
+    settings.source += "\n" + "\n".join(f"{name} = {value!r}" for name, value in SMALL[notebook][model].items())
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     NotebookClient(book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     videos = [output for cell in book.cells for output in cell.get("outputs", ())
