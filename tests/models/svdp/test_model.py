@@ -194,7 +194,7 @@ def test_frames_take_over_shifted_pictures():
     """The network's shifts move what the result shows of a picture."""
     config = tiny("one_way")
     batch = random_batch(config)
-    params = random_params(config)
+    params = dict(random_params(config))
     params["transformer/retouch/conv_shift/kernel"] *= 0
     frames = jnp.zeros((2, 3, 32, 32, 3))
 

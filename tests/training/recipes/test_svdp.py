@@ -66,7 +66,7 @@ def test_pictures_learn_to_lie_on_the_truth(driven_records):
     run = RunConfig.read(small_config(driven_records, "retouch", **{
         "init_from": "a run", "objective.pixel_weight": 1.0, "guidance_dropout": (0.0, 0.0, 0.0)}))
     model, batch, key = run.model.create(), batch_of(run, driven_records), jax.random.key(1)
-    params = {path: x for path, x in random_params(run.model).items()}
+    params = dict(random_params(run.model))
     params["transformer/retouch/conv_out/bias"] = jnp.where(  # the logits of every picture, of all pixels of a patch
         jnp.arange(16 * 6) % 6 >= 3, -100.0, 0.0)
 
