@@ -9,8 +9,8 @@ from durian_jax.commands.options import sampling_argument, sampling_options
 @click.option("--out", default="demo", show_default=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--cases", type=click.IntRange(1), default=2, show_default=True,
               help="Number of transfers per attribute.")
-@click.option("--reenactment", default="svdp-tiny", show_default=True, metavar="NAME|FOLDER",
-              help="Model that makes four people do what a driver does; none: leave them out.")
+@click.option("--reenactment", default="svdp-tiny", show_default=True, metavar="NAME|FOLDER|none",
+              help="Model that makes four people do what a driver does. `none` skips this part.")
 @sampling_options
 def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     """Show what the shipped models do.

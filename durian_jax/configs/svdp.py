@@ -24,6 +24,9 @@ from ml_collections.config_dict import FieldReference, placeholder
 from durian_jax.configs.base import base, parse
 from durian_jax.training.recipes.svdp import STAGES
 
+# Stages that train on frames one by one.
+FRAME_STAGES = ("image", "joint", "retouch")
+
 
 def get_config(arguments: str = "tiny,stage=video") -> ConfigDict:
     """The config of a preset, a stage and perhaps an ablation: "tiny,stage=video,ablation=factorised"."""
@@ -64,10 +67,10 @@ def tiny(config: ConfigDict) -> None:
     if config.stage in ("codec", "decoder"):
         config.batch_size, config.data.frames = 16, 2
         config.total_steps, config.decay_steps = 900, 600
-    elif config.stage in IMAGES:
+    elif config.stage in FRAME_STAGES:
         config.batch_size, config.data.frames, config.data.max_stride = 6, 4, 3
-        config.total_steps, config.decay_steps = 9000, 4000
-    if config.stage not in ("codec", "decoder", *IMAGES):
+        config.total_steps, config.decay_steps = (1500, 1000) if config.stage == "retouch" else (9000, 4000)
+    else:
         config.source.synthetic_fps = 25.0
     if config.stage == "video":
         config.batch_size, config.data.frames, config.data.max_stride = 4, 4, 2
@@ -112,7 +115,7 @@ def sd35m(config: ConfigDict) -> None:
     # The paper has no attributes, and the loss weighs no region.
     config.data.attributes, config.data.frame_masks, config.data.clip_colour = 0, False, 0.1
     config.data.region_jitter, config.data.region_dropout, config.data.region_occlusion = 1.0, 0.05, 0.05
-    if config.stage in IMAGES:
+    if config.stage in FRAME_STAGES:
         config.data.frames = 1
     elif config.stage == "video":
         config.data.frames, config.data.max_stride, config.total_steps = 16, 1, 48_000
@@ -134,9 +137,6 @@ def _optional(number: int) -> FieldReference:
     """A number that an ablation or the user may set to None."""
     return FieldReference(number, field_type=int)
 
-
-# Stages that train on frames one by one.
-IMAGES = ("image", "joint", "retouch")
 
 PRESETS = {"tiny": tiny, "sd35m": sd35m}
 

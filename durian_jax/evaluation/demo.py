@@ -63,7 +63,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
         The content of report.json.
 
     Raises:
-        InputError: the checkpoint is unknown or `out` is not writable.
+        InputError: a checkpoint is unknown, the model `reenactment` is not driven by pixels, or `out` is not writable.
     """
     started = time.perf_counter()
     out = writable_folder(out)

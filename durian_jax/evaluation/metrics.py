@@ -88,15 +88,31 @@ class Mean:
         return self.value - self.half_width, self.value + self.half_width
 
 
-def mean_of_cases(values) -> Mean:
-    """Return the mean over cases with its interval; ignore NaNs."""
+def mean_of_cases(values, weights=None) -> Mean:
+    """Return the mean over cases with its interval; ignore NaNs.
+
+    Args:
+        values: a number for each case.
+        weights: of each case, >= 0; None: all count alike. The interval is that of a ratio of two means, linearised
+            (Cochran 1977, eq. 6.13).
+
+    Raises:
+        ValueError: a value without weight, or with a negative one.
+    """
     values = np.asarray(values, np.float64)
-    values = values[~np.isnan(values)]
-    n = len(values)
+    weights = np.ones_like(values) if weights is None else np.asarray(weights, np.float64)
+    valid = ~np.isnan(values)
+    values, weights = values[valid], weights[valid]
+    if not (weights >= 0).all():
+        raise ValueError(f"expected a weight of at least 0 for each value, found {weights.tolist()}")
+    n, total = len(values), weights.sum()
+    if not total:
+        return Mean(float("nan"), float("nan"), n)
+    mean = (weights * values).sum() / total
     if n < 2:
-        return Mean(float(values.mean()) if n else float("nan"), float("nan"), n)
-    half_width = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return Mean(float(values.mean()), float(half_width), n)
+        return Mean(float(mean), float("nan"), n)
+    error = np.sqrt(((weights * (values - mean)) ** 2).sum() * n / (n - 1)) / total
+    return Mean(float(mean), float(stats.t.ppf(0.975, n - 1) * error), n)
 
 
 def mean_of_means(means: list[Mean]) -> Mean:

@@ -40,13 +40,20 @@ READ_KEYS = tuple(LIMITS)
 LEAKS = ("leak_colour", "leak_shape", "leak_glasses")
 # A model that blurs moves towards everybody: the same measure for a person whom no input shows.
 STRANGER_LEAKS = tuple(f"{name}_stranger" for name in LEAKS)
-CASE_KEYS = ("psnr", "psnr_eyes", "psnr_mouth", *READ_KEYS, *LEAKS, *STRANGER_LEAKS)
+# Errors in the eyes of people without glasses: tinted lenses hide most of what an eye does.
+BARE_KEYS = {"gaze_x_bare": "gaze_x", "gaze_y_bare": "gaze_y", "blink_bare": "blink"}
+CASE_KEYS = ("psnr", "psnr_eyes", "psnr_mouth", *READ_KEYS, *BARE_KEYS, *LEAKS, *STRANGER_LEAKS)
 LONG_KEYS = ("seam", "drift_brightness", "drift_psnr", "flicker")
 SUMMARY_KEYS = (*CASE_KEYS, *LONG_KEYS)
 
 _COLOURS = ("iris", "lip_colour", "brow")
 _SHAPES = ("eye_size", "eye_distance", "eye_tilt", "eye_round", "brow_thickness", "brow_arch", "brow_tilt",
            "nose_width", "nose_length", "mouth_width", "lips")
+
+
+def _weight(leak: str) -> str:
+    """Key of a leak's weight in the scores of a case."""
+    return f"{leak}_weight"
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,8 @@ def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
     """Compute `CASE_KEYS` of a case; result is (T, H, W, 3) uint8.
 
     Gaze, blink and mouth are absolute errors in the units of `synthetic.Motion`. A leak is the projection of the error
-    onto (leaked truth - truth), in percent of its length; NaN if nothing could leak.
+    onto (leaked truth - truth), in percent of its length; NaN if nothing could leak. `<leak>_weight` is the square of
+    this length, a mean over pixels. Pooled with these weights, all cases form one projection.
     """
     truth = case.truth.frames
     eyes, mouth = case.region("eyes"), case.region("mouth")
@@ -143,13 +151,13 @@ def score(case: ReenactmentCase, result: np.ndarray) -> dict[str, float]:
             read = read_curve(case.person, now, curve, result[t], region)
             errors[curve].append(abs(read - float(getattr(now, curve)[0])))
     scores.update({curve: float(np.mean(found)) if found else float("nan") for curve, found in errors.items()})
+    bare = "glasses" not in case.person.attributes
+    scores.update({name: scores[curve] if bare else float("nan") for name, curve in BARE_KEYS.items()})
     error = result.astype(np.float64) - truth
     for name in (*LEAKS, *STRANGER_LEAKS):
-        scores[name] = float("nan")
-        if name in case.leaks:
-            way = case.leaks[name].astype(np.float64) - truth
-            if (way**2).sum():
-                scores[name] = float(100 * (error * way).sum() / (way**2).sum())
+        way = case.leaks.get(name, truth).astype(np.float64) - truth
+        weight = scores[_weight(name)] = float((way**2).mean())
+        scores[name] = float(100 * (error * way).mean() / weight) if weight else float("nan")
     return scores
 
 
@@ -248,7 +256,9 @@ def measure(system: System, cases: Sequence[ReenactmentCase], long_cases: Sequen
 
 def summarize(rows: Sequence[Mapping[str, float]], cases: int) -> dict[str, Any]:
     """`Measured.summary` of the scores of all cases; the first `cases` are short."""
-    means = {key: metrics.mean_of_cases([row.get(key, np.nan) for row in rows]) for key in SUMMARY_KEYS}
+    column = lambda key: [row.get(key, np.nan) for row in rows]
+    weights = {key: column(_weight(key)) for key in (*LEAKS, *STRANGER_LEAKS)}
+    means = {key: metrics.mean_of_cases(column(key), weights.get(key)) for key in SUMMARY_KEYS}
     return {"cases": cases, **{key: mean.value for key, mean in means.items()},
             **{f"{key}_ci95": mean.interval for key, mean in means.items()}}
 

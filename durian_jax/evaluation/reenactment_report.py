@@ -29,6 +29,19 @@ _COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mo
             ("shape %", "leak_shape", 1), ("glasses %", "leak_glasses", 1), ("seam", "seam", 2),
             ("drift %", "drift_brightness", 2), ("drift dB", "drift_psnr", 2), ("flicker", "flicker", 2))
 
+# The tables of a model card: heading, key and digits of their columns.
+_CARD_TABLES = (
+    (("PSNR", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2)),
+    (("gaze x", "gaze_x", 2), ("gaze y", "gaze_y", 2), ("blink", "blink", 2), ("mouth", "mouth", 2),
+     ("without glasses: gaze x", "gaze_x_bare", 2), ("gaze y", "gaze_y_bare", 2), ("blink", "blink_bare", 2)),
+    (("leak: colour", "leak_colour", 0), ("of a stranger", "leak_colour_stranger", 0), ("leak: shape", "leak_shape", 0),
+     ("of a stranger", "leak_shape_stranger", 0), ("leak: glasses", "leak_glasses", 0),
+     ("of a stranger", "leak_glasses_stranger", 0)),
+    (("seam", "seam", 2), ("drift of brightness, %", "drift_brightness", 2), ("last - first, dB", "drift_psnr", 2),
+     ("flicker", "flicker", 2)))
+_CARD_ROWS = {"unchanged": "the unchanged portrait", "keypoints": "`{baseline}`, driven by the same video",
+              "oracle": "`{baseline}`, driven by the answer's keypoints"}
+
 
 def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
                          sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
@@ -94,13 +107,29 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     width = max(map(len, rows)) + 2
     lines = [" " * width + "".join(f"{heading:>14}" for heading, *_ in _COLUMNS)]
     for name, row in rows.items():
-        cells = []
-        for _, key, digits in _COLUMNS:
-            low, high = row[f"{key}_ci95"]
-            margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
-            cells.append("-" if np.isnan(row[key]) else f"{row[key]:.{digits}f}{margin}")
-        lines.append(f"{name:{width}}" + "".join(f"{cell:>14}" for cell in cells))
+        lines.append(f"{name:{width}}" + "".join(f"{_cell(row, key, digits):>14}" for _, key, digits in _COLUMNS))
     return "\n".join(lines)
+
+
+def card_tables(figures: Mapping[str, Any]) -> str:
+    """Format the figures of `--json` as the Markdown tables of a model card."""
+    rows = {figures["settings"]["checkpoint"]: figures["summary"],
+            **{_CARD_ROWS[name].format(baseline=_BASELINE): row for name, row in figures["baselines"].items()}}
+    tables = []
+    for columns in _CARD_TABLES:
+        lines = [f"| | {' | '.join(heading for heading, *_ in columns)} |", "|" + "---|" * (len(columns) + 1)]
+        lines += [f"| {name} | {' | '.join(_cell(row, key, digits) for _, key, digits in columns)} |"
+                  for name, row in rows.items()]
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
+
+
+def _cell(row: Mapping[str, Any], key: str, digits: int) -> str:
+    """A mean of a summary, with half of its interval if it has one; numbers from files may be None."""
+    value, (low, high) = row[key], row[f"{key}_ci95"]
+    if value is None or np.isnan(value):
+        return "-"
+    return f"{value:.{digits}f}" + ("" if low is None or np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}")
 
 
 def sheet(examples: list) -> np.ndarray:

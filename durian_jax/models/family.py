@@ -115,7 +115,10 @@ class Model(Protocol):
         """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1]."""
 
     def finished(self, frames: "jax.Array", condition: Any) -> "jax.Array":
-        """Decoded frames (B, F, H, W, 3) and their condition, from `condition` -> the frames to show."""
+        """Decoded frames and their condition, from `condition` -> the frames to show.
+
+        Both are (B, F, H, W, 3) float32, about [-1, 1].
+        """
 
     def encode_batch(self, batch: "Mapping[str, jax.Array]") -> "dict[str, jax.Array]":
         """A batch of pictures -> the fields of an encoded batch."""

@@ -190,8 +190,7 @@ class Pipeline(ABC):
             condition = self.condition(batch, references, active)
             latents = self.sample(noise, condition, sampling, scales, frames=frames, temporal=temporal)
         images = self.decode(latents).unflatten(0, (b, frames))
-        with self.at_work(self.denoiser):
-            images = self.finished(images, condition)
+        images = self.finished(images, condition)
         return Segment(_pictures(images), latents.unflatten(0, (b, frames)).movedim(-3, -1).float().cpu().numpy())
 
     def sample(self, noise: torch.Tensor, condition: Any, sampling: Sampling, scales: Sequence[float], *, frames: int,
@@ -221,7 +220,7 @@ class Pipeline(ABC):
         return z
 
     def finished(self, frames: torch.Tensor, condition: Any) -> torch.Tensor:
-        """Decoded frames (B, F, 3, H, W) and their condition -> the frames to show; as they are, unless overridden."""
+        """Decoded frames (B, F, 3, H, W) float32 and their condition -> the frames to show; here unchanged."""
         return frames
 
     @torch.inference_mode()

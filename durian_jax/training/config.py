@@ -172,13 +172,25 @@ class RunConfig:
         for name, unused in (("disturbance", HistoryDisturbance()), ("distillation", Distillation())):
             if name not in recipe.uses and getattr(self, name) != unused:
                 raise InputError(f"{name}: stage {self.stage} of {self.family} does not use it; leave it out")
-        if self.source.samples and recipe.needs_pixels(self):
-            raise InputError("encoded samples hold no pixels, which this stage, objective or model needs; leave "
-                             "source.samples out and name source.clips, or take a stage and an objective without a "
-                             "loss on pixels (objective.pixel_weight=0) and a model that reads none")
+        if self.source.samples:
+            self.check_encodable("leave source.samples out and name source.clips")
         if recipe.temporal and self.data.frames > self.model.max_frames:
             raise InputError(f"data.frames={self.data.frames} exceeds model.max_frames={self.model.max_frames}")
         recipe.check(self)
+
+    def check_encodable(self, advice: str) -> None:
+        """Refuse a run that needs the pixels of its samples.
+
+        Args:
+            advice: what to do instead, for the error.
+
+        Raises:
+            InputError: the stage, the objective or the model needs pixels.
+        """
+        if self.recipe.needs_pixels(self):
+            raise InputError("encoded samples hold no pixels, which this stage, objective or model needs; "
+                             f"{advice}, or take a stage and an objective without a loss on pixels "
+                             "(objective.pixel_weight=0) and a model that reads none")
 
     @property
     def parts(self) -> Family:

@@ -62,6 +62,7 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
     if run.encoded:
         raise InputError("encode: source.samples names encoded samples, which this command makes; leave it out and "
                          "name source.clips")
+    run.check_encodable("train on source.clips as they are")
     out = writable_folder(out)
     plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": run.seed,
             "source": asdict(run.source), "data": data_fields(run.data), "model": encoder_fields(run.model)}

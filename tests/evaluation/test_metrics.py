@@ -77,6 +77,21 @@ def test_confidence_interval_is_student_t():
     assert np.isnan(metrics.mean_of_cases([3.0]).half_width)
 
 
+def test_weighted_cases_make_one_ratio():
+    values, weights = np.array([2.0, -50.0, 4.0, np.nan]), np.array([3.0, 0.01, 2.0, 5.0])
+    mean = metrics.mean_of_cases(values, weights)
+    assert mean.value == pytest.approx((6 - 0.5 + 8) / 5.01) and mean.cases == 3
+    alike, plain = metrics.mean_of_cases([1.0, 2.0, 4.0], [7, 7, 7]), metrics.mean_of_cases([1.0, 2.0, 4.0])
+    assert alike.interval == pytest.approx(plain.interval)
+    rng = np.random.default_rng(0)
+    many = [metrics.mean_of_cases(rng.normal(1, 1, 30), rng.uniform(0.5, 2, 30)) for _ in range(400)]
+    inside = np.mean([low < 1 < high for low, high in (mean.interval for mean in many)])
+    assert 0.9 < inside < 0.98
+    assert np.isnan(metrics.mean_of_cases([1.0, np.nan], [0.0, 1.0]).value)
+    with pytest.raises(ValueError, match="a weight of at least 0 for each value"):
+        metrics.mean_of_cases([1.0, 2.0], [1.0, np.nan])
+
+
 def test_mean_of_means_adds_half_widths_in_quadrature():
     mean = metrics.mean_of_means([metrics.Mean(1, 3, 5), metrics.Mean(3, 4, 7)])
     assert (mean.value, mean.half_width, mean.cases) == (2, 2.5, 12)

@@ -25,7 +25,7 @@ from durian_jax.evaluation.reenactment import (
     score_long,
     unchanged,
 )
-from durian_jax.evaluation.reenactment_report import evaluate_reenactment, table
+from durian_jax.evaluation.reenactment_report import card_tables, evaluate_reenactment, table
 from durian_jax.inference.animator import Animator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.synthetic.readout import read_curve
@@ -65,6 +65,13 @@ def test_a_full_leak_is_100_percent(case, leak):
     assert score(case, half)[leak] == pytest.approx(50, abs=2)
 
 
+def test_leaks_of_cases_are_pooled_as_one_projection():
+    """A driver who differs little makes the leak of a single case noise; it must not decide the mean."""
+    rows = [{"leak_colour": 10.0, "leak_colour_weight": 5.0}, {"leak_colour": -300.0, "leak_colour_weight": 0.001},
+            {"leak_colour": float("nan"), "leak_colour_weight": 0.0}]
+    assert reenactment.summarize(rows, 3)["leak_colour"] == pytest.approx(10, abs=0.1)
+
+
 def test_leaks_are_those_of_the_driver_and_of_a_stranger(case):
     driver, stranger = case.leaks["leak_colour"], case.leaks["leak_colour_stranger"]
     assert (driver != stranger).any()
@@ -78,6 +85,13 @@ def test_curves_are_read_off_pictures(curve, value):
     picture = render(person, shown, 128)
     mask = np.ones((128, 128), bool)
     assert read_curve(person, neutral, curve, picture.frames[0], mask) == pytest.approx(value, abs=0.03)
+
+
+def test_eyes_behind_glasses_are_also_left_out(case):
+    dressed = replace(case, person=case.person.wear(glasses=case.driver_person))
+    scores, bare = score(dressed, case.truth.frames), score(case, case.truth.frames)
+    assert np.isnan([scores[name] for name in reenactment.BARE_KEYS]).all() and not np.isnan(scores["gaze_x"])
+    assert all(bare[name] == bare[curve] for name, curve in reenactment.BARE_KEYS.items())
 
 
 def test_long_videos_are_measured_at_joins_and_over_time():
@@ -158,6 +172,12 @@ def test_the_shipped_summary_follows_from_its_cases():
     assert figures["summary"]["cases"] >= 20 and figures["settings"]["checkpoint"] == "svdp-tiny"
     for key in SUMMARY_KEYS:
         assert figures["summary"][key] == pytest.approx(recomputed[key], nan_ok=True), key
+
+
+def test_the_model_card_shows_the_shipped_figures():
+    card = (SHIPPED / "svdp-tiny" / "README.md").read_text()
+    for lines in card_tables(shipped_figures()).split("\n\n"):
+        assert lines in card
 
 
 def test_the_shipped_checkpoint_follows_the_driver():

@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from durian_jax.faces.moved_references import Reference, on_faces
+from durian_jax.faces import moved_references
+from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.moved_references import Reference, head_rings, on_faces
 from durian_jax.faces.regions import expression_regions
+from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.synthetic import render, sample_person, still
 
@@ -45,6 +48,41 @@ def test_a_reference_turns_into_the_pose_of_another_face(pose):
     assert known[0][face].all()
 
 
+def test_rings_around_the_head_move_hair_closer_to_the_truth(monkeypatch):
+    def error_around_faces() -> float:
+        errors = []
+        for index, pose in enumerate([{"yaw": 25.0}, {"yaw": -25.0}, {"pitch": 15.0}, {"yaw": 15.0, "roll": 10.0}]):
+            person = sample_person("validation", index, require=("hair",)).without("hat")
+            photo, truth = render(person, still(), 128), render(person, still(**pose), 128)
+            source = Reference(photo.frames[0], np.ones((128, 128), bool), photo.keypoints[0])
+            turned, _ = on_faces([source], truth.keypoints, np.zeros_like(source.picture))
+            hair = truth.masks[0] & attribute_bit("hair") > 0
+            errors.append(((turned[0].astype(float) - truth.frames[0]) ** 2)[hair].mean())
+        return np.mean(errors)
+
+    with_rings = error_around_faces()
+    monkeypatch.setattr(moved_references, "head_rings", lambda face, scale, *_: (
+        np.zeros((0, 2)), np.zeros((len(scale), 0, 2))))
+    assert with_rings < 0.8 * error_around_faces()
+
+
+def test_rings_follow_scale_and_roll_and_their_centre_follows_the_head(source):
+    def turn(axis: int, degrees: float) -> np.ndarray:
+        cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        return np.insert(np.insert(np.array([[cos, -sin], [sin, cos]]), axis, 0, 0), axis, np.eye(3)[axis], 1)
+
+    face, ears = source.keypoints, source.keypoints[[POSITION[234], POSITION[454]]].mean(0)
+    rotations = np.stack([np.eye(3), turn(2, 20), turn(1, 20)])
+    shift = np.array([[0, 0, 0], [0.1, 0.2, 0], ears - turn(1, 20) @ ears])
+    ring, moved = head_rings(face, np.array([1.0, 1.5, 1.0]), rotations, shift)
+    np.testing.assert_allclose(moved[0], ring, atol=1e-6)
+    np.testing.assert_allclose(moved[1], 1.5 * ring @ turn(2, 20)[:2, :2].T + (0.1, 0.2), atol=1e-6)
+    turned = face @ rotations[2].T + shift[2] - face
+    assert abs(turned[POSITION[4], 0]) > 0.05  # the nose moves far, the ring hardly, and as a whole
+    np.testing.assert_allclose(moved[2] - ring, np.broadcast_to((moved[2] - ring)[0], ring.shape), atol=1e-6)
+    assert np.abs(moved[2] - ring).max() < 0.01
+
+
 def test_a_reference_moves_with_the_face_and_nothing_comes_in(source):
     blank = np.full_like(source.picture, 7)
     pictures, known = on_faces([source], np.stack([source.keypoints + SHIFT, source.keypoints]), blank)
@@ -74,5 +112,8 @@ def test_attributes_cover_each_other_as_they_are_worn_or_blend(source):
     pictures, known = on_faces([replace(hair, known=left), hat], face, blank, weights=[0.75, 0.25])
     np.testing.assert_allclose(pictures[0, 5:-5, 40:60], 3)  # only the hat is known there, with a share of a quarter
     np.testing.assert_allclose(known[0, 5:-5, 40:60], 0.25)
+    bytes_of = lambda pictured, value: replace(pictured, picture=np.full((SIZE, SIZE, 3), value, np.uint8))
+    assert (on_faces([bytes_of(hair, 200), bytes_of(replace(hat, known=hair.known & False), 0)], face,
+                     np.zeros((SIZE, SIZE, 3), np.uint8), weights=[0.3, 0.7])[0] == 200).all()
     pictures, known = on_faces([], face, blank)
     assert not pictures.any() and not known.any()

@@ -12,7 +12,7 @@ from tests.helpers.runs import changed
 
 CODEC = CodecConfig(patch=4, encoder_channels=(8,), decoder_channels=(8,), latent_channels=4, norm_groups=2)
 SIZES = {"width": 32, "layers": 2, "heads": 2, "time_rotation": 4}
-PIXELS = {"stem_width": 8, "retouch_layers": 1}
+PIXELS = {"stem_width": 8, "retouch_layers": 3}
 
 
 def tiny(mode: str = "one_way", positions: str = "rotary", **changes) -> SVDPConfig:

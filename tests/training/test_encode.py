@@ -165,6 +165,7 @@ def test_what_does_not_fit_is_refused(config, encoded, tmp_path):
             encode_samples(with_changes(config, **changes), out, samples, part=part)
     refused("expected --config.init_from", init_from="")
     refused("source.samples names encoded samples, which this command makes", **{"source.samples": "x"})
+    refused("encoded samples hold no pixels.*; train on source.clips as they are", stage="decoder")
     refused("at least one sample", samples=0)
     refused("part 2/2", part=(2, 2))
     refused("made with another samples, samples_per_shard, seed", out=encoded, seed=5)

@@ -29,5 +29,5 @@ class LatentModel(nn.Module):
         return x.reshape(*latents.shape[:-3], *x.shape[1:]).astype(jnp.float32)
 
     def finished(self, frames: jax.Array, condition: Any) -> jax.Array:
-        """Decoded frames (B, F, H, W, 3) and their condition -> the frames to show; as they are, unless overridden."""
+        """Decoded frames (B, F, H, W, 3) float32 and their condition -> the frames to show; here unchanged."""
         return frames

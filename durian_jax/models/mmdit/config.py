@@ -19,8 +19,9 @@ CHOICE_SCALE, UNKNOWN_SHARE = 4.0, 1e-6
 
 # The convolutional parts: groups of their normalisation, side of the square of pixels that they start from, and the
 # share of a picture's pixels, relative to the decoded frame's, with which retouching starts. Shifts of pictures, in
-# pixels, are this many times what the network puts out, which learns as slowly as other outputs.
-NORM_GROUPS, STEM_PATCH, TAKEN_SHARE, SHIFT_SCALE = 8, 4, 0.02, 4.0
+# pixels, are this many times what the network puts out, which learns as slowly as other outputs. Pixels known to less
+# than the last share have no colour.
+NORM_GROUPS, STEM_PATCH, TAKEN_SHARE, SHIFT_SCALE, SMALLEST_SHARE = 8, 4, 0.02, 4.0, 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,6 @@ class MMDiTConfig:
         return self.width // self.heads
 
 
-def registering_layers(retouch_layers: int) -> int:
-    """How many of these layers find out how far pictures must be shifted."""
+def shift_layers(retouch_layers: int) -> int:
+    """How many of these layers find out how far pictures must be shifted: the first half."""
     return (retouch_layers + 1) // 2

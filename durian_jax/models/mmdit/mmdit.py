@@ -193,11 +193,15 @@ class MMDiT(nn.Module):
         """Features of the pixels under every noisy frame, for models with a stem, see `PictureStem`.
 
         Args:
-            pictures: (B, F, H, W, any) in [-1, 1].
+            pictures: (B, F, H, W, any) in [-1, 1]: source and attributes turned into the driver's pose, and its
+                regions, one after the other.
+
+        Returns:
+            Fine (B, F, H / p, W / p, stem_width) and coarse (B, F, h, w, 2 * stem_width) ones.
         """
         return self.stem(pictures)
 
-    def retouched(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
+    def retouched(self, frames: jax.Array, pixels: Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Retouch decoded frames (B, F, H, W, 3), for models with `retouch_layers`, see `Retouch`."""
         return self.retouch(frames, pixels)
 
@@ -294,13 +298,15 @@ class MMDiT(nn.Module):
 
     def _embedded(self, aligned: Aligned) -> jax.Array:
         """(B, F, N, C)."""
-        def patches(x):
-            found = space_to_depth(merge_frames(x), self.config.patch)
-            return found.reshape(*x.shape[:2], -1, found.shape[-1])
         x = jnp.concatenate([aligned.latents, aligned.masks], -1).astype(self.dtype)
         b, f, g, h, w, c = x.shape
-        tokens = self.aligned_embedding(patches(x.transpose(0, 1, 3, 4, 2, 5).reshape(b, f, h, w, g * c)))
-        return tokens if aligned.features is None else tokens + self.stem_embedding(patches(aligned.features))
+        tokens = self.aligned_embedding(self._patches(x.transpose(0, 1, 3, 4, 2, 5).reshape(b, f, h, w, g * c)))
+        return tokens if aligned.features is None else tokens + self.stem_embedding(self._patches(aligned.features))
+
+    def _patches(self, x: jax.Array) -> jax.Array:
+        """(B, F, h, w, c) -> (B, F, N, patch * patch * c)."""
+        found = space_to_depth(merge_frames(x), self.config.patch)
+        return found.reshape(*x.shape[:2], -1, found.shape[-1])
 
     def _pictures(self, x: jax.Array, side: tuple[int, int]) -> jax.Array:
         """(B, F, N, patch * patch * c) -> (B, F, h, w, c)."""

@@ -22,16 +22,14 @@ from durian_jax.models.mmdit.config import (
     CHOICE_SCALE,
     NORM_GROUPS,
     SHIFT_SCALE,
+    SMALLEST_SHARE,
     STEM_PATCH,
     TAKEN_SHARE,
     UNKNOWN_SHARE,
     MMDiTConfig,
-    registering_layers,
+    shift_layers,
 )
 from durian_jax.models.resnet import ResnetBlock
-
-# Collection and name under which `Retouch` hands out the shifted pictures and their masks, (B, F, G, H, W, 4).
-SHIFTED = ("registration", "shifted")
 
 
 class PictureStem(nn.Module):
@@ -69,7 +67,8 @@ class Pixels:
     """What lies under the frames, at their size.
 
     Attributes:
-        pictures: (B, F, G, H, W, 3) in [-1, 1], whose pixels frames may take over.
+        pictures: (B, F, G, H, W, 3) in [-1, 1], whose pixels frames may take over; the first one is the source as it
+            is, the others are turned into the driver's pose.
         masks: (B, F, G, H, W, 1), which of them count.
         features: (B, F, H / p, W / p, stem_width), the fine ones of `PictureStem`.
     """
@@ -85,6 +84,9 @@ def shifted(pictures: jax.Array, shifts: jax.Array) -> jax.Array:
     Args:
         pictures: (M, H, W, C).
         shifts: (M, H, W, 2) in pixels, x and y: where each pixel comes from, relative to its own place.
+
+    Returns:
+        (M, H, W, C).
     """
     height, width = pictures.shape[1:3]
     x = jnp.clip(jnp.arange(width) + shifts[..., 0], 0, width - 1)
@@ -111,36 +113,39 @@ class Retouch(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, frames: jax.Array, pixels: Pixels) -> jax.Array:
-        """(B, F, H, W, 3) float32, about [-1, 1]; the same shape."""
+    def __call__(self, frames: jax.Array, pixels: Pixels) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Decoded frames (B, F, H, W, 3) float32, about [-1, 1] -> frames, shifted pictures and their masks.
+
+        Shifted pictures are (B, F, G, H, W, 3), their masks (B, F, G, H, W, 1) in [0, 1].
+        """
         width, patch = self.config.stem_width, min(STEM_PATCH, self.downscale)
         (f, g), layers = pixels.pictures.shape[1:3], self.config.retouch_layers
-        known = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1)
-        x = space_to_depth(merge_frames(known).astype(self.dtype), patch)
+        beside = jnp.concatenate([frames, pixels.pictures[:, :, 0]], -1)
+        x = space_to_depth(merge_frames(beside).astype(self.dtype), patch)
         x = conv(width, dtype=self.dtype, name="conv_in")(x) + merge_frames(pixels.features)
         block = lambda i: ResnetBlock(width, NORM_GROUPS, self.dtype, name=f"resnets_{i}")
-        for i in range(registering_layers(layers)):
+        for i in range(shift_layers(layers)):
             x = block(i)(x)
 
         hidden = nn.silu(group_norm(NORM_GROUPS, name="norm_shift")(x)).astype(self.dtype)
         shifts = conv(2 * g, kernel_init=zeros_init, dtype=self.dtype, name="conv_shift")(hidden).astype(jnp.float32)
         shifts = SHIFT_SCALE * jax.image.resize(shifts, (len(x), *frames.shape[2:4], 2 * g), "linear")
-        known = jnp.concatenate([pixels.pictures, pixels.masks], -1).astype(jnp.float32)                # B F G H W 4
-        known = shifted(merge_frames(merge_frames(known)),
-                        jnp.moveaxis(shifts.reshape(*shifts.shape[:3], g, 2), 3, 1).reshape(-1, *frames.shape[2:4], 2))
-        known = split_frames(split_frames(known, g), f)
-        pictures, masks = known[..., :3], known[..., 3]
-        self.sow(*SHIFTED, known)  # for training, which asks how well they lie on the truth
+        layered = jnp.concatenate([pixels.pictures, pixels.masks], -1).astype(jnp.float32)              # B F G H W 4
+        layered = shifted(merge_frames(merge_frames(layered)), jnp.moveaxis(
+            shifts.reshape(*shifts.shape[:3], g, 2), 3, 1).reshape(-1, *frames.shape[2:4], 2))
+        layered = split_frames(split_frames(layered, g), f)
+        # Pixels next to unknown ones, which are 0, keep their colour.
+        masks, pictures = layered[..., 3:], layered[..., :3] / jnp.maximum(layered[..., 3:], SMALLEST_SHARE)
         seen = merge_frames(jnp.concatenate([pictures[:, :, i] for i in range(g)], -1)).astype(self.dtype)
         x += conv(width, kernel=1, kernel_init=zeros_init, dtype=self.dtype, name="conv_shifted")(
             space_to_depth(seen, patch))
 
-        for i in range(registering_layers(layers), layers):
+        for i in range(shift_layers(layers), layers):
             x = block(i)(x)
         x = nn.silu(group_norm(NORM_GROUPS, name="norm_out")(x)).astype(self.dtype)
         x = conv(patch**2 * (3 + g), kernel_init=zeros_init, dtype=self.dtype, name="conv_out")(x)
         x = split_frames(depth_to_space(x, patch).astype(jnp.float32), f)                               # B F H W 3+G
         correction, logits = x[..., :3], jnp.moveaxis(x[..., 3:], -1, 2)                                # B F G H W
-        logits = CHOICE_SCALE * logits + jnp.log(TAKEN_SHARE * masks + UNKNOWN_SHARE)
+        logits = CHOICE_SCALE * logits + jnp.log(TAKEN_SHARE * masks[..., 0] + UNKNOWN_SHARE)
         shares = nn.softmax(jnp.concatenate([jnp.zeros_like(logits[:, :, :1]), logits], 2), 2)[:, :, 1:, ..., None]
-        return frames + correction + (shares * (pictures - frames[:, :, None])).sum(2)
+        return frames + correction + (shares * (pictures - frames[:, :, None])).sum(2), pictures, masks

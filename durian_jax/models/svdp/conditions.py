@@ -52,7 +52,7 @@ class Condition:
         driving: tokens (B, F, S, C) in "joint", else the keys of every layer.
         under: latents (B, F, h, w, c) and mask (B, F, h, w, 1) of each reference on the driver's face (`config.MOVED`)
             and of the driver, for models with `aligned_pictures`; else None.
-        features: (B, F, h, w, any) of the pixels of these, for models with a stem; else None.
+        features: (B, F, h, w, any) of the stem for the pictures in `under`, for models with a stem; else None.
         pixels: source and references on the driver's face as pixels, for models that retouch frames; else None.
         history: tokens (B, T, N, C) in "joint", else the keys of every video attention.
         history_timesteps: (B, T) of the noise on history.

@@ -15,7 +15,7 @@ from durian_jax.models.codecs.config import (
     codec_kind,
 )
 from durian_jax.models.family import ModelConfig, from_fields
-from durian_jax.models.mmdit.config import MMDiTConfig
+from durian_jax.models.mmdit.config import STEM_PATCH, MMDiTConfig
 
 # How conditions meet the noisy frames. "joint": all tokens of a frame attend to each other (the paper). "one_way":
 # conditions see only themselves, without noise, so that their keys are computed once per video or segment.
@@ -82,6 +82,10 @@ class SVDPConfig(ModelConfig):
             raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
         if self.identity_dim is not None:
             raise InputError("identity_dim: this family uses no identity embedding; set it to None")
+        if self.has_stem and self.codec.downscale % min(STEM_PATCH, self.codec.downscale):
+            raise InputError(f"mmdit.stem_width={self.mmdit.stem_width}: the stem needs a codec whose latents are at "
+                             f"most {STEM_PATCH} pixels wide, or a multiple of it, found {self.codec.downscale}; set "
+                             "stem_width to 0")
         side = self.latent_size // self.mmdit.patch
         if self.mmdit.positions == "canvas" and 3 * side > self.mmdit.canvas_size:
             raise InputError(f"mmdit.canvas_size={self.mmdit.canvas_size}: expected at least {3 * side}, three frames "

@@ -184,18 +184,27 @@ class SVDP(LatentModel):
             fine, features = self.transformer.picture_features(jnp.concatenate([*moved, driven], -1))
         if self.config.retouches:
             whole = lambda x, like: jnp.broadcast_to(x[:, None], like.shape)
-            masks = [batch[f"{name}_masks"] for name in MOVED]
+            known = [batch[f"{name}_masks"] for name in MOVED]
             pixels = Pixels(jnp.stack([whole(references.picture, moved[0]), *moved], 2),
-                            jnp.stack([whole(references.known, masks[0]), *masks], 2), fine)
+                            jnp.stack([whole(references.known, known[0]), *known], 2), fine)
         return Condition(references, batch["attribute_valid"] > 0, batch.get("attribute_weights"), driving, under,
                          features, pixels, before, times, history_valid)
 
     def finished(self, frames: jax.Array, condition: Condition) -> jax.Array:
-        """Decoded frames (B, F, H, W, 3) -> frames, retouched by the pictures under them if the model does that."""
+        """Decoded frames (B, F, H, W, 3) float32, about [-1, 1] -> frames, retouched if the model does that."""
+        return self.retouched(frames, condition)[0]
+
+    def retouched(self, frames: jax.Array, condition: Condition
+                  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array] | None]:
+        """`finished` frames, and the pictures that they may take over with their masks, as shifted onto them.
+
+        Pictures are (B, F, G, H, W, 3), masks (B, F, G, H, W, 1); None: the model does not retouch.
+        """
         if condition.pixels is None:
-            return frames
+            return frames, None
         shown = condition.shown(DRIVING, jnp.ones((len(frames), 1, 1, 1, 1), bool))
-        return jnp.where(shown, self.transformer.retouched(frames, condition.pixels), frames)
+        found, *shifted = self.transformer.retouched(frames, condition.pixels)
+        return jnp.where(shown, found, frames), tuple(shifted)
 
     def branches(self, condition: Condition) -> tuple[Condition, ...]:
         """The conditions of signal fusion (paper): u, s, d and, with history, p."""

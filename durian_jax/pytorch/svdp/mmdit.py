@@ -259,12 +259,14 @@ class MMDiT(nn.Module):
 
     def _embedded(self, aligned: Aligned) -> torch.Tensor:
         """(B, F, N, C)."""
-        def patches(x):
-            found = space_to_depth(x.flatten(0, 1), self.config.patch)
-            return found.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
         under = torch.cat([aligned.latents, aligned.masks.to(aligned.latents.dtype)], 3).flatten(2, 3)
-        tokens = self.aligned_embedding(patches(under.to(self.group_embedding.dtype)))
-        return tokens if aligned.features is None else tokens + self.stem_embedding(patches(aligned.features))
+        tokens = self.aligned_embedding(self._patches(under.to(self.group_embedding.dtype)))
+        return tokens if aligned.features is None else tokens + self.stem_embedding(self._patches(aligned.features))
+
+    def _patches(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, F, c, h, w) -> (B, F, N, patch * patch * c)."""
+        found = space_to_depth(x.flatten(0, 1), self.config.patch)
+        return found.flatten(2).transpose(1, 2).unflatten(0, x.shape[:2])
 
     def _pictures(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """(B, F, N, patch * patch * c) -> (B, F, c, h, w)."""

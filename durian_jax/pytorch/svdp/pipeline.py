@@ -83,7 +83,7 @@ class SVDPPipeline(Pipeline):
             found = self.model.references(*source, *attributes)
         if self.config.retouches:
             known = 1 - batch["portrait_mask"]
-            found.picture, found.known = self.to_tensor(batch["portrait"] * known), self.to_tensor(known)
+            found.picture, found.known = (self.to_tensor(x, torch.float32) for x in (batch["portrait"] * known, known))
         return found
 
     def condition(self, batch: Mapping[str, np.ndarray], references: References, branches: Sequence[int]
@@ -118,20 +118,23 @@ class SVDPPipeline(Pipeline):
 
     def _pixels(self, batch: Mapping[str, np.ndarray], references: References) -> tuple[torch.Tensor, Pixels | None]:
         """The stem's coarse features (B, F, C, h, w), and by what decoded frames are retouched."""
-        moved = [self.to_tensor(batch[name] * batch[f"{name}_masks"]) for name in MOVED]
+        moved, masks = ([self.to_tensor(x, torch.float32) for x in found] for found in (
+            [batch[name] * batch[f"{name}_masks"] for name in MOVED], [batch[f"{name}_masks"] for name in MOVED]))
         driven = self.to_tensor(batch["driving_regions"] * batch["driving_masks"])
-        fine, coarse = self.model.transformer.stem(torch.cat([*moved, driven], 2))
+        fine, coarse = self.model.transformer.stem(torch.cat([*(x.to(self.dtype) for x in moved), driven], 2))
         if not self.config.retouches:
             return coarse, None
-        whole = lambda x, like: x[:, None].to(like.dtype).expand(*like.shape[:2], -1, -1, -1)
-        masks = [self.to_tensor(batch[f"{name}_masks"]) for name in MOVED]
+        whole = lambda x, like: x[:, None].expand(*like.shape[:2], -1, -1, -1)
         return coarse, Pixels(torch.stack([whole(references.picture, moved[0]), *moved], 2),
                               torch.stack([whole(references.known, masks[0]), *masks], 2), fine)
 
     def finished(self, frames: torch.Tensor, condition: list[Branch]) -> torch.Tensor:
         """See `Pipeline.finished`."""
         pixels = condition[-1].pixels
-        return frames if pixels is None else self.model.transformer.retouch(frames, pixels)
+        if pixels is None:
+            return frames
+        with self.at_work(self.model.transformer):
+            return self.model.transformer.retouch(frames, pixels)
 
     def predict(self, z: torch.Tensor, moment: float, condition: list[Branch], *, frames: int, temporal: bool
                 ) -> list[torch.Tensor]:

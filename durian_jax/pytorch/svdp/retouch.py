@@ -13,11 +13,12 @@ from durian_jax.models.mmdit.config import (
     CHOICE_SCALE,
     NORM_GROUPS,
     SHIFT_SCALE,
+    SMALLEST_SHARE,
     STEM_PATCH,
     TAKEN_SHARE,
     UNKNOWN_SHARE,
     MMDiTConfig,
-    registering_layers,
+    shift_layers,
 )
 from durian_jax.pytorch.small_codec import depth_to_space, resnet, space_to_depth
 
@@ -83,7 +84,7 @@ class Retouch(nn.Module):
     def __init__(self, config: MMDiTConfig, downscale: int, pictures: int):
         super().__init__()
         width, self.patch = config.stem_width, min(STEM_PATCH, downscale)
-        self.registering = registering_layers(config.retouch_layers)
+        self.shifting = shift_layers(config.retouch_layers)
         self.conv_in = nn.Conv2d(6 * self.patch**2, width, 3, padding=1)
         self.resnets = nn.ModuleList(resnet(width, NORM_GROUPS) for _ in range(config.retouch_layers))
         self.norm_shift = nn.GroupNorm(NORM_GROUPS, width, eps=1e-5)
@@ -94,19 +95,20 @@ class Retouch(nn.Module):
 
     def forward(self, frames: torch.Tensor, pixels: Pixels) -> torch.Tensor:
         (b, f, g), dtype = pixels.pictures.shape[:3], pixels.features.dtype
-        known = torch.cat([frames, pixels.pictures[:, :, 0].to(frames.dtype)], 2)
-        x = self.conv_in(space_to_depth(known.flatten(0, 1), self.patch).to(dtype)) + pixels.features.flatten(0, 1)
-        for block in self.resnets[:self.registering]:
+        beside = torch.cat([frames, pixels.pictures[:, :, 0].to(frames.dtype)], 2)
+        x = self.conv_in(space_to_depth(beside.flatten(0, 1), self.patch).to(dtype)) + pixels.features.flatten(0, 1)
+        for block in self.resnets[:self.shifting]:
             x = block(x, None)
 
         shifts = SHIFT_SCALE * F.interpolate(self.conv_shift(F.silu(self.norm_shift(x))).float(), frames.shape[3:],
                                              mode="bilinear")
-        known = torch.cat([pixels.pictures, pixels.masks], 3).float()
-        known = shifted(known.flatten(0, 2), shifts.unflatten(1, (g, 2)).flatten(0, 1)).unflatten(0, (b, f, g))
-        pictures, masks = known[:, :, :, :3], known[:, :, :, 3]
+        layered = torch.cat([pixels.pictures, pixels.masks], 3).float()
+        layered = shifted(layered.flatten(0, 2), shifts.unflatten(1, (g, 2)).flatten(0, 1)).unflatten(0, (b, f, g))
+        masks = layered[:, :, :, 3]
+        pictures = layered[:, :, :, :3] / layered[:, :, :, 3:].clamp(min=SMALLEST_SHARE)
         x = x + self.conv_shifted(space_to_depth(pictures.flatten(2, 3).flatten(0, 1), self.patch).to(dtype))
 
-        for block in self.resnets[self.registering:]:
+        for block in self.resnets[self.shifting:]:
             x = block(x, None)
         x = depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.patch).unflatten(0, frames.shape[:2]).float()
         correction, logits = x[:, :, :3], x[:, :, 3:]

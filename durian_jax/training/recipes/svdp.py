@@ -18,7 +18,6 @@ from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference.generate import decode
-from durian_jax.models.mmdit.retouch import SHIFTED
 from durian_jax.models.svdp.conditions import DRIVING
 from durian_jax.models.svdp.model import SVDP, history_motion
 from durian_jax.training.config import RunConfig
@@ -33,8 +32,8 @@ from durian_jax.training.recipes.reconstruction import (
 )
 from durian_jax.training.stage import Stage, always
 
-# Weight of `registration_error`, relative to that of pixels.
-_REGISTRATION = 0.3
+# Weight of `shift_error`, relative to that of pixels.
+_SHIFT_WEIGHT = 0.3
 
 
 def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str, jax.Array], key: jax.Array, *,
@@ -42,14 +41,13 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
     """Reconstruction of a clip from its source, attributes and driver; see `training.stage.Loss`.
 
     Each clip is at one branch of guidance, drawn by `run.guidance_dropout`: it sees nothing, or the source, or the
-    driver too, or history too (nested drop-out), so that all branches are trained.
+    driver too, or history too (nested drop-out), so that all branches are trained. A model that retouches frames also
+    learns to shift pictures onto the truth (`shift_error`).
 
     Args:
         temporal: the frames of a clip share their diffusion time, as in sampling, and video attention runs; else they
             are independent images of one person.
-        fixed: take latents as they are predicted, and learn to retouch the frames that they become.
-
-    A model that retouches frames also learns to shift pictures onto the truth (`registration_error`).
+        fixed: stop the gradient at the predicted latents: only retouching learns.
     """
     objective, (b, f) = run.objective, batch["driving_masks"].shape[:2]
     noise_key, time_key, level_key, history_key = jax.random.split(key, 4)
@@ -66,32 +64,32 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
         if fixed:
             prediction = jax.lax.stop_gradient(prediction)
-        decoded = None
+        decoded, shifted = None, None
         if objective.pixel_weight:
-            decoded = m.finished(m.decode(objective.to_clean(prediction, noisy, times)), condition)
-        return prediction, clean, noise, times, decoded
+            decoded, shifted = m.retouched(m.decode(objective.to_clean(prediction, noisy, times)), condition)
+        return (prediction, clean, noise, times, decoded), shifted
 
-    outputs, extras = model.apply(variables, method=forward, mutable=[SHIFTED[0]])
+    outputs, shifted = model.apply(variables, method=forward)
     loss, parts = reconstruction_loss(run, batch, *outputs)
-    for known in jax.tree.leaves(extras):  # one array, if pixels count and the model retouches frames
-        parts["registration"] = registration_error(known, batch["frames"], level >= DRIVING)
-        loss += objective.pixel_weight * _REGISTRATION * parts["registration"]
+    if shifted is not None:
+        parts["shift"] = shift_error(*shifted, batch["frames"], level >= DRIVING)
+        loss += objective.pixel_weight * _SHIFT_WEIGHT * parts["shift"]
     return loss, parts
 
 
-def registration_error(known: jax.Array, frames: jax.Array, counts: jax.Array) -> jax.Array:
+def shift_error(pictures: jax.Array, masks: jax.Array, frames: jax.Array, counts: jax.Array) -> jax.Array:
     """Mean square error of shifted pictures where they are known.
 
     Without it a picture that lies some pixels beside the truth is simply not taken over, and what is not taken over
     never learns to be shifted.
 
     Args:
-        known: (B, F, G, H, W, 4), G pictures and their masks.
+        pictures, masks: (B, F, G, H, W, 3) and (B, F, G, H, W, 1), see `models.svdp.model.SVDP.retouched`.
         frames: (B, F, H, W, 3) the truth.
         counts: (B,) bool, which clips.
     """
-    weights = known[..., 3:] * counts[:, None, None, None, None, None]
-    return (weights * (known[..., :3] - frames[:, :, None]) ** 2).sum() / (3 * weights.sum() + 1.0)
+    weights = masks * counts[:, None, None, None, None, None]
+    return (weights * (pictures - frames[:, :, None]) ** 2).sum() / (3 * weights.sum() + 1.0)
 
 
 def disturbed_history(run: RunConfig, model: SVDP, batch: Mapping[str, jax.Array], key: jax.Array
@@ -267,8 +265,9 @@ def _check_retouch(run: RunConfig) -> None:
     _check_image(run)
     if not run.model.retouches or not run.objective.pixel_weight:
         raise InputError("stage retouch trains the network that retouches frames, through the loss on pixels: expected "
-                         f"model.mmdit.retouch_layers and objective.pixel_weight above 0, found "
-                         f"{run.model.mmdit.retouch_layers} and {run.objective.pixel_weight:g}")
+                         "model.aligned_pictures, model.mmdit.retouch_layers above 0 and objective.pixel_weight above "
+                         f"0, found {run.model.aligned_pictures}, {run.model.mmdit.retouch_layers} and "
+                         f"{run.objective.pixel_weight:g}")
 
 
 def _check_history(run: RunConfig) -> None:
@@ -314,12 +313,15 @@ def _stage(name: str, trains: str, temporal: bool = True, fixed: bool = False, *
 
 
 def _distillation(name: str, loss: Callable, check: Callable[[RunConfig], None]) -> Stage:
-    return Stage(name, r"transformer/", loss, partial(columns, temporal=True), temporal=True, teacher=True,
+    return Stage(name, _LATENTS, loss, partial(columns, temporal=True), temporal=True, teacher=True,
                  uses=("disturbance", "distillation"), needs_pixels=_needs_pixels, check=check)
 
 
+# The part that predicts latents, without the stem, which retouching depends on too.
+_LATENTS = r"transformer/(?!stem/|retouch/)"
+
 # "image" trains on single frames, without video attention: for models that start from nothing. "joint" trains the
-# codec's decoder too, "retouch" only what retouches its frames. "video" trains all on clips without history; "history"
+# codec's decoder too, "retouch" only the retouching network. "video" trains all on clips without history; "history"
 # goes on with history, for the last fifth of the steps (the paper's curriculum).
 # "fusion" and "steps" distil a trained model: its guidance into one pass, then its many sampling steps into few.
 STAGES = {
@@ -327,7 +329,7 @@ STAGES = {
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
     "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
                     check=_check_joint),
-    "retouch": _stage("retouch", r"transformer/(stem|retouch)/", temporal=False, fixed=True, check=_check_retouch),
+    "retouch": _stage("retouch", r"transformer/retouch/", temporal=False, fixed=True, check=_check_retouch),
     "video": _stage("video", r"transformer/"),
     "history": _stage("history", r"transformer/", uses=("disturbance",), check=_check_history),
     "fusion": _distillation("fusion", fusion_loss, _check_fusion),

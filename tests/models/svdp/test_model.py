@@ -17,7 +17,7 @@ from durian_jax.models.attention.kernels import KERNELS
 from durian_jax.models.batch import training_fields
 from durian_jax.models.family import model_config
 from durian_jax.models.mmdit.config import SHIFT_SCALE
-from durian_jax.models.mmdit.retouch import SHIFTED, shifted
+from durian_jax.models.mmdit.retouch import shifted
 from durian_jax.models.parameters import init_params, param_shapes, variables
 from durian_jax.models.svdp.config import MOVED, SVDPConfig
 from durian_jax.models.svdp.places import DRIVING_PLACE as DRIVING
@@ -201,12 +201,28 @@ def test_frames_take_over_shifted_pictures():
     def run(shift):
         bias = jnp.zeros_like(params["transformer/retouch/conv_shift/bias"]) + shift
         return config.create().apply(
-            variables({**params, "transformer/retouch/conv_shift/bias": bias}), batch, mutable=[SHIFTED[0]],
-            method=lambda m, batch: m.finished(frames, m.condition(batch)))
-    (still, kept), (moved, sown) = run(0.0), run(1 / SHIFT_SCALE)
-    (kept,), (sown,) = jax.tree.leaves(kept), jax.tree.leaves(sown)
-    np.testing.assert_allclose(sown[..., :-1, :-1, :], kept[..., 1:, 1:, :], atol=1e-5)
+            variables({**params, "transformer/retouch/conv_shift/bias": bias}), batch,
+            method=lambda m, batch: m.retouched(frames, m.condition(batch)))
+    (still, before), (moved, after) = run(0.0), run(1 / SHIFT_SCALE)
+    for x, y in zip(before, after, strict=True):  # pictures, masks
+        np.testing.assert_allclose(y[..., :-1, :-1, :], x[..., 1:, 1:, :], atol=1e-5)
     assert jnp.abs(still - moved).max() > 1e-3
+
+
+def test_shifted_pictures_keep_their_colour_next_to_unknown_pixels():
+    config = tiny("one_way")
+    batch = random_batch(config)
+    batch = {name: jnp.full_like(x, 0.5) if name.startswith("moved") and not name.endswith("masks") else x
+             for name, x in batch.items()}
+    params = dict(random_params(config))
+    params["transformer/retouch/conv_shift/kernel"] *= 0
+    params["transformer/retouch/conv_shift/bias"] = jnp.zeros_like(
+        params["transformer/retouch/conv_shift/bias"]) + 0.5 / SHIFT_SCALE
+    _, (pictures, masks) = config.create().apply(
+        variables(params), batch, method=lambda m, batch: m.retouched(jnp.zeros((2, 3, 32, 32, 3)), m.condition(batch)))
+    moved, shares = pictures[:, :, 1:], masks[:, :, 1:, ..., 0]
+    assert ((shares > 0.1) & (shares < 0.9)).any()
+    np.testing.assert_allclose(moved[shares > 0.01], 0.5, atol=1e-4)
 
 
 def test_one_way_conditions_do_not_see_the_noise():

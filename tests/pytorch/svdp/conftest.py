@@ -8,11 +8,13 @@ import pytest
 from durian_jax.diffusion import Objective
 from durian_jax.models.codecs.config import AutoencoderKLConfig
 from tests.helpers.exports import export_random
-from tests.helpers.svdp import tiny
+from tests.helpers.svdp import CODEC, tiny
 
-# Both modes with both position codes; "_sd" has two attentions in the first layer and a null text stream.
+# Both modes with both position codes; "_sd" has two attentions in the first layer and a null text stream. "one_way" has
+# latents of 8 pixels, as svdp:tiny.
 KINDS = {
-    "one_way": tiny(), "joint": tiny("joint", video="factorised"),
+    "one_way": replace(tiny(), codec=replace(CODEC, encoder_channels=(8, 8), decoder_channels=(8, 8))),
+    "joint": tiny("joint", video="factorised"),
     "one_way_sd": tiny("one_way", "canvas", video="factorised"),
     "joint_sd": replace(tiny("joint", "canvas"), attribute_capacity=0.5, codec=AutoencoderKLConfig(
         channels=(4, 8, 8), layers=1, latent_channels=4, norm_groups=2, scaling_factor=1.5, shift_factor=0.1,

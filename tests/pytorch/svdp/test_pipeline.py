@@ -66,7 +66,8 @@ def test_every_branch_predicts_the_same(exported, kind, blended):
     batch = batch_of(checkpoint)
     if blended:
         batch["attribute_weights"] = np.tile(np.float32([[0.3, 0.7]]), (4, 1))
-    latents = np.tile(frame_noise(3, range(3), (8, 8, 4)), (4, 1, 1, 1, 1)).astype(np.float32)
+    side = checkpoint.config.latent_size
+    latents = np.tile(frame_noise(3, range(3), (side, side, 4)), (4, 1, 1, 1, 1)).astype(np.float32)
     expected = predictions(checkpoint.params, batch, latents, checkpoint.config)
     pipeline = SVDPPipeline.from_pretrained(folder)
     with torch.inference_mode():

@@ -17,7 +17,7 @@ from durian_jax.models.batch import model_inputs
 from durian_jax.models.parameters import param_shapes, variables
 from durian_jax.training.config import Distillation, HistoryDisturbance, RunConfig
 from durian_jax.training.loop import train
-from durian_jax.training.recipes.svdp import STAGES, disturbed_history, registration_error
+from durian_jax.training.recipes.svdp import STAGES, disturbed_history, shift_error
 from durian_jax.training.run_checkpoints import load_params
 from durian_jax.training.state import split
 from tests.helpers.models import random_params
@@ -43,21 +43,20 @@ def batch_of(run: RunConfig, records) -> dict:
 
 
 @pytest.mark.parametrize("stage, trains, temporal, teacher", [
-    ("image", {"transformer"}, False, False), ("joint", {"transformer", "codec/decoder"}, False, False),
-    ("retouch", {"transformer"}, False, False), ("video", {"transformer", "transformer/video"}, True, False),
-    ("history", {"transformer", "transformer/video"}, True, False),
-    ("fusion", {"transformer", "transformer/video"}, True, True),
-    ("steps", {"transformer", "transformer/video"}, True, True)])
+    ("image", {"transformer", "stem", "retouch"}, False, False),
+    ("joint", {"transformer", "stem", "retouch", "codec/decoder"}, False, False),
+    ("retouch", {"retouch"}, False, False), ("video", {"transformer", "stem", "retouch", "video_blocks"}, True, False),
+    ("history", {"transformer", "stem", "retouch", "video_blocks"}, True, False),
+    ("fusion", {"transformer", "video_blocks"}, True, True), ("steps", {"transformer", "video_blocks"}, True, True)])
 def test_a_stage_trains_these_networks(stage, trains, temporal, teacher):
     needed = {"init_from": "a run"} if teacher else {}
     if stage in ("joint", "retouch"):
         needed = {"objective.pixel_weight": 1.0}
     run = RunConfig.read(small_config("clips", stage, **needed))
     paths = split(param_shapes(run.model), run.recipe.trains)[0]
-    found = {"codec/decoder" if path.startswith("codec/decoder/") else
-             "transformer/video" if path.startswith("transformer/video_blocks") else path.split("/")[0]
-             for path in paths}
-    assert found == trains
+    networks = ("codec/decoder", "transformer/stem/", "transformer/retouch/", "transformer/video_blocks", "transformer")
+    found = {next(name for name in networks if path.startswith(name)) for path in paths}
+    assert {name.strip("/").removeprefix("transformer/") for name in found} == trains
     assert (STAGES[stage].temporal, STAGES[stage].teacher) == (temporal, teacher)
 
 
@@ -74,18 +73,30 @@ def test_pictures_learn_to_lie_on_the_truth(driven_records):
         bias = {"transformer/retouch/conv_shift/bias": shift}
         return run.recipe.loss(run, model, variables({**params, **bias}), batch, key)
     gradient, parts = jax.jit(jax.grad(loss, has_aux=True))(params["transformer/retouch/conv_shift/bias"])
-    assert parts["registration"] > 0 and (jnp.abs(gradient) > 1e-5).all()
+    assert parts["shift"] > 0 and (jnp.abs(gradient) > 1e-5).all()
 
 
-def test_registration_counts_what_is_known_of_clips_with_a_driver():
+def test_stage_retouch_leaves_predictions_as_they_are(driven_records):
+    """Its loss reaches no parameter by which latents are predicted."""
+    run = RunConfig.read(small_config(driven_records, "retouch", **{
+        "init_from": "a run", "objective.pixel_weight": 1.0}))
+    trained, rest = {}, {}
+    params, batch = random_params(run.model), batch_of(run, driven_records)
+    loss = lambda params: run.recipe.loss(run, run.model.create(), variables(params), batch, jax.random.key(1))[0]
+    for path, gradient in jax.jit(jax.grad(loss))(params).items():
+        (trained if path.startswith("transformer/retouch/") else rest)[path] = float(jnp.abs(gradient).max())
+    assert max(trained.values()) > 0
+    assert all(size == 0 for path, size in rest.items() if not path.startswith(("transformer/stem/", "codec/decoder/")))
+
+
+def test_shift_error_counts_what_is_known_of_clips_with_a_driver():
     rng = np.random.default_rng(0)
     frames = jnp.asarray(rng.uniform(-1, 1, (2, 1, 4, 4, 3)), jnp.float32)
-    known = jnp.stack([jnp.concatenate([frames + error, jnp.full((2, 1, 4, 4, 1), mask)], -1)
-                       for error, mask in ((0.1, 1.0), (9.0, 0.0))], 2)
-    error = lambda *counts: float(registration_error(known, frames, jnp.array(counts)))
+    pictures = jnp.stack([frames + 0.1, frames + 9.0], 2)
+    masks = jnp.stack([jnp.full((2, 1, 4, 4, 1), mask) for mask in (1.0, 0.0)], 2)
+    error = lambda *counts, pictures=pictures: float(shift_error(pictures, masks, frames, jnp.array(counts)))
     assert error(True, True) == pytest.approx(0.01, rel=0.05) and error(False, False) == 0
-    assert float(registration_error(known.at[1, :, :, ..., :3].add(1), frames, jnp.array([True, False]))) == \
-        pytest.approx(0.01, rel=0.05)
+    assert error(True, False, pictures=pictures.at[1].add(1)) == pytest.approx(0.01, rel=0.05)
 
 
 def test_a_killed_run_goes_on_with_the_same_losses(driven_records, tmp_path):
@@ -205,6 +216,9 @@ def test_history_is_disturbed_as_configured(driven_records):
     ("fusion", {"init_from": "a", "distillation.scales": (2.0,)}, "distillation.scales"),
     ("fusion", {"init_from": "a", "distillation.scales": (1.0, 1.0, 1.0)}, "distillation.scales"),
     ("fusion", {"init_from": "a", "data.history": 0}, "data.history=2"),
+    ("retouch", {"objective.pixel_weight": 0.0}, "objective.pixel_weight above 0, found True, 3 and 0"),
+    ("retouch", {"objective.pixel_weight": 1.0, "model.aligned_pictures": False}, "aligned_pictures, .* found False"),
+    ("image", {"source.samples": "encoded"}, "hold no pixels"),
     ("steps", {"init_from": "a", "sampling.guidance_scale": 2.0}, "guidance_scale must be 1"),
     ("steps", {"init_from": "a", "sampling.steps": 4}, "student_steps=1")])
 def test_contradictions_are_refused(stage, changes, words):
