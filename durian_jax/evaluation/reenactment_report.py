@@ -21,26 +21,13 @@ from durian_jax.video import write_image
 
 # The shipped model that is driven by keypoints, for the baselines.
 _BASELINE = "tiny"
-_LONG_SHARE = 10  # number of short cases per long case
+_LONG_SHARE = 5  # number of short cases per long case
 
 # Heading, key and digits of the table's columns.
 _COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 3),
             ("gaze y", "gaze_y", 3), ("blink", "blink", 3), ("mouth", "mouth", 3), ("colour %", "leak_colour", 1),
             ("shape %", "leak_shape", 1), ("glasses %", "leak_glasses", 1), ("seam", "seam", 2),
             ("drift %", "drift_brightness", 2), ("drift dB", "drift_psnr", 2), ("flicker", "flicker", 2))
-
-# The tables of a model card: heading, key and digits of their columns.
-_CARD_TABLES = (
-    (("PSNR", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2)),
-    (("gaze x", "gaze_x", 2), ("gaze y", "gaze_y", 2), ("blink", "blink", 2), ("mouth", "mouth", 2),
-     ("without glasses: gaze x", "gaze_x_bare", 2), ("gaze y", "gaze_y_bare", 2), ("blink", "blink_bare", 2)),
-    (("leak: colour", "leak_colour", 0), ("of a stranger", "leak_colour_stranger", 0), ("leak: shape", "leak_shape", 0),
-     ("of a stranger", "leak_shape_stranger", 0), ("leak: glasses", "leak_glasses", 0),
-     ("of a stranger", "leak_glasses_stranger", 0)),
-    (("seam", "seam", 2), ("drift of brightness, %", "drift_brightness", 2), ("last - first, dB", "drift_psnr", 2),
-     ("flicker", "flicker", 2)))
-_CARD_ROWS = {"unchanged": "the unchanged portrait", "keypoints": "`{baseline}`, driven by the same video",
-              "oracle": "`{baseline}`, driven by the answer's keypoints"}
 
 
 def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
@@ -53,7 +40,7 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
 
     Args:
         checkpoint: name of a shipped checkpoint, or a folder.
-        cases: number of short cases; a tenth as many long ones are added.
+        cases: number of short cases; a fifth as many long ones are added.
         frames: of a short case.
         sampling: steps, guidance and seed.
         json_path, sheet_path, sheet_cases: see `evaluation.report.evaluate_checkpoint`.
@@ -111,25 +98,11 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def card_tables(figures: Mapping[str, Any]) -> str:
-    """Format the figures of `--json` as the Markdown tables of a model card."""
-    rows = {figures["settings"]["checkpoint"]: figures["summary"],
-            **{_CARD_ROWS[name].format(baseline=_BASELINE): row for name, row in figures["baselines"].items()}}
-    tables = []
-    for columns in _CARD_TABLES:
-        lines = [f"| | {' | '.join(heading for heading, *_ in columns)} |", "|" + "---|" * (len(columns) + 1)]
-        lines += [f"| {name} | {' | '.join(_cell(row, key, digits) for _, key, digits in columns)} |"
-                  for name, row in rows.items()]
-        tables.append("\n".join(lines))
-    return "\n\n".join(tables)
-
-
 def _cell(row: Mapping[str, Any], key: str, digits: int) -> str:
-    """A mean of a summary, with half of its interval if it has one; numbers from files may be None."""
+    """A mean of a summary, with half of its interval if it has one."""
     value, (low, high) = row[key], row[f"{key}_ci95"]
-    if value is None or np.isnan(value):
-        return "-"
-    return f"{value:.{digits}f}" + ("" if low is None or np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}")
+    margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
+    return "-" if np.isnan(value) else f"{value:.{digits}f}{margin}"
 
 
 def sheet(examples: list) -> np.ndarray:

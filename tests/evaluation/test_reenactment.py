@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.model_card import with_figures
 from durian_jax.checkpoints.weights import SHIPPED, Checkpoint
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
@@ -25,7 +26,7 @@ from durian_jax.evaluation.reenactment import (
     score_long,
     unchanged,
 )
-from durian_jax.evaluation.reenactment_report import card_tables, evaluate_reenactment, table
+from durian_jax.evaluation.reenactment_report import evaluate_reenactment, table
 from durian_jax.inference.animator import Animator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.synthetic.readout import read_curve
@@ -176,8 +177,10 @@ def test_the_shipped_summary_follows_from_its_cases():
 
 def test_the_model_card_shows_the_shipped_figures():
     card = (SHIPPED / "svdp-tiny" / "README.md").read_text()
-    for lines in card_tables(shipped_figures()).split("\n\n"):
-        assert lines in card
+    assert with_figures(card, shipped_figures()) == card
+    short = with_figures("# Card\n\n## Figures\n\nold\n\n## Limits\n\n- few\n", shipped_figures())
+    assert short.startswith("# Card\n\n## Figures\n\n`durian evaluate") and "old" not in short
+    assert short.endswith("\n\n## Limits\n\n- few\n") and f"| {shipped_figures()['summary']['psnr']:.2f} ±" in short
 
 
 def test_the_shipped_checkpoint_follows_the_driver():

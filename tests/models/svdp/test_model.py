@@ -1,5 +1,6 @@
 """The SVDP model: the invariants of the paper and of both modes, on tiny random models."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -25,7 +26,7 @@ from durian_jax.models.svdp.places import HISTORY_PLACE, NOISY, attribute_places
 from durian_jax.models.svdp.places import SOURCE_PLACE as SOURCE
 from durian_jax.training.config import RunConfig
 from tests.helpers.models import random_batch, random_params
-from tests.helpers.svdp import tiny
+from tests.helpers.svdp import CODEC, tiny
 
 KINDS = [("one_way", "rotary"), ("joint", "canvas")]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=["one_way-rotary", "joint-canvas"])
@@ -357,6 +358,11 @@ def test_a_config_survives_json():
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(InputError, match=words):
         SVDPConfig(**changes)
+
+
+def test_a_stem_that_does_not_fit_the_codec_is_refused():
+    with pytest.raises(InputError, match="stem_width=8: the stem needs .* at most 4 pixels wide, .* found 6"):
+        replace(tiny(), image_size=48, codec=replace(CODEC, patch=3, encoder_channels=(8, 8), decoder_channels=(8, 8)))
 
 
 def test_too_many_attributes_for_the_canvas_are_refused():
