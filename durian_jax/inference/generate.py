@@ -129,26 +129,27 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
               steps: int, sampler: str, active: tuple[int, ...], temporal: bool, attention: AttentionMethod):
     sizes = axis_sizes(_spec(config, batch), batch)
     b, f, side = sizes["B"], sizes["F"], config.latent_size
-
-    def run(m):
-        branches = m.branches(m.condition(batch, references))
-
-        def predict_clean(z, t):
-            times = jnp.full((b, f), t)
-            timesteps = objective.noise_schedule.timesteps(times)
-            predictions = [objective.to_clean(m.denoise(z, timesteps, branches[i], temporal=temporal), z, times)
-                           for i in active]
-            return combine(predictions, scales)
-
-        keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
-        noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
-        noise = jnp.broadcast_to(noise, (b, *noise.shape))
-        # Frames are finished by what some branch has seen: a driver without weight leaves no trace.
-        return sample(predict_clean, noise, objective, sampler, steps), branches[max(active)]
-
     model = config.create(attention=attention)
-    latents, condition = model.apply(variables(params), method=run)
-    frames = model.apply(variables(params), _decoded(params, latents, config), condition, method="finished")
+    branches = model.apply(variables(params), method=lambda m: m.branches(m.condition(batch, references)))
+
+    def predict_clean(z, t):
+        times, predictions = jnp.full((b, f), t), []
+        timesteps, mine = objective.noise_schedule.timesteps(times), params
+        for i in active:
+            prediction = model.apply(variables(mine), z, timesteps, branches[i], temporal=temporal, method="denoise")
+            predictions.append(objective.to_clean(prediction, z, times))
+            # One branch after the other: a CPU computes bfloat16 models in float32, and would keep the converted
+            # parameters, twice their size, from one branch to the next.
+            mine, predictions[-1] = jax.lax.optimization_barrier((mine, predictions[-1]))
+        return combine(predictions, scales)
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
+    noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
+    noise = jnp.broadcast_to(noise, (b, *noise.shape))
+    latents = sample(predict_clean, noise, objective, sampler, steps)
+    # Frames are finished by what some branch has seen: a driver without weight leaves no trace.
+    frames = model.apply(variables(params), _decoded(params, latents, config), branches[max(active)],
+                         method="finished")
     return to_uint8(frames, jnp), latents
 
 
