@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from durian_jax.evaluation.metrics import mean_text
 from durian_jax.files import write_text
 
 # Heading, key and digits of the columns of each table, and what is said below it.
@@ -70,20 +71,12 @@ def section(figures: Mapping[str, Any]) -> str:
              f"{settings['long_cases']} videos of {settings['long_frames']} frames; ± is half of a 95 % interval):"]
     for columns, explanation in TABLES:
         lines = [f"| | {' | '.join(heading for heading, *_ in columns)} |", "|" + "---|" * (len(columns) + 1)]
-        lines += [f"| {row} | {' | '.join(cell(summary, key, digits) for _, key, digits in columns)} |"
+        lines += [f"| {row} | {' | '.join(mean_text(summary, key, digits) for _, key, digits in columns)} |"
                   for row, summary in rows.items()]
         parts += ["\n".join(lines), explanation]
     parts.append(targets(figures["summary"]))
     return "\n\n".join(part if part.startswith("|") else textwrap.fill(part, 120, break_on_hyphens=False)
                        for part in parts)
-
-
-def cell(summary: Mapping[str, Any], key: str, digits: int) -> str:
-    """A mean with half of its interval; "-" without a value."""
-    if summary[key] is None:
-        return "-"
-    low, high = summary[f"{key}_ci95"]
-    return f"{summary[key]:.{digits}f}" + ("" if low is None else f" ±{(high - low) / 2:.{digits}f}")
 
 
 def targets(summary: Mapping[str, Any]) -> str:

@@ -124,16 +124,14 @@ def step_seconds(folder: Path) -> float:
 
 def table(rows: dict[str, dict]) -> list[str]:
     """The lines of a Markdown table; a mean is shown with half of its 95 % interval."""
+    from durian_jax.evaluation.metrics import mean_text
+
     heads = ["variant", *(head for head, *_ in COLUMNS), "s a frame", "s a training step"]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, row in rows.items():
-        cells = [name]
-        for _, key, digits in COLUMNS:
-            low, high = row[f"{key}_ci95"]
-            margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
-            cells.append(f"{row[key]:.{digits}f}{margin}")
+        cells = [mean_text(row, key, digits) for _, key, digits in COLUMNS]
         seconds = f"{row['seconds_per_frame']:.4f}", f"{row['seconds_per_step']:.2f}"
-        lines.append(f"| {' | '.join([*cells, *seconds])} |")
+        lines.append(f"| {' | '.join([name, *cells, *seconds])} |")
     return lines
 
 

@@ -4,7 +4,9 @@ T frames, H x W pixels. Pictures are uint8 RGB. Each metric takes one clip and r
 over its frames.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -113,6 +115,18 @@ def mean_of_cases(values, weights=None) -> Mean:
         return Mean(float(mean), float("nan"), n)
     error = np.sqrt(((weights * (values - mean)) ** 2).sum() * n / (n - 1)) / total
     return Mean(float(mean), float(stats.t.ppf(0.975, n - 1) * error), n)
+
+
+def mean_text(summary: Mapping[str, Any], key: str, digits: int) -> str:
+    """Format a mean of a summary, with half of `<key>_ci95` if it has one; "-" if it has no value.
+
+    Summaries read from JSON have None where computed ones have NaN.
+    """
+    missing = lambda x: x is None or np.isnan(x)
+    value, (low, high) = summary[key], summary[f"{key}_ci95"]
+    if missing(value):
+        return "-"
+    return f"{value:.{digits}f}" + ("" if missing(low) else f" ±{(high - low) / 2:.{digits}f}")
 
 
 def mean_of_means(means: list[Mean]) -> Mean:

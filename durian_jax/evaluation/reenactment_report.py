@@ -10,7 +10,7 @@ import numpy as np
 from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
-from durian_jax.evaluation import reenactment
+from durian_jax.evaluation import metrics, reenactment
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.files import write_json
@@ -94,15 +94,9 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     width = max(map(len, rows)) + 2
     lines = [" " * width + "".join(f"{heading:>14}" for heading, *_ in _COLUMNS)]
     for name, row in rows.items():
-        lines.append(f"{name:{width}}" + "".join(f"{_cell(row, key, digits):>14}" for _, key, digits in _COLUMNS))
+        lines.append(f"{name:{width}}" + "".join(
+            f"{metrics.mean_text(row, key, digits):>14}" for _, key, digits in _COLUMNS))
     return "\n".join(lines)
-
-
-def _cell(row: Mapping[str, Any], key: str, digits: int) -> str:
-    """A mean of a summary, with half of its interval if it has one."""
-    value, (low, high) = row[key], row[f"{key}_ci95"]
-    margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
-    return "-" if np.isnan(value) else f"{value:.{digits}f}{margin}"
 
 
 def sheet(examples: list) -> np.ndarray:

@@ -12,6 +12,7 @@ from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
+from durian_jax.evaluation.metrics import mean_text
 from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.evaluation.reenactment_report import evaluate_reenactment
 from durian_jax.evaluation.settings import sampling_settings
@@ -99,12 +100,7 @@ def table(summary: dict[str, dict]) -> str:
                ("sharpness", "sharpness"))
     lines = [f"{'':8}{'cases':>6}" + "".join(f"{heading:>14}" for heading, _ in columns)]
     for kind, row in summary.items():
-        cells = []
-        for _, key in columns:
-            digits = 2 if "psnr" in key else 3
-            low, high = row[f"{key}_ci95"]
-            margin = "" if np.isnan(low) else f" ±{(high - low) / 2:.{digits}f}"
-            cells.append(f"{row[key]:.{digits}f}{margin}")
+        cells = [mean_text(row, key, 2 if "psnr" in key else 3) for _, key in columns]
         lines.append(f"{kind:8}{row['cases']:6}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
 

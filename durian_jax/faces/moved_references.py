@@ -24,8 +24,8 @@ _SMOOTH = 0.3  # of the spline: it bends little where there are no points
 _EVERY = 2  # every second keypoint is as good as all, and much faster
 
 _EARS, _FOREHEAD, _CHIN = [POSITION[234], POSITION[454]], POSITION[10], POSITION[152]
-# The rings, in widths of the face: radii, and how far their centre lies behind the ears. This is best for drawn heads.
-# Real heads prefer 0.18 (0.15 dB more around the face), which costs drawn heads 0.5 dB.
+# The rings, in widths of the face: radii, and how far their centre lies behind the ears. This is best for drawn heads;
+# real heads would be a little better with a centre farther back.
 _RINGS, _BEHIND = (0.75, 1.15), 0.05
 _RING_POINTS = 12
 

@@ -95,3 +95,9 @@ def test_weighted_cases_make_one_ratio():
 def test_mean_of_means_adds_half_widths_in_quadrature():
     mean = metrics.mean_of_means([metrics.Mean(1, 3, 5), metrics.Mean(3, 4, 7)])
     assert (mean.value, mean.half_width, mean.cases) == (2, 2.5, 12)
+
+
+def test_means_of_summaries_become_text():
+    summary = {"a": 1.234, "a_ci95": (1.0, 1.5), "b": 2.0, "b_ci95": (float("nan"), float("nan")), "c": None,
+               "c_ci95": [None, None], "d": float("nan"), "d_ci95": (float("nan"), float("nan"))}
+    assert [metrics.mean_text(summary, key, 2) for key in "abcd"] == ["1.23 ±0.25", "2.00", "-", "-"]
