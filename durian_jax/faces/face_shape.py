@@ -12,7 +12,7 @@ from durian_jax.faces.topology import GROUPS, POSITION, RIGID
 
 _CHIN, _HAIRLINE = POSITION[152], POSITION[10]
 _POINTS = {name: np.arange(part.start, part.stop) for name, part in GROUPS.items()}
-_LIPS = np.concatenate([_POINTS["outer_lips"], _POINTS["inner_lips"]])
+LIPS = np.concatenate([_POINTS["outer_lips"], _POINTS["inner_lips"]])
 _LONGEST = 16  # largest number of frames in which a shape is measured
 _FARTHEST = 0.1  # largest move of a point, in face heights
 _STRETCH = 0.12  # largest relative change of the mouth's width; a smile is wider than any other mouth
@@ -59,31 +59,31 @@ def shape_difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(difference, axis=-1, keepdims=True)
     difference *= np.minimum(1, _FARTHEST * face_height(own) / np.maximum(lengths, 1e-9))
     for side in ("right", "left"):
-        upper, lower = _opposite(_POINTS[f"{side}_eye"])
+        upper, lower = opposite(_POINTS[f"{side}_eye"])
         middle = (difference[upper, 1:] + difference[lower, 1:]) / 2
         difference[upper, 1:] = difference[lower, 1:] = middle
         difference[_POINTS[f"{side}_iris"]] = difference[_POINTS[f"{side}_eye"]].mean(0)
-    difference[_LIPS] = _lips_difference(own, own + difference)
+    difference[LIPS] = _lips_difference(own, own + difference)
     return difference
 
 
 def _lips_difference(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(lips, 3): see `shape_difference`; both faces are (K, 3) in the same place."""
-    inner, outer = _opposite(_POINTS["inner_lips"]), _opposite(_POINTS["outer_lips"])
+    inner, outer = opposite(_POINTS["inner_lips"]), opposite(_POINTS["outer_lips"])
     # The upper lip: the lower one moves with the jaw.
     moved = np.zeros_like(own)
-    moved[_LIPS] = (wanted - own)[inner[0]].mean(0)
-    across = own[_LIPS, 0] - own[_LIPS, 0].mean()
-    stretch = float(across @ (wanted[_LIPS, 0] - own[_LIPS, 0]) / max(across @ across, 1e-12))
-    moved[_LIPS, 0] += np.clip(stretch, -_STRETCH, _STRETCH) * across
+    moved[LIPS] = (wanted - own)[inner[0]].mean(0)
+    across = own[LIPS, 0] - own[LIPS, 0].mean()
+    stretch = float(across @ (wanted[LIPS, 0] - own[LIPS, 0]) / max(across @ across, 1e-12))
+    moved[LIPS, 0] += np.clip(stretch, -_STRETCH, _STRETCH) * across
     for edge, inside in zip(outer, inner, strict=True):
         mine, theirs = (shape[edge, 1] - shape[inside, 1] for shape in (own, wanted))
         thicker = abs(theirs.mean()) / max(abs(mine.mean()), 1e-9)
         moved[edge, 1] += (np.clip(thicker, 1 / _THICKNESS, _THICKNESS) - 1) * mine
-    return moved[_LIPS]
+    return moved[LIPS]
 
 
-def _opposite(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def opposite(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points on the upper edge of lids or lips, and below them those on the lower edge."""
     half = len(loop) // 2
     return loop[:half:-1], loop[1:half]

@@ -1,27 +1,35 @@
 """Reference pictures turned into the head poses of a driving clip.
 
-The face of a reference turns in space as the driver's head does, and keeps its shape: a similarity in space takes its
-rigid points to the driver's. A spline moves the picture: through the face's points, and through two rings around the
-head. The outline of a head hardly depends on where it looks, but the points of the face that lie before it move far.
+The face of a reference turns in space as the driver's head does and keeps its shape; gaze and mouth are the driver's
+(`faces.driven_face`). A spline moves the picture: through the face's points, and through two rings around the head. The
+outline of a head hardly depends on where it looks, but the points of the face that lie before it move far.
 
 T frames, H x W pixels, K keypoints. Pictures are uint8 or float; results have their dtype.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from durian_jax.faces.driven_face import driven_faces, head_motion
+from durian_jax.faces.face_shape import LIPS
 from durian_jax.faces.fill_region import LAYERS
-from durian_jax.faces.retarget import rigid_transform
-from durian_jax.faces.topology import POSITION, RIGID
+from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, K
 from durian_jax.faces.warp import spline_field
 
 # A moved pixel counts as known if more than this share of it comes from known ones.
 _WHOLLY = 0.99
-_SMOOTH = 0.3  # of the spline: it bends little where there are no points
-_EVERY = 2  # every second keypoint is as good as all, and much faster
+# Points that move by themselves: the spline passes nearly through them, and bends little elsewhere.
+_IRISES = [np.arange(K)[GROUPS[f"{side}_iris"]] for side in ("right", "left")]
+_LOCAL = np.concatenate([LIPS, *_IRISES])
+# Of the other points, every second one is as good as all, and much faster.
+_POINTS = np.union1d(np.arange(0, K, 2), _LOCAL)
+_SMOOTH, _SMOOTH_LOCAL = 0.1, 0.01
+_GRID = 32
+# What worn things follow: a beard moves with the mouth.
+_WORN_FOLLOW = {"mouth"}
 
 _EARS, _FOREHEAD, _CHIN = [POSITION[234], POSITION[454]], POSITION[10], POSITION[152]
 # The rings, in widths of the face: radii, and how far their centre lies behind the ears. This is best for drawn heads;
@@ -46,17 +54,22 @@ class Reference:
     keypoints: np.ndarray
     kind: str = ""
 
-    def on(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The picture in the poses of (T, K, 3) faces: (T, H, W, 3), and (T, H, W) bool, what is known of it."""
-        scale, rotation, shift = rigid_transform(self.keypoints[RIGID], faces[:, RIGID])
-        points = self.keypoints[::_EVERY]
-        turned = scale[:, None, None] * (points @ rotation.swapaxes(1, 2)) + shift[:, None]
-        around, turned_around = head_rings(self.keypoints, scale, rotation, shift)
-        sources = np.concatenate([points[:, :2], around])
+    def on(self, faces: np.ndarray, regions: Collection[str] = REGION_KINDS) -> tuple[np.ndarray, np.ndarray]:
+        """The picture in the poses of (T, K, 3) faces: (T, H, W, 3), and (T, H, W) bool, what is known of it.
+
+        Its gaze and mouth are theirs as far as `regions` allow, see `driven_faces`.
+        """
+        motion = head_motion(self.keypoints, faces)
+        follow = {*regions} & _WORN_FOLLOW if self.kind else regions
+        driven = driven_faces(self.keypoints, faces, motion, follow)[:, _POINTS, :2]
+        around, turned_around = head_rings(self.keypoints, *motion)
+        sources = np.concatenate([self.keypoints[_POINTS, :2], around])
+        smooth = np.where(np.isin(_POINTS, _LOCAL), _SMOOTH_LOCAL, _SMOOTH)
+        smooth = np.concatenate([smooth, np.full(len(around), _SMOOTH)])
         known = self.known.view(np.uint8) * np.uint8(255)
         pictures, shares = [], []
-        for targets in np.concatenate([turned[..., :2], turned_around], 1):
-            origin = spline_field(targets, sources, *self.known.shape, _SMOOTH)
+        for targets in np.concatenate([driven, turned_around], 1):
+            origin = spline_field(targets, sources, *self.known.shape, smooth, _GRID)
             pictures.append(cv2.remap(self.picture, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
             shares.append(cv2.remap(known, origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
         return np.stack(pictures), np.stack(shares) > 255 * _WHOLLY
@@ -70,7 +83,7 @@ def head_rings(face: np.ndarray, scale: np.ndarray, rotation: np.ndarray, shift:
 
     Args:
         face: (K, 3).
-        scale, rotation, shift: (T), (T, 3, 3), (T, 3), see `rigid_transform`.
+        scale, rotation, shift: (T), (T, 3, 3), (T, 3), see `head_motion`.
 
     Returns:
         (P, 2) points, and (T, P, 2) where they go, in the keypoints' unit.
@@ -91,7 +104,8 @@ def head_rings(face: np.ndarray, scale: np.ndarray, rotation: np.ndarray, shift:
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,
-             weights: np.ndarray | Sequence[float] | None = None) -> tuple[np.ndarray, np.ndarray]:
+             weights: np.ndarray | Sequence[float] | None = None, regions: Collection[str] = REGION_KINDS
+             ) -> tuple[np.ndarray, np.ndarray]:
     """References on the faces of a clip, on top of each other as they are worn.
 
     Args:
@@ -99,6 +113,7 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
         faces: (T, K, 3).
         blank: (H, W, 3), what unknown pixels show; decides size and dtype.
         weights: of each reference: blend them instead; they sum to 1.
+        regions: of the driver that gaze and mouth follow.
 
     Returns:
         (T, H, W, 3) pictures, and (T, H, W) float32, the share of each pixel that is known: 0 or 1 without weights.
@@ -107,13 +122,13 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
     known = np.zeros(pictures.shape[:3], np.float32)
     if weights is None:
         for reference in sorted(references, key=lambda reference: (*LAYERS, "").index(reference.kind)):
-            moved, shown = reference.on(faces)
+            moved, shown = reference.on(faces, regions)
             pictures = np.where(shown[..., None], moved, pictures)
             known = np.maximum(known, shown)
         return pictures, known
     total = np.zeros(pictures.shape, np.float32)
     for reference, weight in zip(references, weights, strict=True):
-        moved, shown = reference.on(faces)
+        moved, shown = reference.on(faces, regions)
         total += weight * np.where(shown[..., None], moved, 0)
         known += weight * shown
     # The mean over known references. The model multiplies it by the share.

@@ -89,13 +89,14 @@ def warp_mask(mask: np.ndarray, matrix: np.ndarray, threshold: float = 0.5, bord
     return warp_image(mask.astype(np.uint8) * 255, matrix, border, size) > 255 * threshold
 
 
-def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float = 0.0):
+def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float | np.ndarray = 0.0):
     """Return the thin-plate spline that maps N source points to N target points.
 
     Args:
         source_points: (N, 2), not all on one line.
         target_points: (N, 2).
-        smooth: 0 interpolates; larger values bend less (in units of N x distance^2, see Wahba 1990).
+        smooth: 0 interpolates; larger values bend less (in units of N x distance^2, see Wahba 1990). One for each
+            point, or one for all.
 
     Returns:
         A function from (..., 2) positions to (..., 2) positions.
@@ -106,10 +107,11 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float =
     unit = (source - centre) / extent  # keeps the system well conditioned in any unit
     affine = np.concatenate([np.ones((count, 1)), unit], 1)
     system = np.zeros((count + 3, count + 3))
-    system[:count, :count] = _radial(unit, unit) + smooth * np.eye(count)
+    system[:count, :count] = _radial(unit, unit) + np.diag(np.broadcast_to(smooth, count))
     system[:count, count:], system[count:, :count] = affine, affine.T
-    # Neighbouring keypoints may coincide in profile, so that no exact solution exists.
-    weights = np.linalg.lstsq(system, np.concatenate([target, np.zeros((3, 2))]), rcond=None)[0]
+    wanted = np.concatenate([target, np.zeros((3, 2))])
+    # Neighbouring keypoints may coincide in profile. Then no exact solution exists, but a smooth one does.
+    weights = np.linalg.solve(system, wanted) if np.min(smooth) > 0 else np.linalg.lstsq(system, wanted, rcond=None)[0]
 
     def move(positions: np.ndarray) -> np.ndarray:
         shape = np.shape(positions)
@@ -120,19 +122,21 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float =
     return move
 
 
-def spline_field(targets: np.ndarray, sources: np.ndarray, height: int, width: int, smooth: float) -> np.ndarray:
+def spline_field(targets: np.ndarray, sources: np.ndarray, height: int, width: int, smooth: float | np.ndarray,
+                 grid: int = _GRID) -> np.ndarray:
     """The spline that maps target points to source points, as a field for `cv2.remap`.
 
     Args:
         targets, sources: (N, 2) in shares of the picture's sides.
         smooth: see `spline`.
+        grid: nodes per side of the grid on which the spline is evaluated before interpolation.
 
     Returns:
         (H, W, 2) float32: where in the source picture each pixel of the result comes from.
     """
-    nodes = np.arange(_GRID + 1) / _GRID
+    nodes = np.arange(grid + 1) / grid
     coarse = spline(targets, sources, smooth)(np.stack(np.meshgrid(nodes, nodes), -1)) * (width, height) - 0.5
-    x, y = (((np.arange(count) + 0.5) * _GRID / count).astype(np.float32) for count in (width, height))
+    x, y = (((np.arange(count) + 0.5) * grid / count).astype(np.float32) for count in (width, height))
     return cv2.remap(coarse.astype(np.float32), *np.meshgrid(x, y), cv2.INTER_LINEAR)
 
 

@@ -138,7 +138,8 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     if weights is not None:
         batch["attribute_weights"] = weights
     references = {name: x[0] for name, x in batch.items()}
-    moved = partial(moved_references, portrait, attributes, references) if config.aligned_pictures else None
+    moved = partial(moved_references, portrait, attributes, references,
+                    regions=regions) if config.aligned_pictures else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
                        config.history, driving.keypoints, moved)
 
@@ -154,13 +155,14 @@ def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple
 
 
 def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], references: Mapping[str, np.ndarray],
-                     faces: np.ndarray) -> dict[str, np.ndarray]:
+                     faces: np.ndarray, regions: Sequence[str] = REGION_KINDS) -> dict[str, np.ndarray]:
     """Source and attributes on the driver's face, as models with `aligned_pictures` see them.
 
     Args:
         portrait, attributes: photos, for their keypoints.
         references: their fields of `inference.references.make_references`, and perhaps attribute_weights (A,).
         faces: (F, K, 3) keypoints of the driver.
+        regions: of the driver that the model sees.
 
     Returns:
         moved_source and moved_attributes (F, H, W, 3), 0 where nothing is known, and their masks (F, H, W, 1); float32.
@@ -172,7 +174,7 @@ def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], ref
     blank = np.zeros_like(source.picture)
     for name, pictured, weights in (("moved_source", [source], None),
                                     ("moved_attributes", worn, references.get("attribute_weights"))):
-        pictures, known = on_faces(pictured, faces, blank, weights)
+        pictures, known = on_faces(pictured, faces, blank, weights, regions)
         fields |= {name: pictures, f"{name}_masks": known[..., None]}
     return fields
 

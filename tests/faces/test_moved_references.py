@@ -8,7 +8,7 @@ import pytest
 from durian_jax.faces import moved_references
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.moved_references import Reference, head_rings, on_faces
-from durian_jax.faces.regions import expression_regions
+from durian_jax.faces.regions import driven_region, expression_regions
 from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.synthetic import render, sample_person, still
@@ -81,6 +81,26 @@ def test_rings_follow_scale_and_roll_and_their_centre_follows_the_head(source):
     assert abs(turned[POSITION[4], 0]) > 0.05  # the nose moves far, the ring hardly, and as a whole
     np.testing.assert_allclose(moved[2] - ring, np.broadcast_to((moved[2] - ring)[0], ring.shape), atol=1e-6)
     assert np.abs(moved[2] - ring).max() < 0.01
+
+
+def test_gaze_and_mouth_of_the_picture_are_the_drivers():
+    """In eyes and mouth the source comes closer to the truth. What is worn follows the mouth only."""
+    motion = {"mouth": 0.7, "gaze_x": 0.8, "yaw": 8.0}
+    person, other = (sample_person("validation", index).without("hat", "glasses") for index in (0, 3))
+    photo, truth, driver = (render(*shown, 128) for shown in (
+        (person, still()), (person, still(**motion)), (other, still(**motion))))
+    source = Reference(photo.frames[0], np.ones((128, 128), bool), photo.keypoints[0])
+    blank = np.zeros_like(source.picture)
+    moved = {regions: on_faces([source], driver.keypoints, blank, regions=regions)[0][0].astype(float)
+             for regions in ((), ("eyes",), ("mouth",))}
+    for kind in ("eyes", "mouth"):
+        region = driven_region(truth.keypoints[0], 128, 128, (kind,))
+        error = lambda picture, region=region: ((picture - truth.frames[0])[region] ** 2).mean()
+        assert error(moved[kind,]) < 0.75 * error(moved[()])
+    worn = replace(source, kind="beard")
+    follows = lambda *regions: on_faces([worn], driver.keypoints, blank, regions=regions)[0][0]
+    np.testing.assert_array_equal(follows("eyes"), follows())
+    np.testing.assert_array_equal(follows("eyes", "mouth"), moved["mouth",])
 
 
 def test_a_reference_moves_with_the_face_and_nothing_comes_in(source):

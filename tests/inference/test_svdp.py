@@ -76,6 +76,11 @@ def test_references_lie_on_the_drivers_face(driving):
     assert {*expected} == {"moved_source", "moved_attributes", "moved_source_masks", "moved_attributes_masks"}
     for name, value in expected.items():
         np.testing.assert_array_equal(fields[name][0], value)
+    eyes = make_job(backend, photo(0), attributes, driving, absolute=True, regions=("eyes",)).segment(0, [])
+    both = make_job(backend, photo(0), attributes, driving, absolute=True).segment(0, [])
+    lips = np.stack([driven_region(keypoints, SIZE, SIZE, ("mouth",)) for keypoints in driving.keypoints[:6]])
+    change = np.abs(eyes["moved_source"] - both["moved_source"])[0].max(-1)
+    assert change[lips].mean() > 10 * change[:, :SIZE // 4].mean() > 0, "without the mouth's pixels no mouth is moved"
     blended = make_job(backend, photo(0), [attributes[0], ("hair", photo(3, "hair"))], driving, interpolate=0.25)
     shares = np.unique(blended.segment(0, [])["moved_attributes_masks"])
     np.testing.assert_allclose(shares, [0, 0.25, 0.75, 1])

@@ -104,20 +104,26 @@ def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Gen
     return RerenderedDriver(clip, other, shape, colours, glasses)
 
 
-def driving_regions(views: Sequence[View], rng: np.random.Generator, config: DriverConfig
+def choose_regions(rng: np.random.Generator, config: DriverConfig) -> list[str]:
+    """The regions that a clip shows of its driver: those of the config, sometimes without one of them."""
+    kinds = list(config.regions)
+    if len(kinds) > 1 and rng.random() < config.region_dropout:
+        kinds.remove(kinds[rng.integers(len(kinds))])
+    return kinds
+
+
+def driving_regions(views: Sequence[View], kinds: Sequence[str], rng: np.random.Generator, config: DriverConfig
                     ) -> tuple[np.ndarray, np.ndarray]:
     """Cut out the driver's regions: pictures (F, H, W, 3) uint8, blank elsewhere, and masks (F, H, W) uint8 0 or 1.
 
     Args:
         views: the driver's frames.
+        kinds: of regions, see `choose_regions`.
         rng: source of all draws; one set of draws serves the whole clip.
         config: settings.
     """
     frames = [view.frame() for view in views]
     size = frames[0].shape[0]
-    kinds = list(config.regions)
-    if len(kinds) > 1 and rng.random() < config.region_dropout:
-        kinds.remove(kinds[rng.integers(len(kinds))])
     fields = [expression_regions(view.keypoints, size, size) for view in views]
     masks = np.zeros((len(views), size, size), bool)
     for kind in kinds:

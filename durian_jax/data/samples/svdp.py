@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from durian_jax.data.augment import change_colours
-from durian_jax.data.samples.drivers import DriverConfig, driver_of, driving_regions
+from durian_jax.data.samples.drivers import DriverConfig, choose_regions, driver_of, driving_regions
 from durian_jax.data.samples.references import (
     References,
     ReferenceSamples,
@@ -94,11 +94,12 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         views = [View(clip, i, size) for i in chosen]
         driver = driver_of(source, index, clip, rng, self)
         driver_views = [View(driver, i, size) for i in chosen]
-        regions, masks = driving_regions(driver_views, rng, self)
+        shown = choose_regions(rng, self)
+        regions, masks = driving_regions(driver_views, shown, rng, self)
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
-            **(self._moved(references, driver_views) if self.aligned_pictures else {}),
+            **(self._moved(references, driver_views, shown) if self.aligned_pictures else {}),
             "frames": frames[t:],
             "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
             else np.zeros((self.frames, size, size, 1), np.uint8),
@@ -108,12 +109,12 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
             "history_valid": np.float32(t > 0),
         }
 
-    def _moved(self, references: References, driver: Sequence[View]) -> dict[str, np.ndarray]:
-        """Source and attributes on the driver's face in every frame, before and in the clip."""
+    def _moved(self, references: References, driver: Sequence[View], regions: Sequence[str]) -> dict[str, np.ndarray]:
+        """Source and attributes on the driver's face in every frame, before and in the clip, as far as it is shown."""
         faces, blank = np.stack([view.keypoints for view in driver]), np.full_like(references.source.picture, BLANK)
         fields, t = {}, self.history
         for name, pictured in zip(MOVED, ([references.source], references.attributes), strict=True):
-            pictures, known = on_faces(pictured, faces, blank)
+            pictures, known = on_faces(pictured, faces, blank, regions=regions)
             masks = known[..., None].astype(np.uint8)
             fields |= {name: pictures[t:], f"{name}_masks": masks[t:], f"history_{name}": pictures[:t],
                        f"history_{name}_masks": masks[:t]}

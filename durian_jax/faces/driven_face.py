@@ -1,0 +1,93 @@
+"""A person's face in the head pose of a driver's frame, with the driver's gaze and mouth.
+
+The face keeps its own shape. People's faces differ, so a pose is an estimate: all points give the turn, mostly eyes
+and nose the size, and the eyes the place. Lids and brows keep the person's expression: one frame does not tell how far
+they are open or raised for a driver of that shape.
+
+T frames, K keypoints.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from durian_jax.faces.face_shape import LIPS, opposite, shape_difference
+from durian_jax.faces.pose import head_axes
+from durian_jax.faces.retarget import rigid_transform
+from durian_jax.faces.topology import GROUPS, POSITION, RIGID, K
+
+# Weights of points in the estimate of a head's size. Measured on pairs of drawn people: its error is 1.9 %, and 2.7 %
+# with equal weights of `RIGID`. The turn's error is 0.4 degrees, and 1.6 with `RIGID` alone.
+_SIZE = np.zeros(K)
+_SIZE[[POSITION[i] for i in (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 2, 129, 358)]] = 3
+_SIZE[[POSITION[i] for i in (127, 234, 356, 454, 10, 109, 338)]] = 1
+_SIZE /= _SIZE.sum()
+_PLACE = [POSITION[i] for i in (33, 133, 362, 263, 168, 6)]
+# Iris -> outer and inner corner of its eye.
+_CORNERS = {"right_iris": (POSITION[33], POSITION[133]), "left_iris": (POSITION[263], POSITION[362])}
+_NOSE, _CHIN = POSITION[2], POSITION[152]
+_CONTOUR = np.arange(GROUPS["contour"].start, GROUPS["contour"].stop)
+_JAW = 0.75  # how far the chin sinks, in openings of the mouth
+
+
+def head_motion(face: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Estimate the similarity in space from a person's head to the poses of another's.
+
+    Args:
+        face: (K, 3).
+        faces: (T, K, 3) of the other person.
+
+    Returns:
+        scale (T), rotation (T, 3, 3), shift (T, 3): a point of the person's head goes to scale * rotation @ point +
+        shift.
+    """
+    face, faces = np.asarray(face, np.float64), np.asarray(faces, np.float64)
+    rotation = rigid_transform(face, faces)[1]
+    own = (face - _SIZE @ face) @ rotation.swapaxes(1, 2)
+    others = faces - np.einsum("k,tkd->td", _SIZE, faces)[:, None]
+    scale = np.einsum("k,tkd,tkd->t", _SIZE, own, others) / max(_SIZE @ (own[0] ** 2).sum(-1), 1e-12)
+    shift = faces[:, _PLACE].mean(1) - scale[:, None] * (rotation @ face[_PLACE].mean(0))
+    return scale, rotation, shift
+
+
+def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray],
+                 regions: Collection[str]) -> np.ndarray:
+    """Return (T, K, 3): a face moved by a head's motion, with what the driver's regions do.
+
+    An iris lies in its eye where the driver's does. The mouth has its own place, width and thickness of the lips; it
+    opens and smiles as the driver's does, and the chin follows.
+
+    Args:
+        face: (K, 3).
+        faces: (T, K, 3) of the driver.
+        motion: `head_motion` from the first to the second.
+        regions: of `topology.REGION_KINDS`; irises move with "eyes", lips and chin with "mouth".
+    """
+    scale, rotation, shift = motion
+    axes, centre = head_axes(face), face[RIGID].mean(0)
+    own = (face - centre) @ axes.T
+    drivers = ((faces - shift[:, None]) @ rotation / scale[:, None, None] - centre) @ axes.T
+    moved = np.repeat(own[None], len(faces), 0)
+    if "eyes" in regions:
+        for iris, corners in _CORNERS.items():
+            mine, theirs = (_in_eye(heads[:, GROUPS[iris]], heads[:, corners]) for heads in (own[None], drivers))
+            width = np.linalg.norm(own[corners[0]] - own[corners[1]])
+            moved[:, GROUPS[iris]] += (width * (theirs - mine))[:, None]
+    if "mouth" in regions:
+        for now, driver in zip(moved, drivers, strict=True):
+            now[LIPS] = (driver + shape_difference(driver, own))[LIPS]
+            now[_CONTOUR, 1] += _JAW * (_opening(driver) - _opening(own)) * np.clip(
+                (own[_CONTOUR, 1] - own[_NOSE, 1]) / max(own[_CHIN, 1] - own[_NOSE, 1], 1e-9), 0, 1)
+    return scale[:, None, None] * ((moved @ axes + centre) @ rotation.swapaxes(1, 2)) + shift[:, None]
+
+
+def _in_eye(iris: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """(T, 3): where (T, 5, 3) points of an iris lie from the middle of (T, 2, 3) corners, in widths of the eye."""
+    width = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1, keepdims=True)
+    return (iris.mean(1) - corners.mean(1)) / np.maximum(width, 1e-9)
+
+
+def _opening(head: np.ndarray) -> float:
+    """How far the mouth of (K, 3) head coordinates is open in its middle."""
+    upper, lower = opposite(np.arange(GROUPS["inner_lips"].start, GROUPS["inner_lips"].stop))
+    return float(np.abs(head[lower, 1] - head[upper, 1]).max())
