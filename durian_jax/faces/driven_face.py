@@ -1,9 +1,9 @@
 """A person's face in the head pose of a driver's frame, with the driver's gaze and mouth.
 
-The face keeps its own shape. People's faces differ, so the pose is an estimate. All points that expression does not move
-give the turn. The eyes give the place. Depth gives most of the size: how far ears lie behind eyes and nose differs less
-among people than how wide and high their faces are. Lids and brows keep the person's expression: one frame does not tell
-how far they are open or raised for a driver of that shape.
+The face keeps its own shape. People's faces differ, so the pose is an estimate. All points that expression hardly moves
+give the turn, the eyes the place, and depth most of the size: how far ears lie behind eyes and nose differs less among
+people than how wide and high their faces are. Lids and brows keep the person's expression: one frame does not tell how
+far they are open or raised for a driver of that shape.
 
 T frames, K keypoints.
 """
@@ -15,14 +15,14 @@ import numpy as np
 from durian_jax.faces.face_shape import LIPS, opposite, shape_difference
 from durian_jax.faces.pose import head_axes
 from durian_jax.faces.retarget import rigid_transform
-from durian_jax.faces.topology import GROUPS, POSITION, RIGID, K
+from durian_jax.faces.topology import GROUPS, POSITION, RIGID
 
-# The upper part of the contour does not move with the jaw.
-_STILL = np.union1d(RIGID, [POSITION[i] for i in (10, 338, 297, 332, 284, 251, 389, 356, 454, 234, 127, 162, 21, 54, 103,
-                                                  67, 109)])
-# Weights of x, y and z in head coordinates for the size of `RIGID`. Between drawn people, where the truth is known, sizes
-# are 0.8 % wrong, and 2.7 % with equal weights; turns 0.7 degrees, and 1.6 by `RIGID` alone. Between frames of one real
-# person, where equal weights are right, sizes change by 0.8 %.
+# `RIGID`, and the part of the contour that does not move with the jaw.
+_STILL = np.union1d(RIGID, [POSITION[i] for i in (10, 338, 297, 332, 284, 251, 389, 356, 454,
+                                                  234, 127, 162, 21, 54, 103, 67, 109)])
+# Weights of x, y and z in head coordinates for the size of `RIGID`. Between drawn people, where the truth is known,
+# sizes are 0.8 % wrong, and 2.7 % with equal weights; turns 0.7 degrees, and 1.6 by `RIGID` alone. Between frames of
+# one real person, where equal weights are right, sizes change by 0.8 %.
 _SIZE = np.array([1, 1, 10])
 _PLACE = [POSITION[i] for i in (33, 133, 362, 263, 168, 6)]
 # Iris -> outer and inner corner of its eye.
@@ -51,6 +51,25 @@ def head_motion(face: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
     scale = (_SIZE * own * others).sum((1, 2)) / max((_SIZE * own * own).sum(), 1e-12)
     shift = faces[:, _PLACE].mean(1) - scale[:, None] * (rotation @ face[_PLACE].mean(0))
     return scale, rotation, shift
+
+
+def turn_in_plane(rotation: np.ndarray) -> np.ndarray:
+    """Return (..., 2, 2): of all turns in the picture's plane, those nearest to (..., 3, 3) rotations."""
+    roll = np.arctan2(rotation[..., 1, 0] - rotation[..., 0, 1], rotation[..., 0, 0] + rotation[..., 1, 1])
+    return np.stack([np.cos(roll), -np.sin(roll), np.sin(roll), np.cos(roll)], -1).reshape(*roll.shape, 2, 2)
+
+
+def motion_in_plane(face: np.ndarray, other: np.ndarray, side: int) -> np.ndarray:
+    """Return the (2, 3) similarity in pixels that gives a head the size, the roll and the eyes' place of another head.
+
+    Args:
+        face, other: (K, 3), in pictures of side x side pixels.
+        side: in pixels.
+    """
+    scale, rotation, _ = head_motion(face, other[None])
+    linear = scale[0] * turn_in_plane(rotation[0])
+    shift = other[_PLACE, :2].mean(0) - linear @ face[_PLACE, :2].mean(0)
+    return np.concatenate([linear, side * shift[:, None]], 1)
 
 
 def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray],

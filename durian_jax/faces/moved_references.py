@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from durian_jax.faces.driven_face import driven_faces, head_motion
+from durian_jax.faces.driven_face import driven_faces, head_motion, turn_in_plane
 from durian_jax.faces.face_shape import LIPS
 from durian_jax.faces.fill_region import LAYERS
 from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, K
@@ -94,12 +94,9 @@ def head_rings(face: np.ndarray, scale: np.ndarray, rotation: np.ndarray, shift:
     angles = np.arange(_RING_POINTS) * (2 * np.pi / _RING_POINTS)
     ring = np.stack([np.cos(angles), np.sin(angles)], 1)
     offsets = np.concatenate([radius * width * ring for radius in _RINGS])
-    # The roll in the picture: of all turns in the plane, the one nearest to the rotation.
-    roll = np.arctan2(rotation[:, 1, 0] - rotation[:, 0, 1], rotation[:, 0, 0] + rotation[:, 1, 1])
-    turns = np.stack([np.cos(roll), -np.sin(roll), np.sin(roll), np.cos(roll)], -1).reshape(-1, 2, 2)
     moved = scale[:, None] * (rotation @ centre) + shift
     return (centre[:2] + offsets,
-            moved[:, None, :2] + scale[:, None, None] * (offsets @ turns.swapaxes(1, 2)))
+            moved[:, None, :2] + scale[:, None, None] * (offsets @ turn_in_plane(rotation).swapaxes(1, 2)))
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,

@@ -14,15 +14,11 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
+from durian_jax.faces.driven_face import motion_in_plane
 from durian_jax.faces.moved_references import Reference, on_faces
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
-from durian_jax.faces.warp import (
-    keypoint_similarity,
-    similarity,
-    transform_keypoints,
-    warp_image,
-)
+from durian_jax.faces.warp import similarity, transform_keypoints, warp_image
 from durian_jax.images import to_float
 from durian_jax.inference.references import blend_weights, stacked_references
 from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
@@ -180,7 +176,7 @@ def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], ref
 
 
 def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:
-    """Move all frames of a driver by one similarity, so that in one frame its face lies where the portrait's does.
+    """Move all frames of a driver by one similarity, so that in one frame its head lies where the portrait's does.
 
     Args:
         driving: T frames.
@@ -194,10 +190,10 @@ def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:
         frame = most_similar_frame(driving.keypoints, portrait.keypoints[0])
     if not 0 <= frame < len(driving):
         raise InputError(f"align_frame: expected 0..{len(driving) - 1}, found {frame}")
-    height, width = driving.frames.shape[1:3]
-    move = keypoint_similarity(driving.keypoints[frame], portrait.keypoints[0], height, width)
+    side = driving.frames.shape[1]
+    move = motion_in_plane(driving.keypoints[frame], portrait.keypoints[0], side)
     return Clip(np.stack([warp_image(image, move, "replicate") for image in driving.frames]),
-                transform_keypoints(driving.keypoints, move, height, width), np.zeros_like(driving.masks), driving.fps,
+                transform_keypoints(driving.keypoints, move, side, side), np.zeros_like(driving.masks), driving.fps,
                 driving.identity)
 
 

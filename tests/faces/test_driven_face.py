@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from durian_jax.faces.driven_face import driven_faces, head_motion
+from durian_jax.faces.driven_face import driven_faces, head_motion, motion_in_plane
 from durian_jax.faces.retarget import rigid_transform
 from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, RIGID
+from durian_jax.faces.warp import similarity
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 
 
@@ -74,3 +75,21 @@ def test_the_pose_is_closer_to_the_truth_than_that_of_the_rigid_points():
         errors.append([np.abs(place - places[0]).mean() for place in places[1:]])
     ours, rigid = np.mean(errors, 0)
     assert ours < 0.85 * rigid
+
+
+def test_a_motion_in_the_plane_gives_size_roll_and_place_even_to_a_turned_head():
+    """A similarity of the points in the picture takes a turned head for a small one."""
+    person, other = keypoints(3, roll=10.0, shift_x=0.05), keypoints(8, yaw=25.0, scale=1.1)
+    move = motion_in_plane(other, person, 100)
+    assert np.hypot(*move[:, 0]) == pytest.approx(1 / 1.1, rel=0.03)
+    assert np.degrees(np.arctan2(move[1, 0], move[0, 0])) == pytest.approx(10, abs=2.5)
+    eyes = [POSITION[i] for i in (33, 133, 263, 362)]
+    np.testing.assert_allclose(100 * other[eyes, :2].mean(0) @ move[:, :2].T + move[:, 2],
+                               100 * person[eyes, :2].mean(0), atol=2)
+    errors = []
+    for index in range(12):
+        turned, frontal = keypoints(index, yaw=25.0), keypoints(20 + index)
+        errors.append([abs(np.log(np.hypot(*found[:, 0]))) for found in (
+            motion_in_plane(turned, frontal, 100), similarity(turned[RIGID], frontal[RIGID]))])
+    assert np.mean(errors, 0)[0] < 0.5 * np.mean(errors, 0)[1]
+    np.testing.assert_allclose(motion_in_plane(person, person, 100), [[1, 0, 0], [0, 1, 0]], atol=1e-9)

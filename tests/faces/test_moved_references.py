@@ -80,7 +80,7 @@ def test_rings_follow_scale_and_roll_and_their_centre_follows_the_head(source):
     turned = face @ rotations[2].T + shift[2] - face
     assert abs(turned[POSITION[4], 0]) > 0.05  # the nose moves far, the ring hardly, and as a whole
     np.testing.assert_allclose(moved[2] - ring, np.broadcast_to((moved[2] - ring)[0], ring.shape), atol=1e-6)
-    assert np.abs(moved[2] - ring).max() < 0.01
+    assert np.abs(moved[2] - ring).max() < 0.02
 
 
 def test_gaze_and_mouth_of_the_picture_are_the_drivers():
