@@ -40,8 +40,8 @@ def get_config(arguments: str = "tiny,stage=video") -> ConfigDict:
 def tiny(config: ConfigDict) -> None:
     """128 px, about 10 M parameters, trained from nothing on a CPU."""
     config.model = {
-        "image_size": 128, "max_frames": 16, "history": 3, "mode": "one_way", "driving_capacity": 0.25,
-        "attribute_capacity": 0.5, "aligned_pictures": True,
+        "image_size": 128, "max_frames": 16, "history": 3, "fps": 25.0, "dtype": "float32", "mode": "one_way",
+        "driving_capacity": 0.25, "attribute_capacity": 0.5, "aligned_pictures": True,
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
                   "latent_channels": 16, "norm_groups": 8},
         "mmdit": {"width": 256, "layers": 6, "heads": 4, "patch": 2, "feedforward_multiplier": 4, "dual_layers": 0,
@@ -92,7 +92,7 @@ def sd35m(config: ConfigDict) -> None:
     The paper does not say its resolution, learning rate, batch or drop-out.
     """
     config.model = {
-        "image_size": 512, "max_frames": 16, "history": 3, "mode": "joint", "driving_capacity": 1.0,
+        "image_size": 512, "max_frames": 16, "history": 3, "fps": 25.0, "mode": "joint", "driving_capacity": 1.0,
         "attribute_capacity": 1.0, "aligned_pictures": False, "dtype": "bfloat16",
         "codec_kind": "autoencoder_kl",
         "codec": {"channels": (128, 256, 512, 512), "layers": 2, "latent_channels": 16, "norm_groups": 32,

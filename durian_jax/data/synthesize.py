@@ -9,6 +9,7 @@ from tqdm import tqdm
 from durian_jax.data.clip_record import Outline, Provenance, write_record
 from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
+from durian_jax.errors import InputError
 
 
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
@@ -34,6 +35,8 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
     Returns:
         The content of dataset.json.
     """
+    if not 0 < fps <= 1000:
+        raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {fps:g}")
     directory = prepare_directory(directory)
     jobs = [(str(directory / part_name(number)), split, first + start, min(shard_size, clips - start),
              frames, size, fps, encoding, drivers)

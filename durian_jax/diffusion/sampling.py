@@ -7,6 +7,9 @@ from typing import Any
 from durian_jax.diffusion.samplers import SAMPLERS
 from durian_jax.errors import InputError
 
+# More steps change nothing that can be seen, and larger scales give values that overflow.
+MOST_STEPS, LARGEST_SCALE = 1000, 100.0
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -31,10 +34,10 @@ class Sampling:
         if isinstance(scales, list):
             object.__setattr__(self, "guidance_scale", tuple(scales))
         numbers = scales if isinstance(scales, list | tuple) else (scales,)
-        if self.steps < 1 or not numbers or min(numbers) < 0 or not 0 <= self.seed < 2**32 \
-                or self.sampler not in SAMPLERS:
-            raise InputError(f"sampling: expected steps of at least 1, guidance_scale of at least 0, a seed below 2^32 "
-                             f"and a sampler among {', '.join(SAMPLERS)}, found {self}")
+        if not 1 <= self.steps <= MOST_STEPS or not numbers or not 0 <= self.seed < 2**32 \
+                or not all(0 <= number <= LARGEST_SCALE for number in numbers) or self.sampler not in SAMPLERS:
+            raise InputError(f"sampling: expected 1..{MOST_STEPS} steps, guidance scales in 0..{LARGEST_SCALE:g}, a "
+                             f"seed below 2^32 and a sampler among {', '.join(SAMPLERS)}, found {self}")
 
     def scales(self, names: Sequence[str]) -> tuple[float, ...]:
         """The scale of every branch after the first.

@@ -3,7 +3,7 @@
 T frames of the video, H x W pixels, K keypoints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,8 @@ class Animator:
         return self.backend.config.image_size
 
     def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-                sampling: Sampling | None = None, progress: bool = True, **options: Any) -> np.ndarray:
+                sampling: Sampling | Mapping[str, Any] | None = None, progress: bool = True,
+                **options: Any) -> np.ndarray:
         """Animate the portrait, wearing the attributes, by the driver's motion.
 
         Args:
@@ -54,7 +55,7 @@ class Animator:
                 first frame over to the portrait's own face; one that is driven by pixels sees the driver's eyes, nose
                 and mouth (`make_job` of the family). Or, for a model driven by keypoints, keypoints (T, K, 3) that are
                 taken as they are.
-            sampling: steps, guidance and seed; None: the model's defaults.
+            sampling: steps, guidance and seed; fields that are left out are the model's defaults.
             progress: show a progress bar.
             options: of the model's family, see its `make_job` in `inference`.
 
@@ -69,17 +70,26 @@ class Animator:
                                             **options)])
 
     def stream(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-               sampling: Sampling | None = None, progress: bool = True, **options: Any) -> Iterator[np.ndarray]:
+               sampling: Sampling | Mapping[str, Any] | None = None, progress: bool = True,
+               **options: Any) -> Iterator[np.ndarray]:
         """Do as `animate`, and hand out frames (n, H, W, 3) uint8 as soon as they are done, so that none are kept."""
         for name, photo in (("portrait", portrait), *attributes):
+            if not isinstance(photo, Clip):
+                raise InputError(f"{name} photo: expected a clip, as `annotate_image` makes it, found "
+                                 f"{type(photo).__name__}")
             height, width = photo.frames.shape[1:3]
             if (height, width) != (self.size, self.size):
                 raise InputError(f"{name} photo: the checkpoint needs {self.size} x {self.size} pixels, "
                                  f"found {width} x {height}; resize it")
+        for name, points in (("portrait", portrait.keypoints), *((kind, photo.keypoints) for kind, photo in attributes),
+                             ("driving clip", driving.keypoints if isinstance(driving, Clip) else driving)):
+            if not len(points) or not np.isfinite(points).all():
+                raise InputError(f"{name}: expected keypoints of at least one frame, all finite, found "
+                                 f"{np.shape(points)} with {int((~np.isfinite(points)).sum())} others")
         check_options(self.backend.config, options)
         family = get_family(self.backend.config.family).load("inference")
         job: Job = family.make_job(self.backend, portrait, attributes, driving, **options)
-        return job.join(self._segments(job, self.backend.sampling if sampling is None else sampling, progress))
+        return job.join(self._segments(job, self.backend.sampling.changed(sampling), progress))
 
     def _segments(self, job: Job, sampling: Sampling, progress: bool) -> Iterator[np.ndarray]:
         """The job's segments (F, H, W, 3) uint8, one after the other."""
@@ -90,5 +100,8 @@ class Animator:
             fields = job.segment(number, latents)
             made = self.backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
                                                  references=shared)
+            if not np.isfinite(made.latents.astype(np.float32)).all():
+                raise InputError(f"the model's output is not finite, from frame {start} on: guidance is too strong "
+                                 f"({sampling.guidance_scale}), or its weights are damaged")
             latents = [*latents[-1:], made.latents[0]]
             yield made.images[0]

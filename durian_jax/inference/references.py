@@ -26,7 +26,7 @@ def blend_weights(interpolate: float | Sequence[float] | None, attributes: int) 
     weights = np.atleast_1d(np.asarray(interpolate, np.float32))
     if weights.size == 1:
         weights = np.concatenate([1 - weights, weights])
-    if weights.size != attributes or (weights < 0).any() or abs(weights.sum() - 1) > 1e-4:
+    if weights.size != attributes or not (weights >= 0).all() or not abs(weights.sum() - 1) <= 1e-4:
         raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per "
                          f"attribute that sum to 1; found {interpolate} with {attributes} attributes")
     return weights[None]

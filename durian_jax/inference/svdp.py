@@ -32,8 +32,9 @@ DRIVEN_BY = "pixels"
 OPTIONS = ("interpolate", "absolute", "align_frame", "regions")
 IN_PLACE = {"absolute": True}
 
-# Share of the frames in which both eyes must lie inside the picture.
+# Share of the frames in which both eyes must lie inside the picture and show something.
 _EYES_VISIBLE = 0.5
+_PLAIN = 4.0  # standard deviation, in grey levels, of a region in which nothing can be seen
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,13 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
     Raises:
         InputError: another frame rate than in training, an unknown region, or no such frame.
     """
-    if not regions or not set(regions) <= set(REGION_KINDS):
-        raise InputError(f"regions: expected some of {', '.join(REGION_KINDS)}, found {', '.join(regions) or 'none'}")
+    if isinstance(regions, str) or not regions or not set(regions) <= set(REGION_KINDS):
+        raise InputError(f"regions: expected a list with some of {', '.join(REGION_KINDS)}, found {regions or 'none'}")
     if frames != 1 and not rate_fits(fps, config.fps):
         raise InputError(f"driving video: expected about {config.fps:g} frames per second, as in training, found "
                          f"{fps:g}; convert it (ffmpeg -i IN -r {config.fps:g} OUT)")
+    if not isinstance(align_frame, int | None) or isinstance(align_frame, bool):
+        raise InputError(f"align_frame: expected the number of a frame, found {align_frame!r}")
     if align_frame is not None and absolute:
         raise InputError("align_frame chooses the frame in which the driver's face is moved onto the portrait's, and "
                          "absolute leaves it where it is; choose one")
@@ -207,16 +210,22 @@ def most_similar_frame(keypoints: np.ndarray, target: np.ndarray) -> int:
 
 
 def check_eyes(driving: Clip) -> None:
-    """Refuse a driver whose eyes are not in the picture.
+    """Refuse a driver whose eyes cannot be seen.
 
     Raises:
-        InputError: in more than half of the frames an eye lies outside.
+        InputError: in more than half of the frames an eye lies outside the picture, or nothing is seen at its place.
     """
     eyes = np.concatenate([driving.keypoints[:, GROUPS[name], :2] for name in ("right_eye", "left_eye")], 1)
     inside = ((eyes >= 0) & (eyes <= 1)).all((1, 2))
     if inside.mean() < _EYES_VISIBLE:
         raise InputError(f"driving clip: expected both eyes in the picture, found them in {int(inside.sum())} of "
                          f"{len(driving)} frames; choose another video or alignment frame")
+    size = driving.frames.shape[1:3]
+    seen = [frame[driven_region(keypoints, *size, ("eyes",))].mean(-1).std() > _PLAIN
+            for frame, keypoints in zip(driving.frames, driving.keypoints, strict=True)]
+    if np.mean(seen) < _EYES_VISIBLE:
+        raise InputError(f"driving clip: expected visible eyes, found something plain over them in "
+                         f"{len(seen) - sum(seen)} of {len(seen)} frames; choose another video")
 
 
 def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],

@@ -3,6 +3,7 @@
 Its defaults are the defaults of every preset (`configs.base`).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -151,6 +152,16 @@ class RunConfig:
         if self.keep_every < 0 or self.silence_seconds <= 0:
             raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {self.keep_every} "
                              f"and {self.silence_seconds}")
+        for part in (self, self.objective, self.data, self.sampling):
+            _refuse_nonfinite(part)
+        for name in ("learning_rate", "gradient_clip"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name}: expected a number above 0, found {getattr(self, name)}")
+        for name, highest in (("warmup_steps", math.inf), ("decay_steps", math.inf), ("weight_decay", math.inf),
+                              ("average_decay", 1), ("final_fraction", 1)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise InputError(f"{name}: expected a number of at least 0" + f", at most {highest}" * (highest == 1)
+                                 + f", found {getattr(self, name)}")
         dropout = self.branch_shares[:-1]
         if len(dropout) != len(self.model.guidance) or min(dropout, default=0) < 0 or sum(dropout) > 1:
             raise InputError(f"guidance_dropout: expected a probability in 0..1, or one for each of the "
@@ -215,9 +226,11 @@ class RunConfig:
     @property
     def branch_shares(self) -> tuple[float, ...]:
         """Share of the clips at each branch of guidance, from the least to the most conditioned."""
-        dropout = self.guidance_dropout
+        dropout = self.guidance_dropout if isinstance(self.guidance_dropout, tuple) else (self.guidance_dropout,)
+        if not all(isinstance(share, int | float) for share in dropout):
+            raise InputError(f"guidance_dropout: expected numbers, found {self.guidance_dropout}")
         count = len(self.model.guidance)
-        first = dropout if isinstance(dropout, tuple) else (dropout, *[0.0] * count)[:count]
+        first = dropout if len(dropout) != 1 else (*dropout, *[0.0] * count)[:count]
         return (*first, 1 - sum(first))
 
     @property
@@ -234,6 +247,19 @@ class RunConfig:
         """Shape and type of every field of the run's batches, on all devices together."""
         sizes = {"B": self.batch_size, **self.data.sizes}
         return {name: (spec.shape(sizes), STORED_TYPES[spec.kind]) for name, spec in self.batch_spec.items()}
+
+
+def _refuse_nonfinite(config: Any) -> None:
+    """Refuse NaN and infinity in the numbers of a dataclass.
+
+    Raises:
+        InputError: names the field.
+    """
+    for one in fields(config):
+        value = getattr(config, one.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"{one.name}: expected a finite number, found {value}")
 
 
 # Fields that must stay the same when a run resumes.

@@ -6,14 +6,29 @@ from pathlib import Path
 
 from flax.traverse_util import flatten_dict
 
-from durian_jax.checkpoints.weights import load_checkpoint, read_description
+from durian_jax.checkpoints.weights import find_checkpoint, load_checkpoint, read_description
 from durian_jax.errors import InputError
 from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_shapes
-from durian_jax.tensor_files import check_paths
+from durian_jax.tensor_files import TensorFiles, check_paths
 from durian_jax.training.config import RunConfig
 from durian_jax.training.run_checkpoints import load_params
 from durian_jax.training.sharding import Layout
+
+
+def check_start(run: RunConfig) -> None:
+    """Refuse a start that does not exist or is of another family, before anything is built.
+
+    Raises:
+        InputError: no such run or checkpoint, unreadable files, or a checkpoint of another family without `init_only`.
+    """
+    if not run.init_from or (Path(run.init_from) / "checkpoints").is_dir():
+        return
+    found = read_description(run.init_from).config.family
+    TensorFiles(find_checkpoint(run.init_from))
+    if found != run.family and not run.init_only:
+        raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
+                         f"{found}; name another, or take a part of it, such as init_only=codec/")
 
 
 def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: Layout | None = None) -> FlatParams:

@@ -24,7 +24,7 @@ from durian_jax.files import atomic_file, writable_folder, write_json
 from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
 from durian_jax.training.config import FIXED, RunConfig
 from durian_jax.training.encoder_probe import check_samples
-from durian_jax.training.initialization import initial_params
+from durian_jax.training.initialization import check_start, initial_params
 from durian_jax.training.layout import run_layout
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing, bar_in_logs
 from durian_jax.training.optimizer import make_optimizer
@@ -57,6 +57,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
     """
     clock = Clock(jax.devices())
     run = RunConfig.read(config)
+    check_start(run)
     layout = run_layout(run)
     workdir = writable_folder(workdir)
     check_same_run(workdir, run)

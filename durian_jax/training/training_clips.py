@@ -23,6 +23,11 @@ def make_source(run: RunConfig) -> ClipSource:
     if not names:
         raise InputError("no training clips: --config.source.clips expects folders of records, written by `durian "
                          "prepare` or `durian synthesize`, or the word synthetic")
+    if config.weights and len(config.weights) != len(names):
+        raise InputError(f"source.weights: expected one number for each of {len(names)} sources, found "
+                         f"{len(config.weights)}")
+    if "synthetic" in names and config.synthetic_clips < 2:
+        raise InputError(f"source.synthetic_clips: expected at least 2, found {config.synthetic_clips}")
     sources = [SyntheticClips("train", config.synthetic_clips, config.synthetic_frames, image_size,
                               fps=config.synthetic_fps)
                if name == "synthetic" else RecordedClips(name) for name in names]
@@ -36,6 +41,4 @@ def make_source(run: RunConfig) -> ClipSource:
                               f"{image_size} px", stacklevel=2)
     if len(sources) == 1:
         return sources[0]
-    if config.weights and len(config.weights) != len(sources):
-        raise InputError(f"source.weights has {len(config.weights)} numbers for {len(sources)} sources")
     return Mixture(sources, config.weights or None)

@@ -116,6 +116,8 @@ def test_attributes_are_references(driving):
 
 @pytest.mark.parametrize("options, words", [
     ({"regions": ()}, "found none"), ({"regions": ("ears",)}, "ears"), ({"align_frame": 99}, "0..14, found 99"),
+    ({"regions": "eyes"}, "expected a list"), ({"align_frame": 1.5}, "the number of a frame, found 1.5"),
+    ({"align_frame": True}, "the number of a frame"),
     ({"align_frame": 1, "absolute": True}, "choose one"), ({"interpolate": 0.5}, "interpolate")])
 def test_bad_options_are_refused(driving, options, words):
     with pytest.raises(InputError, match=words):
@@ -153,3 +155,34 @@ def test_drivers_that_cannot_drive_are_refused(driving):
     outside = driving.keypoints + np.float32([2, 0, 0])
     with pytest.raises(InputError, match="both eyes in the picture, found them in 0 of 15"):
         make_job(PixelBackend(), photo(0), [], replace(driving, keypoints=outside), absolute=True)
+    covered = driving.frames.copy()
+    covered[3:, :SIZE * 3 // 4] = 60
+    with pytest.raises(InputError, match="expected visible eyes, found something plain over them in 12 of 15 frames"):
+        make_job(PixelBackend(), photo(0), [], replace(driving, frames=covered), absolute=True)
+
+
+@pytest.mark.parametrize("fps", [0, float("nan"), "25", -1.0])
+def test_a_model_without_a_frame_rate_is_refused(fps):
+    with pytest.raises(InputError, match="fps: expected frames per second"):
+        SVDPConfig(image_size=SIZE, fps=fps)
+
+
+def test_output_that_is_not_finite_is_an_error(driving):
+    class Broken(PixelBackend):
+        def generate_segment(self, *arguments, **options):
+            made = super().generate_segment(*arguments, **options)
+            return replace(made, latents=np.full_like(made.latents, np.nan))
+
+    with pytest.raises(InputError, match="output is not finite, from frame 0 on: guidance is too strong"):
+        Animator(Broken()).animate(photo(0), [], driving)
+
+
+def test_things_that_are_no_clips_are_refused(driving):
+    animator = Animator(PixelBackend())
+    with pytest.raises(InputError, match="portrait photo: expected a clip, as `annotate_image` makes it, found str"):
+        animator.animate("me.png", [], driving)
+    lost = driving.keypoints.copy()
+    lost[4] = np.nan
+    for clip in (replace(driving, keypoints=lost), driving[np.zeros(0, int)]):
+        with pytest.raises(InputError, match="driving clip: expected keypoints of at least one frame, all finite"):
+            animator.animate(photo(0), [], clip)

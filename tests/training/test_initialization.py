@@ -1,6 +1,8 @@
 """Initial parameters of a run: fresh, or from a run or a checkpoint, and what does not fit."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,7 +13,7 @@ from durian_jax.errors import InputError
 from durian_jax.models.parameters import init_params, param_axes, param_shapes
 from durian_jax.training import run_checkpoints
 from durian_jax.training.config import RunConfig
-from durian_jax.training.initialization import initial_params
+from durian_jax.training.initialization import check_start, initial_params
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.run_checkpoints import RunCheckpoints, load_params, placed
 from durian_jax.training.sharding import MESH_AXES, Layout, make_mesh
@@ -99,6 +101,24 @@ def test_another_familys_codec_can_be_taken(workdir):
         initial_params(replace(run, init_only="nothing/"))
     with pytest.raises(InputError, match="init_only"):
         replace(run, init_only="(")
+
+
+def test_a_start_is_checked_before_anything_is_built(checkpoint, tmp_path):
+    """A folder that does not exist, a file that was cut off, and a model of another family without `init_only`."""
+    run = RunConfig.read(small_paper_config(init_from=str(checkpoint)))
+    check_start(run)
+    check_start(replace(run, init_from=""))
+    with pytest.raises(InputError, match="no checkpoint 'nowhere'"):
+        check_start(replace(run, init_from="nowhere"))
+    other = RunConfig.read(driven_config("clips", "video", init_from=str(checkpoint)))
+    with pytest.raises(InputError, match="expected a model of the family svdp, found one of durian; name another, or"):
+        check_start(other)
+    check_start(replace(other, init_only="codec/"))
+    damaged = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
+    weights = next(damaged.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is damaged"):
+        check_start(replace(run, init_from=str(damaged)))
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path):

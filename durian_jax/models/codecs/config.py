@@ -31,6 +31,14 @@ class CodecConfig:
         if len(self.encoder_channels) != len(self.decoder_channels):
             raise InputError(f"CodecConfig: encoder_channels and decoder_channels need the same number of levels, "
                              f"got {len(self.encoder_channels)} and {len(self.decoder_channels)}")
+        sizes = {**vars(self), "encoder_channels": min(self.encoder_channels, default=0),
+                 "decoder_channels": min(self.decoder_channels, default=0)}
+        for name, size in sizes.items():
+            if size < 1:
+                raise InputError(f"CodecConfig.{name}: expected at least 1, found {getattr(self, name)}")
+        if any(width % self.norm_groups for width in (*self.encoder_channels, *self.decoder_channels)):
+            raise InputError(f"CodecConfig.norm_groups: expected a divisor of all channels {self.encoder_channels} and "
+                             f"{self.decoder_channels}, found {self.norm_groups}")
 
     @property
     def downscale(self) -> int:

@@ -74,6 +74,8 @@ class SVDPConfig(ModelConfig):
         for name in ("driving_capacity", "attribute_capacity"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a share above 0, at most 1, found {getattr(self, name)}")
+        if not isinstance(self.fps, int | float) or not 0 < self.fps < 1000:
+            raise InputError(f"fps: expected frames per second, a number above 0, found {self.fps!r}")
         most = (self.max_frames + 1) // 2
         if not 1 <= self.history <= most:
             raise InputError(f"history={self.history}: expected 1..{most} frames, half of a segment of max_frames="

@@ -263,6 +263,7 @@ def _check_image(run: RunConfig) -> None:
 
 def _check_retouch(run: RunConfig) -> None:
     _check_image(run)
+    _check_start(run)
     if not run.model.retouches or not run.objective.pixel_weight:
         raise InputError("stage retouch trains the network that retouches frames, through the loss on pixels: expected "
                          "model.aligned_pictures, model.mmdit.retouch_layers above 0 and objective.pixel_weight above "
@@ -277,11 +278,14 @@ def _check_history(run: RunConfig) -> None:
                          f"{run.data.history}")
 
 
+def _check_start(run: RunConfig) -> None:
+    if not run.init_from:
+        raise InputError(f"stage {run.stage} needs a trained model: init_from must name a run or a checkpoint")
+
+
 def _check_distillation(run: RunConfig) -> None:
     _check_history(run)
-    if not run.init_from:
-        raise InputError(f"stage {run.stage} learns from an earlier state of the model: init_from must name a run or a "
-                         "checkpoint")
+    _check_start(run)
     if {*run.sampling.scales(run.model.guidance)} != {1.0}:
         raise InputError(f"stage {run.stage} trains a model that needs no guidance: sampling.guidance_scale must be "
                          f"1, found {run.sampling.guidance_scale}")
