@@ -220,8 +220,8 @@ def check_eyes(driving: Clip) -> None:
     if inside.mean() < _EYES_VISIBLE:
         raise InputError(f"driving clip: expected both eyes in the picture, found them in {int(inside.sum())} of "
                          f"{len(driving)} frames; choose another video or alignment frame")
-    size = driving.frames.shape[1:3]
-    seen = [frame[driven_region(keypoints, *size, ("eyes",))].mean(-1).std() > _PLAIN
+    height, width = driving.frames.shape[1:3]
+    seen = [frame[driven_region(keypoints, height, width, ("eyes",))].mean(-1).std() > _PLAIN
             for frame, keypoints in zip(driving.frames, driving.keypoints, strict=True)]
     if np.mean(seen) < _EYES_VISIBLE:
         raise InputError(f"driving clip: expected visible eyes, found something plain over them in "
