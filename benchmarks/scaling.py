@@ -100,11 +100,13 @@ def weak_scaling(rows: list[dict]) -> str:
         if all(command(*row) in found for row in series):
             first, *others = (found[command(*row)] for row in series)
             share = lambda row: row["flops_per_step"] / row["chips"]
-            lines = [f"{row['chips']} chips: {share(row) / share(first) - 1:+.1%} FLOPs and "
-                     f"{row['collective_bytes_per_chip'] / first['collective_bytes_per_chip'] - 1:+.1%} exchanged bytes"
+            change = lambda new, old: f"{round(new / old - 1, 3) + 0.0:+.1%}"  # + 0.0: no "-0.0%"
+            lines = [f"{row['chips']} chips: {change(share(row), share(first))} FLOPs and "
+                     f"{change(row['collective_bytes_per_chip'], first['collective_bytes_per_chip'])} exchanged bytes"
                      for row in others]
-            return (f"\n\nWeak scaling, {first['batch'] / first['chips']:g} clips per chip. Change per chip relative "
-                    f"to {first['chips']} chips: {'; '.join(lines)}.")
+            clips = first["batch"] / first["chips"]
+            return (f"\n\nWeak scaling, {clips:g} clip{'s' * (clips != 1)} per chip. Change per chip relative to "
+                    f"{first['chips']} chips: {'; '.join(lines)}.")
     return ""
 
 

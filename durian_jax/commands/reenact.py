@@ -18,7 +18,7 @@ from durian_jax.commands.options import animation_options, sampling_argument
 @click.option("--absolute", is_flag=True,
               help="Leave the driver's head where it is, instead of moving it onto the portrait's in one frame.")
 @click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
-              help="Frame in which the driver's face is moved onto the portrait's.  [default: the one most like the "
+              help="Frame in which the driver's head is moved onto the portrait's.  [default: the one most like the "
               "portrait]")
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
             sampler, out, **given):

@@ -34,6 +34,9 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
 
     Returns:
         The content of dataset.json.
+
+    Raises:
+        InputError: no such frame rate, or a folder that cannot be written.
     """
     if not 0 < fps <= 1000:
         raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {fps:g}")

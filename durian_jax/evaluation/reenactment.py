@@ -34,6 +34,7 @@ _MOST_BLINK = 0.4
 # Frames of a case whose curves are read.
 _READ = 3
 LONG_FRAMES = 500  # of a long case: 20 s
+_STRIPE = 4  # pixels, of what hides a region
 _BLOCK = 50  # frames over which brightness and PSNR of a long video are averaged
 
 READ_KEYS = tuple(LIMITS)
@@ -274,12 +275,14 @@ def jittered(case: ReenactmentCase, pixels: float, seed: int = 0) -> Reenactment
     return replace(case, driver=replace(case.driver, keypoints=keypoints))
 
 
-def occluded(case: ReenactmentCase, region: str, colour: tuple[int, int, int] = (90, 90, 96)) -> ReenactmentCase:
-    """The case with something before a region of the driver's face, in every frame."""
+def occluded(case: ReenactmentCase, region: str) -> ReenactmentCase:
+    """The case with something striped before a region of the driver's face, in every frame."""
     size = case.driver.frames.shape[1:3]
+    stripes = np.where(np.arange(size[0]) // _STRIPE % 2, 70, 110).astype(np.uint8)
     frames = case.driver.frames.copy()
     for frame, keypoints in zip(frames, case.driver.keypoints, strict=True):
-        frame[driven_region(keypoints, *size, (region,))] = colour
+        hidden = driven_region(keypoints, *size, (region,))
+        frame[hidden] = np.broadcast_to(stripes[:, None, None], frame.shape)[hidden]
     return replace(case, driver=replace(case.driver, frames=frames))
 
 

@@ -1,11 +1,13 @@
 """A person's face in the head pose of a driver's frame, with the driver's gaze and mouth.
 
-The face keeps its own shape. People's faces differ, so the pose is an estimate. All points that expression hardly moves
-give the turn, the eyes the place, and depth most of the size: how far ears lie behind eyes and nose differs less among
-people than how wide and high their faces are. Lids and brows keep the person's expression: one frame does not tell how
-far they are open or raised for a driver of that shape.
+The face keeps its own shape. People's faces differ, so the pose is an estimate. Points that expression hardly moves
+give the turn. The eyes give the place. Depth gives most of the size: all drawn people have the same depth
+(`synthetic.face`). How much the depth of real faces differs is not measured, so it may only correct the size.
 
-T frames, K keypoints.
+Lids and brows keep the person's expression: one frame does not tell how far they are open or raised for a driver of
+that shape.
+
+T frames, K keypoints, in widths of a square picture.
 """
 
 from collections.abc import Collection
@@ -15,21 +17,21 @@ import numpy as np
 from durian_jax.faces.face_shape import LIPS, opposite, shape_difference
 from durian_jax.faces.pose import head_axes
 from durian_jax.faces.retarget import rigid_transform
-from durian_jax.faces.topology import GROUPS, POSITION, RIGID
+from durian_jax.faces.topology import GROUPS, POSITION, RIGID, STILL
 
-# `RIGID`, and the part of the contour that does not move with the jaw.
-_STILL = np.union1d(RIGID, [POSITION[i] for i in (10, 338, 297, 332, 284, 251, 389, 356, 454,
-                                                  234, 127, 162, 21, 54, 103, 67, 109)])
 # Weights of x, y and z in head coordinates for the size of `RIGID`. Between drawn people, where the truth is known,
-# sizes are 0.8 % wrong, and 2.7 % with equal weights; turns 0.7 degrees, and 1.6 by `RIGID` alone. Between frames of
-# one real person, where equal weights are right, sizes change by 0.8 %.
+# sizes are 0.8 % wrong, and 2.7 % with equal weights. Between frames of one real person, where equal weights are right,
+# they change the size by 0.8 %.
 _SIZE = np.array([1, 1, 10])
+_LARGEST_CORRECTION = 1.25  # of the size by depth, as a factor
 _PLACE = [POSITION[i] for i in (33, 133, 362, 263, 168, 6)]
 # Iris -> outer and inner corner of its eye.
 _CORNERS = {"right_iris": (POSITION[33], POSITION[133]), "left_iris": (POSITION[263], POSITION[362])}
-_NOSE, _CHIN = POSITION[2], POSITION[152]
+_FARTHEST_GAZE = 0.5  # largest move of an iris, in widths of its eye
+_NOSE_BASE, _CHIN = POSITION[2], POSITION[152]
 _CONTOUR = np.arange(GROUPS["contour"].start, GROUPS["contour"].stop)
-_JAW = 0.75  # how far the chin sinks, in openings of the mouth
+# How far the chin sinks, in openings of the mouth: as in drawn faces (`synthetic.face`, 0.05 to 0.068).
+_CHIN_SINKS = 0.73
 
 
 def head_motion(face: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,17 +46,18 @@ def head_motion(face: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
         shift.
     """
     face, faces = np.asarray(face, np.float64), np.asarray(faces, np.float64)
-    rotation = rigid_transform(face[_STILL], faces[:, _STILL])[1]
+    plain, rotation, _ = rigid_transform(face[STILL], faces[:, STILL])
     axes = head_axes(face)
     own = (face[RIGID] - face[RIGID].mean(0)) @ axes.T
     others = (faces[:, RIGID] - faces[:, RIGID].mean(1, keepdims=True)) @ rotation @ axes.T
     scale = (_SIZE * own * others).sum((1, 2)) / max((_SIZE * own * own).sum(), 1e-12)
+    scale = np.clip(scale, plain / _LARGEST_CORRECTION, plain * _LARGEST_CORRECTION)
     shift = faces[:, _PLACE].mean(1) - scale[:, None] * (rotation @ face[_PLACE].mean(0))
     return scale, rotation, shift
 
 
 def turn_in_plane(rotation: np.ndarray) -> np.ndarray:
-    """Return (..., 2, 2): of all turns in the picture's plane, those nearest to (..., 3, 3) rotations."""
+    """Return the turns in the picture's plane (..., 2, 2) that are nearest to rotations (..., 3, 3)."""
     roll = np.arctan2(rotation[..., 1, 0] - rotation[..., 0, 1], rotation[..., 0, 0] + rotation[..., 1, 1])
     return np.stack([np.cos(roll), -np.sin(roll), np.sin(roll), np.cos(roll)], -1).reshape(*roll.shape, 2, 2)
 
@@ -74,7 +77,7 @@ def motion_in_plane(face: np.ndarray, other: np.ndarray, side: int) -> np.ndarra
 
 def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray],
                  regions: Collection[str]) -> np.ndarray:
-    """Return (T, K, 3): a face moved by a head's motion, with what the driver's regions do.
+    """Return (T, K, 3): a face in the poses of a driver, with the driver's gaze and mouth.
 
     An iris lies in its eye where the driver's does. The mouth has its own place, width and thickness of the lips; it
     opens and smiles as the driver's does, and the chin follows.
@@ -94,12 +97,13 @@ def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
         for iris, corners in _CORNERS.items():
             mine, theirs = (_in_eye(heads[:, GROUPS[iris]], heads[:, corners]) for heads in (own[None], drivers))
             width = np.linalg.norm(own[corners[0]] - own[corners[1]])
-            moved[:, GROUPS[iris]] += (width * (theirs - mine))[:, None]
+            gaze = np.clip(theirs - mine, -_FARTHEST_GAZE, _FARTHEST_GAZE)
+            moved[:, GROUPS[iris]] += (width * gaze)[:, None]
     if "mouth" in regions:
         for now, driver in zip(moved, drivers, strict=True):
             now[LIPS] = (driver + shape_difference(driver, own))[LIPS]
-            now[_CONTOUR, 1] += _JAW * (_opening(driver) - _opening(own)) * np.clip(
-                (own[_CONTOUR, 1] - own[_NOSE, 1]) / max(own[_CHIN, 1] - own[_NOSE, 1], 1e-9), 0, 1)
+            now[_CONTOUR, 1] += _CHIN_SINKS * (_opening(driver) - _opening(own)) * np.clip(
+                (own[_CONTOUR, 1] - own[_NOSE_BASE, 1]) / max(own[_CHIN, 1] - own[_NOSE_BASE, 1], 1e-9), 0, 1)
     return scale[:, None, None] * ((moved @ axes + centre) @ rotation.swapaxes(1, 2)) + shift[:, None]
 
 
@@ -110,6 +114,6 @@ def _in_eye(iris: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def _opening(head: np.ndarray) -> float:
-    """How far the mouth of (K, 3) head coordinates is open in its middle."""
+    """Return the largest gap between the inner lips of (K, 3) head coordinates."""
     upper, lower = opposite(np.arange(GROUPS["inner_lips"].start, GROUPS["inner_lips"].stop))
-    return float(np.abs(head[lower, 1] - head[upper, 1]).max())
+    return float(np.maximum(head[lower, 1] - head[upper, 1], 0).max())

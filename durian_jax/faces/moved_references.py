@@ -26,13 +26,13 @@ _IRISES = [np.arange(K)[GROUPS[f"{side}_iris"]] for side in ("right", "left")]
 _LOCAL = np.concatenate([LIPS, *_IRISES])
 # Of the other points, every second one is as good as all, and much faster.
 _POINTS = np.union1d(np.arange(0, K, 2), _LOCAL)
-_SMOOTH, _SMOOTH_LOCAL = 0.05, 0.01
-_GRID = 32
+_SMOOTH, _SMOOTH_LOCAL = 0.05, 0.01  # best of a few values for drawn people in the poses of others
+_GRID = 32  # nodes per side; with 24, irises blur
 # What worn things follow: a beard moves with the mouth.
 _WORN_FOLLOW = {"mouth"}
 
 _EARS, _FOREHEAD, _CHIN = [POSITION[234], POSITION[454]], POSITION[10], POSITION[152]
-# The rings, in widths of the face: radii, and how far their centre lies behind the ears.
+# The rings, in widths of the face: radii, and how far their centre lies behind the ears; best for drawn people.
 _RINGS, _BEHIND = (0.75, 1.15), 0.12
 _RING_POINTS = 12
 

@@ -77,3 +77,6 @@ SEGMENTS = {name: np.array(_segments(name)) for name in GROUP_NAMES}
 # Points that expression moves least; the head's similarity pose is fitted to them.
 RIGID = np.array([POSITION[i] for i in (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 2, 129, 358,
                                         127, 356, 234, 454)])
+# `RIGID`, and the part of the contour that does not move with the jaw.
+STILL = np.union1d(RIGID, [POSITION[i] for i in (10, 338, 297, 332, 284, 251, 389, 356, 454,
+                                                 234, 127, 162, 21, 54, 103, 67, 109)])

@@ -123,7 +123,7 @@ def spline(source_points: np.ndarray, target_points: np.ndarray, smooth: float |
 
 
 def spline_field(targets: np.ndarray, sources: np.ndarray, height: int, width: int, smooth: float | np.ndarray,
-                 grid: int = _GRID) -> np.ndarray:
+                 grid: int) -> np.ndarray:
     """The spline that maps target points to source points, as a field for `cv2.remap`.
 
     Args:

@@ -55,7 +55,8 @@ class Animator:
                 first frame over to the portrait's own face; one that is driven by pixels sees the driver's eyes, nose
                 and mouth (`make_job` of the family). Or, for a model driven by keypoints, keypoints (T, K, 3) that are
                 taken as they are.
-            sampling: steps, guidance and seed; fields that are left out are the model's defaults.
+            sampling: steps, guidance and seed; of a mapping, missing fields take the model's defaults; None: all of
+                them.
             progress: show a progress bar.
             options: of the model's family, see its `make_job` in `inference`.
 
@@ -81,11 +82,14 @@ class Animator:
             if (height, width) != (self.size, self.size):
                 raise InputError(f"{name} photo: the checkpoint needs {self.size} x {self.size} pixels, "
                                  f"found {width} x {height}; resize it")
+        if not isinstance(driving, Clip | np.ndarray):
+            raise InputError("driving clip: expected a clip, as `annotate_video` makes it, or keypoints, found "
+                             f"{type(driving).__name__}")
         for name, points in (("portrait", portrait.keypoints), *((kind, photo.keypoints) for kind, photo in attributes),
                              ("driving clip", driving.keypoints if isinstance(driving, Clip) else driving)):
             if not len(points) or not np.isfinite(points).all():
-                raise InputError(f"{name}: expected keypoints of at least one frame, all finite, found "
-                                 f"{np.shape(points)} with {int((~np.isfinite(points)).sum())} others")
+                raise InputError(f"{name}: expected keypoints of at least one frame, all finite, found the shape "
+                                 f"{points.shape} with {int((~np.isfinite(points)).sum())} values that are not finite")
         check_options(self.backend.config, options)
         family = get_family(self.backend.config.family).load("inference")
         job: Job = family.make_job(self.backend, portrait, attributes, driving, **options)

@@ -34,7 +34,8 @@ IN_PLACE = {"absolute": True}
 
 # Share of the frames in which both eyes must lie inside the picture and show something.
 _EYES_VISIBLE = 0.5
-_PLAIN = 4.0  # standard deviation, in grey levels, of a region in which nothing can be seen
+# Standard deviation, in grey levels, of a region in which nothing can be seen; eyes with brows have 15 and more.
+_PLAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
     if frames != 1 and not rate_fits(fps, config.fps):
         raise InputError(f"driving video: expected about {config.fps:g} frames per second, as in training, found "
                          f"{fps:g}; convert it (ffmpeg -i IN -r {config.fps:g} OUT)")
-    if not isinstance(align_frame, int | None) or isinstance(align_frame, bool):
+    if not isinstance(align_frame, int | np.integer | None) or isinstance(align_frame, bool):
         raise InputError(f"align_frame: expected the number of a frame, found {align_frame!r}")
     if align_frame is not None and absolute:
-        raise InputError("align_frame chooses the frame in which the driver's face is moved onto the portrait's, and "
+        raise InputError("align_frame chooses the frame in which the driver's head is moved onto the portrait's, and "
                          "absolute leaves it where it is; choose one")
     if align_frame is not None and not 0 <= align_frame < (frames or align_frame + 1):
         raise InputError(f"align_frame: expected 0..{frames - 1}, found {align_frame}")
@@ -110,8 +111,8 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
 
     Args:
         interpolate: blend attributes, see `inference.references.blend_weights`.
-        absolute: leave the driver where it is; else one similarity moves all its frames so that its face lies on the
-            portrait's in one frame.
+        absolute: leave the driver where it is; else one similarity moves all its frames so that in one frame its head
+            has the portrait's place, size and roll.
         align_frame: number of this frame; None: the one that is most like the portrait.
         regions: of the driver that the model sees, some of `REGION_KINDS`.
 
@@ -125,9 +126,14 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
         raise InputError("this model is driven by pixels of eyes, nose and mouth: expected a driving clip, found "
                          "keypoints alone")
     check_motion(config, driving.fps, len(driving), absolute=absolute, align_frame=align_frame, regions=regions)
+    height, width = driving.frames.shape[1:3]
+    if height != width:
+        raise InputError(f"driving clip: expected square pictures, found {width} x {height}; crop it, as "
+                         "`annotate_video` does")
     if not absolute:
         driving = aligned(driving, portrait, align_frame)
-    check_eyes(driving)
+    if "eyes" in regions:
+        check_eyes(driving)
     size = config.image_size
     frames = driving.frames if driving.frames.shape[1:3] == (size, size) else np.stack(
         [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in driving.frames])
@@ -182,7 +188,7 @@ def aligned(driving: Clip, portrait: Clip, frame: int | None = None) -> Clip:
     """Move all frames of a driver by one similarity, so that in one frame its head lies where the portrait's does.
 
     Args:
-        driving: T frames.
+        driving: T frames of square pictures.
         portrait: a photo.
         frame: number of the frame to align; None: `most_similar_frame`.
 
@@ -222,7 +228,7 @@ def check_eyes(driving: Clip) -> None:
                          f"{len(driving)} frames; choose another video or alignment frame")
     height, width = driving.frames.shape[1:3]
     seen = [frame[driven_region(keypoints, height, width, ("eyes",))].mean(-1).std() > _PLAIN
-            for frame, keypoints in zip(driving.frames, driving.keypoints, strict=True)]
+            for frame, keypoints in zip(driving.frames[inside], driving.keypoints[inside], strict=True)]
     if np.mean(seen) < _EYES_VISIBLE:
         raise InputError(f"driving clip: expected visible eyes, found something plain over them in "
                          f"{len(seen) - sum(seen)} of {len(seen)} frames; choose another video")

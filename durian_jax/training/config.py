@@ -152,16 +152,16 @@ class RunConfig:
         if self.keep_every < 0 or self.silence_seconds <= 0:
             raise InputError(f"expected keep_every of at least 0 and silence_seconds above 0, found {self.keep_every} "
                              f"and {self.silence_seconds}")
-        for part in (self, self.objective, self.data, self.sampling):
-            _refuse_nonfinite(part)
+        _refuse_nonfinite(self)
+        for part in ("objective", "data", "sampling", "source", "disturbance", "distillation"):
+            _refuse_nonfinite(getattr(self, part), f"{part}.")
         for name in ("learning_rate", "gradient_clip"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}: expected a number above 0, found {getattr(self, name)}")
         for name, highest in (("warmup_steps", math.inf), ("decay_steps", math.inf), ("weight_decay", math.inf),
                               ("average_decay", 1), ("final_fraction", 1)):
             if not 0 <= getattr(self, name) <= highest:
-                raise InputError(f"{name}: expected a number of at least 0" + f", at most {highest}" * (highest == 1)
-                                 + f", found {getattr(self, name)}")
+                raise InputError(f"{name}: expected a number in 0..{highest}, found {getattr(self, name)}")
         dropout = self.branch_shares[:-1]
         if len(dropout) != len(self.model.guidance) or min(dropout, default=0) < 0 or sum(dropout) > 1:
             raise InputError(f"guidance_dropout: expected a probability in 0..1, or one for each of the "
@@ -249,17 +249,17 @@ class RunConfig:
         return {name: (spec.shape(sizes), STORED_TYPES[spec.kind]) for name, spec in self.batch_spec.items()}
 
 
-def _refuse_nonfinite(config: Any) -> None:
+def _refuse_nonfinite(config: Any, prefix: str = "") -> None:
     """Refuse NaN and infinity in the numbers of a dataclass.
 
     Raises:
-        InputError: names the field.
+        InputError: names the field, after the prefix.
     """
     for one in fields(config):
         value = getattr(config, one.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"{one.name}: expected a finite number, found {value}")
+                raise InputError(f"{prefix}{one.name}: expected a finite number, found {value}")
 
 
 # Fields that must stay the same when a run resumes.

@@ -17,15 +17,15 @@ from durian_jax.training.sharding import Layout
 
 
 def check_start(run: RunConfig) -> None:
-    """Refuse a start that does not exist or is of another family, before anything is built.
+    """Refuse a checkpoint to start from, before anything is built. The workdir of a run is checked when it is loaded.
 
     Raises:
-        InputError: no such run or checkpoint, unreadable files, or a checkpoint of another family without `init_only`.
+        InputError: no such checkpoint, unreadable files, or one of another family without `init_only`.
     """
     if not run.init_from or (Path(run.init_from) / "checkpoints").is_dir():
         return
     found = read_description(run.init_from).config.family
-    TensorFiles(find_checkpoint(run.init_from))
+    TensorFiles(find_checkpoint(run.init_from))  # reads the headers, so that a file that was cut off is refused
     if found != run.family and not run.init_only:
         raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
                          f"{found}; name another, or take a part of it, such as init_only=codec/")

@@ -57,10 +57,11 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
     """
     clock = Clock(jax.devices())
     run = RunConfig.read(config)
-    check_start(run)
     layout = run_layout(run)
     workdir = writable_folder(workdir)
     check_same_run(workdir, run)
+    if not saved_steps(workdir / "checkpoints"):
+        check_start(run)
     batches = _Batches(run, layout)
     optimizer = make_optimizer(run)
     jitted = make_train_step(run, optimizer, layout)

@@ -15,8 +15,8 @@ def make_source(run: RunConfig) -> ClipSource:
         run: its `source` names them; "synthetic" is the procedural world, drawn on demand.
 
     Raises:
-        InputError: no clips, `weights` that do not match the number of sources, or clips of a frame rate that the run
-            cannot use.
+        InputError: no clips, too few synthetic ones, `weights` that do not match the number of sources, or clips of a
+            frame rate that the run cannot use.
     """
     config, image_size = run.source, run.data.image_size
     names = [name for name in config.clips.split(",") if name]

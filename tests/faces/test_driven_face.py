@@ -5,7 +5,7 @@ import pytest
 
 from durian_jax.faces.driven_face import driven_faces, head_motion, motion_in_plane
 from durian_jax.faces.retarget import rigid_transform
-from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, RIGID
+from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, RIGID, STILL
 from durian_jax.faces.warp import similarity
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 
@@ -75,6 +75,18 @@ def test_the_pose_is_closer_to_the_truth_than_that_of_the_rigid_points():
         errors.append([np.abs(place - places[0]).mean() for place in places[1:]])
     ours, rigid = np.mean(errors, 0)
     assert ours < 0.85 * rigid
+
+
+def test_wrong_depth_and_closed_corners_do_no_harm():
+    """Depth corrects a size by a quarter at most; where an eye's corners meet, the iris stays near it."""
+    face, driver = keypoints(3), keypoints(8)
+    for depth in (0.0, -1.0, 3.0):
+        flat = (driver * (1, 1, depth))[None]
+        plain = rigid_transform(face[STILL], flat[:, STILL])[0]
+        assert 0.799 < head_motion(face, flat)[0] / plain < 1.251
+    driver[POSITION[33]] = driver[POSITION[133]]
+    moved = driven(face, driver, ("eyes",)) - driven(face, driver, ())
+    assert np.isfinite(moved).all() and np.abs(moved).max() < np.linalg.norm(face[POSITION[33]] - face[POSITION[133]])
 
 
 def test_a_motion_in_the_plane_gives_size_roll_and_place_even_to_a_turned_head():

@@ -6,6 +6,20 @@ from durian_jax.faces import warp
 from tests.helpers.faces import face
 
 
+def test_a_smooth_spline_passes_nearly_through_points_that_count():
+    """Smoothness may differ from point to point; points that coincide are no problem."""
+    rng = np.random.default_rng(0)
+    source = rng.uniform(0, 1, (20, 2))
+    source[1] = source[0]
+    target = source + rng.normal(0, 0.02, source.shape)
+    smooth = np.full(20, 1.0)
+    smooth[10:] = 1e-4
+    away = np.abs(warp.spline(source, target, smooth)(source) - target).max(1)
+    assert away[10:].max() < 1e-3 < 5e-3 < away[:10].max()
+    np.testing.assert_allclose(warp.spline(source[2:], target[2:], 1e-9)(source[2:]),
+                               warp.spline(source[2:], target[2:])(source[2:]), atol=1e-5)
+
+
 def test_similarity_is_exact_and_never_mirrors():
     source = np.random.default_rng(0).normal(size=(9, 2))
     cos, sin = 1.2 * np.cos(0.4), 1.2 * np.sin(0.4)

@@ -110,7 +110,10 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         }
 
     def _moved(self, references: References, driver: Sequence[View], regions: Sequence[str]) -> dict[str, np.ndarray]:
-        """Source and attributes on the driver's face in every frame, before and in the clip, as far as it is shown."""
+        """Source and attributes on the driver's face in every frame, before and in the clip.
+
+        Gaze and mouth follow the driver in `regions`, also where an occlusion hides their pixels.
+        """
         faces, blank = np.stack([view.keypoints for view in driver]), np.full_like(references.source.picture, BLANK)
         fields, t = {}, self.history
         for name, pictured in zip(MOVED, ([references.source], references.attributes), strict=True):

@@ -45,8 +45,8 @@ class SVDPConfig(ModelConfig):
         driving_capacity: share of the tokens that a driving frame keeps, those that show its regions first.
         attribute_capacity: the same for an attribute picture.
         aligned_pictures: four pictures lie under every noisy frame, place by place, and the prediction may take over
-            their latents (ours): the source as it is, source and attributes turned into the driver's head
-            pose, and the driver's regions. What stands still or moves rigidly need not pass through attention.
+            their latents (ours): the source as it is, source and attributes turned into the driver's head pose, with its
+            gaze and mouth, and the driver's regions. What stands still or moves rigidly need not pass through attention.
         fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
@@ -74,8 +74,8 @@ class SVDPConfig(ModelConfig):
         for name in ("driving_capacity", "attribute_capacity"):
             if not 0 < getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a share above 0, at most 1, found {getattr(self, name)}")
-        if not isinstance(self.fps, int | float) or not 0 < self.fps < 1000:
-            raise InputError(f"fps: expected frames per second, a number above 0, found {self.fps!r}")
+        if not isinstance(self.fps, int | float) or not 0 < self.fps <= 1000:
+            raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {self.fps!r}")
         most = (self.max_frames + 1) // 2
         if not 1 <= self.history <= most:
             raise InputError(f"history={self.history}: expected 1..{most} frames, half of a segment of max_frames="
