@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from durian_jax.faces.face_shape import LIPS, opposite, shape_difference
+from durian_jax.faces.face_shape import LIPS, difference_in_place, opposite
 from durian_jax.faces.pose import head_axes
 from durian_jax.faces.retarget import rigid_transform
 from durian_jax.faces.topology import GROUPS, POSITION, RIGID, STILL
@@ -101,7 +101,7 @@ def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
             moved[:, GROUPS[iris]] += (width * gaze)[:, None]
     if "mouth" in regions:
         for now, driver in zip(moved, drivers, strict=True):
-            now[LIPS] = (driver + shape_difference(driver, own))[LIPS]
+            now[LIPS] = (driver + difference_in_place(driver, own))[LIPS]
             now[_CONTOUR, 1] += _CHIN_SINKS * (_opening(driver) - _opening(own)) * np.clip(
                 (own[_CONTOUR, 1] - own[_NOSE_BASE, 1]) / max(own[_CHIN, 1] - own[_NOSE_BASE, 1], 1e-9), 0, 1)
     return scale[:, None, None] * ((moved @ axes + centre) @ rotation.swapaxes(1, 2)) + shift[:, None]

@@ -55,7 +55,12 @@ def shape_difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
         own, other: (K, 3) of `face_shape`.
     """
     scale, rotation, shift = rigid_transform(other[RIGID], own[RIGID])
-    difference = scale * other @ rotation.T + shift - own
+    return difference_in_place(own, scale * other @ rotation.T + shift)
+
+
+def difference_in_place(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return `shape_difference` of heads that lie on each other already."""
+    difference = other - own
     lengths = np.linalg.norm(difference, axis=-1, keepdims=True)
     difference *= np.minimum(1, _FARTHEST * face_height(own) / np.maximum(lengths, 1e-9))
     for side in ("right", "left"):
