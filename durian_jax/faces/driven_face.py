@@ -88,10 +88,7 @@ def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
         motion: `head_motion` from the first to the second.
         regions: of `topology.REGION_KINDS`; irises move with "eyes", lips and chin with "mouth".
     """
-    scale, rotation, shift = motion
-    axes, centre = head_axes(face), face[RIGID].mean(0)
-    own = (face - centre) @ axes.T
-    drivers = ((faces - shift[:, None]) @ rotation / scale[:, None, None] - centre) @ axes.T
+    own, drivers = _heads(face, faces, motion)
     moved = np.repeat(own[None], len(faces), 0)
     if "eyes" in regions:
         for iris, corners in _CORNERS.items():
@@ -104,7 +101,35 @@ def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
             now[LIPS] = (driver + difference_in_place(driver, own))[LIPS]
             now[_CONTOUR, 1] += _CHIN_SINKS * (_opening(driver) - _opening(own)) * np.clip(
                 (own[_CONTOUR, 1] - own[_NOSE_BASE, 1]) / max(own[_CHIN, 1] - own[_NOSE_BASE, 1], 1e-9), 0, 1)
-    return scale[:, None, None] * ((moved @ axes + centre) @ rotation.swapaxes(1, 2)) + shift[:, None]
+    return _posed(moved, face, motion)
+
+
+def shaped_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return (T, K, 3): a driver's faces in the same poses and with the same expressions, but with a person's shape.
+
+    Args:
+        face: (K, 3) of the person.
+        faces: (T, K, 3) of the driver.
+        motion: `head_motion` from the first to the second.
+    """
+    own, drivers = _heads(face, faces, motion)
+    return _posed(np.stack([driver + difference_in_place(driver, own) for driver in drivers]), face, motion)
+
+
+def _heads(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray]
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """A person and a driver in the same head coordinates, the person's: (K, 3) and (T, K, 3)."""
+    scale, rotation, shift = motion
+    axes, centre = head_axes(face), face[RIGID].mean(0)
+    back = (faces - shift[:, None]) @ rotation / scale[:, None, None]
+    return (face - centre) @ axes.T, (back - centre) @ axes.T
+
+
+def _posed(heads: np.ndarray, face: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """The inverse of `_heads` for (T, K, 3) heads: in the driver's poses."""
+    scale, rotation, shift = motion
+    points = heads @ head_axes(face) + face[RIGID].mean(0)
+    return scale[:, None, None] * (points @ rotation.swapaxes(1, 2)) + shift[:, None]
 
 
 def _in_eye(iris: np.ndarray, corners: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from durian_jax.faces.driven_face import driven_faces, head_motion, turn_in_plane
+from durian_jax.faces.driven_face import driven_faces, head_motion, shaped_faces, turn_in_plane
 from durian_jax.faces.face_shape import LIPS
 from durian_jax.faces.fill_region import LAYERS
 from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, K
@@ -28,6 +28,9 @@ _LOCAL = np.concatenate([LIPS, *_IRISES])
 _POINTS = np.union1d(np.arange(0, K, 2), _LOCAL)
 _SMOOTH, _SMOOTH_LOCAL = 0.05, 0.01  # best of a few values for drawn people in the poses of others
 _GRID = 32  # nodes per side; with 24, irises blur
+# Points of what a driver shows.
+_SHOWN = np.concatenate([np.arange(K)[GROUPS[name]] for name in GROUPS if name.endswith(("eye", "iris", "lips"))
+                         or name.startswith("nose")])
 # What worn things follow: a beard moves with the mouth.
 _WORN_FOLLOW = {"mouth"}
 
@@ -132,3 +135,31 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
     if np.issubdtype(pictures.dtype, np.integer):
         mean = np.rint(mean)
     return np.where(known[..., None] > 0, mean, pictures).astype(pictures.dtype), known
+
+
+def driver_on_face(pictures: np.ndarray, known: np.ndarray, faces: np.ndarray, face: np.ndarray
+                   ) -> tuple[np.ndarray, np.ndarray]:
+    """A driver's regions, moved onto the face that they drive: they get its shape and place.
+
+    Args:
+        pictures: (T, H, W, 3) of the driver.
+        known: (T, H, W) bool, pixels that may be shown.
+        faces: (T, K, 3) of the driver.
+        face: (K, 3) of the person.
+
+    Returns:
+        (T, H, W, 3) pictures, 0 where nothing is known, and (T, H, W) bool, what is known of them.
+    """
+    targets = shaped_faces(face, faces, head_motion(face, faces))[:, _SHOWN, :2]
+    moved, shares = np.empty_like(pictures), np.empty(known.shape, bool)
+    for t, (picture, mask) in enumerate(zip(pictures, known, strict=True)):
+        origin = spline_field(targets[t], faces[t, _SHOWN, :2], *mask.shape, _SMOOTH_LOCAL, _GRID)
+        warp = lambda field, origin=origin: cv2.remap(field.astype(np.float32), origin, None, cv2.INTER_LINEAR,
+                                                      borderMode=cv2.BORDER_CONSTANT)
+        share = warp(mask)
+        shares[t] = share > 0.5
+        # The mean over known pixels.
+        mean = warp(picture * mask[..., None]) / np.maximum(share, 0.5)[..., None]
+        mean = np.rint(mean) if np.issubdtype(pictures.dtype, np.integer) else mean
+        moved[t] = np.where(shares[t][..., None], mean, 0)
+    return moved, shares

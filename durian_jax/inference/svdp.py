@@ -15,7 +15,7 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.driven_face import motion_in_plane
-from durian_jax.faces.moved_references import Reference, on_faces
+from durian_jax.faces.moved_references import Reference, driver_on_face, on_faces
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import similarity, transform_keypoints, warp_image
@@ -50,6 +50,8 @@ class SegmentsJob:
         moved: makes the fields of `moved_references` for (F, K, 3) keypoints of the driver; None: the model has no
             `aligned_pictures`.
         keypoints: (T, K, 3) of the driver.
+        face: (K, 3) of the portrait, onto which the driver's regions are moved; None: they stay, as without
+            `aligned_pictures`.
     """
 
     batch: dict[str, np.ndarray]
@@ -59,6 +61,7 @@ class SegmentsJob:
     history: int
     keypoints: np.ndarray
     moved: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+    face: np.ndarray | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -69,10 +72,10 @@ class SegmentsJob:
         """The driver's regions, and after the first segment the latents of the frames before: never encoded again."""
         start = self.starts[number]
         part = slice(start, start + self.length)
-        masks = self.masks[None, part, ..., None].astype(np.float32)
-        fields = {"driving_regions": to_float(self.regions[None, part]) * masks, "driving_masks": masks}
+        fields = driver_fields(self.regions[part], self.masks[part], self.keypoints[part], self.face)
         if self.moved is not None:
-            fields |= {name: x[None] for name, x in self.moved(self.keypoints[part]).items()}
+            fields |= self.moved(self.keypoints[part])
+        fields = {name: x[None] for name, x in fields.items()}
         before = history_before(number, self.starts, previous, self.history)
         if before is None:
             return fields
@@ -146,15 +149,31 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     moved = partial(moved_references, portrait, attributes, references,
                     regions=regions) if config.aligned_pictures else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
-                       config.history, driving.keypoints, moved)
+                       config.history, driving.keypoints, moved,
+                       portrait.keypoints[0] if config.aligned_pictures else None)
+
+
+def driver_fields(pictures: np.ndarray, masks: np.ndarray, keypoints: np.ndarray, face: np.ndarray | None
+                  ) -> dict[str, np.ndarray]:
+    """What the model sees of a driver's F frames: driving_regions (F, H, W, 3), 0 elsewhere, and driving_masks.
+
+    Args:
+        pictures, masks, keypoints: (F, H, W, 3) uint8, (F, H, W) bool and (F, K, 3).
+        face: (K, 3) of the portrait, see `SegmentsJob`.
+    """
+    if face is not None:
+        pictures, masks = driver_on_face(pictures, masks, keypoints, face)
+    known = masks[..., None].astype(np.float32)
+    return {"driving_regions": to_float(pictures) * known, "driving_masks": known}
 
 
 def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
                   references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     size = config.image_size
-    masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])[..., None].astype(np.float32)
-    fields = {"driving_regions": to_float(driving.frames) * masks, "driving_masks": masks}
+    masks = np.stack([driven_region(face, size, size) for face in driving.keypoints])
+    fields = driver_fields(driving.frames, masks, driving.keypoints,
+                           portrait.keypoints[0] if config.aligned_pictures else None)
     return fields if not config.aligned_pictures else {
         **fields, **moved_references(portrait, attributes, references, driving.keypoints)}
 

@@ -28,7 +28,7 @@ from durian_jax.data.samples.references import (
 from durian_jax.data.samples.views import BLANK, View
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
-from durian_jax.faces.moved_references import on_faces
+from durian_jax.faces.moved_references import driver_on_face, on_faces
 from durian_jax.faces.regions import expression_regions
 from durian_jax.models.svdp.config import MOVED, SVDPConfig, rate_fits
 
@@ -96,6 +96,10 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         driver_views = [View(driver, i, size) for i in chosen]
         shown = choose_regions(rng, self)
         regions, masks = driving_regions(driver_views, shown, rng, self)
+        if self.aligned_pictures:
+            faces = np.stack([view.keypoints for view in driver_views])
+            regions, known = driver_on_face(regions, masks > 0, faces, references.source.keypoints)
+            regions, masks = np.where(known[..., None], regions, np.uint8(BLANK)), known.astype(np.uint8)
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
