@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from durian_jax.faces.driven_face import driven_faces, head_motion, motion_in_plane
+from durian_jax.faces.driven_face import driven_faces, head_motion, motion_in_plane, shaped_faces
 from durian_jax.faces.retarget import rigid_transform
 from durian_jax.faces.topology import GROUPS, POSITION, REGION_KINDS, RIGID, STILL
 from durian_jax.faces.warp import similarity
@@ -58,6 +58,25 @@ def test_a_closed_mouth_opens_by_the_drivers_gap_and_keeps_its_width():
     found, truth = driven(calm, driver), keypoints(3, mouth=1.0)
     assert gap(found) == pytest.approx(gap(truth), rel=0.25) and gap(calm) < 0.1 * gap(truth)
     assert width(found) == pytest.approx(width(truth), rel=0.1)
+
+
+def test_a_drivers_features_get_the_persons_shape_and_place():
+    """Nearer to those of the person in the same motion, and the expression stays the driver's."""
+    names = ("right_eye", "left_eye", "nose_bridge", "nose_base", "outer_lips", "inner_lips")
+    errors = []
+    for index in range(12):
+        motion = sample_motion("validation", index, 2)
+        truth, driver = (render(sample_person("validation", person), motion, 32).keypoints[1:].astype(np.float64)
+                         for person in (index, 100 + index))
+        face = keypoints(index)
+        shaped = shaped_faces(face, driver, head_motion(face, driver))
+        errors.append([np.abs(part(found[0] - truth[0], *names)[:, :2]).mean() for found in (shaped, driver)])
+    assert np.mean(errors, 0)[0] < 0.6 * np.mean(errors, 0)[1]
+    face, driver = keypoints(3), keypoints(8, mouth=1.0, blink=1.0)
+    shaped = shaped_faces(face, driver[None], head_motion(face, driver[None]))[0]
+    for upper, lower in ((13, 14), (159, 145), (386, 374)):
+        gap = lambda points, upper=upper, lower=lower: points[POSITION[lower], 1] - points[POSITION[upper], 1]
+        assert gap(shaped) == pytest.approx(gap(driver), abs=0.004)
 
 
 def test_the_pose_is_closer_to_the_truth_than_that_of_the_rigid_points():

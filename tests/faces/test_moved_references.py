@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from durian_jax.faces import moved_references
 from durian_jax.faces.clip import attribute_bit
-from durian_jax.faces.moved_references import Reference, head_rings, on_faces
+from durian_jax.faces.moved_references import Reference, driver_on_face, head_rings, on_faces
 from durian_jax.faces.regions import driven_region, expression_regions
-from durian_jax.faces.topology import POSITION
+from durian_jax.faces.topology import GROUPS, POSITION
 from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.synthetic import render, sample_person, still
 
@@ -101,6 +102,34 @@ def test_gaze_and_mouth_of_the_picture_are_the_drivers():
     follows = lambda *regions: on_faces([worn], driver.keypoints, blank, regions=regions)[0][0]
     np.testing.assert_array_equal(follows("eyes"), follows())
     np.testing.assert_array_equal(follows("eyes", "mouth"), moved["mouth",])
+
+
+def test_a_drivers_regions_lie_on_the_face_that_they_drive():
+    """Teeth and tongue are drawn alike for all people, so inside the lips the driver's pixels become the truth's."""
+    errors = []
+    for index in range(4):
+        person, other = (sample_person("validation", number).without("hat", "glasses", "beard")
+                         for number in (index, 10 + index))
+        face = render(person, still(), 128).keypoints[0]
+        truth, driver = (render(shown, still(mouth=0.9, yaw=10.0), 128) for shown in (person, other))
+        region = driven_region(driver.keypoints[0], 128, 128)[None]
+        moved, known = driver_on_face(driver.frames, region, driver.keypoints, face)
+        assert not moved[0][~known[0]].any() and 0.6 < known.sum() / region.sum() < 1.7
+        lips = np.rint(truth.keypoints[0][GROUPS["inner_lips"], :2] * 128 * 16).astype(np.int32)
+        inside = cv2.fillPoly(np.zeros((128, 128), np.uint8), [lips], 1, shift=4) > 0
+        assert known[0][inside].all()
+        errors.append([((picture[0].astype(float) - truth.frames[0])[inside] ** 2).mean()
+                       for picture in (moved, driver.frames)])
+    assert np.mean(errors, 0)[0] < 0.35 * np.mean(errors, 0)[1]
+
+
+def test_a_driver_on_its_own_face_stays(photo):
+    region = driven_region(photo.keypoints[0], SIZE, SIZE)[None]
+    for pictures in (photo.frames, photo.frames.astype(np.float32)):
+        moved, known = driver_on_face(pictures, region, photo.keypoints, photo.keypoints[0])
+        assert moved.dtype == pictures.dtype
+        np.testing.assert_array_equal(known, region)
+        np.testing.assert_allclose(moved[known].astype(float), pictures[known].astype(float), atol=1)
 
 
 def test_a_reference_moves_with_the_face_and_nothing_comes_in(source):

@@ -8,6 +8,7 @@ import pytest
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
+from durian_jax.faces.moved_references import driver_on_face
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import RIGID
 from durian_jax.inference.animator import Animator
@@ -77,6 +78,9 @@ def test_references_lie_on_the_drivers_face(driving):
     assert {*expected} == {"moved_source", "moved_attributes", "moved_source_masks", "moved_attributes_masks"}
     for name, value in expected.items():
         np.testing.assert_array_equal(fields[name][0], value)
+    moved, known = driver_on_face(driving.frames[6:12], job.masks[6:12], driving.keypoints[6:12], photo(0).keypoints[0])
+    np.testing.assert_array_equal(fields["driving_masks"][0, ..., 0], known)
+    np.testing.assert_allclose(fields["driving_regions"][0][known], moved[known] / np.float32(127.5) - 1, atol=1e-6)
     eyes = make_job(backend, photo(0), attributes, driving, absolute=True, regions=("eyes",)).segment(0, [])
     both = make_job(backend, photo(0), attributes, driving, absolute=True).segment(0, [])
     lips = np.stack([driven_region(keypoints, SIZE, SIZE, ("mouth",)) for keypoints in driving.keypoints[:6]])

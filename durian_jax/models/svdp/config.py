@@ -46,8 +46,8 @@ class SVDPConfig(ModelConfig):
         attribute_capacity: the same for an attribute picture.
         aligned_pictures: four pictures lie under every noisy frame, place by place, and the prediction may take over
             their latents (ours): the source as it is, source and attributes turned into the driver's head pose, with
-            its gaze and mouth, and the driver's regions. What stands still or moves rigidly need not pass through
-            attention.
+            its gaze and mouth, and the driver's regions, moved onto the person's face. What stands still or moves
+            rigidly need not pass through attention.
         fps: frames per second of the videos that it makes and of the clips of the stages with video attention.
         dtype: of activations: "float32" or "bfloat16".
     """
