@@ -121,7 +121,7 @@ def test_frames_without_a_face_are_refused_before_sampling(inputs, calls, tmp_pa
     ({"backend": "tpu"}, "unknown backend 'tpu'; expected one of jax, torch"),
     ({"device": "cuda"}, "device and dtype are for backend='torch'"),
     ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
-    ({"sampling": {"steps": 0}}, "sampling: expected steps of at least 1"),
+    ({"sampling": {"steps": 0}}, "sampling: expected 1..1000 steps"),
 ])
 def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, message):
     with pytest.raises(InputError, match=message):
