@@ -1,0 +1,84 @@
+"""Read and write pictures as uint8 RGB arrays, by OpenCV."""
+
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.files import atomic_file
+from durian_jax.video.given import existing_file
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+_JPEG_END = b"\xff\xd9"
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8 RGB: upright (EXIF orientation applied), alpha blended over white.
+
+    Raises:
+        InputError: the file is missing, unreadable, not a picture, or cut off.
+    """
+    path = existing_file(path, "a picture")
+    pixels = np.frombuffer(_whole_picture(path, path.read_bytes()), np.uint8)
+    image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InputError(f"{path}: expected a picture ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), "
+                         f"found {_describe(path)}; give a PNG or JPEG file")
+    if image.ndim == 3 and image.shape[2] == 4:
+        depth = 65535.0 if image.dtype == np.uint16 else 255.0
+        alpha = image[..., 3:].astype(np.float32) / depth
+        colour = image[..., :3].astype(np.float32) * (255.0 / depth)
+        image = np.rint(colour * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+    else:
+        # Decode again, because only this mode applies the orientation and reduces the picture to 8 bits.
+        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) or (H, W) uint8 picture atomically; the file's ending selects the format.
+
+    Raises:
+        InputError: the ending is unknown, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}; rename the output")
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
+    image = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
+    with atomic_file(path) as temporary:
+        Path(temporary).write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
+
+
+def _describe(path: Path) -> str:
+    """Describe the content of a file that is not a readable picture."""
+    try:
+        with av.open(str(path)) as container:
+            kinds = {stream.type for stream in container.streams}
+            name = container.format.name
+    except (av.error.FFmpegError, OSError):
+        return "data in an unknown format"
+    if name.endswith("_pipe") or name == "image2":
+        return "a damaged picture"
+    return "a video" if "video" in kinds else "a sound file" if "audio" in kinds else f"a {name} file"
+
+
+def _whole_picture(path: Path, data: bytes) -> bytes:
+    """Return the picture's bytes, with the end marker that some JPEG writers leave out.
+
+    Raises:
+        InputError: a PNG or JPEG lost its end. OpenCV would fill the missing part with grey and raise nothing.
+    """
+    whole = not data.startswith(b"\x89PNG") or b"IEND" in data
+    if data.startswith(b"\xff\xd8") and data.find(_JPEG_END, max(data.rfind(b"\xff\xda"), 0)) < 0:
+        # A JPEG that lacks blocks decodes them from the filler, so that the two results differ.
+        one, other = (cv2.imdecode(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
+                      for filler in (b"\x00" * 64, b"\x55" * 64))
+        whole = one is not None and np.array_equal(one, other)
+        data += _JPEG_END
+    if not whole:
+        raise InputError(f"{path}: the picture is cut off; copy the file again from its source")
+    return data
