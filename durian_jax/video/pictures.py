@@ -12,6 +12,9 @@ from durian_jax.video.given import existing_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
+# Brands of containers that hold a still picture (ISO 23008-12, AVIF).
+STILL_BRANDS = ("heic", "heix", "mif1", "msf1", "avif")
+
 _JPEG_END = b"\xff\xd9"
 
 

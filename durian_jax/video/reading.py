@@ -1,13 +1,14 @@
-"""Read and write pictures and video as uint8 RGB arrays.
+"""Read video as uint8 RGB arrays, by PyAV (FFmpeg), as a player shows it.
 
-H x W pixels, T frames, channels last. PyAV (FFmpeg) handles video, OpenCV handles pictures. A user's file
-that is wrong or damaged raises an `InputError` that names the file.
+Files of phones and editors are made constant: every frame has one duration, square pixels, and ordinary colours. Edit
+lists are followed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -15,18 +16,18 @@ import cv2
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.files import atomic_file
+from durian_jax.video.colour import HDR_TRANSFERS, to_sdr
+from durian_jax.video.given import existing_file
+from durian_jax.video.pictures import STILL_BRANDS
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
-# Sound that every player accepts in an MP4 file; other sound (PCM, Vorbis, ...) is re-encoded.
-_PLAYABLE_SOUND = ("aac", "mp3", "ac3")
-
-# A video that yields less than this share of its declared frames is cut off.
+# A video that ends before this share of its declared duration is cut off.
 _TRUNCATED_BELOW = 0.9
-
-_JPEG_END = b"\xff\xd9"
+_RATE_FRAMES = 600  # frames whose durations tell the rate
+_SAME_RATE = 0.05  # the typical duration and the mean one differ by less if the rate is constant
+_LONGEST_HOLD = 600.0  # seconds that one frame may stand still
+_SQUARE = 0.01  # pixels are square up to this
 
 
 @dataclass(frozen=True)
@@ -34,58 +35,17 @@ class VideoInfo:
     """Header of a video.
 
     Attributes:
-        fps: mean frames per second; 25 if the file does not declare it.
-        declared_frames: number of frames that the container declares; 0 if it does not.
+        fps: frames per second, as `iterate_video` yields them: the mean rate, or that of most frames if durations vary;
+            25 if the file does not declare it.
+        declared_frames: number of frames at this rate that the container declares; 0 if it does not.
         has_audio: the file contains sound.
+        hdr: "PQ" or "HLG" if the video has HDR colours, which become ordinary ones; else "".
     """
 
     fps: float
     declared_frames: int
     has_audio: bool
-
-
-# ---------------------------------------------------------------------------------------- pictures
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB: upright (EXIF orientation applied), alpha blended over white.
-
-    Raises:
-        InputError: the file is missing, unreadable, not a picture, or cut off.
-    """
-    path = _existing_file(path, "a picture")
-    pixels = np.frombuffer(_whole_picture(path, path.read_bytes()), np.uint8)
-    image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise InputError(f"{path}: expected a picture ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), "
-                         f"found {_describe(path)}; give a PNG or JPEG file")
-    if image.ndim == 3 and image.shape[2] == 4:
-        depth = 65535.0 if image.dtype == np.uint16 else 255.0
-        alpha = image[..., 3:].astype(np.float32) / depth
-        colour = image[..., :3].astype(np.float32) * (255.0 / depth)
-        image = np.rint(colour * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
-    else:
-        # Decode again, because only this mode applies the orientation and reduces the picture to 8 bits.
-        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(image[..., ::-1])
-
-
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write an (H, W, 3) or (H, W) uint8 picture atomically; the file's ending selects the format.
-
-    Raises:
-        InputError: the ending is unknown, or the folder cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(IMAGE_SUFFIXES)}; rename the output")
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if path.suffix.lower() in (".jpg", ".jpeg") else []
-    image = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
-    with atomic_file(path) as temporary:
-        Path(temporary).write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
-
-
-# ------------------------------------------------------------------------------------------- video
+    hdr: str = ""
 
 
 def probe_video(path: str | Path) -> VideoInfo:
@@ -94,17 +54,20 @@ def probe_video(path: str | Path) -> VideoInfo:
     Raises:
         InputError: the file is missing, not a video, or unreadable.
     """
-    path = _existing_file(path, "a video")
-    with _open_video(path) as container:
-        return _info(container)
+    path = existing_file(path, "a video")
+    with _open_video(path) as (container, stream):
+        fps = _rate(path, stream)
+        duration = _duration(stream)
+        return VideoInfo(fps, round(duration * fps) if duration else stream.frames, bool(container.streams.audio),
+                         HDR_TRANSFERS.get(stream.codec_context.color_trc, ""))
 
 
 def iterate_video(path: str | Path, max_frames: int | None = None, start: float | None = None,
                   end: float | None = None) -> Iterator[np.ndarray]:
-    """Yield the upright frames of a video, one (H, W, 3) uint8 RGB array at a time.
+    """Yield the upright frames of a video, one (H, W, 3) uint8 RGB array at a time, `VideoInfo.fps` of them a second.
 
-    If the stream changes its size, later frames are resized to the first one's. A file that is read to its
-    end but holds clearly fewer frames than it declares raises an error after the last good frame.
+    Where frames last longer, they are repeated; where they are shorter, some are left out, so that frame n is what a
+    player shows at n / fps seconds. If the stream changes its size, later frames are resized to the first one's.
 
     Args:
         path: any container that FFmpeg reads.
@@ -114,49 +77,42 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
 
     Raises:
         InputError: the file is missing, not a video, damaged, or cut off, or it has no frame (between
-            `start` and `end`).
+            `start` and `end`). An error in the middle comes after the last good frame.
     """
-    path = _existing_file(path, "a video")
-    with _open_video(path) as container:
-        declared, count, shape = _info(container).declared_frames, 0, None
+    path = existing_file(path, "a video")
+    fps = probe_video(path).fps
+    with _open_video(path) as (container, stream):
         length = f"{container.duration / av.time_base:.2f} s" if container.duration else "an unknown time"
+        if start:
+            _skip_to(path, container, stream, start)
+        shown = _shown(path, _timed(path, container, stream, fps, start is not None or end is not None), fps, start or 0.0,
+                       float(stream.codec_context.sample_aspect_ratio or 1))
+        stop = None if end is None else max(0, _slot(end, fps) - _slot(start or 0.0, fps))
+        limit = min((n for n in (max_frames, stop) if n is not None), default=None)
+        count, shape = 0, None
         try:
-            if start:
-                _skip_to(path, container, start)
-            for frame in _decoded(path, container):
-                if count == max_frames:
-                    return
-                time = _seconds(path, container, frame) if start or end is not None else 0.0
-                if start and time < start:
-                    continue
-                if end is not None and time >= end:
-                    break
-                if frame.is_corrupt:
-                    raise InputError(f"{path}: damaged at frame {count}; copy the file again from its source, or cut "
-                                     "out the good part, e.g. with ffmpeg")
-                image = _upright(frame)
+            for image in islice(shown, limit):
                 shape = shape or image.shape
-                if image.shape != shape:
-                    image = cv2.resize(image, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-                yield image
+                yield image if image.shape == shape else cv2.resize(image, (shape[1], shape[0]),
+                                                                     interpolation=cv2.INTER_AREA)
                 count += 1
-            else:
-                if not start and 0 < count < _TRUNCATED_BELOW * declared and count != max_frames:
-                    raise InputError(f"{path}: cut off: expected {declared} declared frames, found {count}; "
-                                     "copy the file again from its source")
         except av.error.FFmpegError as error:
             raise InputError(f"{path}: damaged after frame {count} ({error.strerror}); "
                              "repair it, or cut out the good part, e.g. with ffmpeg") from error
+        duration = _duration(stream)
+        if count != limit and not start and 0 < count / fps < _TRUNCATED_BELOW * duration:
+            raise InputError(f"{path}: cut off: expected {duration:.2f} s, found {count / fps:.2f} s; "
+                             "copy the file again from its source")
     if count == 0 and (start or end is not None):
         until = "the end" if end is None else f"{end:g} s"
         raise InputError(f"{path}: expected a frame from {start or 0:g} s to {until}, found none; "
                          f"the video lasts {length}; choose a part of it")
-    if count == 0:
+    if count == 0 and limit != 0:
         raise InputError(f"{path}: expected a video, found no frame in it; copy the file again from its source")
 
 
 def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndarray, float]:
-    """Read the frames of a video, upright according to its rotation metadata, and its frame rate.
+    """Read the frames of a video, see `iterate_video`, and its frame rate.
 
     Args:
         path: any container that FFmpeg reads.
@@ -170,162 +126,83 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndar
     """
     if max_frames is not None and max_frames < 1:
         raise InputError(f"max_frames: expected at least 1, found {max_frames}; leave it out to read all frames")
-    info = probe_video(path)
-    return np.stack(list(iterate_video(path, max_frames))), info.fps
-
-
-def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps: float,
-                audio_from: str | Path | None = None, quality: int = 17) -> None:
-    """Write a video at once; see `video_writer`.
-
-    Args:
-        path, fps, audio_from, quality: see `video_writer`.
-        frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
-
-    Raises:
-        InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
-    """
-    with video_writer(path, fps, audio_from, quality) as write:
-        for frame in frames:
-            write(frame)
+    return np.stack(list(iterate_video(path, max_frames))), probe_video(path).fps
 
 
 @contextmanager
-def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, quality: int = 17
-                 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write H.264 in MP4, frame by frame and atomically; the same input gives the same bytes on the same machine.
-
-    H.264's 4:2:0 format needs even sides, so an odd side repeats its last row or column. One encoder thread
-    and a file without dates or version strings keep the bytes equal.
-
-    Args:
-        path: output file, ending in .mp4; missing folders are created.
-        fps: frames per second.
-        audio_from: video or sound file. Its first sound track, if any, is copied up to the end of the frames.
-        quality: x264's constant rate factor, 0 (lossless) .. 51; 17 is visually lossless.
-
-    Yields:
-        A function that writes an (H, W, 3) uint8 RGB frame. The file appears when the block ends without an error.
-
-    Raises:
-        InputError: there was no frame, the name or the rate is invalid, or the folder cannot be written.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: expected an output name that ends in .mp4; rename the output")
-    if not fps > 0:
-        raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
-    rate = Fraction(fps).limit_denominator(1001)
-    with atomic_file(path) as temporary, av.open(
-            str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        encoder = _Encoder(output, rate, audio_from, quality)
-        yield encoder.write
-        if not encoder.count:
-            raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
-        encoder.finish()
-
-
-class _Encoder:
-    """Writes frames and sound to an open file. The first frame decides the size."""
-
-    def __init__(self, output: av.container.OutputContainer, rate: Fraction, audio_from: str | Path | None,
-                 quality: int):
-        self._output, self._rate, self._audio_from = output, rate, audio_from
-        self._stream = output.add_stream("libx264", rate=rate)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.thread_count = 1
-        self._stream.codec_context.options = {"crf": str(quality), "preset": "medium", "flags": "+bitexact"}
-        self.count = 0
-
-    def write(self, image: np.ndarray) -> None:
-        if not self.count:
-            self._stream.height, self._stream.width = (side + side % 2 for side in image.shape[:2])
-            self._sound = _copy_target(self._output, self._audio_from)
-        frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
-        frame.pts, frame.time_base = self.count, 1 / self._rate
-        self._output.mux(self._stream.encode(frame))
-        self.count += 1
-
-    def finish(self) -> None:
-        self._output.mux(self._stream.encode())
-        if self._sound is not None:
-            _copy_sound(self._output, self._sound, self._audio_from, float(self.count / self._rate))
-
-
-# ----------------------------------------------------------------------------------- shared helpers
-
-
-def _existing_file(path: str | Path, what: str) -> Path:
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise InputError(f"{path}: no such file; expected {what}")
-        if path.is_dir():
-            raise InputError(f"{path}: expected {what}, found a folder")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"{path}: expected {what}, found an empty file")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from error
-    return path
-
-
-def _describe(path: Path) -> str:
-    """Describe the content of a file that is not a readable picture."""
-    try:
-        with av.open(str(path)) as container:
-            kinds = {stream.type for stream in container.streams}
-            name = container.format.name
-    except (av.error.FFmpegError, OSError):
-        return "data in an unknown format"
-    if name.endswith("_pipe") or name == "image2":
-        return "a damaged picture"
-    return "a video" if "video" in kinds else "a sound file" if "audio" in kinds else f"a {name} file"
-
-
-def _whole_picture(path: Path, data: bytes) -> bytes:
-    """Return the picture's bytes, with the end marker that some JPEG writers leave out.
-
-    Raises:
-        InputError: a PNG or JPEG lost its end. OpenCV would fill the missing part with grey and raise nothing.
-    """
-    whole = not data.startswith(b"\x89PNG") or b"IEND" in data
-    if data.startswith(b"\xff\xd8") and data.find(_JPEG_END, max(data.rfind(b"\xff\xda"), 0)) < 0:
-        # A JPEG that lacks blocks decodes them from the filler, so that the two results differ.
-        one, other = (cv2.imdecode(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
-                      for filler in (b"\x00" * 64, b"\x55" * 64))
-        whole = one is not None and np.array_equal(one, other)
-        data += _JPEG_END
-    if not whole:
-        raise InputError(f"{path}: the picture is cut off; copy the file again from its source")
-    return data
-
-
-@contextmanager
-def _open_video(path: Path) -> Iterator[av.container.InputContainer]:
+def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
+    """Open a file, and its first stream of moving pictures."""
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: not a readable video ({error.strerror}); "
                          "expected MP4, MOV, MKV, WebM, AVI or GIF") from error
     with container:
+        streams = [stream for stream in container.streams.video
+                   if not stream.disposition & av.stream.Disposition.attached_pic]
+        name = container.format.name
+        if container.streams.video and not streams:
+            raise InputError(f"{path}: expected a video, found sound with a cover picture; choose a video file")
         # FFmpeg renders any text file as a terminal screen ("tty"). Lists of files ("concat", "hls", "dash") may
         # name any file of this machine.
-        if not container.streams.video or container.format.name in ("tty", "concat", "hls", "dash"):
-            raise InputError(f"{path}: expected a video, found a file without pictures "
-                             f"({container.format.name}); choose a video file")
-        if container.format.name.endswith("_pipe") or container.format.name == "image2":
+        if not streams or name in ("tty", "concat", "hls", "dash"):
+            raise InputError(f"{path}: expected a video, found a file without pictures ({name}); choose a video file")
+        if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in STILL_BRANDS:
             raise InputError(f"{path}: expected a video, found a still picture; choose a video file")
-        container.streams.video[0].thread_type = "AUTO"
+        streams[0].thread_type = "AUTO"
         # By default the decoder conceals damage and reports no error.
-        container.streams.video[0].codec_context.options = {"err_detect": "explode+bitstream+buffer+crccheck"}
-        yield container
+        streams[0].codec_context.options = {"err_detect": "explode+bitstream+buffer+crccheck"}
+        yield container, streams[0]
 
 
-def _info(container: av.container.InputContainer) -> VideoInfo:
-    stream = container.streams.video[0]
-    rate = stream.average_rate or stream.guessed_rate or 25
-    return VideoInfo(float(rate), stream.frames, bool(container.streams.audio))
+def _duration(stream: av.video.stream.VideoStream) -> float:
+    """Declared seconds; 0 if the container does not tell."""
+    return float(stream.duration * stream.time_base) if stream.duration else 0.0
+
+
+def _rate(path: Path, stream: av.video.stream.VideoStream) -> float:
+    """Frames per second: the mean rate, or the typical one if the durations of the first frames vary."""
+    mean = float(stream.average_rate or stream.guessed_rate or 25)
+    with _open_video(path) as (container, other):
+        try:
+            times = sorted(float(packet.pts * packet.time_base) for packet in islice(container.demux(other), _RATE_FRAMES)
+                           if packet.pts is not None and not packet.is_discard)
+        except av.error.FFmpegError:  # the frames after this place are reported when they are read
+            times = []
+    steps = np.diff(times)
+    typical = float(np.median(steps)) if len(steps) else 0.0
+    return mean if typical <= 0 or abs(typical * mean - 1) < _SAME_RATE else 1 / typical
+
+
+def _slot(seconds: float, fps: float) -> int:
+    """Number of the first frame at or after a time."""
+    return math.ceil(seconds * fps - 1e-6)
+
+
+def _shown(path: Path, timed: Iterator[tuple[float, float, av.VideoFrame]], fps: float, start: float, wide: float
+           ) -> Iterator[np.ndarray]:
+    """What a player shows every 1 / fps seconds from `start` on; `wide` is the shape of a pixel."""
+    held, image, until, slot = None, None, 0.0, _slot(start, fps)
+
+    def hold(next_slot: int) -> Iterator[np.ndarray]:
+        """The frame that is shown, up to a slot; it is converted only if it is."""
+        nonlocal image, slot
+        for _ in range(slot, next_slot):
+            image = _picture(held, wide) if image is None else image
+            yield image
+            slot += 1
+
+    for time, seconds, frame in timed:
+        wanted = round(time * fps)
+        if wanted - slot > _LONGEST_HOLD * fps:
+            raise InputError(f"{path}: its time stamps jump from {until:.2f} s to {time:.2f} s; repair it, e.g. with "
+                             "ffmpeg")
+        if held is not None:
+            yield from hold(wanted)
+        slot = max(slot, wanted) if held is None else slot
+        held, image, until = frame, None, time + seconds
+    if held is not None:
+        yield from hold(round(until * fps))
 
 
 # Bytes that a valid packet of these codecs never contains, because the codecs escape runs of zero bytes. An
@@ -333,94 +210,60 @@ def _info(container: av.container.InputContainer) -> VideoInfo:
 _HOLE, _CODECS_WITHOUT_HOLES = bytes(16), ("h264", "hevc")
 
 
-def _decoded(path: Path, container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Yield frames from the container's current position.
+def _timed(path: Path, container: av.container.InputContainer, stream: av.video.stream.VideoStream, fps: float,
+           needs_times: bool) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yield time since the first frame, duration (both in seconds) and frame, from the container's position on.
 
     Raises:
-        InputError: a packet has a hole, which decoders may fill without an error.
+        InputError: a packet has a hole, which decoders may fill without an error; or times are needed but missing.
     """
-    stream = container.streams.video[0]
     whole = stream.codec_context.name in _CODECS_WITHOUT_HOLES
+    count = 0
     for packet in container.demux(stream):
         if whole and packet.size and bytes(packet).find(_HOLE) >= 0:
             raise InputError(f"{path}: damaged at {float((packet.pts or 0) * stream.time_base):.2f} s: a part of the "
                              "file was never written; copy it again from its source")
-        yield from packet.decode()
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise InputError(f"{path}: damaged at frame {count}; copy the file again from its source, or cut "
+                                 "out the good part, e.g. with ffmpeg")
+            if frame.pts is None and needs_times:
+                raise InputError(f"{path}: its frames have no time stamps, so no part of it can be selected; "
+                                 "use the whole video, or cut out the part, e.g. with ffmpeg")
+            time = count / fps if frame.pts is None else _seconds(stream, frame)
+            yield time, float(frame.duration * frame.time_base) if frame.duration else 1 / fps, frame
+            count += 1
 
 
-def _skip_to(path: Path, container: av.container.InputContainer, seconds: float) -> None:
+def _seconds(stream: av.video.stream.VideoStream, frame: av.VideoFrame) -> float:
+    """Return a frame's display time in seconds since the first frame."""
+    return float((frame.pts - (stream.start_time or 0)) * frame.time_base)
+
+
+def _skip_to(path: Path, container: av.container.InputContainer, stream: av.video.stream.VideoStream, seconds: float
+             ) -> None:
     """Seek to a key frame before `seconds`; stay at the beginning if none can be found."""
-    stream = container.streams.video[0]
     # Seek a second earlier, because some containers index key frames by decoding time, which precedes display time.
     key = (stream.start_time or 0) + int(max(0.0, seconds - 1) / stream.time_base)
-    with _open_video(path) as trial:  # without an index, the seek may land anywhere
+    with _open_video(path) as (trial, other):  # without an index, the seek may land anywhere
         try:
-            trial.seek(key, stream=trial.streams.video[0])
-            frame = next(trial.decode(video=0), None)
+            trial.seek(key, stream=other)
+            frame = next(trial.decode(other), None)
         except av.error.FFmpegError:
             return
-        if frame is None or _seconds(path, trial, frame) > seconds:
+        if frame is None or frame.pts is None or _seconds(other, frame) > seconds:
             return
     container.seek(key, stream=stream)
 
 
-def _seconds(path: Path, container: av.container.InputContainer, frame: av.VideoFrame) -> float:
-    """Return a frame's display time in seconds since the first frame."""
-    if frame.pts is None:
-        raise InputError(f"{path}: its frames have no time stamps, so no part of it can be selected; "
-                         "use the whole video, or cut out the part, e.g. with ffmpeg")
-    return float((frame.pts - (container.streams.video[0].start_time or 0)) * frame.time_base)
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    image = frame.to_ndarray(format="rgb24")
+def _picture(frame: av.VideoFrame, wide: float) -> np.ndarray:
+    """(H, W, 3) uint8 RGB, upright, with square pixels and ordinary colours."""
+    width, height = frame.width, frame.height
+    if abs(wide - 1) > _SQUARE:
+        width, height = (round(width * wide), height) if wide > 1 else (width, round(height / wide))
+    if frame.color_trc in HDR_TRANSFERS:
+        image = to_sdr(frame.reformat(width, height, format="rgb48le").to_ndarray(), frame.color_trc)
+    else:
+        image = frame.reformat(width, height, format="rgb24").to_ndarray()
     # PyAV's rotation is in degrees counterclockwise, to be applied for display.
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns))
-
-
-def _even(image: np.ndarray) -> np.ndarray:
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f"video frame: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
-    return np.ascontiguousarray(np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
-
-
-def _copy_target(output: av.container.OutputContainer, source: str | Path | None):
-    """Add a sound track for the packets of `source` to `output`; return None if `source` has no sound."""
-    if source is None:
-        return None
-    try:
-        opened = av.open(str(_existing_file(source, "a file with sound")))
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{source}: expected a file with sound, found an unreadable file "
-                         f"({error.strerror}); choose another file") from error
-    with opened as given:
-        if not given.streams.audio:
-            return None
-        codec = given.streams.audio[0].codec_context
-        if codec.name in _PLAYABLE_SOUND:
-            return output.add_stream_from_template(given.streams.audio[0])
-        return output.add_stream("aac", rate=codec.sample_rate)
-
-
-def _copy_sound(output: av.container.OutputContainer, sound, source: str | Path, seconds: float) -> None:
-    with av.open(str(source)) as given:
-        track = given.streams.audio[0]
-        if track.codec_context.name in _PLAYABLE_SOUND:
-            for packet in given.demux(track):
-                if packet.dts is not None and packet.pts * packet.time_base < seconds:
-                    packet.stream = sound
-                    output.mux(packet)
-            return
-        for frame in given.decode(track):
-            if frame.time >= seconds:
-                break
-            output.mux(sound.encode(frame))
-        output.mux(sound.encode())
-
-
-def there_and_back(frames: np.ndarray) -> np.ndarray:
-    """Append the reversed clip, so that the result loops without a jump."""
-    return np.concatenate([frames, frames[-2:0:-1]])
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
