@@ -1,6 +1,7 @@
 """Pictures and video: round trips, equal bytes for equal input, and refused files, among them damaged copies."""
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -105,6 +106,108 @@ def test_rotation_metadata_is_honoured(tmp_path, degrees):
     expected = np.rot90(frames[0], degrees // 90)  # counterclockwise, as in the metadata
     assert back.shape[1:] == expected.shape
     assert np.abs(back[0].astype(float) - expected).mean() < 6
+
+
+def encoded(path, frames, times, time_base=Fraction(1, 600), shape=1, **codec):
+    """Write frames with display times in seconds; `shape` is width : height of a pixel, `codec` sets the encoder."""
+    with av.open(str(path), "w", options={"use_editlist": "1"}) as output:
+        stream = output.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.time_base = stream.codec_context.time_base = time_base
+        stream.codec_context.sample_aspect_ratio = shape
+        stream.codec_context.options = {"crf": "12", "bf": "0"}
+        for name, value in codec.items():
+            setattr(stream.codec_context, name, value)
+        for image, time in zip(frames, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb48le" if image.dtype == np.uint16 else "rgb24")
+            frame.pts, frame.time_base = round(time / time_base), time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+def greys(frames):
+    """(T, H, W, 3) uint8 pictures, each of one grey, ten levels apart."""
+    return np.broadcast_to((20 + 10 * np.arange(frames, dtype=np.uint8))[:, None, None, None], (frames, 32, 48, 3))
+
+
+def test_frames_of_unequal_duration_keep_their_times(tmp_path):
+    """Ten frames of 1/30 s, then five of 1/15 s: frame n is what a player shows at n / 30 s."""
+    times = [n / 30 for n in range(10)] + [1 / 3 + n / 15 for n in range(5)]
+    path = encoded(tmp_path / "vfr.mp4", greys(15), times)
+    frames, fps = read_video(path)
+    assert fps == pytest.approx(30, rel=0.01)
+    shown = (frames.mean((1, 2, 3)) - 20) / 10
+    expected = [np.searchsorted(times, n / fps + 1e-3) - 1 for n in range(20)]
+    assert len(frames) in (19, 20) and np.abs(shown - expected[:len(frames)]).max() < 0.4
+    part = list(iterate_video(path, start=0.4, end=0.5))
+    np.testing.assert_array_equal(part, frames[12:15])
+
+
+def test_small_changes_of_the_rate_lose_no_frame(tmp_path):
+    """Phones' frames are early or late by milliseconds."""
+    times = np.arange(20) / 30 + np.random.default_rng(0).uniform(0, 0.012, 20)
+    frames, fps = read_video(encoded(tmp_path / "phone.mp4", greys(20), times))
+    assert fps == pytest.approx(30, rel=0.05) and len(np.unique(np.rint(frames.mean((1, 2, 3)) / 10))) == 20
+
+
+def test_an_edit_list_is_followed(tmp_path):
+    """Cut without decoding: a player hides what lies before the first time."""
+    frames, _ = read_video(encoded(tmp_path / "cut.mp4", greys(20), (np.arange(20) - 8) / 30))
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), 20 + 10 * np.arange(8, 20), atol=3)
+
+
+@pytest.mark.parametrize(("shape", "size"), [(2, (32, 96)), (Fraction(1, 2), (64, 48)), (Fraction(1280, 1281), (32, 48))])
+def test_pixels_become_square(tmp_path, shape, size):
+    frames, _ = read_video(encoded(tmp_path / "wide.mp4", greys(3), np.arange(3) / 30, shape=shape))
+    assert frames.shape[1:3] == size
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(18, "HLG"), (16, "PQ")])
+def test_hdr_colours_become_ordinary_ones(tmp_path, transfer, name):
+    """Paper is white and grey stays grey: BT.2408 gives the signals of both."""
+    white, grey = {18: (0.75, 0.43), 16: (0.58, 0.40)}[transfer]
+    picture = np.full((32, 48, 3), white, np.float32)
+    picture[:, 24:] = grey
+    path = encoded(tmp_path / "hdr.mp4", np.repeat(np.rint(picture * 65535).astype(np.uint16)[None], 3, 0),
+                   np.arange(3) / 30, pix_fmt="yuv420p10le", color_trc=transfer, color_primaries=9, colorspace=9)
+    assert probe_video(path).hdr == name
+    frames, _ = read_video(path)
+    left, right = frames[0, 16, 8].astype(int), frames[0, 16, 40].astype(int)
+    assert left.min() > 232 and np.ptp(left) < 6 and np.ptp(right) < 6 and 105 < right.mean() < 150
+    assert probe_video(encoded(tmp_path / "sdr.mp4", greys(3), np.arange(3) / 30)).hdr == ""
+
+
+def test_stills_and_covers_are_no_videos(tmp_path):
+    path = encoded(tmp_path / "photo.mp4", greys(1), [0])
+    path.write_bytes(path.read_bytes().replace(b"ftypisom", b"ftypheic").replace(b"isomiso2", b"heicmif1"))
+    with pytest.raises(InputError, match="still picture"):
+        probe_video(path)
+    cover = cv2.imencode(".jpg", greys(1)[0])[1].tobytes()
+    with av.open(str(tmp_path / "music.mp3"), "w") as output:
+        sound = output.add_stream("mp3", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        picture = output.add_stream("mjpeg")
+        picture.width, picture.height, picture.pix_fmt = 48, 32, "yuvj420p"
+        picture.disposition = av.stream.Disposition.attached_pic
+        packet = av.Packet(cover)
+        packet.stream = picture
+        output.start_encoding()
+        output.mux(packet)
+        output.mux(sound.encode(frame))
+        output.mux(sound.encode())
+    with pytest.raises(InputError, match="cover picture"):
+        probe_video(tmp_path / "music.mp3")
+
+
+def test_addresses_of_files_are_paths_and_others_are_refused(tmp_path):
+    path = encoded(tmp_path / "a b.mp4", greys(3), np.arange(3) / 30)
+    for address in (path.as_uri(), Path(path.as_uri())):
+        assert len(read_video(address)[0]) == 3
+    for address in ("https://example.com/a.mp4", Path("s3://bucket/a.mp4")):
+        with pytest.raises(InputError, match="download it first"):
+            probe_video(address)
 
 
 def test_max_frames_and_streaming(tmp_path):
