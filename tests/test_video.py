@@ -157,7 +157,8 @@ def test_an_edit_list_is_followed(tmp_path):
     np.testing.assert_allclose(frames.mean((1, 2, 3)), 20 + 10 * np.arange(8, 20), atol=3)
 
 
-@pytest.mark.parametrize(("shape", "size"), [(2, (32, 96)), (Fraction(1, 2), (64, 48)), (Fraction(1280, 1281), (32, 48))])
+@pytest.mark.parametrize(("shape", "size"), [(2, (32, 96)), (Fraction(1, 2), (64, 48)),
+                                             (Fraction(1280, 1281), (32, 48))])
 def test_pixels_become_square(tmp_path, shape, size):
     frames, _ = read_video(encoded(tmp_path / "wide.mp4", greys(3), np.arange(3) / 30, shape=shape))
     assert frames.shape[1:3] == size

@@ -1,7 +1,8 @@
 """Colours of HDR video as ordinary ones.
 
-ITU-R BT.2100 defines the two transfer functions, BT.2408 which of their values show a white sheet of paper. White becomes
-white, as in a player on an ordinary screen. Only what is brighter is compressed. Colours that BT.709 lacks are clipped.
+ITU-R BT.2100 defines the two transfer functions, BT.2408 which of their values show a white sheet of paper. White
+becomes white, as in a player on an ordinary screen. Only what is brighter is compressed. Colours that BT.709 lacks are
+clipped.
 """
 
 from functools import cache

@@ -1,10 +1,11 @@
-"""Read and write pictures as uint8 RGB arrays, by OpenCV."""
+"""Read and write pictures as uint8 RGB arrays, by OpenCV; HEIC by pillow-heif, if it is installed."""
 
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from PIL import Image
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
@@ -13,7 +14,8 @@ from durian_jax.video.given import existing_file
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 # Brands of containers that hold a still picture (ISO 23008-12, AVIF).
-STILL_BRANDS = ("heic", "heix", "mif1", "msf1", "avif")
+_HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1", "msf1")
+STILL_BRANDS = (*_HEIC_BRANDS, "avif")
 
 _JPEG_END = b"\xff\xd9"
 
@@ -25,7 +27,10 @@ def read_image(path: str | Path) -> np.ndarray:
         InputError: the file is missing, unreadable, not a picture, or cut off.
     """
     path = existing_file(path, "a picture")
-    pixels = np.frombuffer(_whole_picture(path, path.read_bytes()), np.uint8)
+    data = path.read_bytes()
+    if data[4:8] == b"ftyp" and data[8:12].decode("latin-1") in _HEIC_BRANDS:
+        return _heic(path, data)
+    pixels = np.frombuffer(_whole_picture(path, data), np.uint8)
     image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
     if image is None:
         raise InputError(f"{path}: expected a picture ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), "
@@ -54,6 +59,21 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     image = np.ascontiguousarray(image[..., ::-1] if image.ndim == 3 else image)
     with atomic_file(path) as temporary:
         Path(temporary).write_bytes(cv2.imencode(path.suffix, image, options)[1].tobytes())
+
+
+def _heic(path: Path, data: bytes) -> np.ndarray:
+    """Decode a phone's HEIC photo; the library turns it upright."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise InputError(f"{path}: expected a PNG or JPEG file, found a HEIC photo; convert it to JPEG, or "
+                         "pip install pillow-heif") from error
+    try:
+        image = pillow_heif.read_heif(data).to_pillow().convert("RGBA")
+    except (ValueError, RuntimeError, SyntaxError, EOFError) as error:
+        raise InputError(f"{path}: the HEIC photo is damaged ({error}); copy the file again from its source") from error
+    white = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(white, image).convert("RGB"))
 
 
 def _describe(path: Path) -> str:

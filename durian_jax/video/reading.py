@@ -85,8 +85,8 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
         length = f"{container.duration / av.time_base:.2f} s" if container.duration else "an unknown time"
         if start:
             _skip_to(path, container, stream, start)
-        shown = _shown(path, _timed(path, container, stream, fps, start is not None or end is not None), fps, start or 0.0,
-                       float(stream.codec_context.sample_aspect_ratio or 1))
+        timed = _timed(path, container, stream, fps, start is not None or end is not None)
+        shown = _shown(path, timed, fps, start or 0.0, float(stream.codec_context.sample_aspect_ratio or 1))
         stop = None if end is None else max(0, _slot(end, fps) - _slot(start or 0.0, fps))
         limit = min((n for n in (max_frames, stop) if n is not None), default=None)
         count, shape = 0, None
@@ -165,7 +165,8 @@ def _rate(path: Path, stream: av.video.stream.VideoStream) -> float:
     mean = float(stream.average_rate or stream.guessed_rate or 25)
     with _open_video(path) as (container, other):
         try:
-            times = sorted(float(packet.pts * packet.time_base) for packet in islice(container.demux(other), _RATE_FRAMES)
+            packets = islice(container.demux(other), _RATE_FRAMES)
+            times = sorted(float(packet.pts * packet.time_base) for packet in packets
                            if packet.pts is not None and not packet.is_discard)
         except av.error.FFmpegError:  # the frames after this place are reported when they are read
             times = []
