@@ -47,6 +47,7 @@ setup(
     extras_require={
         "torch": ["torch>=2.8", "diffusers>=0.36", "transformers>=4.57"],
         "app": ["gradio>=5"],
+        "heic": ["pillow-heif>=0.18"],
         "identity": ["onnxruntime>=1.18"],
         "prepare": ["apache-beam>=2.60"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],

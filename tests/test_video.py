@@ -1,6 +1,7 @@
 """Pictures and video: round trips, equal bytes for equal input, and refused files, among them damaged copies."""
 
 import os
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -200,6 +201,13 @@ def test_stills_and_covers_are_no_videos(tmp_path):
         output.mux(sound.encode())
     with pytest.raises(InputError, match="cover picture"):
         probe_video(tmp_path / "music.mp3")
+
+
+def test_a_heic_photo_without_its_library_gets_a_hint(tmp_path, monkeypatch):
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match="found a HEIC photo; convert it to JPEG, or pip install pillow-heif"):
+        read_image(tmp_path / "photo.heic")
 
 
 def test_addresses_of_files_are_paths_and_others_are_refused(tmp_path):

@@ -18,7 +18,8 @@ def local_path(path: str | Path) -> Path:
     """
     text = str(path)  # `Path` makes one slash of two
     if _ELSEWHERE.match(text):
-        raise InputError(f"{text}: expected a file on this machine, found an address; download it first, e.g. with curl")
+        raise InputError(f"{text}: expected a file on this machine, found an address; download it first, e.g. with "
+                         "curl")
     if _FILE.match(text):
         return Path("/" + unquote(urlparse(_FILE.sub("file:///", text)).path).lstrip("/"))
     return Path(path)
