@@ -19,9 +19,8 @@ from durian_jax.faces.pose import head_axes
 from durian_jax.faces.retarget import rigid_transform
 from durian_jax.faces.topology import GROUPS, POSITION, RIGID, STILL
 
-# Weights of x, y and z in head coordinates for the size of `RIGID`. Between drawn people, where the truth is known,
-# sizes are 0.8 % wrong, and 2.7 % with equal weights. Between frames of one real person, where equal weights are right,
-# they change the size by 0.8 %.
+# Weights of x, y and z in head coordinates for the size of `RIGID`. Between drawn people, where the truth is known, the
+# error of sizes is less than half of that with equal weights.
 _SIZE = np.array([1, 1, 10])
 _LARGEST_CORRECTION = 1.25  # of the size by depth, as a factor
 _PLACE = [POSITION[i] for i in (33, 133, 362, 263, 168, 6)]
@@ -97,10 +96,10 @@ def driven_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
             gaze = np.clip(theirs - mine, -_FARTHEST_GAZE, _FARTHEST_GAZE)
             moved[:, GROUPS[iris]] += (width * gaze)[:, None]
     if "mouth" in regions:
-        for now, driver in zip(moved, drivers, strict=True):
-            now[LIPS] = (driver + difference_in_place(driver, own))[LIPS]
-            now[_CONTOUR, 1] += _CHIN_SINKS * (_opening(driver) - _opening(own)) * np.clip(
-                (own[_CONTOUR, 1] - own[_NOSE_BASE, 1]) / max(own[_CHIN, 1] - own[_NOSE_BASE, 1], 1e-9), 0, 1)
+        moved[:, LIPS] = _shaped(own, drivers)[:, LIPS]
+        below = (own[_CONTOUR, 1] - own[_NOSE_BASE, 1]) / max(own[_CHIN, 1] - own[_NOSE_BASE, 1], 1e-9)
+        opened = _opening(drivers) - _opening(own)
+        moved[:, _CONTOUR, 1] += _CHIN_SINKS * opened[:, None] * np.clip(below, 0, 1)
     return _posed(moved, face, motion)
 
 
@@ -113,7 +112,12 @@ def shaped_faces(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, 
         motion: `head_motion` from the first to the second.
     """
     own, drivers = _heads(face, faces, motion)
-    return _posed(np.stack([driver + difference_in_place(driver, own) for driver in drivers]), face, motion)
+    return _posed(_shaped(own, drivers), face, motion)
+
+
+def _shaped(own: np.ndarray, drivers: np.ndarray) -> np.ndarray:
+    """(T, K, 3) drivers with the shape of (K, 3), all in the same head coordinates."""
+    return np.stack([driver + difference_in_place(driver, own) for driver in drivers])
 
 
 def _heads(face: np.ndarray, faces: np.ndarray, motion: tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -138,7 +142,7 @@ def _in_eye(iris: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return (iris.mean(1) - corners.mean(1)) / np.maximum(width, 1e-9)
 
 
-def _opening(head: np.ndarray) -> float:
-    """Return the largest gap between the inner lips of (K, 3) head coordinates."""
+def _opening(heads: np.ndarray) -> np.ndarray:
+    """Return (...): the largest gap between the inner lips of (..., K, 3) head coordinates."""
     upper, lower = opposite(np.arange(GROUPS["inner_lips"].start, GROUPS["inner_lips"].stop))
-    return float(np.maximum(head[lower, 1] - head[upper, 1], 0).max())
+    return np.maximum(heads[..., lower, 1] - heads[..., upper, 1], 0).max(-1)

@@ -27,7 +27,7 @@ _LOCAL = np.concatenate([LIPS, *_IRISES])
 # Of the other points, every second one is as good as all, and much faster.
 _POINTS = np.union1d(np.arange(0, K, 2), _LOCAL)
 _SMOOTH, _SMOOTH_LOCAL = 0.05, 0.01  # best of a few values for drawn people in the poses of others
-_GRID = 32  # nodes per side; with 24, irises blur
+_GRID = 32  # nodes per side, close enough for irises
 # Points of what a driver shows.
 _SHOWN = np.concatenate([np.arange(K)[GROUPS[name]] for name in GROUPS if name.endswith(("eye", "iris", "lips"))
                          or name.startswith("nose")])

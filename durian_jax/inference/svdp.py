@@ -34,7 +34,7 @@ IN_PLACE = {"absolute": True}
 
 # Share of the frames in which both eyes must lie inside the picture and show something.
 _EYES_VISIBLE = 0.5
-# Standard deviation, in grey levels, of a region in which nothing can be seen; eyes with brows have 15 and more.
+# Standard deviation, in grey levels, of a region in which nothing can be seen: noise of a camera and of compression.
 _PLAIN = 4.0
 
 

@@ -17,7 +17,7 @@ from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, runs
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
-from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 
 # A second face counts from this share of the largest face's height.
 _OTHER_FACE = 0.4
@@ -141,8 +141,8 @@ def describe(report: Report) -> str:
 
 def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-        return "photo" if suffix in IMAGE_SUFFIXES else "video"
+    if suffix in PHOTO_SUFFIXES + VIDEO_SUFFIXES:
+        return "photo" if suffix in PHOTO_SUFFIXES else "video"
     return "photo" if path.is_file() and cv2.haveImageReader(str(path)) else "video"
 
 

@@ -13,6 +13,9 @@ from durian_jax.video.given import existing_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
+# Photos that `read_image` takes, too.
+PHOTO_SUFFIXES = (*IMAGE_SUFFIXES, ".heic", ".heif")
+
 # Brands of containers that hold a still picture (ISO 23008-12, AVIF).
 _HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1", "msf1")
 STILL_BRANDS = (*_HEIC_BRANDS, "avif")

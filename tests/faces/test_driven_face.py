@@ -91,9 +91,11 @@ def test_the_pose_is_closer_to_the_truth_than_that_of_the_rigid_points():
                    rigid_transform(face[RIGID], driver[:, RIGID]))
         places = [(scale[:, None, None] * (face @ rotation.swapaxes(1, 2)) + shift)[..., :2]
                   for scale, rotation, shift in motions]
-        errors.append([np.abs(place - places[0]).mean() for place in places[1:]])
+        errors.append([[np.abs(place - places[0]).mean(), abs(np.log(scale / motions[0][0]))[0]]
+                       for place, (scale, *_) in zip(places[1:], motions[1:], strict=True)])
     ours, rigid = np.mean(errors, 0)
-    assert ours < 0.85 * rigid
+    assert ours[0] < 0.85 * rigid[0]
+    assert ours[1] < 0.5 * rigid[1], "errors of the size"
 
 
 def test_wrong_depth_and_closed_corners_do_no_harm():

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from durian_jax.commands.main import main
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES, POSITION
+from durian_jax.prepare import check
 from durian_jax.prepare.check import Finding, Report, check_files, describe
 from durian_jax.video import read_image, write_image, write_video
 from tests.helpers.prepare import FPS, calm_talk, draw
@@ -319,3 +320,8 @@ def test_covered_mouths_of_real_people(portraits, annotator, tmp_path, name):
         covered = np.where(cover[..., None] > 0, np.clip(colour + noise, 0, 255), image).astype(np.uint8)
         report = report_on_photo(covered, annotator, tmp_path)
         assert "occluded-mouth" in codes(report), (shape, describe(report))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.HEIC", "photo"), ("a.jpg", "photo"), ("a.MOV", "video")])
+def test_a_name_tells_photos_from_videos(name, kind):
+    assert check._kind(Path(name)) == kind
