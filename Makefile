@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 VENV ?= .venv
-ANNOTATOR := .venv-annotator
+ANNOTATOR := .annotator
 TORCH_VENV ?= .venv-torch
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
@@ -28,7 +28,7 @@ help:
 	@echo "make bench      measure the speed of rendering and of the data pipeline"
 	@echo "make parity     compare every network with PyTorch at full size (16 GB of memory), write docs/parity.*"
 	@echo "make torch      install into $(TORCH_VENV) the PyTorch runtime of exported models, without JAX"
-	@echo "make annotator  install the face annotator into its own environment, $(ANNOTATOR)"
+	@echo "make annotator  download the models of the face annotator into $(ANNOTATOR)"
 	@echo "make clean      remove everything that the other targets wrote, except docs"
 	@echo "One file or one test: $(BIN)/python -m pytest -n 0 FILE -k NAME. More: CONTRIBUTING.md"
 
@@ -47,7 +47,7 @@ $(VENV)/test.stamp: $(VENV)/install.stamp
 	$(PIP) -e '.[test,prepare,torch,identity]'
 	@touch $@
 
-$(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/prepare/annotator-requirements.txt
+$(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/annotator/files.py
 	$(BIN)/durian annotator --folder $(ANNOTATOR)
 	@touch $@
 

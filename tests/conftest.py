@@ -42,16 +42,15 @@ def portraits():
     return PORTRAITS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def annotator():
-    """A running annotator; tests that need it skip without its environment."""
-    from durian_jax.prepare.client import Annotator
-    from durian_jax.prepare.environment import find_annotator
+    """The annotator; tests that need it skip without its models."""
+    from durian_jax.annotator import Annotator
+    from durian_jax.annotator.files import find_models
     from tests.helpers.tools import require
 
-    require(find_annotator, "annotator")
-    with Annotator() as running:
-        yield running
+    require(find_models, "annotator")
+    return Annotator()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from durian_jax.annotator import Annotator
 from durian_jax.checkpoints.description import Description
 from durian_jax.convert.bundle import read_bundle
 from durian_jax.diffusion import Sampling
@@ -21,7 +22,6 @@ from durian_jax.inference.backend import Backend
 from durian_jax.inference.family import check_driven_by, check_options
 from durian_jax.inference.size import at_size
 from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
-from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, video_writer
@@ -82,11 +82,11 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     for output in (out, concat_out, report_out):
         _check_output(output, (source, driving, *requests.values()))
 
-    with Annotator() as annotator:
-        portrait = annotate_image(source, model_size, annotator=annotator)
-        donors = [(kind, annotate_image(photo, model_size, known=(kind,), annotator=annotator))
-                  for kind, photo in requests.items()]
-        driver = _annotate_driving(driving, model_size, frames, annotator)
+    annotator = Annotator()
+    portrait = annotate_image(source, model_size, annotator=annotator)
+    donors = [(kind, annotate_image(photo, model_size, known=(kind,), annotator=annotator))
+              for kind, photo in requests.items()]
+    driver = _annotate_driving(driving, model_size, frames, annotator)
     clock.lap("annotate")
 
     model, place = _load(checkpoint, found, backend, device, dtype)

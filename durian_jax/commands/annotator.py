@@ -5,13 +5,14 @@ import click
 
 @click.command()
 @click.option("--folder", default=None, metavar="FOLDER",
-              help="Folder of the environment.  [default: one per user; .venv-annotator is found, too]")
-def annotator(folder):
-    """Install the face annotator.
+              help="Where to put the files.  [default: one folder per user; .annotator is found, too]")
+@click.option("--wheel", default=None, metavar="FILE", help="The wheel, if this machine cannot download it.")
+def annotator(folder, wheel):
+    """Download the models of the face annotator.
 
-    `animate` and `prepare` use it for real pictures. It gets its own environment, because MediaPipe needs
-    another version of NumPy than JAX.
+    `animate`, `reenact`, `check` and `prepare` use them for real pictures. pip downloads MediaPipe's wheel (36 MB). It
+    is not installed; four of its models (4 MB) are kept.
     """
-    from durian_jax.prepare.environment import install_annotator
+    from durian_jax.annotator.files import install_models
 
-    click.echo(install_annotator(folder))
+    click.echo(install_models(folder, wheel))

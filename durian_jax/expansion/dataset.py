@@ -9,7 +9,6 @@ person's attribute on the face (`transfer`), or, as in the paper, from a text-to
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -77,15 +76,13 @@ def expand(dataset: str | os.PathLike, generator: str | Generator = "own", *, ch
         "left_out": dict.fromkeys(("bare", "without_region", "damaged"), 0)}, overwrite)
     if progress["shards"] == len(clips.shards()):
         return progress
-    with ExitStack() as resources:
-        if isinstance(generator, str):
-            generator = _make_generator(generator, clips, checkpoint, controlnet, masker, seed, steps, batch, resources)
-        make: Generator = generator
+    make: Generator = generator if not isinstance(generator, str) else _make_generator(
+        generator, clips, checkpoint, controlnet, masker, seed, steps, batch)
 
-        def work(rows: range, bar: tqdm) -> tuple[dict[int, bytes], Counter]:
-            fields, counts = _expand_shard(clips, rows, make, progress, batch, bar)
-            return {row: rewrite_record(clips.open(row), generated=found) for row, found in fields.items()}, counts
-        return work_through(clips, "expanded", progress, work, "expanding")
+    def work(rows: range, bar: tqdm) -> tuple[dict[int, bytes], Counter]:
+        fields, counts = _expand_shard(clips, rows, make, progress, batch, bar)
+        return {row: rewrite_record(clips.open(row), generated=found) for row, found in fields.items()}, counts
+    return work_through(clips, "expanded", progress, work, "expanding")
 
 
 def _expand_shard(clips: RecordedClips, rows: range, generator: Generator, settings: dict, batch: int, bar: tqdm
@@ -156,7 +153,7 @@ def stored_region(region: np.ndarray, height: int, width: int, margin: int) -> n
 
 
 def _make_generator(name: str, clips: RecordedClips, checkpoint: str | Path, controlnet: str | None, masker: str,
-                    seed: int, steps: int | None, batch: int, resources: ExitStack) -> Generator:
+                    seed: int, steps: int | None, batch: int) -> Generator:
     method, _, model = name.partition(":")
     if name == "own":
         if controlnet is not None:
@@ -171,10 +168,8 @@ def _make_generator(name: str, clips: RecordedClips, checkpoint: str | Path, con
     if controlnet is None:
         raise InputError(f"generator {name}: expected a ControlNet that follows drawn keypoints, found none; name its "
                          "folder or hub id with --controlnet")
+    from durian_jax.annotator import Annotator
     from durian_jax.expansion.diffusers import DiffusersGenerator
-    from durian_jax.prepare.client import Annotator
     from durian_jax.prepare.maskers import make_masker
 
-    find = make_masker(masker)
-    annotator = resources.enter_context(Annotator())
-    return DiffusersGenerator(model, controlnet, find, annotator.person, steps or 30)
+    return DiffusersGenerator(model, controlnet, make_masker(masker), Annotator().person, steps or 30)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
-from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, runs
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
@@ -94,30 +94,23 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
 
     Args:
         paths: photos and videos. The suffix tells which one a file is; for an unknown suffix the content does.
-        annotator: a running annotator; None: start one for this call.
+        annotator: a loaded annotator; None: load one for this call.
 
     Raises:
         InputError: the annotator is not installed.
     """
     worker, reports = annotator or Annotator(), []
-    try:
-        for path in tqdm(paths, desc="checking", unit="file", leave=False, delay=2, disable=len(paths) < 2):
-            kind = _kind(Path(path))
-            try:
-                look = look_at_photo(path, worker) if kind == "photo" else look_at_video(path, worker)
-                findings, measures = _judge(look)
-            except InputError as error:
-                findings, measures = [_unreadable(path, error)], {}
-            except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
-                findings, measures = [_unreadable(path, f"unexpected {type(error).__name__}: {error}")], {}
-            findings = sorted(findings, key=lambda finding: finding.level != "error")
-            reports.append(Report(str(path), kind, tuple(findings), measures))
-            if annotator is None and not worker.alive:
-                worker.close()
-                worker = Annotator()
-    finally:
-        if annotator is None:
-            worker.close()
+    for path in tqdm(paths, desc="checking", unit="file", leave=False, delay=2, disable=len(paths) < 2):
+        kind = _kind(Path(path))
+        try:
+            look = look_at_photo(path, worker) if kind == "photo" else look_at_video(path, worker)
+            findings, measures = _judge(look)
+        except InputError as error:
+            findings, measures = [_unreadable(path, error)], {}
+        except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
+            findings, measures = [_unreadable(path, f"unexpected {type(error).__name__}: {error}")], {}
+        findings = sorted(findings, key=lambda finding: finding.level != "error")
+        reports.append(Report(str(path), kind, tuple(findings), measures))
     return reports
 
 
@@ -168,6 +161,9 @@ def _of_frames(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
         if flags.any():
             yield Finding(level, code, message(flags), fix, () if flags.all() else look.ranges(flags))
 
+    if look.turns:
+        yield Finding("warning", "not-upright", f"the heads are upright after {look.turns} quarter turns to the left",
+                      "nothing: it is turned; or turn the file yourself")
     tall, sharp, light, white, lips = (values[k] for k in ("face_height", "sharpness", "light", "white", "lips"))
     need = "the {} px model needs {:.0f} px".format
     yield from found(
@@ -201,9 +197,9 @@ def _of_frames(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
                       + "expected at most {}, {} and {}".format(*limits),
         "choose a file with an upright face that looks towards the camera",
         "error" if not look.fps and angles[0, 0] > _LOST_YAW else "warning")
-    # Blurred and dark faces hide the lips too, but have findings of their own.
+    # Blurred, dark and overexposed faces hide the lips too, but have findings of their own.
     yield from found(
-        "occluded-mouth", (lips < 1) & (sharp >= _BLURRED) & (light >= _DARK),
+        "occluded-mouth", (lips < 1) & (sharp >= _BLURRED) & (light >= _DARK) & (white <= _WHITE),
         lambda where: f"no lips found at the mouth (evidence {lips[where].min():.1f}, expected at least 1); a hand, "
                       "microphone or mask may hide them",
         "choose a file with an uncovered mouth, or ignore this guess if the lips are visible")
@@ -285,8 +281,7 @@ def _several_faces(look: Look, tall: float) -> Iterator[Finding]:
     if also and (len(also) > 1 or len(look.others) < 3):
         other = np.median([look.others[number] for number in also])
         yield Finding("warning", "several-faces", f"a second face is {other:.0f} px high, the largest {tall:.0f}; the "
-                      "largest is used" + (" and may change during the video" if look.fps else ""),
-                      "crop the file to one person")
+                      "largest is used", "choose with --face or --driving-face, or crop the file to one person")
 
 
 def _no_face(look: Look) -> Finding:

@@ -4,12 +4,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from durian_jax.annotator import Annotator
 from durian_jax.data.clip_record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
 from durian_jax.data.recorded_clips import write_shard
 from durian_jax.errors import InputError
@@ -18,13 +19,13 @@ from durian_jax.faces.pose import head_pose
 from durian_jax.faces.quality import eye_openness, mouth_openness, occlusion, sharpness
 from durian_jax.faces.regions import landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.prepare.annotate import Crop, Stretch, cut_clips, no_face, stretch_of
+from durian_jax.prepare.annotate import no_face
 from durian_jax.prepare.attributes import Evidence
-from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import face_height, smooth_track
 from durian_jax.prepare.frames import open_frames
 from durian_jax.prepare.inputs import VideoInput
 from durian_jax.prepare.maskers import UserMasks, make_masker
+from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, stretch_of
 from durian_jax.prepare.track import FACES, choose_faces, describe_ranges, find_faces
 
 # Names the person of each clip of one video: (clips' names, clips' first frames (H, W, 3) uint8, proposed
@@ -82,20 +83,11 @@ class Tools:
         cv2.setNumThreads(1)  # parallelism comes from the worker processes
         self.masker = make_masker(settings.masker)
         self.masks = UserMasks(settings.masks) if settings.masks else None
-        self._annotator: Annotator | None = None
 
+    @cached_property
     def annotator(self) -> Annotator:
-        """Return the running annotator; start a new one if the last has exited."""
-        if self._annotator is not None and not self._annotator.alive:
-            self.close()
-        self._annotator = self._annotator or Annotator()
-        return self._annotator
-
-    def close(self) -> None:
-        """Stop the annotator."""
-        if self._annotator is not None:
-            self._annotator.close()
-            self._annotator = None
+        """The annotator, loaded when it is first used."""
+        return Annotator(threads=1)
 
 
 def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Path,
@@ -108,8 +100,11 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
     Raises:
         InputError: the video is unreadable, or shows no face for long enough.
     """
-    frames, annotator = open_frames(video, settings.max_frames), tools.annotator()
-    faces = find_faces(frames, frames.fps, annotator, several=True)
+    frames, annotator = open_frames(video, settings.max_frames), tools.annotator
+    kinds = tools.masks.kinds(video.name) if tools.masks else ()
+    if not kinds:  # The user's masks fit the pictures as they are.
+        frames = frames.upright(annotator)
+    faces = find_faces(frames, frames.fps, annotator)
     if not faces.runs:
         raise no_face(video.path, faces)
     stride = max(1, round(faces.fps / settings.fps))
@@ -122,7 +117,6 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         longest = max(run.last - run.first for run in chosen)
         raise InputError(f"{video.path}: the longest uninterrupted view of a face has {longest} frames; "
                          f"expected at least {settings.min_frames * stride}; choose a longer video")
-    kinds = tools.masks.kinds(video.name) if tools.masks else ()
     read = partial(_supplied, tools.masks, video.name, kinds, frames.first) if kinds else None
     crop = Crop(settings.size, settings.margin, tools.masker, video.labels)
     with tempfile.TemporaryDirectory(prefix="durian-") as folder:

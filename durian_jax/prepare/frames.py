@@ -4,11 +4,12 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.prepare.inputs import VideoInput
 from durian_jax.video import IMAGE_SUFFIXES, iterate_video, probe_video, read_image
@@ -30,6 +31,7 @@ class Frames:
         max_frames: read at most this many frames; None: read all.
         first: number of the first frame read, counted in the whole video.
         pictures: files of a picture folder in order; empty for a video file.
+        turns: quarter turns to the left that make the pictures upright.
     """
 
     video: VideoInput
@@ -38,9 +40,19 @@ class Frames:
     max_frames: int | None
     first: int = 0
     pictures: tuple[Path, ...] = ()
+    turns: int = 0
+
+    def upright(self, annotator: Annotator) -> "Frames":
+        """Return the frames turned so that the heads in the first picture are upright."""
+        first = next(iter(replace(self, max_frames=1, pictures=self.pictures[:1])))
+        return replace(self, turns=(self.turns + annotator.turn(first)) % 4)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames; raise InputError at the first damaged frame (see `iterate_video`)."""
+        for image in self._as_stored():
+            yield np.ascontiguousarray(np.rot90(image, self.turns)) if self.turns else image
+
+    def _as_stored(self) -> Iterator[np.ndarray]:
         if not self.pictures:
             yield from iterate_video(self.video.path, self.max_frames, self.video.start, self.video.end)
         shape = None

@@ -10,18 +10,16 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.annotator import Annotator
 from durian_jax.faces import quality
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
-from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
 from durian_jax.video import iterate_video, probe_video, read_image
 
 # A long video is sampled at about this many evenly spaced frames, and at all of the first frames.
 _LOOKS, _FIRST = 112, 8
-# All faces are counted in one of this many sampled frames.
-_COUNT = 16
 # The mesh measures this pitch, in degrees, on a face that looks straight ahead (median of 30 real people).
 _LEVEL_PITCH = -7.0
 # Side of the face crops in pixels; the face takes half of it.
@@ -37,10 +35,11 @@ class Look:
         points: (S, 478, 3) in pixels, NaN without a face.
         crops: (S, C, C, 3) uint8, centred on the face; black without a face.
         keypoints: (S, K, 3) in units of the crops.
-        others: frame number -> height of the second largest face in pixels, 0 without one; for some frames only.
+        others: frame number -> height of the second largest face in pixels, 0 without one.
         thumbnails: (T, h, w, 3) uint8 of all frames.
         fps: frames per second; 0 for a photo.
         height, width: size of the picture in pixels.
+        turns: quarter turns to the left that made the file upright.
         head_cut: whether the head touches the upper edge (photos only).
     """
 
@@ -53,6 +52,7 @@ class Look:
     fps: float
     height: int
     width: int
+    turns: int = 0
     head_cut: bool = False
 
     def __len__(self) -> int:
@@ -84,10 +84,11 @@ def look_at_photo(path: str | Path, worker: Annotator) -> Look:
         InputError: the picture is unreadable.
     """
     image = read_image(path)
-    points = worker.mesh(image)
-    worker.reset()
-    return _gather([_sample(0, image, points, worker, True)], [_thumbnail(image)], 0.0, image.shape,
-                   points is not None and _head_cut(image, points, worker))
+    turns = worker.turn(image)
+    image = np.ascontiguousarray(np.rot90(image, turns))
+    faces = worker.faces(image)
+    return _gather([_sample(0, image, faces)], [_thumbnail(image)], 0.0, image.shape, turns,
+                   len(faces) > 0 and _head_cut(image, faces[0], worker))
 
 
 def look_at_video(path: str | Path, worker: Annotator) -> Look:
@@ -98,37 +99,41 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
     """
     info = probe_video(path)
     stride = max(1, -(-info.declared_frames // _LOOKS))
+    turns = worker.turn(next(iterate_video(path, 1)))
     worker.reset()
     samples, thumbnails, shape = [], [], None
     bar = tqdm(iterate_video(path), total=info.declared_frames or None, desc=f"looking at {Path(path).name}",
                unit="frame", leave=False, delay=2)
     for number, image in enumerate(bar):
+        image = np.ascontiguousarray(np.rot90(image, turns))
         thumbnails.append(_thumbnail(image))
         if number >= _FIRST and number % stride:
             continue
         shape = image.shape
-        # Tracking needs consecutive frames; over larger steps it may follow a wrong object.
-        points = worker.mesh(image, tracked=stride == 1)
-        samples.append(_sample(number, image, points, worker, len(samples) % _COUNT == 0))
+        if stride > 1:  # Tracking needs consecutive frames; over larger steps it may follow a wrong object.
+            worker.reset()
+        samples.append(_sample(number, image, worker.follow(image)))
         if len(samples) > _LOOKS + _FIRST:
             # The video is longer than its header declares, or the header declares no length.
             stride *= 2
             samples = [sample for sample in samples if sample[0] < _FIRST or sample[0] % stride == 0]
     if samples[-1][0] != number:
         # Sample the last frame too, because title cards without a face come last.
-        samples.append(_sample(number, image, worker.mesh(image), worker, False))
-    return _gather(samples, thumbnails, info.fps, shape)
+        worker.reset()
+        samples.append(_sample(number, image, worker.follow(image)))
+    return _gather(samples, thumbnails, info.fps, shape, turns)
 
 
-def _sample(number: int, image: np.ndarray, points: np.ndarray | None, worker: Annotator, count: bool) -> tuple:
-    """Return frame number, mesh, crop, keypoints in the crop, second largest face's height (None: not counted)."""
-    if points is None:
+def _sample(number: int, image: np.ndarray, faces: np.ndarray) -> tuple:
+    """Return frame number, mesh, crop, keypoints in the crop, second largest face's height (None: no face)."""
+    if not len(faces):
         nothing = np.full((478, 3), np.nan, np.float32)
         return number, nothing, np.zeros((_CROP, _CROP, 3), np.uint8), nothing[MEDIAPIPE_INDICES], None
+    heights = face_height(faces)
+    points, other = faces[int(heights.argmax())], float(sorted([0.0, *heights])[-2])
     side = 2 * np.ptp(points[MEDIAPIPE_INDICES[GROUPS["contour"]], :2], axis=0).max()
     box = Box(face_centre(points)[None], np.array([max(side, 1.0)]))
     keypoints = box.keypoints(points[None, MEDIAPIPE_INDICES])[0]
-    other = sorted([0.0, 0.0, *map(float, face_height(worker.meshes(image)))])[-2] if count else None
     return number, points, box.crop(image, 0, _CROP), keypoints, other
 
 
@@ -146,11 +151,11 @@ def _head_cut(image: np.ndarray, points: np.ndarray, worker: Annotator) -> bool:
 
 
 def _gather(samples: list[tuple], thumbnails: list[np.ndarray], fps: float, shape: tuple[int, ...],
-            head_cut: bool = False) -> Look:
+            turns: int, head_cut: bool = False) -> Look:
     index, points, crops, keypoints, others = zip(*samples, strict=True)
     return Look(np.array(index), np.stack(points), np.stack(crops), np.stack(keypoints),
                  {number: other for number, other in zip(index, others, strict=True) if other is not None},
-                 np.stack(thumbnails), fps, *shape[:2], head_cut)
+                 np.stack(thumbnails), fps, *shape[:2], turns, head_cut)
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

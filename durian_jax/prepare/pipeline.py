@@ -20,6 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from durian_jax.annotator.files import find_models
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.recorded_clips import (
     finish_dataset,
@@ -31,9 +32,7 @@ from durian_jax.data.recorded_clips import (
 )
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json, write_text
-from durian_jax.prepare.client import AnnotatorStopped
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
-from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
 
@@ -136,7 +135,7 @@ def _run(pipeline: beam.Pipeline) -> None:
 
 def _check_tools(settings: Settings, videos: list[VideoInput]) -> None:
     """Raise InputError before any work if a tool or a folder in the settings is not usable."""
-    find_annotator()
+    find_models()
     tools = Tools(settings)
     if tools.masks is not None:
         if problems := tools.masks.problems([video.name for video in videos]):
@@ -188,9 +187,8 @@ class _Annotate(beam.DoFn):
                 if not self._work.start(key):
                     raise InputError(f"{video.path}: two processes died while they worked on this video; check that "
                                      "the file plays, or use a machine with more memory")
-                self._work.accept(key, self._entry(video, key))
-            except AnnotatorStopped:
-                raise  # not the video's fault: stop the run, which can be continued
+                self._work.accept(key, prepare_video(video, self._settings, self._tools, self._work.shard(key),
+                                                     self._identify))
             except InputError as error:
                 self._work.reject(key, str(error))
             except (OSError, MemoryError):
@@ -200,18 +198,6 @@ class _Annotate(beam.DoFn):
                 self._work.reject(key, f"unexpected {type(error).__name__}: {error} (in {where.name}, line "
                                        f"{where.lineno} of {Path(where.filename).name}); please report it")
         yield key
-
-    def _entry(self, video: VideoInput, key: str) -> dict:
-        def attempt():
-            return prepare_video(video, self._settings, self._tools, self._work.shard(key), self._identify)
-        try:
-            return attempt()
-        except AnnotatorStopped:  # retry once, with the new annotator that `Tools.annotator` starts
-            return attempt()
-
-    def teardown(self):
-        if self._tools is not None:
-            self._tools.close()
 
     def _too_many(self) -> bool:
         return self._limit is not None and self._work.finished(self._keys)[1] > self._limit

@@ -3,13 +3,15 @@
 T frames; points are MediaPipe's 478 mesh points in pixels of the source picture.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from durian_jax.prepare.client import Annotator
+from durian_jax.annotator import Annotator
+from durian_jax.errors import InputError
 from durian_jax.prepare.crop import face_centre, face_height, runs, scene_cuts
 
 # A mesh is unreliable if it has fewer pixels than this between chin and hairline.
@@ -23,6 +25,8 @@ _LARGEST_GROWTH = 0.35
 _SECONDS_AWAY = 1.0
 
 FACES = ("all", "largest", "left", "right")
+# A person who is seen for less than this many seconds, beside another one, is taken for a false detection.
+_PASSING = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Run:
         first: number of the run's first frame.
         points: (N, 478, 3) float32, as detected.
         person: number of the person in the video, from 0.
+        seen: (N,) bool, False where the face was not detected and `points` bridge the gap; None: True everywhere.
     """
 
     first: int
     points: np.ndarray
     person: int = 0
+    seen: np.ndarray | None = None
 
     @property
     def last(self) -> int:
@@ -77,27 +83,26 @@ class Faces:
         return runs(~seen, np.zeros(len(self), bool))
 
 
-def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator, several: bool = False) -> Faces:
+def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator) -> Faces:
     """Find the faces in a first pass over a video.
 
     Args:
         pictures: (H, W, 3) uint8 RGB frames of one size, at least one.
         fps: frames per second.
-        annotator: a running annotator; its tracking is reset.
-        several: follow up to four faces at once; else follow the one face of MediaPipe's tracker.
+        annotator: a running annotator; it forgets the faces that it follows.
     """
     annotator.reset()
     thumbnails, ended, active, shape = [], [], [], None
     for number, picture in enumerate(pictures):
         shape = picture.shape
         thumbnails.append(cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA))
-        found = annotator.meshes(picture) if several else [annotator.mesh(picture, tracked=True)]
-        active, lost = _continue(active, [mesh for mesh in found if mesh is not None and _plausible(mesh, shape)],
-                                 number)
+        found = [mesh for mesh in annotator.follow(picture) if _plausible(mesh, shape)]
+        active, lost = _continue(active, found, number)
         ended += lost
     cuts = scene_cuts(np.stack(thumbnails), fps)
     runs = [part for first, meshes in ended + active for part in _split(Run(first, np.stack(meshes)), cuts)]
-    return Faces(_with_persons(sorted(runs, key=lambda run: run.first), cuts, fps), cuts, fps, *shape[:2])
+    people = _with_persons(sorted(runs, key=lambda run: run.first), cuts, fps)
+    return Faces(_lasting(people, round(_PASSING * fps)), cuts, fps, *shape[:2])
 
 
 def choose_faces(runs: list[Run], which: str) -> list[Run]:
@@ -110,6 +115,87 @@ def choose_faces(runs: list[Run], which: str) -> list[Run]:
     scores = [score(run) for run in runs]
     return [run for run, mine in zip(runs, scores, strict=True)
             if all(mine >= other for rival, other in zip(runs, scores, strict=True) if rival.overlaps(run))]
+
+
+def choose_person(runs: list[Run], which: str) -> list[Run]:
+    """Return the runs of one person.
+
+    Args:
+        runs: at least one.
+        which: "largest", who is seen largest and longest; "left" or "right"; or a number, counted from the left from 1.
+
+    Raises:
+        InputError: there is no person with this number, or `which` is none of these.
+    """
+    people: dict[int, list[Run]] = {}
+    for run in runs:
+        people.setdefault(run.person, []).append(run)
+    groups = list(people.values())
+    places = [np.median(np.concatenate([face_centre(run.points)[:, 0] for run in group])) for group in groups]
+    sizes = np.array([sum(float(face_height(run.points).sum()) for run in group) for group in groups])
+    return groups[choose_face(np.array(places), sizes, which)]
+
+
+def choose_face(places: np.ndarray, sizes: np.ndarray, which: str) -> int:
+    """Return the index of a face by its place from left to right and its size, both (n,); see `choose_person`."""
+    if which == "largest":
+        return int(np.argmax(sizes))
+    if which in ("left", "right"):
+        return int(np.argmin(places) if which == "left" else np.argmax(places))
+    if not which.isdecimal():
+        raise InputError(f"face: expected largest, left, right or a number counted from the left, found {which!r}")
+    if not 1 <= int(which) <= len(places):
+        raise InputError(f"face {which}: expected a number from 1 to {len(places)}, because so many faces were found")
+    return int(np.argsort(places)[int(which) - 1])
+
+
+def bridge(runs: list[Run], cuts: np.ndarray, longest: int) -> list[Run]:
+    """Return runs of one person that cover all frames.
+
+    Within a shot, points of gaps up to `longest` frames are interpolated. Elsewhere the nearest face stands still.
+
+    Args:
+        runs: of one person, in order; at least one.
+        cuts: (T,) bool, as in `Faces`.
+        longest: in frames.
+    """
+    whole = [_padded(runs[0], runs[0].first, 0)]
+    for run in runs[1:]:
+        last = whole[-1]
+        cut = np.flatnonzero(cuts[last.last:run.first + 1])
+        if len(cut):
+            begin = last.last + int(cut[0])
+            whole[-1] = _padded(last, 0, begin - last.last)
+            whole.append(_padded(run, run.first - begin, 0))
+            continue
+        gap = run.first - last.last
+        share = np.arange(1, gap + 1)[:, None, None] / (gap + 1) if gap <= longest else np.zeros((gap, 1, 1))
+        between = last.points[-1] * (1 - share) + run.points[0] * share
+        seen = [np.ones(len(last.points), bool) if last.seen is None else last.seen, np.zeros(gap, bool),
+                np.ones(len(run.points), bool)]
+        whole[-1] = Run(last.first, np.concatenate([last.points, between, run.points]).astype(np.float32), run.person,
+                        np.concatenate(seen))
+    whole[-1] = _padded(whole[-1], 0, len(cuts) - whole[-1].last)
+    return whole
+
+
+def _padded(run: Run, before: int, after: int) -> Run:
+    """A run with frames before and after it in which its first and its last face stand still."""
+    seen = np.ones(len(run.points), bool) if run.seen is None else run.seen
+    points = np.concatenate([np.repeat(run.points[:1], before, 0), run.points, np.repeat(run.points[-1:], after, 0)])
+    return Run(run.first - before, points, run.person, np.pad(seen, (before, after)))
+
+
+def _lasting(runs: list[Run], least: int) -> list[Run]:
+    """Leave out persons who are seen in fewer than `least` frames, and never without a longer run beside them."""
+    frames = Counter[int]()
+    alone = set()
+    for run in runs:
+        frames[run.person] += len(run.points)
+        if not any(other.first <= run.first and run.last <= other.last and len(other.points) > len(run.points)
+                   for other in runs):
+            alone.add(run.person)
+    return [run for run in runs if run.person in alone or frames[run.person] >= least]
 
 
 def describe_ranges(ranges: list[tuple[int, int]]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
+from durian_jax.annotator.files import find_models
 from durian_jax.checkpoints import weights as weights_module
 from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import Checkpoint
@@ -16,7 +17,6 @@ from durian_jax.images import to_uint8
 from durian_jax.inference import generate as generate_module
 from durian_jax.inference.backend import Segment
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.prepare.environment import find_annotator
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import probe_video, read_video, write_image, write_video
 from tests.commands.runner import durian
@@ -97,7 +97,7 @@ def test_animate_names_the_mistake(files, tmp_path, no_model, change, message):
 
 @pytest.fixture(scope="module")
 def annotator():
-    return require(find_annotator, "annotator")
+    return require(find_models, "annotator")
 
 
 def test_animate_names_photos_and_frames_without_a_face(files, tmp_path, no_model, annotator):

@@ -58,13 +58,13 @@ def test_exit_status_of_the_program(program, tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "durian_jax.prepare.environment", None)
+    monkeypatch.setitem(sys.modules, "durian_jax.annotator.files", None)
     assert isinstance(durian("annotator").exception, ModuleNotFoundError)  # part of this package: a bug
-    def install(folder):
+    def install(folder, wheel):
         raise ModuleNotFoundError("No module named 'cv3'", name="cv3")
-    environment = type(sys)("durian_jax.prepare.environment")
-    environment.install_annotator = install
-    monkeypatch.setitem(sys.modules, "durian_jax.prepare.environment", environment)
+    files = type(sys)("durian_jax.annotator.files")
+    files.install_models = install
+    monkeypatch.setitem(sys.modules, "durian_jax.annotator.files", files)
     result = durian("annotator")
     assert result.exit_code == 2 and result.stderr.startswith("durian: error: this needs cv3") and not result.stdout
 

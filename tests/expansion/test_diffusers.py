@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
+from durian_jax import annotator
 from durian_jax.data import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.expansion.dataset import expand
 from durian_jax.expansion.request import Wanted
 from durian_jax.faces.regions import beard_region, face_frame
-from durian_jax.prepare import client
 from durian_jax.prepare.maskers import make_masker
 from tests.helpers.expansion import overlap
 from tests.helpers.faces import clip
@@ -87,21 +87,13 @@ def test_the_generated_picture_is_segmented(artist):
 @pytest.mark.slow
 def test_it_expands_a_dataset(networks, dataset, monkeypatch):
     class FakeAnnotator:
-        closed = False
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            FakeAnnotator.closed = True
-
         def person(self, image):
             return np.full(image.shape[:2], 255, np.uint8)
 
-    monkeypatch.setattr(client, "Annotator", FakeAnnotator)
+    monkeypatch.setattr(annotator, "Annotator", FakeAnnotator)
     done = expand(dataset, f"diffusers:{networks / 'sdxl'}", controlnet=str(networks / "controlnet"), steps=2,
                   kinds=("beard",), frames=1)
-    assert done["clips"] == 1 and done["left_out"]["bare"] == 4 and FakeAnnotator.closed
+    assert done["clips"] == 1 and done["left_out"]["bare"] == 4
     opened = RecordedClips(dataset).open(1)
     ((frame, field),) = opened.generated().items()
     face = opened.clip([frame]).view().keypoints[0]

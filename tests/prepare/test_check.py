@@ -269,7 +269,7 @@ def test_command_line_errors(files, tmp_path, monkeypatch):
     assert durian("check").exit_code == 2
     result = durian("check", files / "good.png", "--json", tmp_path / "report.txt")
     assert result.exit_code == 2 and "expected a name ending in .json" in result.stderr
-    monkeypatch.setenv("DURIAN_ANNOTATOR_PYTHON", str(tmp_path / "python"))
+    monkeypatch.setenv("DURIAN_ANNOTATOR", str(tmp_path / "models"))
     result = durian("check", files / "good.png")
     assert result.exit_code == 2 and result.stderr.startswith("durian: error: ")
 
@@ -302,7 +302,7 @@ def test_real_portraits(portraits, annotator, name, expected):
 @pytest.mark.parametrize("name", ["lp_d8.jpg", "lp_s12.jpg", "lp_s42.jpg", "moore_2.png", "lp_s9.jpg"])
 def test_covered_mouths_of_real_people(portraits, annotator, tmp_path, name):
     image = read_image(portraits / "images" / name)
-    keypoints = annotator.mesh(image)[MEDIAPIPE_INDICES] / np.array([*image.shape[1::-1], 1], np.float32)
+    keypoints = annotator.faces(image)[0][MEDIAPIPE_INDICES] / np.array([*image.shape[1::-1], 1], np.float32)
     points = keypoints[:, :2] * image.shape[1::-1]
     unit = float(np.ptp(points[GROUPS["contour"], 1]))
     mouth = points[GROUPS["outer_lips"]].mean(axis=0)

@@ -15,12 +15,11 @@ import pytest
 
 pytest.importorskip("apache_beam", reason="needs the extra `prepare`")
 
+from durian_jax.annotator.files import find_models
 from durian_jax.data.recorded_clips import RecordedClips, shard_name
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import GROUPS, K
-from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.clips import Settings
-from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
@@ -33,7 +32,7 @@ SMALL = Settings(size=64, margin=8, segment_frames=12)
 
 @pytest.fixture(scope="module", autouse=True)
 def _annotator():
-    require(find_annotator, "annotator")
+    require(find_models, "annotator")
 
 
 def person_frames(number: int, frames: int = 16, size: int = 256) -> np.ndarray:
@@ -219,25 +218,6 @@ def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
     assert not (tmp_path / "out" / "dataset.json").exists()
     shutil.copy(videos / "person1.mp4", folder / "z.mp4")
     assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
-
-
-@pytest.mark.slow
-def test_a_dead_annotator_does_not_reject_the_video(videos, tmp_path, monkeypatch):
-    """If it dies once, a new one continues. If it always dies, the run stops without rejections."""
-    lives = [1]
-
-    def mesh(self, image, _meshes=Annotator.meshes):
-        if lives and lives.pop():
-            self._process.kill()
-        return _meshes(self, image)
-    monkeypatch.setattr(Annotator, "meshes", mesh)
-    assert prepare([videos / "person0.mp4"], tmp_path / "once", SMALL)["accepted"] == 1
-    lives[:] = [1] * 100
-    with pytest.raises(InputError, match="run the same command again"):
-        prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)
-    assert not list((tmp_path / "always").rglob("*.rejected"))
-    lives.clear()
-    assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Runs of faces in a video, and the person of each run."""
 
 import numpy as np
+import pytest
 
+from durian_jax.errors import InputError
 from durian_jax.prepare import crop, track
 from tests.helpers.prepare import face_mesh
 
@@ -15,18 +17,15 @@ class FakeAnnotator:
     def reset(self):
         pass
 
-    def meshes(self, image):
+    def follow(self, image):
         return next(self._frames)
 
-    def mesh(self, image, tracked):
-        return max(next(self._frames), key=crop.face_height, default=None)
 
-
-def faces_of(frames, several=True, cut=None):
+def faces_of(frames, cut=None):
     """Return the faces found in the given meshes per frame, over grey pictures that change at `cut`."""
     pictures = [np.full((480, 640, 3), 200 if cut is not None and t >= cut else 50, np.uint8)
                 for t in range(len(frames))]
-    return track.find_faces(pictures, 25.0, FakeAnnotator(frames), several)
+    return track.find_faces(pictures, 25.0, FakeAnnotator(frames))
 
 
 def test_two_faces_make_two_runs_in_any_order():
@@ -52,7 +51,7 @@ def test_runs_end_at_cuts_and_where_the_face_is_lost():
     small = face_mesh(height=track.MIN_FACE_HEIGHT - 2, frames=3)
     assert not faces_of([[m] for m in small]).runs
     jump = np.concatenate([mesh[:5], mesh[:5] + np.float32([120, 0, 0])])
-    assert [run.first for run in faces_of([[m] for m in jump], several=False).runs] == [0, 5]
+    assert [run.first for run in faces_of([[m] for m in jump]).runs] == [0, 5]
 
 
 def test_a_face_that_comes_back_is_the_same_person():
@@ -63,3 +62,37 @@ def test_a_face_that_comes_back_is_the_same_person():
     assert runs[0].person != runs[1].person and runs[2].person in (runs[0].person, runs[1].person)
     back = next(run for run in runs if run.first == 15)
     assert back.person == next(run.person for run in runs if run.last == 10)
+
+
+def test_a_short_second_face_is_taken_for_a_false_detection():
+    left, right = face_mesh((150, 240), 120, 40), face_mesh((450, 240), 160, 40)
+    passing = faces_of([[a, b] if 10 <= t < 20 else [a] for t, (a, b) in enumerate(zip(left, right, strict=True))])
+    assert [(run.first, run.last) for run in passing.runs] == [(0, 40)]
+    staying = faces_of([[a, b] if 10 <= t < 30 else [a] for t, (a, b) in enumerate(zip(left, right, strict=True))])
+    assert len({run.person for run in staying.runs}) == 2
+
+
+def test_a_person_is_chosen_by_size_place_or_number():
+    left, middle, right = (face_mesh((x, 240), height, 30) for x, height in ((100, 90), (320, 160), (540, 120)))
+    runs = faces_of([list(frame) for frame in zip(right, middle, left, strict=True)]).runs
+    for which, expected in {"largest": middle, "left": left, "right": right, "1": left, "3": right}.items():
+        (run,) = track.choose_person(runs, which)
+        np.testing.assert_array_equal(run.points, expected)
+    with pytest.raises(InputError, match="expected a number from 1 to 3"):
+        track.choose_person(runs, "4")
+    with pytest.raises(InputError, match="expected largest, left, right or a number"):
+        track.choose_person(runs, "middle")
+
+
+def test_gaps_are_bridged():
+    mesh = face_mesh(frames=40)
+    mesh[:, :, 0] += np.arange(40)[:, None]
+    faces = faces_of([[] if 3 <= t < 7 or t >= 38 else [m] for t, m in enumerate(mesh)])
+    (run,) = track.bridge(faces.runs, faces.cuts, 4)
+    assert (run.first, run.last) == (0, 40) and np.flatnonzero(~run.seen).tolist() == [3, 4, 5, 6, 38, 39]
+    np.testing.assert_allclose(run.points[:38], mesh[:38], atol=1e-3)
+    np.testing.assert_array_equal(run.points[38:], mesh[[37, 37]])
+    (held,) = track.bridge(faces.runs, faces.cuts, 3)
+    np.testing.assert_array_equal(held.points[3:7], mesh[[2, 2, 2, 2]])
+    cut = faces_of([[] if 3 <= t < 7 else [m] for t, m in enumerate(mesh)], cut=5)
+    assert [(run.first, run.last) for run in track.bridge(cut.runs, cut.cuts, 4)] == [(0, 5), (5, 40)]
