@@ -4,8 +4,8 @@
     python -m benchmarks.annotator FILES_OR_FOLDERS --peer peer/bin/python --markdown docs/annotator.md
 
 Both see the same decoded pictures. Distances are in percent of the distance between the outer corners of the eyes. In
-videos both follow the face. Pictures in which either finds no face are counted and do not enter the distances. --markdown
-replaces what follows the heading "Measured" in that file.
+videos both follow the face. Pictures in which either finds no face are counted, and do not enter the distances.
+--markdown replaces what follows the heading "Measured" in that file.
 """
 
 import argparse

@@ -4,7 +4,10 @@ LiteRT refuses a whole model if it lacks one operator. `Graph` cuts such a model
 LiteRT runs, and runs the operators between them in numpy.
 """
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,8 +75,9 @@ class _Part:
     def __init__(self, content: bytes, inputs: list[int], outputs: list[int], threads: int):
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_content=content, num_threads=threads)
-        self._interpreter.allocate_tensors()
+        with _quiet():
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
         given, made = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._given = [(int(number), one["index"]) for number, one in zip(inputs, given, strict=True)]
         self._made = [(int(number), one["index"]) for number, one in zip(outputs, made, strict=True)]
@@ -94,6 +98,20 @@ class _Custom:
 
     def run(self, values: dict[int, np.ndarray]) -> None:
         values[self._output] = self._operator(self._attributes, [values[number] for number in self._inputs])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what LiteRT says while it loads a model from standard error: it has no setting for that."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _groups(model) -> list[tuple[str | None, list]]:
