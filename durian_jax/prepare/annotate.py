@@ -46,6 +46,10 @@ class FaceChosen(UserWarning):
     """Warning: one of several faces is used."""
 
 
+class ColoursReduced(UserWarning):
+    """Warning: a video has HDR colours, which become ordinary ones."""
+
+
 class PictureTurned(UserWarning):
     """Warning: a picture or video is not upright and is turned."""
 
@@ -121,6 +125,8 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     crop, info = Crop(size, known=known), probe_video(path)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
     worker = annotator or Annotator()
+    if info.hdr:
+        warnings.warn(f"{path}: HDR colours ({info.hdr}); shown as ordinary ones", ColoursReduced, stacklevel=2)
     turns = worker.turn(next(iterate_video(path, 1)))
     _warn_turned(turns, path)
     found = find_faces(_bar(_turned(iterate_video(path, max_frames), turns), total,

@@ -7,6 +7,7 @@ to ignore the next one. S is the number of frames sampled for the face mesh, T t
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,14 +69,14 @@ class Report:
         file: the path as it was given.
         kind: "photo" or "video".
         findings: errors first.
-        measures: numbers by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
+        measures: values by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
             the picture size up to which the face needs no enlargement. `second_face` is another face's height.
     """
 
     file: str
     kind: str
     findings: tuple[Finding, ...]
-    measures: dict[str, float]
+    measures: dict[str, Any]
 
     @property
     def ok(self) -> bool:
@@ -121,6 +122,8 @@ def describe(report: Report) -> str:
         about += f", {measures['width']} x {measures['height']}"
     if "seconds" in measures:
         about += f", {measures['frames']} frames in {measures['seconds']:.1f} s"
+    if "hdr" in measures:
+        about += f", HDR colours ({measures['hdr']}) shown as ordinary ones"
     if "face_height" in measures:
         about += (f", face {measures['face_height']:.0f} px high "
                   f"(enough for models up to {measures['largest_model']:.0f} px)")
@@ -139,10 +142,11 @@ def _kind(path: Path) -> str:
     return "photo" if path.is_file() and cv2.haveImageReader(str(path)) else "video"
 
 
-def _judge(look: Look) -> tuple[list[Finding], dict[str, float]]:
+def _judge(look: Look) -> tuple[list[Finding], dict[str, Any]]:
     """Return the findings and the measures of a file."""
-    measures = {"width": look.width, "height": look.height}
+    measures: dict[str, Any] = {"width": look.width, "height": look.height}
     if look.fps:
+        measures |= {"hdr": look.hdr} if look.hdr else {}
         measures |= {"frames": len(look), "fps": round(look.fps, 3), "seconds": round(len(look) / look.fps, 3)}
     if not look.seen.any():
         return [_no_face(look)], measures
@@ -163,7 +167,7 @@ def _of_frames(look: Look, values: dict[str, np.ndarray]) -> Iterator[Finding]:
 
     if look.turns:
         yield Finding("warning", "not-upright", f"the heads are upright after {look.turns} quarter turns to the left",
-                      "nothing: it is turned; or turn the file yourself")
+                      "do nothing: it is turned automatically")
     tall, sharp, light, white, lips = (values[k] for k in ("face_height", "sharpness", "light", "white", "lips"))
     need = "the {} px model needs {:.0f} px".format
     yield from found(

@@ -3,7 +3,7 @@
 S is the number of frames sampled for the face mesh, T the number of all frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -40,6 +40,7 @@ class Look:
         fps: frames per second; 0 for a photo.
         height, width: size of the picture in pixels.
         turns: quarter turns to the left that made the file upright.
+        hdr: HDR colours that became ordinary ones, as in `video.VideoInfo`.
         head_cut: whether the head touches the upper edge (photos only).
     """
 
@@ -54,6 +55,7 @@ class Look:
     width: int
     turns: int = 0
     head_cut: bool = False
+    hdr: str = ""
 
     def __len__(self) -> int:
         return len(self.thumbnails)
@@ -121,7 +123,7 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
         # Sample the last frame too, because title cards without a face come last.
         worker.reset()
         samples.append(_sample(number, image, worker.follow(image)))
-    return _gather(samples, thumbnails, info.fps, shape, turns)
+    return replace(_gather(samples, thumbnails, info.fps, shape, turns), hdr=info.hdr)
 
 
 def _sample(number: int, image: np.ndarray, faces: np.ndarray) -> tuple:

@@ -40,6 +40,54 @@ def test_photo_without_a_face(portraits, annotator, tmp_path):
         annotate.annotate_image(tmp_path / "tiny.png", annotator=annotator)
 
 
+def test_turned_photos_are_made_upright(portraits, annotator):
+    upright = annotate.annotate_image(portraits / "cases" / "portrait.jpg", size=64, annotator=annotator)
+    with pytest.warns(annotate.PictureTurned, match="not upright; turned by 180 degrees"):
+        turned = annotate.annotate_image(portraits / "cases" / "upsidedown.jpg", size=64, annotator=annotator)
+    assert np.abs(turned.keypoints - upright.keypoints)[..., :2].mean() < 0.03  # The same photo, in another size.
+
+
+def test_one_of_several_faces_is_chosen(portraits, annotator):
+    path = portraits / "cases" / "sixfaces.jpg"
+    with pytest.warns(annotate.FaceChosen, match="6 faces; used: the largest one"):
+        largest = annotate.annotate_image(path, size=64, annotator=annotator)
+    with pytest.warns(annotate.FaceChosen, match="used: the leftmost one"):
+        left = annotate.annotate_image(path, size=64, annotator=annotator, face="left")
+    with pytest.warns(annotate.FaceChosen, match="used: number 1 from the left"):
+        first = annotate.annotate_image(path, size=64, annotator=annotator, face="1")
+    np.testing.assert_array_equal(left.frames, first.frames)
+    assert (largest.frames != left.frames).any()
+    with pytest.raises(InputError, match="face 7: expected a number from 1 to 6"):
+        annotate.annotate_image(path, annotator=annotator, face="7")
+
+
+def test_hdr_is_said(portraits, annotator):
+    with pytest.warns(annotate.ColoursReduced, match=r"HDR colours \(HLG\); shown as ordinary ones"):
+        annotate.annotate_video(portraits / "cases" / "hdr_hlg.mov", 64, 2, annotator=annotator)
+
+
+@pytest.mark.parametrize("gaps", ["bridge", "hold"])
+def test_frames_without_a_face_are_bridged(annotator, tmp_path, gaps):
+    """Drawn frames, some of them black."""
+    clip = render(sample_person("validation", 2), sample_motion("validation", 2, 40), size=256)
+    frames, covered = clip.frames.copy(), slice(10, 16) if gaps == "bridge" else slice(10, 30)
+    frames[covered] = 0
+    write_video(tmp_path / "drive.mp4", frames, 25)
+    with pytest.warns(annotate.FramesBridged, match=f"no face in frames 10-{covered.stop - 1} of 40"):
+        found, missing = annotate.annotate_video(tmp_path / "drive.mp4", 128, annotator=annotator, gaps=gaps)
+    assert len(found) == 40 and missing == [(10, covered.stop)]
+    assert found.frames[covered].mean(axis=(1, 2, 3)).min() > 0.5 * found.frames[9].mean(), "no black frame is left"
+    if gaps == "bridge":
+        truth = clip.keypoints[covered][..., :2] - clip.keypoints[covered.start - 1, ..., :2]
+        moved = found.keypoints[covered][..., :2] - found.keypoints[covered.start - 1, ..., :2]
+        assert np.abs(moved.mean(1)).max() < np.abs(truth.mean(1)).max() * 2 + 0.05
+    else:
+        with pytest.raises(InputError, match="frames 10-29; expected one in every frame, .* --gaps hold"):
+            annotate.annotate_video(tmp_path / "drive.mp4", 128, annotator=annotator, gaps="bridge")
+    with pytest.raises(InputError, match="gaps: expected one of skip, bridge, hold"):
+        annotate.annotate_video(tmp_path / "drive.mp4", annotator=annotator, gaps="jump")
+
+
 def test_lost_faces_are_named(portraits, annotator, tmp_path):
     frames, fps = read_video(portraits / "clips" / "moore_1.mp4")  # ends with a title card
     frames = frames[:, ::2, ::2]

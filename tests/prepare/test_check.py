@@ -299,6 +299,18 @@ def test_real_portraits(portraits, annotator, name, expected):
     assert codes(report) == expected, describe(report)
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+    ("sixfaces.jpg", {"several-faces"}), ("smallface.jpg", set()), ("upsidedown.jpg", {"not-upright"}),
+    ("dark_short_hair.jpg", set()), ("forehead.jpg", set()), ("phantom.mp4", set()), ("hdr_hlg.mov", set()),
+    ("anamorphic.mp4", set()), ("vfr.mp4", set()), ("trimmed.mov", {"first-frame-not-neutral"}),
+    ("cover.mp3", {"unreadable"}),
+])
+def test_files_of_phones_and_editors(portraits, annotator, name, expected):
+    report = check_files([portraits / "cases" / name], annotator)[0]
+    assert codes(report) == expected, describe(report)
+    assert ("HDR colours (HLG)" in describe(report)) == (name == "hdr_hlg.mov")
+
+
 @pytest.mark.parametrize("name", ["lp_d8.jpg", "lp_s12.jpg", "lp_s42.jpg", "moore_2.png", "lp_s9.jpg"])
 def test_covered_mouths_of_real_people(portraits, annotator, tmp_path, name):
     image = read_image(portraits / "images" / name)
