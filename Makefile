@@ -1,18 +1,21 @@
-# `make demo` and `make test` need only Python 3.11 or 3.12 and a network.
-# Choose the Python with `make demo PYTHON=python3.12`, and the folder of the environment with `make demo VENV=...`.
+# `make demo` and `make test` need only Python 3.11 to 3.14 and a network.
+# Choose the Python with `make demo PYTHON=python3.13`, and the folder of the environment with `make demo VENV=...`.
 
 SHELL := /bin/bash
 VENV ?= .venv
 ANNOTATOR := .annotator
 TORCH_VENV ?= .venv-torch
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+# The first that runs and can make environments; Debian's python3 cannot without its package python3-venv.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$p -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
 	&& echo $$p && break; done)
 BIN := $(VENV)/bin
 # For `make test-fast`: rooms whose tests compile little.
 FAST := $(addprefix tests/,faces synthetic diffusion checkpoints configs hardware animation data launch test_families.py \
 	test_files.py test_public_api.py models/attention models/durian models/unet planning/test_hlo.py training/test_config.py)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The tested versions for the environment's Python; recipes expand it, after the environment exists.
+CONSTRAINTS = $(shell $(BIN)/python -c 'import durian_jax.installation as i; print(i.constraints())')
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 # Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0
 
@@ -34,17 +37,17 @@ help:
 
 # Stamp files: reinstall an environment only when its requirements have changed.
 $(VENV)/python.stamp:
-	@if [ -z "$(PYTHON)" ]; then echo "durian: error: expected Python 3.11 or 3.12, found neither;" \
-		"install one or give its path: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
+	@if [ -z "$(PYTHON)" ]; then echo "durian: error: expected Python 3.11 to 3.14 with its module ensurepip, found" \
+		"none; install one or give its path: make PYTHON=/path/to/python3.13" >&2; exit 2; fi
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt
+$(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt constraints-newest.txt
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/install.stamp
-	$(PIP) -e '.[test,prepare,torch,identity]'
+	$(PIP) -e '.[test,notebook,prepare,torch,identity]'
 	@touch $@
 
 $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/annotator/files.py
@@ -87,9 +90,9 @@ bench: $(VENV)/install.stamp
 parity: $(VENV)/test.stamp
 	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
-$(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt durian_jax/pytorch/requirements.txt
+$(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt constraints-newest.txt durian_jax/pytorch/requirements.txt
 	$(VENV)/bin/python -m venv $(TORCH_VENV)
-	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) \
 		-r durian_jax/pytorch/requirements.txt
 	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@

@@ -1,8 +1,8 @@
 """The wheel and the source distribution: complete, and usable away from the checkout."""
 
+import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,14 +10,42 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 import durian_jax
+from tests.helpers.build import copy_sources
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("durian_jax", "benchmarks", "colab", "configs", "docs", "launch", "tests", "setup.py", "pyproject.toml",
-           "MANIFEST.in", "README.md", "LICENSE", "constraints.txt", "Makefile")
 # Files of the package that no module imports.
 DATA = {".html", ".txt", ".typed", ".json", ".safetensors", ".md"}
+TESTED_EXTRAS = ("test", "notebook", "prepare", "torch", "identity")
+
+
+def described():
+    """The keyword arguments of setup.py with literal values."""
+    (call,) = (node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text()))
+               if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup")
+    return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords
+            if keyword.arg in ("python_requires", "install_requires", "extras_require")}
+
+
+@pytest.mark.parametrize("name, python", [("constraints.txt", "3.11"), ("constraints-newest.txt", "3.13")])
+def test_the_tested_versions_are_in_the_range_of_the_package(name, python):
+    """So are the versions of all extras that `make test` installs."""
+    pins = {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==")
+            for pin in (Requirement(line) for line in (ROOT / name).read_text().splitlines() if line[0] != "#")}
+    package = described()
+    assert python in SpecifierSet(package["python_requires"])
+    extras = package["extras_require"]
+    for text in package["install_requires"] + sum((extras[extra] for extra in TESTED_EXTRAS), []):
+        requirement = Requirement(text)
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, text
+
+
+def test_make_installs_the_tested_extras():
+    assert f"-e '.[{','.join(TESTED_EXTRAS)}]'" in (ROOT / "Makefile").read_text()
 
 
 def relative_files(folder, suffixes):
@@ -28,13 +56,7 @@ def relative_files(folder, suffixes):
 def built(tmp_path_factory):
     """(source distribution, wheel), built from a copy of the checkout; the wheel is built from the former."""
     folder = tmp_path_factory.mktemp("build")
-    for name in SOURCES:
-        source, target = ROOT / name, folder / "source" / name
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            target.parent.mkdir(exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+    copy_sources(folder / "source")
     # Without isolation nothing is downloaded.
     done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", "."],
                           cwd=folder / "source", capture_output=True, text=True)
@@ -71,8 +93,8 @@ def test_the_wheel_holds_the_whole_package(built):
 def test_the_source_distribution_can_run_its_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
-    expected = {"MANIFEST.in", "Makefile", "constraints.txt", "pyproject.toml", "setup.py", "LICENSE", "README.md",
-                "configs/durian.py", *relative_files(ROOT / "durian_jax", {".py", *DATA}),
+    expected = {"MANIFEST.in", "Makefile", "constraints.txt", "constraints-newest.txt", "pyproject.toml", "setup.py",
+                "LICENSE", "README.md", "configs/durian.py", *relative_files(ROOT / "durian_jax", {".py", *DATA}),
                 *relative_files(ROOT / "tests", {".py"}), *relative_files(ROOT / "benchmarks", {".py"}),
                 *relative_files(ROOT / "colab", {".ipynb"}), *relative_files(ROOT / "docs", {".md", ".json", ".png"}),
                 *relative_files(ROOT / "launch", {".sh", ".yaml", ".md"})}

@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 from durian_jax.errors import InputError
+from durian_jax.installation import install_command
 from durian_jax.versions import __version__
 
 # Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
@@ -34,7 +35,7 @@ class _Verbs(click.Group):
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("durian_jax"):
                 raise
-            click.echo(f"durian: error: this needs {error.name}, which is not installed: pip install durian-jax; "
+            click.echo(f"durian: error: this needs {error.name}, which is not installed; run {install_command()}; "
                        "without JAX, `durian animate --backend torch` runs an export of `durian export`", err=True)
             ctx.exit(2)
 

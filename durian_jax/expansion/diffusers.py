@@ -15,6 +15,7 @@ from durian_jax.errors import InputError
 from durian_jax.expansion.request import Wanted
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.draw import keypoint_image
+from durian_jax.installation import install_command
 from durian_jax.prepare.maskers import Masker
 
 # Shapes to ask for, large and small. Masks have no colour, so the prompts name none.
@@ -58,7 +59,7 @@ class DiffusersGenerator:
             from diffusers import ControlNetModel, StableDiffusionXLControlNetPipeline
         except ImportError as error:
             raise InputError(f"the generator diffusers:{model} needs torch, diffusers and transformers ({error}); "
-                             "run pip install 'durian-jax[torch]'") from error
+                             "run " + install_command("torch")) from error
         self._masker, self._person, self._steps = masker, person, steps
         network, loaded = _load(ControlNetModel, controlnet, "a ControlNet", output_loading_info=True)
         if loaded["missing_keys"]:

@@ -16,6 +16,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.installation import install_command
 from durian_jax.prepare.attributes import Evidence, attribute_masks
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, iterate_video, read_image
 
@@ -103,7 +104,7 @@ class SegFormerMasker:
             from transformers import AutoImageProcessor, SegformerConfig, SegformerForSemanticSegmentation
         except ImportError as error:
             raise InputError(f"the segformer masker needs torch and transformers ({error}); "
-                             "run pip install 'durian-jax[torch]'") from error
+                             "run " + install_command("torch")) from error
         local = Path(folder).is_dir()
         if local:
             _check_model_folder(Path(folder))

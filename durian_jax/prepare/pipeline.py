@@ -32,6 +32,7 @@ from durian_jax.data.recorded_clips import (
 )
 from durian_jax.errors import InputError
 from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.installation import install_command
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
@@ -43,8 +44,8 @@ try:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
 except ImportError as error:
-    raise InputError("durian prepare needs Apache Beam, which is not installed; "
-                     "run pip install 'durian-jax[prepare]'") from error
+    raise InputError("durian prepare needs Apache Beam, which is not installed; run "
+                     + install_command("prepare")) from error
 finally:
     logging.disable(_before)
 

@@ -1,6 +1,7 @@
 """Inference in PyTorch, on diffusers' modules: `durian_jax.torch` is the public name. Imports no jax."""
 
 from durian_jax.errors import InputError
+from durian_jax.installation import install_command
 
 try:
     import diffusers  # noqa: F401
@@ -8,4 +9,4 @@ try:
     import transformers  # noqa: F401
 except ImportError as error:
     raise InputError(f"the torch backend needs torch, diffusers and transformers ({error}); run "
-                     "pip install 'durian-jax[torch]'") from error
+                     + install_command("torch")) from error

@@ -61,11 +61,11 @@ def test_padding_to_the_matrix_unit_counts():
 def test_pallas_kernels_count():
     """Splash attention has 2 products, and 4 + 3 backwards, because both backward kernels recompute the logits."""
     b, f, n, h, d = 2, 3, 256, 2, 40
-    query = jnp.zeros((b, f, n, h, d))
-    attend = lambda q: jnp.sum(splash(q, query, query, None, AttentionMethod("splash")))
+    inputs = [jnp.zeros((b, f, n, h, d))] * 3
+    attend = lambda q, k, v: jnp.sum(splash(q, k, v, None, AttentionMethod("splash")))
     product = 2 * b * f * h * n * n * d
-    assert count_flops(attend, query) == 2 * product
+    assert count_flops(attend, *inputs) == 2 * product
     inner = 2 * b * f * h * n * d  # inner product of the result and its gradient
-    assert count_flops(jax.grad(attend), query) == 9 * product + inner
+    assert count_flops(jax.grad(attend, argnums=(0, 1, 2)), *inputs) == 9 * product + inner
     wide = 2 * b * f * h * n * n * 128
-    assert count_flops(attend, query, tile=128) == 2 * wide
+    assert count_flops(attend, *inputs, tile=128) == 2 * wide
