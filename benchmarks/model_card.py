@@ -1,15 +1,16 @@
 """Write the figures of `durian evaluate --benchmark reenactment --json` into a model card.
 
-    durian evaluate --benchmark reenactment --checkpoint svdp-tiny --cases 20 --json FOLDER/figures.json
+    durian evaluate --benchmark reenactment --checkpoint svdp-tiny --cases 20 --robustness --json FOLDER/figures.json
     python -m benchmarks.model_card FOLDER
 
 Replaces the section "Figures" of FOLDER/README.md by tables of FOLDER/figures.json, and says which targets are met.
+--robustness adds a table of regions and scales.
 """
 
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ TABLES = (
       ("flicker", "flicker", 2)),
      "These are of the long videos. Flicker, in grey levels, is the change from frame to frame where the truth stands "
      "still."))
+# The same for regions and scales.
+ROBUSTNESS = (("PSNR", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 2),
+              ("gaze y", "gaze_y", 2), ("blink", "blink", 2), ("mouth", "mouth", 2))
 ROWS = {"unchanged": "the unchanged portrait", "keypoints": "`tiny`, driven by the same video",
         "oracle": "`tiny`, driven by the answer's keypoints"}
 # Key -> name, target, and whether more is better.
@@ -70,13 +74,22 @@ def section(figures: Mapping[str, Any]) -> str:
              f"people in the motion of other unseen people, {settings['frames']} frames each, and "
              f"{settings['long_cases']} videos of {settings['long_frames']} frames; ± is half of a 95 % interval):"]
     for columns, explanation in TABLES:
-        lines = [f"| | {' | '.join(heading for heading, *_ in columns)} |", "|" + "---|" * (len(columns) + 1)]
-        lines += [f"| {row} | {' | '.join(mean_text(summary, key, digits) for _, key, digits in columns)} |"
-                  for row, summary in rows.items()]
-        parts += ["\n".join(lines), explanation]
+        parts += [table(columns, rows), explanation]
     parts.append(targets(figures["summary"]))
+    if "robustness" in figures:
+        parts += ["Parts of the driver's regions, regions in the wrong place or hidden, and guidance (`--robustness`, "
+                  "the same people). A hidden region shows stripes; its keypoints still move irises and lips:",
+                  table(ROBUSTNESS, figures["robustness"])]
     return "\n\n".join(part if part.startswith("|") else textwrap.fill(part, 120, break_on_hyphens=False)
                        for part in parts)
+
+
+def table(columns: Sequence[tuple[str, str, int]], rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table with a row per summary. Columns are headings, keys and digits."""
+    lines = [f"| | {' | '.join(heading for heading, *_ in columns)} |", "|" + "---|" * (len(columns) + 1)]
+    lines += [f"| {row} | {' | '.join(mean_text(summary, key, digits) for _, key, digits in columns)} |"
+              for row, summary in rows.items()]
+    return "\n".join(lines)
 
 
 def targets(summary: Mapping[str, Any]) -> str:
