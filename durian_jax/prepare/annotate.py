@@ -23,6 +23,7 @@ from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.crop import Box, face_height, head_box, smooth_track
 from durian_jax.prepare.maskers import Masker
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, Faces, Run, describe_ranges, find_faces
+from durian_jax.progress import progress_bar
 from durian_jax.video import iterate_video, probe_video, read_image
 
 # Masks are made at a size in this range, in pixels per side. The person detector works at 256 pixels. The heuristic's
@@ -125,8 +126,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
 
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
-                   known: tuple[str, ...] | None = None,
-                   annotator: Annotator | None = None) -> tuple[Clip, list[tuple[int, int]]]:
+                   known: tuple[str, ...] | None = None, annotator: Annotator | None = None,
+                   fps: float | None = None) -> tuple[Clip, list[tuple[int, int]]]:
     """Annotate all frames of a video that show a face, as one clip.
 
     Args:
@@ -135,6 +136,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
         max_frames: read at most this many frames; None: read all.
         known: attribute kinds that the person certainly wears; None: judge all kinds from the pixels.
         annotator: a running annotator; None: start one for this call.
+        fps: frames per second to read; None: the video's.
 
     Returns:
         The clip, and the skipped frames without a face as (first, last + 1) ranges. A warning names these
@@ -143,11 +145,11 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     Raises:
         InputError: the video is unreadable or shows no usable face, or the annotator is not installed.
     """
-    crop, info = Crop(size, known=known), probe_video(path)
+    crop, info = Crop(size, known=known), probe_video(path).at_rate(fps)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
     with _running(annotator) as worker:
-        faces = find_faces(_bar(iterate_video(path, max_frames), total, f"finding the face in {Path(path).name}"),
-                           info.fps, worker)
+        faces = find_faces(_bar(iterate_video(path, max_frames, fps=fps), total,
+                                f"finding the face in {Path(path).name}"), info.fps, worker)
         skipped = faces.faceless()
         if not faces.runs:
             raise no_face(path, faces)
@@ -155,7 +157,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
             warnings.warn(f"{path}: no face in frames {describe_ranges(skipped)} of {len(faces)}; "
                           "these frames are skipped", FramesLeftOut, stacklevel=2)
         stretches = [stretch_of(run, smooth_track(run.points), faces, run.first, run.last) for run in faces.runs]
-        pictures = _bar(iterate_video(path, len(faces)), len(faces), f"cropping {Path(path).name}")
+        pictures = _bar(iterate_video(path, len(faces), fps=fps), len(faces), f"cropping {Path(path).name}")
         clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, worker)]
     joined = Clip(*(np.concatenate([getattr(clip, name) for clip in clips])
                     for name in ("frames", "keypoints", "masks")), faces.fps)
@@ -242,7 +244,8 @@ def _finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, E
         masks |= np.stack(given).astype(np.uint8) * np.uint8(attribute_bit(kind))
     masks |= np.stack([expression_regions(points, side, side) for points in keypoints])
     frames = np.stack([_resize(picture, side) for picture in stretch.crops])
-    return Clip(frames, keypoints, masks, stretch.fps, margin=crop.margin, mesh=mesh), evidence
+    cut_from = np.concatenate([box.centre, box.side[:, None]], 1, dtype=np.float32)
+    return Clip(frames, keypoints, masks, stretch.fps, margin=crop.margin, mesh=mesh, box=cut_from), evidence
 
 
 def _resize(picture: np.ndarray, size: int) -> np.ndarray:
@@ -264,7 +267,7 @@ def _resize_bits(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def _named(clip: Clip, path: str | Path) -> Clip:
-    return Clip(clip.frames, clip.keypoints, clip.masks, clip.fps, Path(path).stem)
+    return Clip(clip.frames, clip.keypoints, clip.masks, clip.fps, Path(path).stem, box=clip.box)
 
 
 def _running(annotator: Annotator | None):
@@ -273,4 +276,4 @@ def _running(annotator: Annotator | None):
 
 def _bar(iterable: Iterable, total: int | None, words: str) -> tqdm:
     # The delay hides the bar of short jobs.
-    return tqdm(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)
+    return progress_bar(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)
