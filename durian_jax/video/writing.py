@@ -64,8 +64,7 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
         raise InputError(f"{path}: expected an output name that ends in .mp4; rename the output")
     if not fps > 0:
         raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
-    if crf is not None and not 0 <= crf <= 51:
-        raise InputError(f"{path}: expected a constant rate factor (crf) of 0 .. 51, found {crf}; choose another one")
+    check_crf(crf, str(path))
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(
             str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
@@ -77,6 +76,17 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
             encoder.finish()
         finally:
             encoder.close()
+
+
+def check_crf(crf: int | None, what: str) -> None:
+    """Refuse a constant rate factor that x264 does not have; `what` names it in the error.
+
+    Raises:
+        InputError: it is not in 0 .. 51.
+    """
+    if crf is not None and not 0 <= crf <= 51:
+        raise InputError(f"{what}: expected a constant rate factor from 0 (lossless) to 51 (worst), found {crf}; 17 "
+                         "cannot be told from lossless")
 
 
 class _Encoder:

@@ -57,9 +57,10 @@ def calls(monkeypatch):
         made.photos.append((path, size, known))
         return render(sample_person("validation", len(made.photos), require=("hair",)).without("hat"), still(), size)
 
-    def annotate_video(path, size, frames, annotator=None):
+    def annotate_video(path, size, frames, annotator=None, fps=None):
         count = min(FRAMES, frames or FRAMES)
-        return render(sample_person("validation", 7), sample_motion("validation", 7, count), size), made.skipped
+        clip = render(sample_person("validation", 7), sample_motion("validation", 7, count), size)
+        return replace(clip, fps=fps or clip.fps), made.skipped
 
     def generate(checkpoint, batch, sampling, **options):
         made.sampled.append((checkpoint, sampling))
@@ -87,9 +88,9 @@ def test_it_writes_two_videos_and_the_settings(inputs, calls, tmp_path):
     assert read_video(tmp_path / "out_concat.mp4")[0].shape == (4, SIZE, 4 * SIZE, 3)
     settings = {"source": f"{inputs}/me.png", "driving": f"{inputs}/talk.mp4",
                 "attributes": {"hair": f"{inputs}/friend.png"}, "checkpoint": "mine", "size": SIZE, "fps": 25.0,
-                "backend": "jax", **asdict(CHECKPOINT.sampling)}
+                "paste_back": False, "audio": True, "crf": None, "backend": "jax", **asdict(CHECKPOINT.sampling)}
     assert report["frames"] == 4 and report["settings"] == settings
-    assert calls.photos == [(inputs / "me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
+    assert calls.photos == [(f"{inputs}/me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
 
 
 @pytest.mark.parametrize(("given", "expected"), [
@@ -122,6 +123,9 @@ def test_frames_without_a_face_are_refused_before_sampling(inputs, calls, tmp_pa
     ({"device": "cuda"}, "device and dtype are for backend='torch'"),
     ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
     ({"sampling": {"steps": 0}}, "sampling: expected 1..1000 steps"),
+    ({"fps": 0.5}, "fps: expected 1 to 120 frames per second, found 0.5"),
+    ({"fps": float("nan")}, "fps: expected 1 to 120 frames per second, found nan"),
+    ({"crf": 52}, "crf: expected a constant rate factor from 0"),
 ])
 def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, message):
     with pytest.raises(InputError, match=message):

@@ -130,7 +130,7 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
     joined, _ = read_video(tmp_path / "a_concat.mp4")
     assert clean.shape == (10, SIZE, SIZE, 3) and fps == 25
     assert joined.shape == (10, SIZE, 4 * SIZE, 3)
-    assert probe_video(tmp_path / "a_concat.mp4").has_audio and not probe_video(tmp_path / "a.mp4").has_audio
+    assert probe_video(tmp_path / "a_concat.mp4").has_audio and probe_video(tmp_path / "a.mp4").has_audio
     for suffix in (".mp4", "_concat.mp4"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
