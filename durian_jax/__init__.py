@@ -10,6 +10,8 @@ from durian_jax.versions import __version__
 
 if TYPE_CHECKING:
     from durian_jax.animation.files import animate_files
+    from durian_jax.animation.jobs import animate_jobs
+    from durian_jax.animation.paste import paste_back
     from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
     from durian_jax.configs import load_config
     from durian_jax.convert.exporter import export_checkpoint
@@ -27,12 +29,14 @@ __all__ = [
     "Sampling",
     "__version__",
     "animate_files",
+    "animate_jobs",
     "annotate_image",
     "annotate_video",
     "evaluate_checkpoint",
     "export_checkpoint",
     "load_checkpoint",
     "load_config",
+    "paste_back",
     "save_checkpoint",
     "train",
 ]
@@ -43,12 +47,14 @@ _MODULES = {
     "InputError": "errors",
     "Sampling": "diffusion.sampling",
     "animate_files": "animation.files",
+    "animate_jobs": "animation.jobs",
     "annotate_image": "prepare.annotate",
     "annotate_video": "prepare.annotate",
     "evaluate_checkpoint": "evaluation.report",
     "export_checkpoint": "convert.exporter",
     "load_checkpoint": "checkpoints.weights",
     "load_config": "configs",
+    "paste_back": "animation.paste",
     "save_checkpoint": "checkpoints.weights",
     "train": "training.loop",
 }

@@ -13,6 +13,7 @@ import pytest
 from durian_jax.errors import InputError
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import iterate_video, probe_video, read_image, read_video, write_image, write_video
+from durian_jax.video.sound import DamagedSound
 
 DAMAGED_COPIES = 200
 
@@ -34,7 +35,7 @@ def with_sound(path, frames, fps=25, seconds=2.0, codec="aac"):
             output.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(video.encode())
         tone = np.sin(np.arange(int(44100 * seconds)) * 2 * np.pi * 440 / 44100)
-        layout, kind = ("stereo", "fltp") if codec == "aac" else ("mono", "s16")
+        layout, kind = ("mono", "s16") if codec.startswith("pcm") else ("stereo", "fltp")
         samples = tone if kind == "fltp" else tone * 20000
         samples = np.stack([samples] * (2 if layout == "stereo" else 1))
         for start in range(0, samples.shape[1], 1024):
@@ -71,19 +72,108 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4", "sound.mp4"]
 
 
+def heard(path):
+    """Return the mono sound of a file on its own time line, as a player plays it, and its rate."""
+    with av.open(str(path)) as container:
+        track = container.streams.audio[0]
+        parts = [(frame.time, frame.to_ndarray().reshape(len(frame.layout.channels), -1).mean(0)
+                  if frame.format.is_planar else frame.to_ndarray().reshape(-1)) for frame in container.decode(track)]
+        sound = np.zeros(round(max(time * track.rate + len(part) for time, part in parts)))
+        for time, part in parts:
+            sound[round(time * track.rate):][:len(part)] = part
+        return sound, track.rate
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [("mp4", "aac"), ("avi", "pcm_s16le")])
 def test_sound_is_kept_as_long_as_the_frames(tmp_path, suffix, codec):
     source = tmp_path / f"sound.{suffix}"
     with_sound(source, moving_ramp(50), codec=codec)
     write_video(tmp_path / "a.mp4", moving_ramp(25), 25, audio_from=source)
+    samples, rate = heard(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "a.mp4")) as container:
-        track = container.streams.audio[0]
-        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(track)])
-        assert track.codec_context.name == "aac"
-        assert len(samples) / track.rate == pytest.approx(1.0, abs=0.06)
+        assert container.streams.audio[0].codec_context.name == "aac"
+        packets = [(packet.stream.type, float(packet.dts * packet.time_base)) for packet in container.demux()
+                   if packet.dts is not None]
+    assert len(samples) / rate == pytest.approx(1.0, abs=0.025)
     spectrum = np.abs(np.fft.rfft(samples))
-    peak = np.fft.rfftfreq(len(samples), 1 / 44100)[spectrum.argmax()]
-    assert peak == pytest.approx(440, abs=5)
+    assert np.fft.rfftfreq(len(samples), 1 / rate)[spectrum.argmax()] == pytest.approx(440, abs=5)
+    # Pictures and sound of one moment lie together in the file, so that it plays while it loads.
+    assert {kind for kind, _ in packets[:len(packets) // 3]} == {"audio", "video"}
+
+
+def tone_burst(path, picture, sound, burst, gap=None):
+    """Write 2 s of video and sound whose time stamps begin at `picture` and `sound` seconds.
+
+    A tone is heard from `burst` to `burst` + 0.1 s. No sound is stored from `gap` on for 0.3 s.
+    """
+    rate, clock = 48000, Fraction(1, 1000)
+    with av.open(str(path), "w") as output:
+        video, audio = output.add_stream("libx264", rate=25), output.add_stream("libopus", rate=rate)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.time_base = video.codec_context.time_base = clock
+        video.codec_context.options = {"bf": "0"}
+        for number, image in enumerate(moving_ramp(50)):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round((picture + number / 25) / clock), clock
+            output.mux(video.encode(frame))
+        for start in np.arange(sound, picture + 2, 0.02):
+            time = start + np.arange(960) / rate
+            tone = np.sin(time * 2 * np.pi * 1000) * ((time >= burst) & (time < burst + 0.1))
+            if gap is None or not gap <= start < gap + 0.3:
+                frame = av.AudioFrame.from_ndarray(np.float32(tone)[None], format="flt", layout="mono")
+                frame.sample_rate, frame.pts = rate, round(start * rate)
+                output.mux(audio.encode(frame))
+        for stream in (video, audio):
+            output.mux(stream.encode())
+
+
+@pytest.mark.parametrize(("picture", "sound", "gap"), [(0.0, 0.0, None), (0.8, 0.0, None), (0.0, 0.3, None),
+                                                       (0.5, 0.1, 0.7)])
+def test_sound_and_pictures_stay_together(tmp_path, picture, sound, gap):
+    """The tone begins 1 s after the first picture, whatever the first time stamps are, also after a gap."""
+    tone_burst(tmp_path / "driver.mkv", picture, sound, picture + 1, gap)
+    write_video(tmp_path / "a.mp4", moving_ramp(40), 25, audio_from=tmp_path / "driver.mkv")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert not container.streams.video[0].start_time
+    samples, rate = heard(tmp_path / "a.mp4")
+    loud = np.flatnonzero(np.abs(samples) > 0.3) / rate
+    assert loud[0] == pytest.approx(1.0, abs=0.012) and loud[-1] == pytest.approx(1.1, abs=0.012)
+
+
+def test_damaged_sound_is_silent_and_said(tmp_path):
+    with_sound(tmp_path / "sound.mp4", moving_ramp(50))
+    data = bytearray((tmp_path / "sound.mp4").read_bytes())
+    with av.open(str(tmp_path / "sound.mp4")) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    for place, size in places[20:30]:
+        data[place:place + size] = b"\xff" * size
+    (tmp_path / "sound.mp4").write_bytes(data)
+    with pytest.warns(DamagedSound, match=r"sound.mp4: the sound is damaged from 0.4\d s on"):
+        write_video(tmp_path / "a.mp4", moving_ramp(50), 25, audio_from=tmp_path / "sound.mp4")
+    samples, rate = heard(tmp_path / "a.mp4")
+    assert len(samples) / rate == pytest.approx(2, abs=0.03)
+    levels = [np.abs(samples[round(time * rate):][:2000]).mean() for time in (0.2, 0.5, 1.5)]
+    assert levels[1] < 0.2 * levels[0] and levels[2] == pytest.approx(levels[0], rel=0.1)
+
+
+def test_the_bit_rate_fits_the_size_unless_a_quality_is_asked_for(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (100, 48, 64, 3), np.uint8)
+    for name, crf in (("fit", None), ("fine", 17), ("coarse", 40)):
+        write_video(tmp_path / f"{name}.mp4", noise, 25, crf=crf)
+    rates = {name: (tmp_path / f"{name}.mp4").stat().st_size * 8 / 4 for name in ("fit", "fine", "coarse")}
+    largest = 17 * (48 * 64 * 25) ** 0.75
+    assert rates["fit"] < 1.5 * largest < 2 * largest < rates["fine"] and rates["coarse"] < rates["fine"] / 2
+    with pytest.raises(InputError, match=r"a.mp4: expected a constant rate factor from 0 .* found 60"):
+        write_video(tmp_path / "a.mp4", noise, 25, crf=60)
+
+
+def test_players_are_told_the_colours(tmp_path):
+    write_video(tmp_path / "a.mp4", np.full((3, 720, 1280, 3), (200, 60, 40), np.uint8), 25)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.colorspace, codec.color_primaries, codec.color_trc) == (6, 1, 1)
+    frames, _ = read_video(tmp_path / "a.mp4")
+    assert np.abs(frames[0, 300, 600].astype(int) - (200, 60, 40)).max() <= 2
 
 
 def test_silent_source_gives_silent_video(tmp_path):
@@ -143,6 +233,21 @@ def test_frames_of_unequal_duration_keep_their_times(tmp_path):
     assert len(frames) in (19, 20) and np.abs(shown - expected[:len(frames)]).max() < 0.4
     part = list(iterate_video(path, start=0.4, end=0.5))
     np.testing.assert_array_equal(part, frames[12:15])
+
+
+@pytest.mark.parametrize("fps", [10, 24, 60])
+def test_another_rate_keeps_the_times(tmp_path, fps):
+    """Frame n is what a player shows at n / fps seconds, within half a frame of the source and half a frame here."""
+    times = np.array([n / 30 for n in range(10)] + [1 / 3 + n / 15 for n in range(5)])
+    path = encoded(tmp_path / "vfr.mp4", greys(15), times)
+    frames = np.stack(list(iterate_video(path, fps=fps)))
+    shown = np.rint((frames.mean((1, 2, 3)) - 20) / 10).astype(int)
+    ends = np.append(times[1:], 2 / 3)
+    moments = np.arange(len(frames)) / fps
+    late = np.maximum(times[shown] - moments, moments - ends[shown])
+    assert len(frames) == pytest.approx(fps * 19 / 30, abs=1) and late.max() <= 0.5 / fps + 1e-6
+    assert probe_video(path).at_rate(fps).declared_frames == pytest.approx(len(frames), abs=3)
+    np.testing.assert_array_equal(np.stack(list(iterate_video(path, 4, fps=fps))), frames[:4])
 
 
 def test_small_changes_of_the_rate_lose_no_frame(tmp_path):

@@ -1,43 +1,45 @@
 """`durian animate`: animate a photo by a video. Every input is checked before the model is built."""
 
 import time
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from durian_jax.animation.paste import Place, pasted_size
+from durian_jax.animation.requests import Request, parse_attributes
+from durian_jax.animation.settings import Settings
 from durian_jax.annotator import Annotator
-from durian_jax.checkpoints.description import Description
-from durian_jax.convert.bundle import read_bundle
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
-from durian_jax.faces.clip import Clip, attribute_bit
+from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.files import writable_file, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
-from durian_jax.inference.family import check_driven_by, check_options
-from durian_jax.inference.size import at_size
-from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_video
+from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.track import describe_ranges
+from durian_jax.progress import say
 from durian_jax.versions import versions
 from durian_jax.video import probe_video, read_image, video_writer
 
-# Programs that can run a model.
-BACKENDS = ("jax", "torch")
+Result = TypeVar("Result")
 
 
 def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[str], out: str | Path, *,
                   checkpoint: str | Path = "tiny", frames: int | None = None, size: int | None = None,
                   sampling: Sampling | Mapping[str, Any] | None = None, backend: str = "jax", device: str | None = None,
-                  dtype: str | None = None, driven_by: str | None = None, **options: Any) -> dict:
+                  dtype: str | None = None, driven_by: str | None = None, paste_back: bool = False, audio: bool = True,
+                  fps: float | None = None, crf: int | None = None, face: str = "largest",
+                  driving_face: str = "largest", gaps: str = "bridge", **options: Any) -> dict:
     """Animate a photo by a video.
 
-    Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result, with the driving video's sound) and
-    `<out>.json`. The same arguments give the same videos.
+    Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result) and `<out>.json`; with `paste_back` also
+    `<out>_crop.mp4`. The same arguments give the same videos. For several videos see `animate_jobs`.
 
     Args:
         source: photo of the identity.
@@ -45,13 +47,22 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         attributes: "KIND=PHOTO" each.
         out: the .mp4 to write.
         checkpoint: name of a shipped checkpoint, or a folder; for the torch backend, the folder of an export.
-        frames: largest number of frames; None: all.
+        frames: largest number of frames of the result; None: all.
         size: side of the pictures; None: the checkpoint's. Some models make one size only.
         sampling: steps, guidance, seed and sampler; fields that are left out are the checkpoint's.
-        backend: one of `BACKENDS`.
+        backend: "jax" or "torch".
         device: of the torch backend, such as "cuda"; None: a GPU if there is one.
         dtype: of the torch backend; None: the precision that the model was trained in.
         driven_by: refuse models that see something else of the video, "keypoints" or "pixels"; None: take any.
+        paste_back: `out` shows the whole source photo, in which the person moves (see `paste.paste_back`);
+            `<out>_crop.mp4` shows the crop.
+        audio: videos have the driving video's sound, if it has any.
+        fps: frames per second of the result, 1 to 120; the driving video is resampled to it. None: the driving video's.
+        crf: x264's constant rate factor, 0 (lossless) .. 51; None: see `video.video_writer`.
+        face, driving_face: of several faces in the photo, and of several people in the video, "largest", "left",
+            "right", or the number, counted from the left from 1.
+        gaps: of frames without a face in the video: "bridge" moves the face on within half a second and refuses longer
+            gaps, "hold" lets it stand still in them.
         options: of the model's family, see its `make_job` in `inference`.
 
     Returns:
@@ -60,102 +71,160 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     Raises:
         InputError: anything wrong with an input, the output, the checkpoint or the device, before the model is built.
     """
-    clock = _Clock()
-    if backend not in BACKENDS:
-        raise InputError(f"unknown backend {backend!r}; expected one of {', '.join(BACKENDS)}")
-    if backend == "jax" and (device or dtype):
-        raise InputError("device and dtype are for backend='torch'; JAX takes its default device and the model's dtype")
-    out = writable_file(out, (".mp4",))
-    concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
-    requests = parse_attributes(attributes)
-    found = _describe(checkpoint, backend, device)
-    found = replace(found, config=at_size(found.config, size, str(checkpoint)))
-    model_size, sampling = found.config.image_size, found.sampling_for(sampling)
-    if driven_by is not None:
-        check_driven_by(found.config, driven_by, str(checkpoint))
-    for photo in (source, *requests.values()):
-        read_image(photo)
-    video = probe_video(driving)
-    check_options(found.config, options)
-    count = min((known for known in (frames, video.declared_frames) if known), default=0)
-    get_family(found.config.family).load("inference").check_motion(found.config, video.fps, count, **options)
-    for output in (out, concat_out, report_out):
-        _check_output(output, (source, driving, *requests.values()))
-
-    annotator = Annotator()
-    portrait = annotate_image(source, model_size, annotator=annotator)
-    donors = [(kind, annotate_image(photo, model_size, known=(kind,), annotator=annotator))
-              for kind, photo in requests.items()]
-    driver = _annotate_driving(driving, model_size, frames, annotator)
-    clock.lap("annotate")
-
-    model, place = _load(checkpoint, found, backend, device, dtype)
-    clock.lap("load")
-    done = 0
-    with video_writer(out, driver.fps) as write, video_writer(concat_out, driver.fps, driving) as write_concat:
-        for result in Animator(model).stream(portrait, donors, driver, sampling=sampling, **options):
-            clock.lap("animate")
-            beside = concat(driver[done:done + len(result)], portrait, donors, result)
-            for frame, row in zip(result, beside, strict=True):
-                write(frame)
-                write_concat(row)
-            done += len(result)
-            clock.lap("write")
-    clock.lap("write")
-    report = {
-        "frames": done,
-        "settings": {"source": str(source), "driving": str(driving),
-                     "attributes": {kind: str(photo) for kind, photo in requests.items()},
-                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend, **place,
-                     **asdict(sampling), **options},
-        "seconds": clock.seconds(),
-        "versions": versions(),
-    }
-    write_json(report_out, report)
-    return report
+    request = Request(source, driving, parse_attributes(attributes), writable_file(out, (".mp4",)))
+    settings = Settings(checkpoint, frames, size, sampling, backend, device, dtype, driven_by, paste_back, audio, fps,
+                        crf, face, driving_face, gaps, options)
+    session = Session(settings)
+    session.check(request)
+    inputs = session.annotate(request)
+    session.load()
+    return session.make(request, inputs)
 
 
-def _describe(checkpoint: str | Path, backend: str, device: str | None) -> Description:
-    """The description of a model that can run here."""
-    if backend == "torch":
-        from durian_jax.pytorch.device import choose_device
+@dataclass(frozen=True)
+class Inputs:
+    """The annotated inputs of a request.
 
-        choose_device(device)
-        return read_bundle(checkpoint)[0]
-    from durian_jax.checkpoints.weights import read_description
+    Attributes:
+        portrait: the source photo.
+        donors: kind and photo of each attribute.
+        driver: the driving video.
+        faceless: its frames without a face, as (first, last + 1) ranges.
+        place: of the portrait in the whole photo, to paste it back.
+    """
 
-    return read_description(checkpoint)
-
-
-def _load(checkpoint: str | Path, found: Description, backend: str, device: str | None, dtype: str | None
-          ) -> tuple[Backend, dict[str, str]]:
-    """The model, and the settings of its backend for the report."""
-    if backend == "torch":
-        family = get_family(found.config.family).load("pytorch")
-        pipeline = family.from_pretrained(checkpoint, dtype, found.config.image_size).to(device)
-        return pipeline, {"device": str(pipeline.device), "dtype": str(pipeline.dtype)}
-    from durian_jax.checkpoints.weights import load_checkpoint
-    from durian_jax.inference.generate import JaxBackend
-
-    return JaxBackend(replace(load_checkpoint(checkpoint), config=found.config)), {}
+    portrait: Clip
+    donors: list[tuple[str, Clip]]
+    driver: Clip
+    faceless: list[tuple[int, int]]
+    place: Place | None
 
 
-def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
-    """Parse ["hair=a.png", ...] to {"hair": "a.png", ...} in the given order.
+class Session:
+    """A model and an annotator that serve one request after the other: `check`, `annotate`, `load` and `make`.
+
+    Args:
+        settings: of all requests.
 
     Raises:
-        InputError: not "KIND=PHOTO", an unknown kind, or a kind given twice.
+        InputError: the checkpoint or the device does not fit the settings.
     """
-    requests: dict[str, str] = {}
-    for text in attributes:
-        kind, sign, photo = text.partition("=")
-        if not sign or not photo:
-            raise InputError(f"attribute {text!r}: expected KIND=PHOTO, such as hair=person.png")
-        attribute_bit(kind)
-        if kind in requests:
-            raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {photo}); choose one")
-        requests[kind] = photo
-    return requests
+
+    def __init__(self, settings: Settings):
+        self.settings, self._clock = settings, _Clock()
+        self._found = settings.describe()
+        self._sampling = self._found.sampling_for(settings.sampling)
+        self._size = self._found.config.image_size
+        self._model: tuple[Backend, dict[str, str]] | None = None
+        self._readable: set[str | Path] = set()
+        # Of folders and tables, one photo or video often serves several requests. Clips of videos are large.
+        self._photo, self._driver = _Recent(self._annotate_photo, 8), _Recent(self._annotate_driver, 1)
+
+    @cached_property
+    def annotator(self) -> Annotator:
+        """The annotator, loaded when it is first used."""
+        return Annotator()
+
+    def check(self, request: Request) -> None:
+        """Check a request as far as it takes no time.
+
+        Raises:
+            InputError: an input that is unreadable or does not fit the model, or an output that cannot be written.
+        """
+        writable_file(request.out, (".mp4",))
+        for photo in (request.source, *request.attributes.values()):
+            if photo not in self._readable:
+                read_image(photo)
+                self._readable.add(photo)
+        settings, video = self.settings, probe_video(request.driving).at_rate(self.settings.fps)
+        count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
+        get_family(self._found.config.family).load("inference").check_motion(self._found.config, video.fps, count,
+                                                                             **settings.options)
+        for output in request.outputs(settings.paste_back):
+            _check_output(output, request.inputs)
+
+    def annotate(self, request: Request) -> Inputs:
+        """Find the faces of a request that `check` has accepted.
+
+        Raises:
+            InputError: an input shows no usable face or not its attribute, or the annotator is not installed.
+        """
+        self._clock = _Clock()
+        portrait = self._photo(str(request.source))
+        donors = [(kind, self._photo(str(photo), kind)) for kind, photo in request.attributes.items()]
+        driver, faceless = self._driver(str(request.driving))
+        place = self._place(request, portrait) if self.settings.paste_back else None
+        self._clock.lap("annotate")
+        return Inputs(portrait, donors, driver, faceless, place)
+
+    def load(self) -> None:
+        """Load the model, once.
+
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        if self._model is None:
+            self._model = self.settings.load(self._found)
+        self._clock.lap("load")
+
+    def make(self, request: Request, inputs: Inputs) -> dict:
+        """Animate and write; return the content of the JSON.
+
+        Raises:
+            InputError: the model's output is not finite, or the driving video shows no eyes that the model needs.
+        """
+        assert self._model is not None
+        settings, clock, driver, done = self.settings, self._clock, inputs.driver, 0
+        model, of_backend = self._model
+        with ExitStack() as files:
+            sound = request.driving if settings.audio else None
+            opened = lambda path: files.enter_context(video_writer(path, driver.fps, sound, settings.crf))
+            write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
+            write_pasted = opened(request.out) if inputs.place else None
+            for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=self._sampling,
+                                                 **settings.options):
+                clock.lap("animate")
+                beside = concat(driver[done:done + len(result)], inputs.portrait, inputs.donors, result)
+                for frame, row in zip(result, beside, strict=True):
+                    write(frame)
+                    write_concat(row)
+                    if inputs.place is not None and write_pasted is not None:
+                        write_pasted(inputs.place.paste(frame, self.annotator))
+                done += len(result)
+                clock.lap("write")
+        clock.lap("write")
+        report = {
+            "frames": done, "frames_without_a_face": describe_ranges(inputs.faceless),
+            "settings": {"source": str(request.source), "driving": str(request.driving),
+                         "attributes": {kind: str(photo) for kind, photo in request.attributes.items()},
+                         "checkpoint": str(settings.checkpoint), "size": self._size, "fps": driver.fps,
+                          "face": settings.face, "driving_face": settings.driving_face, "gaps": settings.gaps,
+                         "paste_back": settings.paste_back, "audio": settings.audio, "crf": settings.crf,
+                         "backend": settings.backend, **of_backend, **asdict(self._sampling), **settings.options},
+            "seconds": clock.seconds(),
+            "versions": versions(),
+        }
+        write_json(request.report, report)
+        return report
+
+    def _place(self, request: Request, portrait: Clip) -> Place:
+        photo = read_image(request.source)
+        photo = np.ascontiguousarray(np.rot90(photo, self.annotator.turn(photo)))
+        size, pasted = photo.shape[:2], pasted_size(*photo.shape[:2])
+        if pasted != size:
+            say(f"durian: {request.out}: {pasted[1]} x {pasted[0]} pixels for a photo of {size[1]} x {size[0]}; "
+                "H.264 players of phones and browsers take no larger video")
+        return Place(photo, portrait)
+
+    def _annotate_photo(self, path: str, *known: str) -> Clip:
+        if not known:
+            return annotate_image(path, self._size, annotator=self.annotator, face=self.settings.face)
+        return annotate_image(path, self._size, known=known, annotator=self.annotator)
+
+    def _annotate_driver(self, path: str) -> tuple[Clip, list[tuple[int, int]]]:
+        settings = self.settings
+        return annotate_video(path, self._size, settings.frames, annotator=self.annotator, face=settings.driving_face,
+                              gaps=settings.gaps, fps=settings.fps)
 
 
 def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
@@ -174,15 +243,25 @@ def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
             raise InputError(f"output {output} would replace the input {given}; choose another output name")
 
 
-def _annotate_driving(path: str | Path, size: int, frames: int | None, annotator: Annotator) -> Clip:
-    """The driving clip. A frame without a face is an error: a gap would separate motion and sound."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FramesLeftOut)  # the error below names them
-        clip, skipped = annotate_video(path, size, frames, annotator=annotator)
-    if skipped:
-        raise InputError(f"{path}: no face found in frames {describe_ranges(skipped)}; expected one in every "
-                         "frame; cut these frames out, or stop before them with --frames")
-    return clip
+class _Recent(Generic[Result]):
+    """Remembers what a function has returned or refused for its last arguments."""
+
+    def __init__(self, function: Callable[..., Result], count: int):
+        self._function, self._count = function, count
+        self._known: dict[tuple, Result | InputError] = {}
+
+    def __call__(self, *arguments: str) -> Result:
+        if arguments not in self._known:
+            while len(self._known) >= self._count:
+                del self._known[next(iter(self._known))]
+            try:
+                self._known[arguments] = self._function(*arguments)
+            except InputError as error:
+                self._known[arguments] = error
+        known = self._known[arguments]
+        if isinstance(known, InputError):
+            raise known
+        return known
 
 
 class _Clock:

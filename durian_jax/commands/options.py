@@ -62,7 +62,7 @@ def sampling_argument(steps: int | None, guidance: float | tuple[float, ...] | N
 def animation_options(checkpoint: str, driving: str):
     """Return a decorator that adds the options of every verb that animates a photo by a video.
 
-    The function gets those of `animation.files.animate_files`, `out`, and those of `sampling_options`.
+    The function gets those of `commands.run_animation.run_animation` and those of `sampling_options`.
 
     Args:
         checkpoint: default of --checkpoint.
@@ -70,13 +70,33 @@ def animation_options(checkpoint: str, driving: str):
     """
     def add(command):
         for option in reversed((
-            click.option("-s", "--source", required=True, metavar="PHOTO", help="Portrait to animate."),
-            click.option("-d", "--driving", required=True, metavar="VIDEO", help=driving),
+            click.option("-s", "--source", default=None, metavar="PHOTO|FOLDER",
+                         help="Portrait to animate, or a folder of portraits."),
+            click.option("-d", "--driving", default=None, metavar="VIDEO|FOLDER",
+                         help=f"{driving} Or a folder of videos."),
             click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
                          help="Take hair, glasses, beard or hat from another photo; repeat for more."),
-            click.option("-o", "--out", "--output", required=True, metavar="FILE.mp4", help="Video to write."),
+            click.option("-o", "--out", "--output", required=True, metavar="FILE.mp4|FOLDER",
+                         help="Video to write, or the folder of several."),
+            click.option("--jobs", default=None, metavar="FILE.csv",
+                         help="Make a video of each row. Columns: source, driving, attributes (KIND=PHOTO;...), out."),
+            click.option("--paste-back", is_flag=True,
+                         help="Show the whole photo, in which the person moves; write the crop beside it."),
+            click.option("--face", default="largest", show_default=True, metavar="largest|left|right|N",
+                         help="Which face of the portrait, if it shows several; N counts from the left."),
+            click.option("--driving-face", default="largest", show_default=True, metavar="largest|left|right|N",
+                         help="Which person of the driving video."),
+            click.option("--gaps", type=click.Choice(["bridge", "hold"]), default="bridge", show_default=True,
+                         help="Frames without a face: move on to the next one within half a second, or hold the last "
+                         "one for any time."),
             click.option("--frames", type=click.IntRange(1), default=None,
-                         help="Maximum number of frames.  [default: all]"),
+                         help="Maximum number of frames of the result.  [default: all]"),
+            click.option("--fps", type=float, default=None,
+                         help="Frames per second; the driving video is resampled.  [default: the driving video's]"),
+            click.option("--crf", type=int, default=None,
+                         help="Quality of H.264, 0 (lossless) to 51.  [default: 17, with a limit of the bit rate]"),
+            click.option("--audio/--no-audio", default=True, show_default=True,
+                         help="Keep the sound of the driving video."),
             click.option("--size", type=click.IntRange(1), default=None,
                          help="Picture size in pixels, if the model supports several.  [default: the checkpoint's]"),
             lambda command: sampling_options(command, checkpoint),

@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
+from durian_jax.commands.run_animation import run_animation
 
 
 @click.command()
@@ -21,25 +22,21 @@ from durian_jax.commands.options import animation_options, sampling_argument
               help="Frame in which the driver's head is moved onto the portrait's.  [default: the one most like the "
               "portrait]")
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
-            sampler, out, **given):
+            sampler, **given):
     """Animate a photo with eyes, nose and mouth of a video.
 
-    Attributes can come from other photos. Writes the same files as `durian animate`.
+    Attributes can come from other photos. Writes the same files as `durian animate`, and takes folders and tables
+    of jobs as it does.
 
     \b
     durian reenact -s me.png -d talk.mp4 -o out.mp4
     durian reenact -s me.png -d talk.mp4 -a hair=friend.png -o out.mp4
+    durian reenact -s me.png -d talk.mp4 -o out.mp4 --paste-back
     """
-    from durian_jax import runtime
-
-    runtime.configure()
-    from durian_jax.animation.files import animate_files
-
     scales = {"source": source_scale, "driving": driving_scale, "history": history_scale}
     sampling = sampling_argument(steps, guidance, seed, sampler)
     sampling["scales"] = {name: scale for name, scale in scales.items() if scale is not None}
+    options = {"absolute": absolute, "align_frame": align_frame}
     if regions is not None:
-        given["regions"] = tuple(name for name in regions.split(",") if name)
-    report = animate_files(out=out, **given, driven_by="pixels", absolute=absolute, align_frame=align_frame,
-                           sampling=sampling)
-    click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
+        options["regions"] = tuple(name for name in regions.split(",") if name)
+    run_animation(**given, driven_by="pixels", sampling=sampling, options=options)

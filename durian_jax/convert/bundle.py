@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from durian_jax.checkpoints.description import Description
 from durian_jax.errors import InputError
 from durian_jax.families import UnknownFamily, get_family
 from durian_jax.files import make_readable, write_json
+from durian_jax.progress import progress_bar
 from durian_jax.versions import __version__
 
 BUNDLE_FILE = "durian.json"
@@ -34,7 +33,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
 def hashes(folder: Path, names: list[str]) -> dict[str, str]:
     """Return name -> SHA-256 in hexadecimal."""
     total, found = sum((folder / name).stat().st_size for name in names), {}
-    with tqdm(total=total, desc="checking", unit="B", unit_scale=True, disable=total < _LARGE) as bar:
+    with progress_bar(total=total, desc="checking", unit="B", unit_scale=True, disable=total < _LARGE) as bar:
         for name in names:
             with (folder / name).open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()

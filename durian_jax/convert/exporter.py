@@ -7,7 +7,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
-from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import find_checkpoint, read_description
 from durian_jax.convert import sizes
@@ -18,6 +17,7 @@ from durian_jax.faces.arcface import IDENTITY_FILE, open_identity_encoder
 from durian_jax.families import get_family
 from durian_jax.files import writable_folder, write_json
 from durian_jax.models.parameters import param_shapes
+from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 
 # Largest file in bytes; larger networks are written in shards, as diffusers does.
@@ -58,7 +58,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
     writable_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
         made = Path(temporary) / "made"
-        with tqdm(total=len(files), desc="exporting", unit="tensor") as bar:
+        with progress_bar(total=len(files), desc="exporting", unit="tensor") as bar:
             def read(tensor: Tensor) -> np.ndarray:
                 bar.update()
                 with np.errstate(over="ignore"):  # the next check refuses overflow

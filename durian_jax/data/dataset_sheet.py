@@ -17,7 +17,6 @@ from urllib.parse import quote
 import cv2
 import jinja2
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.data.clip_record import QUALITIES, EncodedClip, Outline, Provenance
 from durian_jax.data.recorded_clips import RecordedClips
@@ -27,6 +26,7 @@ from durian_jax.faces.draw import keypoint_image
 from durian_jax.faces.fill_region import LAYERS
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import atomic_file, writable_file, writable_folder
+from durian_jax.progress import progress_bar
 
 FRAMES = 4  # shown frames per clip, evenly spaced
 SIDE = 160  # width of a frame on the page in pixels
@@ -109,7 +109,8 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
     rows = []
     try:
         drawn = pool.map(lambda index: _open(clips, index), chosen)
-        for index, opened in zip(chosen, tqdm(drawn, "drawing", len(chosen), unit="clip"), strict=True):
+        bar = progress_bar(drawn, desc="drawing", total=len(chosen), unit="clip")
+        for index, opened in zip(chosen, bar, strict=True):
             if opened.strip:
                 _write_bytes(pictures / _picture_name(index), opened.strip)
             rows.append(_row(index, clips.outline(index), opened, pictures.name))

@@ -4,12 +4,11 @@ import multiprocessing
 import os
 from pathlib import Path
 
-from tqdm import tqdm
-
 from durian_jax.data.clip_record import Outline, Provenance, write_record
 from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 from durian_jax.errors import InputError
+from durian_jax.progress import progress_bar
 
 
 def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int, size: int, *,
@@ -45,7 +44,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
              frames, size, fps, encoding, drivers)
             for number, start in enumerate(range(0, clips, shard_size))]
     shards: list[list[Outline]] = []
-    with tqdm(total=clips, unit="clip", desc=f"drawing {split}") as bar:
+    with progress_bar(total=clips, unit="clip", desc=f"drawing {split}") as bar:
         def collect(results):
             for outlines in results:  # in the order of the jobs
                 shards.append(outlines)

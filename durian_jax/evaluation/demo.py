@@ -35,6 +35,7 @@ from durian_jax.evaluation.transfer import TransferCase, sample, score, summariz
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import writable_folder, write_json, write_text
 from durian_jax.inference.family import check_driven_by, check_transfers
+from durian_jax.progress import progress_bar
 from durian_jax.versions import versions
 from durian_jax.video import there_and_back, write_image, write_video
 
@@ -76,7 +77,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
 
     transfers = [transfer_case(kind, i, frames, size) for i in range(cases) for kind in ATTRIBUTE_KINDS]
     compositions = [transfer_case(kinds, i, frames, size) for i, kinds in enumerate(COMPOSITIONS)]
-    with tqdm(total=-(-len(transfers + compositions) // _BATCH) + 1, desc="sampling", unit="batch") as bar:
+    with progress_bar(total=-(-len(transfers + compositions) // _BATCH) + 1, desc="sampling", unit="batch") as bar:
         results = _in_batches(model, transfers + compositions, bar, sampling)
         blended = two_hairstyles(frames, size)
         steps_between = sample(model, [blended] * len(ALPHAS), sampling, blend=[(1 - a, a) for a in ALPHAS])

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import load_checkpoint
 from durian_jax.evaluation import metrics
 from durian_jax.evaluation.contact_sheet import side_by_side
 from durian_jax.evaluation.reenactment import ReenactmentCase, by_driver, reenactment_case
 from durian_jax.inference.animator import Animator
+from durian_jax.progress import progress_bar
 from durian_jax.video import there_and_back, write_video
 
 # Attribute kinds of each person.
@@ -30,7 +30,7 @@ def reenact_people(checkpoint: str | Path, frames: int = 16) -> list[Result]:
     system = by_driver(Animator(model))
     frames, size = min(frames, model.config.max_frames), model.config.image_size
     results = []
-    for index, kinds in enumerate(tqdm(PEOPLE, desc="reenacting", unit="person")):
+    for index, kinds in enumerate(progress_bar(PEOPLE, desc="reenacting", unit="person")):
         case = reenactment_case(index, frames, size, kinds)
         results.append((case, system(case)))
     return results

@@ -13,7 +13,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.diffusion import Sampling
 from durian_jax.evaluation import metrics
@@ -23,6 +22,7 @@ from durian_jax.faces.topology import REGION_KINDS
 from durian_jax.families import get_family
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.segments import segment_starts
+from durian_jax.progress import progress_bar
 from durian_jax.synthetic import Motion, Person, add_driver, render, sample_driver, sample_motion, sample_person
 from durian_jax.synthetic.readout import LIMITS, read_curve
 
@@ -242,7 +242,7 @@ def measure(system: System, cases: Sequence[ReenactmentCase], long_cases: Sequen
     """
     rows: list[dict[str, float]] = []
     examples: list[tuple[ReenactmentCase, np.ndarray]] = []
-    with tqdm(total=len(cases) + len(long_cases), desc=name, unit="case") as bar:
+    with progress_bar(total=len(cases) + len(long_cases), desc=name, unit="case") as bar:
         for case in cases:
             result = system(case)
             rows.append(score(case, result))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Sampling
@@ -24,6 +23,7 @@ from durian_jax.faces.warp import keypoint_similarity, warp_image
 from durian_jax.families import get_family
 from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
+from durian_jax.progress import progress_bar
 from durian_jax.synthetic import Motion, render, sample_motion, sample_person
 
 SPLIT = "benchmark"
@@ -177,7 +177,7 @@ def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampli
     batch_size = min(batch_size, len(todo))
     scores = {kind: [] for kind in cases}
     examples = {kind: [] for kind in cases}
-    with tqdm(total=len(todo), desc="transfers", unit="case", disable=not progress) as bar:
+    with progress_bar(total=len(todo), desc="transfers", unit="case", disable=not progress) as bar:
         for start in range(0, len(todo), batch_size):
             group = todo[start:start + batch_size]
             questions = [make() for _, _, make in group]

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.recorded_clips import RecordedClips, replace_records
 from durian_jax.errors import InputError
+from durian_jax.progress import progress_bar
 
 # Makes the new records of a shard, row -> record, and their counts; it updates the bar for each clip.
 ShardWork = Callable[[range, tqdm], tuple[Mapping[int, bytes], Counter]]
@@ -55,7 +56,7 @@ def work_through(clips: RecordedClips, entry: str, progress: dict, work: ShardWo
         The entry after the last shard.
     """
     shards = list(enumerate(clips.shards()))[progress["shards"]:]
-    with tqdm(desc=label, unit="clip", total=sum(len(rows) for _, rows in shards)) as bar:
+    with progress_bar(desc=label, unit="clip", total=sum(len(rows) for _, rows in shards)) as bar:
         for number, rows in shards:
             records, counts = work(rows, bar)
             done = _after(progress, counts)

@@ -63,6 +63,8 @@ class Clip:
         mesh: (T, 478, 3) float32, MediaPipe's full face mesh in the units of `keypoints`; None if unknown
             (procedural clips).
         driver: another person who makes the same motion; None: unknown.
+        box: (T, 3) float32, the square of the picture that each frame was cut from: centre x, y and side, in pixels
+            from the picture's corner; None: unknown.
     """
 
     frames: np.ndarray
@@ -73,12 +75,15 @@ class Clip:
     margin: int = 0
     mesh: np.ndarray | None = None
     driver: Driver | None = None
+    box: np.ndarray | None = None
 
     def __post_init__(self):
         t, h, w = self.frames.shape[:3]
         expected = {"frames": (t, h, w, 3), "keypoints": (t, K, 3), "masks": (t, h, w)}
         if self.mesh is not None:
             expected["mesh"] = (t, MESH_POINTS, 3)
+        if self.box is not None:
+            expected["box"] = (t, 3)
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"Clip.{name}: expected shape {shape}, got {getattr(self, name).shape}")
@@ -98,7 +103,8 @@ class Clip:
         if driver is not None:
             driver = replace(driver, frames=driver.frames[frames], keypoints=driver.keypoints[frames])
         return replace(self, frames=self.frames[frames], keypoints=self.keypoints[frames], driver=driver,
-                       masks=self.masks[frames], mesh=None if self.mesh is None else self.mesh[frames])
+                       masks=self.masks[frames], mesh=None if self.mesh is None else self.mesh[frames],
+                       box=None if self.box is None else self.box[frames])
 
     def mask(self, layer: str) -> np.ndarray:
         """Return (T, H, W) bool: where one of `MASK_LAYERS` is visible."""
@@ -118,7 +124,8 @@ class Clip:
         return replace(
             self, margin=0, driver=driver, frames=self.frames[:, inside, inside], masks=self.masks[:, inside, inside],
             keypoints=view_keypoints(self.keypoints, *inner, self.margin),
-            mesh=None if self.mesh is None else view_keypoints(self.mesh, *inner, self.margin))
+            mesh=None if self.mesh is None else view_keypoints(self.mesh, *inner, self.margin),
+            box=None if self.box is None else self.box * np.array([1, 1, inner[1] / width], np.float32))
 
 
 def view_keypoints(keypoints: np.ndarray, height: int, width: int, margin: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
@@ -16,6 +15,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.inference.backend import Backend
 from durian_jax.inference.family import Job, check_options
+from durian_jax.progress import progress_bar
 
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
@@ -100,7 +100,8 @@ class Animator:
         # One segment computes its references in the same compiled function; several segments share them.
         shared = self.backend.references(job.batch) if len(job.starts) > 1 else None
         latents: list[np.ndarray] = []
-        for number, start in enumerate(tqdm(job.starts, desc="animating", unit="segment", disable=not progress)):
+        starts = progress_bar(job.starts, desc="animating", unit="segment", disable=not progress)
+        for number, start in enumerate(starts):
             fields = job.segment(number, latents)
             made = self.backend.generate_segment({**job.batch, **fields}, sampling, first_frame=start,
                                                  references=shared)

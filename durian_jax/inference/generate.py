@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.compiling import compiling
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.diffusion.guidance import active_branches, combine
 from durian_jax.diffusion.sampling_loop import sample
@@ -88,10 +89,11 @@ def generate_segment(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sa
                          f"layers take; generate segments (inference.animator does)")
     names = config.guidance_for([name for name, value in fields.items() if value.size])
     active, scales = active_branches(sampling.scales(config.guidance)[:len(names)])
-    images, latents = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
-                       jnp.uint32(first_frame), references, config=config, objective=checkpoint.objective,
-                       steps=sampling.steps, sampler=sampling.sampler, active=active, temporal=temporal,
-                       attention=_attention(config))
+    with compiling("the sampler"):  # returns before it has sampled
+        images, latents = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
+                                    jnp.uint32(first_frame), references, config=config, objective=checkpoint.objective,
+                                    steps=sampling.steps, sampler=sampling.sampler, active=active, temporal=temporal,
+                                    attention=_attention(config))
     return Segment(np.asarray(images), np.asarray(latents))
 
 
@@ -99,7 +101,8 @@ def references(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray]) -> Any:
     """Compute what several calls of `generate` share, from the fields with role "reference"."""
     spec = _spec(checkpoint.config, batch)
     fields = _fields(batch, {name: field for name, field in spec.items() if field.role == "reference"})
-    return _references(checkpoint.params, fields, config=checkpoint.config, attention=_attention(checkpoint.config))
+    with compiling("the reference networks"):
+        return _references(checkpoint.params, fields, config=checkpoint.config, attention=_attention(checkpoint.config))
 
 
 def _spec(config: ModelConfig, batch: Mapping):

@@ -97,7 +97,7 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
         raise InputError(f"regions: expected a list with some of {', '.join(REGION_KINDS)}, found {regions or 'none'}")
     if frames != 1 and not rate_fits(fps, config.fps):
         raise InputError(f"driving video: expected about {config.fps:g} frames per second, as in training, found "
-                         f"{fps:g}; convert it (ffmpeg -i IN -r {config.fps:g} OUT)")
+                         f"{fps:g}; resample it (--fps {config.fps:g})")
     if not isinstance(align_frame, int | np.integer | None) or isinstance(align_frame, bool):
         raise InputError(f"align_frame: expected the number of a frame, found {align_frame!r}")
     if align_frame is not None and absolute:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from durian_jax.errors import InputError
 from durian_jax.families import DEFAULT, get_family
@@ -25,6 +24,7 @@ from durian_jax.files import write_json
 from durian_jax.hardware.chips import GIB, Chip, group_bandwidth, parse_topology
 from durian_jax.planning import hlo
 from durian_jax.planning.tpu_compiler import compiler_environment
+from durian_jax.progress import clock
 from durian_jax.training.sharding import MESH_AXES
 
 # Treat the dump as complete once its size has not changed for this many seconds.
@@ -119,13 +119,10 @@ def _compile(folder: Path, topology: str, full: bool, progress: bool) -> str:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, env=compiler_environment(), stdout=log, stderr=subprocess.STDOUT)
     try:
-        # The duration is unknown, so show a clock; a log file gets a line per minute.
-        with tqdm(bar_format="{desc} {elapsed}", disable=not progress,
-                  mininterval=1 if sys.stderr.isatty() else 60) as clock:
+        with clock(f"tracing for {topology}", progress, log_seconds=60) as describe:
             while process.poll() is None and not (_settled(folder) and not full):
-                step = "compiling" if (folder / "lowered.json").exists() else "tracing"
-                clock.set_description_str(f"{step} for {topology}", refresh=False)
-                clock.update(1)
+                if (folder / "lowered.json").exists():
+                    describe(f"compiling for {topology}")
                 time.sleep(0.5)
     finally:
         finished = process.poll()

@@ -27,6 +27,7 @@ from durian_jax.prepare.track import (
     describe_ranges,
     find_faces,
 )
+from durian_jax.progress import progress_bar
 from durian_jax.video import iterate_video, probe_video, read_image
 
 # What becomes of frames without a face, see `annotate_video`; and the longest gap in seconds that is bridged.
@@ -97,10 +98,11 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
                    known: tuple[str, ...] | None = None, annotator: Annotator | None = None, face: str = "largest",
-                   gaps: str = "skip") -> tuple[Clip, list[tuple[int, int]]]:
+                   gaps: str = "skip", fps: float | None = None) -> tuple[Clip, list[tuple[int, int]]]:
     """Annotate a person in a video, as one clip.
 
     A video that is not upright is turned. Warnings say so, which of several faces is used, and which frames show none.
+
 
     Args:
         path: a video.
@@ -112,6 +114,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
         gaps: what becomes of frames without a face, one of `GAPS`. "skip": they are left out. "bridge": within half a
             second the face moves on to where it is seen again, and longer gaps are refused. "hold": in longer gaps the
             last face stands still.
+        fps: frames per second to read; None: the video's.
 
     Returns:
         The clip, and the frames without a face as (first, last + 1) ranges.
@@ -122,14 +125,14 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     """
     if gaps not in GAPS:
         raise InputError(f"gaps: expected one of {', '.join(GAPS)}, found {gaps!r}")
-    crop, info = Crop(size, known=known), probe_video(path)
+    crop, info = Crop(size, known=known), probe_video(path).at_rate(fps)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
     worker = annotator or Annotator()
     if info.hdr:
         warnings.warn(f"{path}: HDR colours ({info.hdr}); shown as ordinary ones", ColoursReduced, stacklevel=2)
     turns = worker.turn(next(iterate_video(path, 1)))
     _warn_turned(turns, path)
-    found = find_faces(_bar(_turned(iterate_video(path, max_frames), turns), total,
+    found = find_faces(_bar(_turned(iterate_video(path, max_frames, fps=fps), turns), total,
                             f"finding the face in {Path(path).name}"), info.fps, worker)
     if not found.runs:
         raise no_face(path, found)
@@ -144,7 +147,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     elif missing:
         faces = replace(faces, runs=_bridged(path, faces, missing, gaps))
     stretches = [stretch_of(run, smooth_track(run.points), faces, run.first, run.last) for run in faces.runs]
-    pictures = _bar(_turned(iterate_video(path, len(faces)), turns), len(faces), f"cropping {Path(path).name}")
+    pictures = _bar(_turned(iterate_video(path, len(faces), fps=fps), turns), len(faces), f"cropping {Path(path).name}")
     clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, worker)]
     joined = Clip(*(np.concatenate([getattr(clip, name) for clip in clips])
                     for name in ("frames", "keypoints", "masks")), faces.fps)
@@ -165,7 +168,7 @@ def no_face(path: str | Path, faces: Faces) -> InputError:
 
 
 def _named(clip: Clip, path: str | Path) -> Clip:
-    return Clip(clip.frames, clip.keypoints, clip.masks, clip.fps, Path(path).stem)
+    return Clip(clip.frames, clip.keypoints, clip.masks, clip.fps, Path(path).stem, box=clip.box)
 
 
 def _chosen_face(faces: np.ndarray, path: str | Path, which: str) -> np.ndarray:
@@ -215,4 +218,4 @@ def _which(face: str) -> str:
 
 def _bar(iterable: Iterable, total: int | None, words: str) -> tqdm:
     # The delay hides the bar of short jobs.
-    return tqdm(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)
+    return progress_bar(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)

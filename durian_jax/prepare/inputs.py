@@ -9,11 +9,8 @@ Inputs are files, folders, glob patterns, manifests, and three data sets in thei
                  <participant>/<sequence>/images/cam_<serial>_000000.jpg (version 1, flat)
 """
 
-import csv
 import glob
 import hashlib
-import io
-import json
 import math
 import os
 import re
@@ -24,11 +21,11 @@ from pathlib import Path
 
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.tables import TABLE_SUFFIXES, read_table
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 LAYOUTS = ("auto", "files", "vfhq", "celebv-text", "nersemble")
 
-MANIFEST_SUFFIXES = (".csv", ".jsonl")
 MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
 # A folder with fewer numbered pictures holds photos, not a video.
@@ -95,7 +92,7 @@ def find_inputs(inputs: Sequence[str | Path], layout: str = "auto") -> list[Vide
         for path in _named(given):
             if path.is_dir():
                 files += _in_folder(path, layout)
-            elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            elif path.suffix.lower() in TABLE_SUFFIXES:
                 rows += _in_manifest(path, layout, lines)
             else:
                 files.append(_recognise(path, layout))
@@ -184,7 +181,7 @@ def _recognise(path: Path, layout: str) -> VideoInput:
 def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[VideoInput]:
     """Return the videos that a manifest lists, and add the place of each range to `lines`."""
     videos = []
-    for where, row in _rows(path):
+    for where, row in read_table(path, MANIFEST_COLUMNS[:1], MANIFEST_COLUMNS[1:]):
         video = _from_row(where, row, path.parent, layout)
         key = os.path.realpath(video.path), video.pictures, video.start, video.end
         if key in lines:
@@ -194,45 +191,6 @@ def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[Video
     if not videos:
         raise InputError(f"{path}: expected rows with {', '.join(MANIFEST_COLUMNS)}, found none; add a row per video")
     return videos
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield the place and the content of every row of a manifest."""
-    number = 0
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            columns, reader = None, csv.reader(io.StringIO(text), strict=True)
-            for cells in reader:
-                number, cells = reader.line_num, [cell.strip() for cell in cells]
-                if columns is None:
-                    columns = cells
-                    _check_columns(f"{path}, line {number}", columns)
-                elif len(cells) > len(columns):
-                    raise InputError(f"{path}, line {number}: expected at most {len(columns)} cells, found "
-                                     f"{len(cells)}; put quotes around a cell that contains a comma")
-                elif any(cells):
-                    yield f"{path}, line {number}", dict(zip(columns, cells, strict=False))
-        else:
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise InputError(f"{path}, line {number}: expected a JSON object, found {line[:60]}")
-                    _check_columns(f"{path}, line {number}", list(row))
-                    yield f"{path}, line {number}", row
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected a manifest in UTF-8, cannot read it ({error}); check the file") from error
-    except (csv.Error, json.JSONDecodeError) as error:
-        number += isinstance(error, csv.Error)  # a CSV row is only counted after it has been parsed
-        raise InputError(f"{path}, line {number}: expected a valid row, parsing it failed ({error})") from error
-
-
-def _check_columns(where: str, columns: list[str]) -> None:
-    unknown = [name for name in columns if name not in MANIFEST_COLUMNS]
-    if unknown or "path" not in columns or len(set(columns)) < len(columns):
-        raise InputError(f"{where}: expected the column path and optionally {', '.join(MANIFEST_COLUMNS[1:])}, each "
-                         f"once; found {'unknown: ' if unknown else ''}{', '.join(unknown or columns)}")
 
 
 def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:

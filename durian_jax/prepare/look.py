@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.annotator import Annotator
 from durian_jax.faces import quality
@@ -16,6 +15,7 @@ from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
+from durian_jax.progress import progress_bar
 from durian_jax.video import iterate_video, probe_video, read_image
 
 # A long video is sampled at about this many evenly spaced frames, and at all of the first frames.
@@ -104,7 +104,7 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
     turns = worker.turn(next(iterate_video(path, 1)))
     worker.reset()
     samples, thumbnails, shape = [], [], None
-    bar = tqdm(iterate_video(path), total=info.declared_frames or None, desc=f"looking at {Path(path).name}",
+    bar = progress_bar(iterate_video(path), total=info.declared_frames or None, desc=f"looking at {Path(path).name}",
                unit="frame", leave=False, delay=2)
     for number, image in enumerate(bar):
         image = np.ascontiguousarray(np.rot90(image, turns))

@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
 from durian_jax.annotator.files import find_models
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.recorded_clips import (
@@ -36,6 +34,7 @@ from durian_jax.installation import install_command
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
+from durian_jax.progress import progress_bar
 
 # Importing Beam logs warnings about optional parts that are not needed here.
 _before = logging.root.manager.disable
@@ -274,7 +273,7 @@ def _progress(work: Work, keys: set[str]):
 
     done = count()
     screen = os.fdopen(os.dup(2), "w")
-    bar = tqdm(total=len(keys), initial=done, desc="preparing", unit="video", file=screen)
+    bar = progress_bar(total=len(keys), initial=done, desc="preparing", unit="video", file=screen)
 
     def watch():
         while not stop.wait(max(1.0, len(keys) / 5000)):  # listing a large folder takes time

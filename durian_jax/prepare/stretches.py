@@ -158,7 +158,8 @@ def finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, Ev
         masks |= np.stack(given).astype(np.uint8) * np.uint8(attribute_bit(kind))
     masks |= np.stack([expression_regions(points, side, side) for points in keypoints])
     frames = np.stack([_resize(picture, side) for picture in stretch.crops])
-    return Clip(frames, keypoints, masks, stretch.fps, margin=crop.margin, mesh=mesh), evidence
+    cut_from = np.concatenate([box.centre, box.side[:, None]], 1, dtype=np.float32)
+    return Clip(frames, keypoints, masks, stretch.fps, margin=crop.margin, mesh=mesh, box=cut_from), evidence
 
 
 def _resize(picture: np.ndarray, size: int) -> np.ndarray:

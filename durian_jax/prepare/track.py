@@ -142,11 +142,17 @@ def choose_face(places: np.ndarray, sizes: np.ndarray, which: str) -> int:
         return int(np.argmax(sizes))
     if which in ("left", "right"):
         return int(np.argmin(places) if which == "left" else np.argmax(places))
-    if not which.isdecimal():
-        raise InputError(f"face: expected largest, left, right or a number counted from the left, found {which!r}")
+    check_choice(which)
     if not 1 <= int(which) <= len(places):
         raise InputError(f"face {which}: expected a number from 1 to {len(places)}, because so many faces were found")
     return int(np.argsort(places)[int(which) - 1])
+
+
+def check_choice(which: str, name: str = "face") -> None:
+    """Raise InputError for a choice that `choose_person` does not know."""
+    if which not in ("largest", "left", "right") and not (which.isdecimal() and int(which)):
+        raise InputError(f"{name}: expected largest, left, right or a number, counted from the left from 1, found "
+                         f"{which!r}")
 
 
 def bridge(runs: list[Run], cuts: np.ndarray, longest: int) -> list[Run]:

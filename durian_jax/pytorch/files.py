@@ -6,9 +6,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from tqdm import tqdm
 
 from durian_jax.errors import InputError
+from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import check_paths, weight_files
 
 
@@ -22,7 +22,7 @@ def load_model(model: nn.Module, folder: Path, dtype: torch.dtype) -> None:
     Raises:
         InputError: a damaged file, or tensors that do not fit the model; lists all of them.
     """
-    for part, network in tqdm(list(model.named_children()), desc="loading", unit="network"):
+    for part, network in progress_bar(list(model.named_children()), desc="loading", unit="network"):
         tensors = {}
         for path in weight_files(folder / part):
             try:

@@ -28,6 +28,7 @@ from durian_jax.files import atomic_file, writable_folder, write_json
 from durian_jax.models.batch import model_inputs, stored
 from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, variables
+from durian_jax.progress import progress_bar
 from durian_jax.training.config import RunConfig
 from durian_jax.training.encoder_probe import data_fields, differences, encoder_fields, probe
 from durian_jax.training.initialization import initial_params
@@ -77,7 +78,7 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
     count = -(-samples // samples_per_shard)
     mine = [i for i in range(part[0], count, part[1]) if not (out / shard_name(i, count)).is_file()]
     stream = make_samples(source, run.data, run.seed)
-    with tqdm(total=sum(_shard_length(i, plan) for i in mine), desc="encoding", unit="sample") as bar:
+    with progress_bar(total=sum(_shard_length(i, plan) for i in mine), desc="encoding", unit="sample") as bar:
         for number in mine:
             first, length = number * samples_per_shard, _shard_length(number, plan)
             batch_size = min(run.batch_size, samples_per_shard)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,20 +12,21 @@ import jax
 import numpy as np
 import optax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import Checkpoint, save_checkpoint
+from durian_jax.compiling import compiling
 from durian_jax.data.encoded_samples import EncodedSamples, make_encoded_loader
 from durian_jax.data.pipeline import make_loader
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.files import atomic_file, writable_folder, write_json
+from durian_jax.progress import progress_bar, say
 from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
 from durian_jax.training.config import FIXED, RunConfig
 from durian_jax.training.encoder_probe import check_samples
 from durian_jax.training.initialization import check_start, initial_params
 from durian_jax.training.layout import run_layout
-from durian_jax.training.metrics import Clock, MetricsWriter, Tracing, bar_in_logs
+from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.run_checkpoints import OUT_OF_MEMORY, RunCheckpoints, saved_steps
 from durian_jax.training.sample_sheet import sample_sheet
@@ -75,12 +75,10 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
             write_json(workdir / "config.json", json.loads(config.to_json()))
         start = logged = int(state.step)
         if profile is not None and profile[1] <= start and is_first():
-            tqdm.write(f"durian: no trace is written: the run resumes from step {start}, after step {profile[1]}",
-                       file=sys.stderr)
+            say(f"durian: no trace is written: the run resumes from step {start}, after step {profile[1]}")
         metrics = MetricsWriter(workdir, start, active=is_first())
-        with tqdm(total=run.total_steps, initial=start, desc=f"stage {run.stage}", unit="step",
-                  disable=not is_first(), **bar_in_logs()) as bar, Tracing(workdir / "profile", profile) as tracing:
-            bar.set_postfix_str("compiling, once")
+        with progress_bar(total=run.total_steps, initial=start, desc=f"stage {run.stage}", unit="step",
+                          disable=not is_first()) as bar, Tracing(workdir / "profile", profile) as tracing:
             values: dict[str, jax.Array] = {}
             before = values
             for step in range(start + 1, run.total_steps + 1):
@@ -91,13 +89,12 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                 with clock.waiting():
                     inputs = next(batches)
                 if step == start + 1:
-                    clock.flops = step_flops(run, state, inputs)
-                    train_step = jitted.lower(state, inputs).compile()
+                    with compiling("the training step", shown=is_first()):
+                        clock.flops = step_flops(run, state, inputs)
+                        train_step = jitted.lower(state, inputs).compile()
                     barrier("compiled")  # the first collective times out after half a minute
                 with tracing.step(step):
                     state, values = train_step(state, inputs)
-                if step == start + 1:
-                    bar.set_postfix_str("", refresh=False)
                 tracing.end(step, values)
                 last = step == run.total_steps or preemption.stops_after(step)
                 if step % run.log_every == 0 or last:
@@ -191,8 +188,8 @@ def _draw_samples(workdir: Path, step: int, run: RunConfig, checkpoint: Checkpoi
             params = {path: x.astype(run.model.dtype) for path, x in checkpoint.params.items()}
             sheet = sample_sheet(replace(checkpoint, params=params), batch, run)
         except jax.errors.JaxRuntimeError as error:
-            tqdm.write(f"durian: no samples at step {step}, training continues: {str(error).splitlines()[0]}\n"
-                       "durian: sample_every=0 turns samples off", file=sys.stderr)
+            say(f"durian: no samples at step {step}, training continues: {str(error).splitlines()[0]}\n"
+                "durian: sample_every=0 turns samples off")
             return
         write_image(workdir / "samples" / f"{step:07d}.png", sheet)
         metrics.image(step, "samples", sheet)

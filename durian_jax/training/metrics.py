@@ -145,25 +145,6 @@ def _summary_writer(folder: Path, purge_step: int):
     return SummaryWriter(str(folder), purge_step=purge_step)
 
 
-def bar_in_logs() -> dict:
-    """Return options of tqdm that print a line every ten seconds if standard error is a log and not a terminal."""
-    if sys.stderr is not sys.__stderr__ or sys.stderr.isatty():  # a notebook replaces sys.stderr and can draw a bar
-        return {}
-    return {"file": _Lines(), "mininterval": 10}
-
-
-class _Lines:
-    """Standard error for logs: each update of the progress bar becomes a new line."""
-
-    def write(self, text: str) -> None:
-        for line in text.replace("\r", "\n").splitlines():
-            if line.strip():
-                sys.stderr.write(line.rstrip() + "\n")
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
 class Tracing:
     """Context that writes a trace of some steps, for TensorBoard's profiler or Perfetto.
 

@@ -7,7 +7,7 @@ lists are followed.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from durian_jax.errors import InputError
 from durian_jax.video.colour import HDR_TRANSFERS, to_sdr
 from durian_jax.video.given import existing_file
 from durian_jax.video.pictures import STILL_BRANDS
+from durian_jax.video.sound import has_pictures
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
 
@@ -47,6 +48,11 @@ class VideoInfo:
     has_audio: bool
     hdr: str = ""
 
+    def at_rate(self, fps: float | None) -> "VideoInfo":
+        """Return what `iterate_video` yields at another rate; None: unchanged."""
+        return self if fps is None else replace(self, fps=fps,
+                                                declared_frames=round(self.declared_frames * fps / self.fps))
+
 
 def probe_video(path: str | Path) -> VideoInfo:
     """Read the header of a video.
@@ -63,8 +69,8 @@ def probe_video(path: str | Path) -> VideoInfo:
 
 
 def iterate_video(path: str | Path, max_frames: int | None = None, start: float | None = None,
-                  end: float | None = None) -> Iterator[np.ndarray]:
-    """Yield the upright frames of a video, one (H, W, 3) uint8 RGB array at a time, `VideoInfo.fps` of them a second.
+                  end: float | None = None, fps: float | None = None) -> Iterator[np.ndarray]:
+    """Yield the upright frames of a video, one (H, W, 3) uint8 RGB array at a time, `fps` of them a second.
 
     Where frames last longer, they are repeated; where they are shorter, some are left out, so that frame n is what a
     player shows at n / fps seconds. If the stream changes its size, later frames are resized to the first one's.
@@ -74,18 +80,20 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
         max_frames: maximum number of frames; None reads all.
         start, end: yield only frames shown at start <= time < end, in seconds since the first frame; None
             sets no limit. Most frames before `start` are skipped without decoding.
+        fps: frames per second; None: `VideoInfo.fps`.
 
     Raises:
         InputError: the file is missing, not a video, damaged, or cut off, or it has no frame (between
             `start` and `end`). An error in the middle comes after the last good frame.
     """
     path = existing_file(path, "a video")
-    fps = probe_video(path).fps
+    own = probe_video(path).fps
+    fps = own if fps is None else fps
     with _open_video(path) as (container, stream):
         length = f"{container.duration / av.time_base:.2f} s" if container.duration else "an unknown time"
         if start:
             _skip_to(path, container, stream, start)
-        timed = _timed(path, container, stream, fps, start is not None or end is not None)
+        timed = _timed(path, container, stream, own, start is not None or end is not None)
         shown = _shown(path, timed, fps, start or 0.0, float(stream.codec_context.sample_aspect_ratio or 1))
         stop = None if end is None else max(0, _slot(end, fps) - _slot(start or 0.0, fps))
         limit = min((n for n in (max_frames, stop) if n is not None), default=None)
@@ -138,8 +146,7 @@ def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vi
         raise InputError(f"{path}: not a readable video ({error.strerror}); "
                          "expected MP4, MOV, MKV, WebM, AVI or GIF") from error
     with container:
-        streams = [stream for stream in container.streams.video
-                   if not stream.disposition & av.stream.Disposition.attached_pic]
+        streams = [stream for stream in container.streams.video if has_pictures(stream)]
         name = container.format.name
         if container.streams.video and not streams:
             raise InputError(f"{path}: expected a video, found sound with a cover picture; choose a video file")
@@ -182,7 +189,10 @@ def _slot(seconds: float, fps: float) -> int:
 
 def _shown(path: Path, timed: Iterator[tuple[float, float, av.VideoFrame]], fps: float, start: float, wide: float
            ) -> Iterator[np.ndarray]:
-    """What a player shows every 1 / fps seconds from `start` on; `wide` is the shape of a pixel."""
+    """What a player shows every 1 / fps seconds from `start` on; `wide` is the shape of a pixel.
+
+    If the first frames cannot be decoded, the first one that can is shown instead, so that sound stays in time.
+    """
     held, image, until, slot = None, None, 0.0, _slot(start, fps)
 
     def hold(next_slot: int) -> Iterator[np.ndarray]:
@@ -200,7 +210,8 @@ def _shown(path: Path, timed: Iterator[tuple[float, float, av.VideoFrame]], fps:
                              "ffmpeg")
         if held is not None:
             yield from hold(wanted)
-        slot = max(slot, wanted) if held is None else slot
+        elif start:
+            slot = max(slot, wanted)
         held, image, until = frame, None, time + seconds
     if held is not None:
         yield from hold(round(until * fps))

@@ -10,30 +10,35 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
-from durian_jax.video.given import existing_file
+from durian_jax.video.sound import Sound
 
-# Sound that every player accepts in an MP4 file; other sound (PCM, Vorbis, ...) is re-encoded.
-_PLAYABLE_SOUND = ("aac", "mp3", "ac3")
+# x264's constant rate factor by default: visually lossless.
+CRF = 17
+# By default the bit rate stays below this factor x (pixels per second) ** 0.75: 12 Mbit/s at 1920 x 1080 and 30 frames
+# per second, 0.3 at 128 x 128 and 25. Only pictures full of noise reach it.
+_LARGEST_RATE = 17.0
+# Numbers of ISO 23091-2: primaries and transfer function of sRGB's screens, the matrix, values from 16 to 235.
+_BT709, _BT601, _LIMITED = 1, 6, 1
 
 
 def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps: float,
-                audio_from: str | Path | None = None, quality: int = 17) -> None:
+                audio_from: str | Path | None = None, crf: int | None = None) -> None:
     """Write a video at once; see `video_writer`.
 
     Args:
-        path, fps, audio_from, quality: see `video_writer`.
+        path, fps, audio_from, crf: see `video_writer`.
         frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
 
     Raises:
         InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
     """
-    with video_writer(path, fps, audio_from, quality) as write:
+    with video_writer(path, fps, audio_from, crf) as write:
         for frame in frames:
             write(frame)
 
 
 @contextmanager
-def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, quality: int = 17
+def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, crf: int | None = None
                  ) -> Iterator[Callable[[np.ndarray], None]]:
     """Write H.264 in MP4, frame by frame and atomically; the same input gives the same bytes on the same machine.
 
@@ -43,8 +48,10 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
     Args:
         path: output file, ending in .mp4; missing folders are created.
         fps: frames per second.
-        audio_from: video or sound file. Its first sound track, if any, is copied up to the end of the frames.
-        quality: x264's constant rate factor, 0 (lossless) .. 51; 17 is visually lossless.
+        audio_from: video or sound file. Its first sound track, if any, is heard from its first picture up to the end
+            of the frames.
+        crf: x264's constant rate factor, 0 (lossless) .. 51; None: `CRF`, with a limit of the bit rate that fits the
+            size.
 
     Yields:
         A function that writes an (H, W, 3) uint8 RGB frame. The file appears when the block ends without an error.
@@ -57,41 +64,72 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
         raise InputError(f"{path}: expected an output name that ends in .mp4; rename the output")
     if not fps > 0:
         raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
+    check_crf(crf, str(path))
     rate = Fraction(fps).limit_denominator(1001)
     with atomic_file(path) as temporary, av.open(
             str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        encoder = _Encoder(output, rate, audio_from, quality)
-        yield encoder.write
-        if not encoder.count:
-            raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
-        encoder.finish()
+        encoder = _Encoder(output, rate, audio_from, crf)
+        try:
+            yield encoder.write
+            if not encoder.count:
+                raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
+            encoder.finish()
+        finally:
+            encoder.close()
+
+
+def check_crf(crf: int | None, what: str) -> None:
+    """Refuse a constant rate factor that x264 does not have; `what` names it in the error.
+
+    Raises:
+        InputError: it is not in 0 .. 51.
+    """
+    if crf is not None and not 0 <= crf <= 51:
+        raise InputError(f"{what}: expected a constant rate factor from 0 (lossless) to 51 (worst), found {crf}; 17 "
+                         "cannot be told from lossless")
 
 
 class _Encoder:
     """Writes frames and sound to an open file. The first frame decides the size."""
 
     def __init__(self, output: av.container.OutputContainer, rate: Fraction, audio_from: str | Path | None,
-                 quality: int):
-        self._output, self._rate, self._audio_from = output, rate, audio_from
+                 crf: int | None):
+        self._output, self._rate, self._crf = output, rate, crf
         self._stream = output.add_stream("libx264", rate=rate)
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.thread_count = 1
-        self._stream.codec_context.options = {"crf": str(quality), "preset": "medium", "flags": "+bitexact"}
+        codec = self._stream.codec_context
+        codec.thread_count = 1
+        # FFmpeg converts to the matrix of BT.601; players would guess another one for large pictures.
+        codec.color_primaries, codec.color_trc, codec.colorspace, codec.color_range = _BT709, _BT709, _BT601, _LIMITED
+        self._sound = None if audio_from is None else Sound(output, audio_from)
         self.count = 0
 
     def write(self, image: np.ndarray) -> None:
         if not self.count:
-            self._stream.height, self._stream.width = (side + side % 2 for side in image.shape[:2])
-            self._sound = _copy_target(self._output, self._audio_from)
+            self._start(*image.shape[:2])
         frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
         frame.pts, frame.time_base = self.count, 1 / self._rate
         self._output.mux(self._stream.encode(frame))
         self.count += 1
+        if self._sound is not None:
+            self._sound.write_until(float(self.count / self._rate))
 
     def finish(self) -> None:
         self._output.mux(self._stream.encode())
         if self._sound is not None:
-            _copy_sound(self._output, self._sound, self._audio_from, float(self.count / self._rate))
+            self._sound.finish()
+
+    def close(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
+
+    def _start(self, height: int, width: int) -> None:
+        self._stream.height, self._stream.width = height + height % 2, width + width % 2
+        options = {"crf": str(CRF if self._crf is None else self._crf), "preset": "medium", "flags": "+bitexact"}
+        if self._crf is None:
+            largest = round(_LARGEST_RATE * float(height * width * self._rate) ** 0.75)
+            options |= {"maxrate": str(largest), "bufsize": str(largest)}
+        self._stream.codec_context.options = options
 
 
 def _even(image: np.ndarray) -> np.ndarray:
@@ -100,40 +138,6 @@ def _even(image: np.ndarray) -> np.ndarray:
         raise ValueError(f"video frame: expected (H, W, 3) uint8, got {image.shape} {image.dtype}")
     height, width = image.shape[:2]
     return np.ascontiguousarray(np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"))
-
-
-def _copy_target(output: av.container.OutputContainer, source: str | Path | None):
-    """Add a sound track for the packets of `source` to `output`; return None if `source` has no sound."""
-    if source is None:
-        return None
-    try:
-        opened = av.open(str(existing_file(source, "a file with sound")))
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{source}: expected a file with sound, found an unreadable file "
-                         f"({error.strerror}); choose another file") from error
-    with opened as given:
-        if not given.streams.audio:
-            return None
-        codec = given.streams.audio[0].codec_context
-        if codec.name in _PLAYABLE_SOUND:
-            return output.add_stream_from_template(given.streams.audio[0])
-        return output.add_stream("aac", rate=codec.sample_rate)
-
-
-def _copy_sound(output: av.container.OutputContainer, sound, source: str | Path, seconds: float) -> None:
-    with av.open(str(source)) as given:
-        track = given.streams.audio[0]
-        if track.codec_context.name in _PLAYABLE_SOUND:
-            for packet in given.demux(track):
-                if packet.dts is not None and packet.pts * packet.time_base < seconds:
-                    packet.stream = sound
-                    output.mux(packet)
-            return
-        for frame in given.decode(track):
-            if frame.time >= seconds:
-                break
-            output.mux(sound.encode(frame))
-        output.mux(sound.encode())
 
 
 def there_and_back(frames: np.ndarray) -> np.ndarray:

@@ -42,17 +42,20 @@ def inputs(tmp_path_factory):
 def calls(monkeypatch):
     """The calls of the annotator (`photos`) and of the model (`sampled`), which returns the blanked portrait.
 
-    Set `skipped` to the ranges of driving frames in which no face is found.
+    Set `missing` to the ranges of driving frames in which no face is found.
     """
-    made = SimpleNamespace(photos=[], skipped=[], sampled=[])
+    made = SimpleNamespace(photos=[], missing=[], sampled=[], chosen=[])
 
-    def annotate_image(path, size, known=(), annotator=None):
+    def annotate_image(path, size, known=(), annotator=None, face="largest"):
         made.photos.append((path, size, known))
+        made.chosen.append(face)
         return render(sample_person("validation", len(made.photos), require=("hair",)).without("hat"), still(), size)
 
-    def annotate_video(path, size, frames, annotator=None):
+    def annotate_video(path, size, frames, annotator=None, face="largest", gaps="skip", fps=None):
+        made.chosen += [face, gaps]
         count = min(FRAMES, frames or FRAMES)
-        return render(sample_person("validation", 7), sample_motion("validation", 7, count), size), made.skipped
+        clip = render(sample_person("validation", 7), sample_motion("validation", 7, count), size)
+        return replace(clip, fps=fps or clip.fps), made.missing
 
     def generate(checkpoint, batch, sampling, **options):
         made.sampled.append((checkpoint, sampling))
@@ -80,9 +83,11 @@ def test_it_writes_two_videos_and_the_settings(inputs, calls, tmp_path):
     assert read_video(tmp_path / "out_concat.mp4")[0].shape == (4, SIZE, 4 * SIZE, 3)
     settings = {"source": f"{inputs}/me.png", "driving": f"{inputs}/talk.mp4",
                 "attributes": {"hair": f"{inputs}/friend.png"}, "checkpoint": "mine", "size": SIZE, "fps": 25.0,
-                "backend": "jax", **asdict(CHECKPOINT.sampling)}
+                "face": "largest", "driving_face": "largest", "gaps": "bridge", "paste_back": False, "audio": True,
+                "crf": None, "backend": "jax",
+                **asdict(CHECKPOINT.sampling)}
     assert report["frames"] == 4 and report["settings"] == settings
-    assert calls.photos == [(inputs / "me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
+    assert calls.photos == [(f"{inputs}/me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
 
 
 @pytest.mark.parametrize(("given", "expected"), [
@@ -103,11 +108,11 @@ def test_another_size_reaches_the_annotator_and_the_model(inputs, calls, tmp_pat
     assert [checkpoint.config for checkpoint, _ in calls.sampled] == [replace(CHECKPOINT.config, image_size=96)]
 
 
-def test_frames_without_a_face_are_refused_before_sampling(inputs, calls, tmp_path):
-    calls.skipped[:] = [(1, 3), (4, 5)]
-    with pytest.raises(InputError, match="talk.mp4: no face found in frames 1-2, 4; expected one in every frame"):
-        animate(inputs, tmp_path / "out.mp4")
-    assert not calls.sampled and not list(tmp_path.iterdir())
+def test_faces_and_gaps_reach_the_annotator(inputs, calls, tmp_path):
+    calls.missing[:] = [(1, 3), (4, 5)]
+    report = animate(inputs, tmp_path / "out.mp4", face="left", driving_face="2", gaps="hold")
+    assert calls.chosen == ["left", "largest", "2", "hold"], "portrait, attribute, driving video"
+    assert report["frames_without_a_face"] == "1-2, 4" and report["settings"]["gaps"] == "hold"
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -115,6 +120,12 @@ def test_frames_without_a_face_are_refused_before_sampling(inputs, calls, tmp_pa
     ({"device": "cuda"}, "device and dtype are for backend='torch'"),
     ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
     ({"sampling": {"steps": 0}}, "sampling: expected 1..1000 steps"),
+    ({"fps": 0.5}, "fps: expected 1 to 120 frames per second, found 0.5"),
+    ({"fps": float("nan")}, "fps: expected 1 to 120 frames per second, found nan"),
+    ({"face": "middle"}, "face: expected largest, left, right or a number, counted from the left from 1"),
+    ({"driving_face": "0"}, "driving_face: expected largest, left, right or a number"),
+    ({"gaps": "skip"}, "gaps: expected bridge or hold, found 'skip'"),
+    ({"crf": 52}, "crf: expected a constant rate factor from 0"),
 ])
 def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, message):
     with pytest.raises(InputError, match=message):

@@ -275,5 +275,5 @@ def test_bad_jsonl_is_named_with_its_line(tmp_path, line, words):
 
 def test_a_manifest_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "list.csv").write_bytes("path\nmüde.mp4\n".encode("latin-1"))
-    with pytest.raises(InputError, match=r"list\.csv: expected a manifest in UTF-8"):
+    with pytest.raises(InputError, match=r"list\.csv: expected a table in UTF-8"):
         find_inputs([tmp_path / "list.csv"])

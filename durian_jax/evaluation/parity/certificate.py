@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.convert.bundle import read_bundle, replace_files
@@ -27,6 +26,7 @@ from durian_jax.files import writable_folder, write_json
 from durian_jax.inference.generate import generate
 from durian_jax.inference.size import at_size
 from durian_jax.models.family import ModelConfig
+from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import copy_with_metadata, weight_files
 from durian_jax.versions import versions
 
@@ -71,7 +71,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
     sampling = Sampling(steps, _GUIDANCE)
     noise = frame_noise(0, range(frames), (wide.latent_size, wide.latent_size, wide.codec.latent_channels))
     # One after the other: the weights of both are never in memory at the same time.
-    with tqdm(total=4, desc="verifying", unit="run") as bar:
+    with progress_bar(total=4, desc="verifying", unit="run") as bar:
         as_exported = lambda _, x: jnp.asarray(x.astype(NUMPY_TYPES[dtype]).astype(np.float32))
         ours = replace(load_checkpoint(checkpoint, "stored", place=as_exported), config=wide)
         batch = parity.example(ours, frames)

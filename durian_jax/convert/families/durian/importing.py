@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax.checkpoints.description import Description
 from durian_jax.checkpoints.weights import write_checkpoint
@@ -36,6 +35,7 @@ from durian_jax.errors import InputError
 from durian_jax.files import writable_folder
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import init_params, param_shapes
+from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import TensorFiles
 
 # Old names of the attention in diffusers' autoencoders, and today's.
@@ -96,7 +96,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
     fresh = init_params(config, seed, only=frozenset(fresh_paths)) if fresh_paths else {}
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for path in tqdm(sorted(shapes), desc="importing", unit="tensor"):
+        for path in progress_bar(sorted(shapes), desc="importing", unit="tensor"):
             if path in fresh:
                 yield path, np.asarray(fresh[path])
             else:

@@ -27,6 +27,7 @@ from durian_jax.files import writable_folder
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.parameters import init_params, param_shapes
 from durian_jax.models.svdp.config import SVDPConfig
+from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import TensorFiles
 
 # Stable Diffusion 3.5's objective, and the paper's settings to sample: for a model that is imported without a config.
@@ -94,7 +95,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
     _report(left_out, files["transformer"], fresh_paths, config.mmdit)
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
-        for path in tqdm(sorted(shapes), desc="importing", unit="tensor"):
+        for path in progress_bar(sorted(shapes), desc="importing", unit="tensor"):
             if path in fresh:
                 yield path, np.asarray(fresh[path])
                 continue

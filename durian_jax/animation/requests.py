@@ -1,0 +1,195 @@
+"""What to animate: one video, all photos or videos of a folder, or the rows of a table."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from durian_jax.errors import InputError
+from durian_jax.faces.clip import attribute_bit
+from durian_jax.progress import say
+from durian_jax.tables import TABLE_SUFFIXES, read_table
+from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+
+# Columns of a table of jobs.
+REQUIRED, OPTIONAL = ("source", "driving"), ("attributes", "out")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One video to make.
+
+    Attributes:
+        source: photo of the identity.
+        driving: video of the motion.
+        attributes: attribute kind -> photo of a person who wears it.
+        out: the .mp4 to write.
+    """
+
+    source: str | Path
+    driving: str | Path
+    attributes: Mapping[str, str]
+    out: Path
+
+    @property
+    def inputs(self) -> tuple[str | Path, ...]:
+        """All files that are read."""
+        return self.source, self.driving, *self.attributes.values()
+
+    @property
+    def concat(self) -> Path:
+        """The video with driving, source, attributes and result side by side."""
+        return self.out.with_name(f"{self.out.stem}_concat.mp4")
+
+    @property
+    def crop(self) -> Path:
+        """The animated crop, if `out` shows the whole photo."""
+        return self.out.with_name(f"{self.out.stem}_crop.mp4")
+
+    @property
+    def report(self) -> Path:
+        """Settings, timings and versions."""
+        return self.out.with_suffix(".json")
+
+    def outputs(self, paste_back: bool) -> tuple[Path, ...]:
+        """All files that are written."""
+        return self.out, self.concat, *((self.crop,) if paste_back else ()), self.report
+
+
+def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
+    """Parse ["hair=a.png", ...] to {"hair": "a.png", ...} in the given order.
+
+    Raises:
+        InputError: not "KIND=PHOTO", an unknown kind, or a kind given twice.
+    """
+    requests: dict[str, str] = {}
+    for text in attributes:
+        kind, sign, photo = text.partition("=")
+        if not sign or not photo:
+            raise InputError(f"attribute {text!r}: expected KIND=PHOTO, such as hair=person.png")
+        attribute_bit(kind)
+        if kind in requests:
+            raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {photo}); choose one")
+        requests[kind] = photo
+    return requests
+
+
+def find_requests(source: str | Path | None, driving: str | Path | None, attributes: Sequence[str], out: str | Path,
+                  jobs: str | Path | None = None) -> list[Request] | Request:
+    """Return the videos to make.
+
+    A photo and a video are one request. A folder instead of one of them makes a request of each photo or video in it;
+    `out` is then a folder, and each video is named after the photo or video of the folder.
+
+    A table of jobs has the columns of `REQUIRED` and `OPTIONAL`. Names of photos and videos are relative to the table.
+    Attributes are "KIND=PHOTO", separated by semicolons. The column out is relative to the folder `out`; where it is
+    empty, the video is named after source and driving video.
+
+    Args:
+        source: photo, or a folder of photos.
+        driving: video, or a folder of videos.
+        attributes: "KIND=PHOTO" each.
+        out: the .mp4 to write, or a folder for several videos.
+        jobs: a table (.csv or .jsonl) instead of source, driving and attributes.
+
+    Returns:
+        One request, or a list of them.
+
+    Raises:
+        InputError: arguments that are missing or contradict each other, a folder without photos or videos, or a table
+            with a mistake.
+    """
+    if jobs is not None:
+        if source is not None or driving is not None or attributes:
+            raise InputError(f"jobs: the table {jobs} names sources, driving videos and attributes; leave out -s, -d "
+                             "and -a")
+        return _of_table(Path(jobs), _folder(out))
+    if source is None or driving is None:
+        raise InputError("expected a photo (-s) and a driving video (-d), or a table of jobs (--jobs); found "
+                         f"{'neither' if source is None and driving is None else 'only one of them'}")
+    given = parse_attributes(attributes)
+    folders = [path for path in (source, driving) if Path(path).is_dir()]
+    if not folders:
+        return Request(source, driving, given, Path(out))
+    if len(folders) == 2:
+        raise InputError(f"{source} and {driving}: expected one folder, found two; write the pairs into a table for "
+                         f"--jobs, with the columns {', '.join(REQUIRED)}")
+    _folder(out)
+    kind, suffixes = ("photo", PHOTO_SUFFIXES) if folders[0] is source else ("video", VIDEO_SUFFIXES)
+    files = _files(Path(folders[0]), kind, suffixes)
+    stems = Counter(file.stem for file in files)
+    names = [file.stem if stems[file.stem] == 1 else file.name for file in files]
+    pairs = [(file, driving) if folders[0] is source else (source, file) for file in files]
+    return [Request(photo, video, given, Path(out) / f"{name}.mp4") for (photo, video), name in zip(
+        pairs, names, strict=True)]
+
+
+def check_apart(requests: Sequence[Request], summary: Path, paste_back: bool) -> None:
+    """Refuse requests that would write the same file, or a file that another one reads.
+
+    Raises:
+        InputError: see above.
+    """
+    read = {Path(path).resolve(): path for request in requests for path in request.inputs}
+    written: dict[Path, str] = {summary.resolve(): "the summary"}
+    for request in requests:
+        for path in request.outputs(paste_back):
+            place = path.resolve()
+            if place in read:
+                raise InputError(f"output {path} would replace the input {read[place]}; choose another output folder")
+            if place in written:
+                raise InputError(f"output {path}: {request.source} with {request.driving} and {written[place]} would "
+                                 "write the same file; give them other names, in a table by the column out")
+            written[place] = f"{request.source} with {request.driving}"
+
+
+def _of_table(table: Path, out: Path) -> list[Request]:
+    """The requests of a table."""
+    if table.suffix.lower() not in TABLE_SUFFIXES:
+        raise InputError(f"jobs: expected a table ({' or '.join(TABLE_SUFFIXES)}), found {table}")
+    requests = []
+    for where, row in read_table(table, REQUIRED, OPTIONAL):
+        cells = {name: row.get(name) or "" for name in (*REQUIRED, *OPTIONAL)}
+        for name, value in cells.items():
+            if not isinstance(value, str):
+                raise InputError(f"{where}: {name}: expected text, found {value!r}")
+            if name in REQUIRED and not value:
+                raise InputError(f"{where}: expected the name of a file in the column {name}, found none")
+        try:
+            given = parse_attributes([text.strip() for text in cells["attributes"].split(";") if text.strip()])
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        source, driving = (table.parent / cells[name] for name in REQUIRED)
+        name = cells["out"] or f"{source.stem}_{driving.stem}.mp4"
+        if Path(name).suffix.lower() != ".mp4":
+            raise InputError(f"{where}: out: expected a name ending in .mp4, found {name}")
+        requests.append(Request(source, driving, {kind: str(table.parent / photo) for kind, photo in given.items()},
+                                out / name))
+    if not requests:
+        raise InputError(f"{table}: expected rows with {', '.join((*REQUIRED, *OPTIONAL))}, found none; add a row per "
+                         "video")
+    return requests
+
+
+def _folder(out: str | Path) -> Path:
+    """The folder of several videos."""
+    out = Path(out)
+    if out.is_file() or out.suffix.lower() == ".mp4" and not out.is_dir():
+        raise InputError(f"output {out}: expected a folder, because several videos are made; found the name of a file")
+    return out
+
+
+def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """The photos or videos of a folder, in the order of their names. Others are named and left out."""
+    try:
+        found = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}); expected a folder of {kind}s") from error
+    files = [path for path in found if path.suffix.lower() in suffixes]
+    if not files:
+        raise InputError(f"{folder}: expected {kind}s ({', '.join(suffix[1:] for suffix in suffixes)}), found none "
+                         f"among {len(found)} files; name a folder that contains {kind}s")
+    if others := [path.name for path in found if path not in files]:
+        say(f"durian: {folder}: left out {len(others)} files that are no {kind}s: {', '.join(others[:5])}"
+            f"{', ...' if len(others) > 5 else ''}")
+    return files

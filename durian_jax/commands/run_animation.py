@@ -1,0 +1,37 @@
+"""What `durian animate` and `durian reenact` do with their options."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def run_animation(*, source: str | None, driving: str | None, attributes: tuple[str, ...], out: str, jobs: str | None,
+                  options: dict[str, Any] | None = None, **settings: Any) -> None:
+    """Make one video, or those of a folder or table, and print a line per video; exit with 1 if some failed.
+
+    Args:
+        source, driving, attributes, out, jobs: see `animation.requests.find_requests`.
+        options: of the model's family.
+        settings: fields of `animation.settings.Settings`.
+    """
+    from durian_jax import runtime
+
+    runtime.configure()
+    from durian_jax.animation.files import animate_files
+    from durian_jax.animation.jobs import DONE, animate_jobs
+    from durian_jax.animation.requests import Request, find_requests
+    from durian_jax.animation.settings import Settings
+
+    found = find_requests(source, driving, attributes, out, jobs)
+    if isinstance(found, Request):
+        report = animate_files(source, driving, attributes, out, **settings, **options or {})
+        click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
+        return
+    summary = Path(out) / "summary.json"
+    outcomes = animate_jobs(found, summary, Settings(**settings, options=options or {}),
+                            lambda outcome: click.echo(outcome.describe()))
+    failed = sum(outcome.state != DONE for outcome in outcomes)
+    click.echo(f"{summary}: {len(outcomes) - failed} of {len(outcomes)} videos made"
+               f"{f', {failed} failed' if failed else ''}")
+    click.get_current_context().exit(1 if failed else 0)
