@@ -24,7 +24,7 @@ from durian_jax.prepare.annotate import FramesLeftOut, annotate_image, annotate_
 from durian_jax.prepare.client import Annotator
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.versions import versions
-from durian_jax.video import probe_video, read_image, video_writer
+from durian_jax.video import check_length, probe_video, read_image, video_writer
 
 # Programs that can run a model.
 BACKENDS = ("jax", "torch")
@@ -76,6 +76,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     for photo in (source, *requests.values()):
         read_image(photo)
     video = probe_video(driving)
+    check_length(driving, video.fps, video.declared_frames, frames)
     check_options(found.config, options)
     count = min((known for known in (frames, video.declared_frames) if known), default=0)
     get_family(found.config.family).load("inference").check_motion(found.config, video.fps, count, **options)

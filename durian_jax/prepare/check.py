@@ -69,7 +69,8 @@ class Report:
         kind: "photo" or "video".
         findings: errors first.
         measures: numbers by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
-            the picture size up to which the face needs no enlargement. `second_face` is another face's height.
+            the picture size up to which the face needs no enlargement. `second_face` is another face's height. A video
+            with `whole_seconds` is this long, and only its first `seconds` were looked at.
     """
 
     file: str
@@ -128,6 +129,8 @@ def describe(report: Report) -> str:
         about += f", {measures['width']} x {measures['height']}"
     if "seconds" in measures:
         about += f", {measures['frames']} frames in {measures['seconds']:.1f} s"
+    if "whole_seconds" in measures:
+        about += f" (only the beginning of {measures['whole_seconds']:.1f} s was looked at)"
     if "face_height" in measures:
         about += (f", face {measures['face_height']:.0f} px high "
                   f"(enough for models up to {measures['largest_model']:.0f} px)")
@@ -151,6 +154,8 @@ def _judge(look: Look) -> tuple[list[Finding], dict[str, float]]:
     measures = {"width": look.width, "height": look.height}
     if look.fps:
         measures |= {"frames": len(look), "fps": round(look.fps, 3), "seconds": round(len(look) / look.fps, 3)}
+        if look.total > len(look):
+            measures["whole_seconds"] = round(look.total / look.fps, 3)
     if not look.seen.any():
         return [_no_face(look)], measures
     values = measure(look)

@@ -125,9 +125,12 @@ def _copy_sound(output: av.container.OutputContainer, sound, source: str | Path,
         track = given.streams.audio[0]
         if track.codec_context.name in _PLAYABLE_SOUND:
             for packet in given.demux(track):
-                if packet.dts is not None and packet.pts * packet.time_base < seconds:
-                    packet.stream = sound
-                    output.mux(packet)
+                if packet.dts is None or packet.pts is None:
+                    continue
+                if packet.pts * packet.time_base >= seconds:  # sound has no frames out of order
+                    break
+                packet.stream = sound
+                output.mux(packet)
             return
         for frame in given.decode(track):
             if frame.time >= seconds:
