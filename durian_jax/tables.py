@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, listed
+from durian_jax.files import parse_json
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
 
@@ -43,16 +43,17 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> 
         else:
             for number, line in enumerate(text.split("\n"), start=1):
                 if line.strip():
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise InputError(f"{path}, line {number}: expected a JSON object, found {line[:60]}")
+                    row = parse_json(line)
                     _check_columns(f"{path}, line {number}", list(row), required, optional)
                     yield f"{path}, line {number}", row
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a table in UTF-8, cannot read it ({error}); check the file") from error
-    except (csv.Error, json.JSONDecodeError) as error:
+    except (csv.Error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         number += isinstance(error, csv.Error)  # a CSV row is only counted after it has been parsed
-        raise InputError(f"{path}, line {number}: expected a valid row, parsing it failed ({error})") from error
+        raise InputError(f"{path}, line {number}: expected a valid row, parsing it failed ({cut(str(error))}); check "
+                         "the row") from error
 
 
 def _check_columns(where: str, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
@@ -60,4 +61,4 @@ def _check_columns(where: str, columns: list[str], required: Sequence[str], opti
     if unknown or not set(required) <= set(columns) or len(set(columns)) < len(columns):
         raise InputError(f"{where}: expected the column{'s' * (len(required) > 1)} {', '.join(required)} and "
                          f"optionally {', '.join(optional)}, each once; found {'unknown: ' if unknown else ''}"
-                         f"{', '.join(unknown or columns)}")
+                         f"{listed(unknown or columns, 8)}")

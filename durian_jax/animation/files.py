@@ -25,7 +25,7 @@ from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.progress import say
 from durian_jax.versions import versions
-from durian_jax.video import probe_video, read_image, video_writer
+from durian_jax.video import check_length, probe_video, read_image, video_writer
 
 Result = TypeVar("Result")
 
@@ -137,6 +137,7 @@ class Session:
                 read_image(photo)
                 self._readable.add(photo)
         settings, video = self.settings, probe_video(request.driving).at_rate(self.settings.fps)
+        check_length(request.driving, video.fps, video.declared_frames, settings.frames)
         count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
         get_family(self._found.config.family).load("inference").check_motion(self._found.config, video.fps, count,
                                                                              **settings.options)

@@ -8,7 +8,6 @@
     dataset.json        counts and statistics. It is written last, so a folder with this file is complete
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from durian_jax.data.about import ABOUT_FILE, FORMAT, read_about
 from durian_jax.data.clip_record import (
     QUALITIES,
     DecodeError,
@@ -32,13 +32,12 @@ from durian_jax.data.clip_record import (
 )
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.shards import open_shard, read_row, shard_writer
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import write_json
 
-FORMAT = "portrait_clips-1"
-_OWN_FILES = ("dataset.json", "index.safetensors", "dataset_info.json", "features.json", "report.json",
+_OWN_FILES = (ABOUT_FILE, "index.safetensors", "dataset_info.json", "features.json", "report.json",
               "rejected.jsonl")
 
 
@@ -125,7 +124,7 @@ def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: di
         "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
         "statistics": _statistics(index), **about,
     }
-    write_json(directory / "dataset.json", content)
+    write_json(directory / ABOUT_FILE, content)
     return content
 
 
@@ -223,7 +222,7 @@ def refuse_to_replace(directory: str | os.PathLike) -> None:
     Raises:
         InputError: the folder holds a dataset.
     """
-    if (Path(directory) / "dataset.json").exists():
+    if os.path.exists(Path(directory) / ABOUT_FILE):
         raise InputError(f"{directory}: expected a folder without a dataset, found one; name another folder, or "
                          "replace the dataset with --overwrite")
 
@@ -258,24 +257,23 @@ class RecordedClips:
             InputError: the folder is not a complete dataset.
         """
         self.directory = Path(directory)
-        if not (self.directory / "dataset.json").exists():
-            found = "a folder without dataset.json" if self.directory.is_dir() else "no such folder"
-            raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one from videos, "
-                             "`durian synthesize` from procedural people")
+        if not os.path.isfile(self.directory / ABOUT_FILE):
+            found = f"a folder without {ABOUT_FILE}" if os.path.isdir(directory) else "no such folder"
+            raise InputError(f"{cut(str(directory))}: expected a dataset, found {found}; `durian prepare` makes one "
+                             "from videos, `durian synthesize` from procedural people")
+        self.about = read_about(self.directory)
         try:
-            self.about = json.loads((self.directory / "dataset.json").read_text())
             self.outlines = Outlines(self.directory / "index.safetensors")
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
-                             f"index.safetensors, found {error}; write it with `durian prepare` or "
+            if len(self.outlines) != self.about["clips"]:
+                raise ValueError(f"{len(self.outlines)} clips, {ABOUT_FILE} has {self.about['clips']}")
+        except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+            raise InputError(f"{directory}: expected a folder of clip records with {ABOUT_FILE} and "
+                             f"index.safetensors, found {cut(str(error))}; write it with `durian prepare` or "
                              f"`durian synthesize`") from error
-        if self.about.get("format") != FORMAT:
-            raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
-                             f"{self.about.get('format')!r}; write the dataset again")
         self._shard_ends = self.outlines.shard_ends
         self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
-            if not self._shard(number).is_file():
+            if not os.path.isfile(self._shard(number)):
                 raise InputError(f"{self._shard(number)}: expected {len(self._shard_ends)} shards, this one is "
                                  "missing; copy the dataset again")
 

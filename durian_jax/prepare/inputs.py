@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, shown
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.tables import TABLE_SUFFIXES, read_table
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -40,6 +40,7 @@ _NERSEMBLE = re.compile(r".*/(\d+)/(?:sequences/)?([^/]+)/(timesteps/frame_\d+/)
 
 # A file name has at most 255 bytes, and longer names are derived from this one.
 _LONGEST_NAME = 120
+_LONGEST_IDENTITY = 200
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _named(given: str) -> list[Path]:
     """Return the files and folders that one input names."""
     names = [given] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     if not names:
-        raise InputError(f"{given}: expected a file, a folder or a glob pattern, found nothing; correct the path")
+        raise InputError(f"{cut(given)}: expected a file, a folder or a glob pattern, found nothing; correct the path")
     return [Path(os.path.abspath(name)) for name in names]
 
 
@@ -195,10 +196,11 @@ def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[Video
 
 def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:
     path, identity = row.get("path"), row.get("identity")
-    if not isinstance(path, str) or not path.strip() or "\0" in path:
-        raise InputError(f"{where}: expected a path, found {path!r}")
-    if not isinstance(identity, str | int | None) or isinstance(identity, bool):
-        raise InputError(f"{where}: identity: expected a string or an integer, found {identity!r}")
+    if not isinstance(path, str) or not path.strip() or not _is_path(path):
+        raise InputError(f"{where}: expected a path, found {shown(path)}")
+    if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
+        raise InputError(f"{where}: identity: expected a string of at most {_LONGEST_IDENTITY} characters or an "
+                         f"integer, found {shown(identity)}")
     start, end = (_seconds(where, column, row.get(column)) for column in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise InputError(f"{where}: expected an end after the start, found {start or 0:g} s to {end:g} s")
@@ -206,6 +208,19 @@ def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:
     identity = "" if identity is None else str(identity).strip()
     return replace(video, start=start, end=end, identity=identity or video.identity,
                    labels=_labels(where, row.get("labels")))
+
+
+def _is_path(text: str) -> bool:
+    """Whether the file system can have this path."""
+    try:
+        return "\0" not in text and all(len(os.fsencode(part)) <= 255 for part in Path(text).parts)
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_name(text: str) -> bool:
+    """Whether a record can hold this name of a person, and a page can show it."""
+    return len(text) <= _LONGEST_IDENTITY and not re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text)
 
 
 def _seconds(where: str, column: str, value: object) -> float | None:
@@ -216,7 +231,7 @@ def _seconds(where: str, column: str, value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise InputError(f"{where}: {column}: expected seconds of at least 0, such as 12.5, found {value!r}")
+        raise InputError(f"{where}: {column}: expected seconds of at least 0, such as 12.5, found {shown(value)}")
     return seconds
 
 
@@ -227,7 +242,8 @@ def _labels(where: str, value: object) -> tuple[str, ...] | None:
     if words == ["none"]:
         return ()
     if not isinstance(words, list) or not all(word in ATTRIBUTE_KINDS for word in words):
-        raise InputError(f"{where}: labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or 'none', found {value!r}")
+        raise InputError(f"{where}: labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or 'none', found "
+                         f"{shown(value)}")
     return tuple(kind for kind in ATTRIBUTE_KINDS if kind in words)
 
 
@@ -243,7 +259,8 @@ def _with_names(videos: list[VideoInput]) -> list[VideoInput]:
         if video.start is not None or video.end is not None:
             # The names contain no @ so far, so the parts of one file cannot clash with another file.
             part = f"@{'start' if video.start is None else video.start}-{'end' if video.end is None else video.end}"
-        named.append(replace(video, name=name + part, identity=video.identity or name))
+        identity = video.identity.encode(errors="replace").decode()  # names of files may be no valid text
+        named.append(replace(video, name=name + part, identity=identity or name))
     return named
 
 

@@ -29,7 +29,7 @@ from durian_jax.data.recorded_clips import (
     write_shard,
 )
 from durian_jax.errors import InputError
-from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.files import read_json, writable_folder, write_json, write_text
 from durian_jax.installation import install_command
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
 from durian_jax.prepare.inputs import VideoInput, find_inputs
@@ -110,13 +110,14 @@ def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) ->
     """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
     try:
         made = (out / "dataset.json").stat().st_mtime
-        report = json.loads((out / "report.json").read_text())
+        report = read_json(out / "report.json")
         if any(video.path.stat().st_mtime > made for video in videos):
             return None
-    except (OSError, ValueError):
+        entries = (*report.get("files", ()), *report.get("rejected_files", ()))
+        seen = [(entry["file"], entry["name"]) for entry in entries]
+    except (OSError, InputError, KeyError, TypeError):  # not a report of ours: the dataset is not replaced either
         return None
-    seen = [(entry["file"], entry["name"]) for entry in (*report.get("files", ()), *report.get("rejected_files", ()))]
-    same = sorted(seen) == sorted((str(video.path), video.name) for video in videos)
+    same = sorted(map(str, seen)) == sorted(str((str(video.path), video.name)) for video in videos)
     return report if same and report.get("settings") == asdict(settings) else None
 
 

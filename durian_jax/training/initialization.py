@@ -1,5 +1,6 @@
 """Initial parameters of a run: fresh, or from a run or checkpoint."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ def check_start(run: RunConfig) -> None:
     Raises:
         InputError: no such checkpoint, unreadable files, or one of another family without `init_only`.
     """
-    if not run.init_from or (Path(run.init_from) / "checkpoints").is_dir():
+    if not run.init_from or os.path.isdir(Path(run.init_from) / "checkpoints"):
         return
     found = read_description(run.init_from).config.family
     TensorFiles(find_checkpoint(run.init_from))  # reads the headers, so that a file that was cut off is refused
@@ -48,7 +49,7 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
     if not run.init_from:
         return init_params(run.model, run.seed, place=place)
     folder = Path(run.init_from)
-    if (folder / "checkpoints").is_dir():
+    if os.path.isdir(folder / "checkpoints"):
         loaded = load_params(folder, layout)
     else:
         loaded = load_checkpoint(run.init_from, "stored", prefixes, run.init_only,

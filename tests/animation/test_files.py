@@ -119,7 +119,7 @@ def test_faces_and_gaps_reach_the_annotator(inputs, calls, tmp_path):
     ({"backend": "tpu"}, "unknown backend 'tpu'; expected one of jax, torch"),
     ({"device": "cuda"}, "device and dtype are for backend='torch'"),
     ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
-    ({"sampling": {"steps": 0}}, "sampling: expected 1..1000 steps"),
+    ({"sampling": {"steps": 0}}, "steps: expected an integer from 1 to 1000, found 0"),
     ({"fps": 0.5}, "fps: expected 1 to 120 frames per second, found 0.5"),
     ({"fps": float("nan")}, "fps: expected 1 to 120 frames per second, found nan"),
     ({"face": "middle"}, "face: expected largest, left, right or a number, counted from the left from 1"),
