@@ -125,6 +125,14 @@ class Session:
         """The annotator, loaded when it is first used."""
         return Annotator()
 
+    def start_annotator(self) -> None:
+        """Load the annotator now.
+
+        Raises:
+            InputError: its models are missing.
+        """
+        assert self.annotator is not None
+
     def check(self, request: Request) -> None:
         """Check a request as far as it takes no time.
 
