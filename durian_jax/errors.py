@@ -40,7 +40,7 @@ def cut(text: str, longest: int = 200) -> str:
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 
 
-def listed(names: Collection[str], most: int = _NAMED) -> str:
+def listed(names: Collection[str], most: int = _NAMED, longest: int = _LONGEST) -> str:
     """Names for a message, separated by commas: the first ones, and how many there are in all."""
-    first = ", ".join(cut(name, _LONGEST) for name, _ in zip(names, range(most), strict=False))
+    first = ", ".join(cut(name, longest) for name, _ in zip(names, range(most), strict=False))
     return first if len(names) <= most else f"{first}, ... ({len(names)} in all)"

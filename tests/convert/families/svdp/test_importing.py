@@ -160,7 +160,7 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
     refused("transformer", "qk_norm=None instead of rms_norm.*dual_attention_layers=", qk_norm=None,
             dual_attention_layers=[1, 2])
     refused("transformer", "caption_projection_dim=16 instead of 32", caption_projection_dim=16)
-    refused("transformer", "expected the field sample_size", sample_size=None)
+    refused("transformer", "sample_size: expected this field", sample_size=None)
     refused("vae", "in_channels=4 instead of 16", latent_channels=16)
     refused("vae", "use_post_quant_conv=False instead of True", use_quant_conv=True)
 
