@@ -10,7 +10,7 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
-from durian_jax.video.given import existing_file
+from durian_jax.video.given import existing_file, open_media
 
 # Sound that every player accepts in an MP4 file; other sound (PCM, Vorbis, ...) is re-encoded.
 _PLAYABLE_SOUND = ("aac", "mp3", "ac3")
@@ -107,7 +107,7 @@ def _copy_target(output: av.container.OutputContainer, source: str | Path | None
     if source is None:
         return None
     try:
-        opened = av.open(str(existing_file(source, "a file with sound")))
+        opened = open_media(existing_file(source, "a file with sound"))
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{source}: expected a file with sound, found an unreadable file "
                          f"({error.strerror}); choose another file") from error
@@ -121,7 +121,7 @@ def _copy_target(output: av.container.OutputContainer, source: str | Path | None
 
 
 def _copy_sound(output: av.container.OutputContainer, sound, source: str | Path, seconds: float) -> None:
-    with av.open(str(source)) as given:
+    with open_media(source) as given:
         track = given.streams.audio[0]
         if track.codec_context.name in _PLAYABLE_SOUND:
             for packet in given.demux(track):
