@@ -355,7 +355,8 @@ def test_a_config_survives_json():
 @pytest.mark.parametrize("changes, words", [
     ({"mode": "both"}, "mode"), ({"history": 0}, "history"), ({"history": 20}, "segment before"),
     ({"image_size": 100}, "multiple"),
-    ({"driving_capacity": 0}, "driving_capacity: expected a finite number above 0 and at most 1"), ({"identity_dim": 512}, "identity")])
+    ({"driving_capacity": 0}, "driving_capacity: expected a finite number above 0 and at most 1"),
+    ({"identity_dim": 512}, "identity")])
 def test_contradictions_are_refused(changes, words):
     with pytest.raises(InputError, match=words):
         SVDPConfig(**changes)
