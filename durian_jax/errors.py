@@ -34,8 +34,8 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
 
 
 def cut(text: str, longest: int = 200) -> str:
-    """One line of text, cut in the middle if it is longer than this number of characters."""
-    line = " ".join(text.split())
+    """One line of printable text, cut in the middle if it is longer than this number of characters."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
     half = (longest - 5) // 2
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 

@@ -41,6 +41,7 @@ _NERSEMBLE = re.compile(r".*/(\d+)/(?:sequences/)?([^/]+)/(timesteps/frame_\d+/)
 # A file name has at most 255 bytes, and longer names are derived from this one.
 _LONGEST_NAME = 120
 _LONGEST_IDENTITY = 200
+_LONGEST_PATH = 4096  # bytes, on Linux
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _in_manifest(path: Path, layout: str, lines: dict[tuple, str]) -> list[Video
 
 def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:
     path, identity = row.get("path"), row.get("identity")
-    if not isinstance(path, str) or not path.strip() or not _is_path(path):
+    if not isinstance(path, str) or not path.strip() or not _is_path(str(folder / path)):
         raise InputError(f"{where}: expected a path, found {shown(path)}")
     if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
         raise InputError(f"{where}: identity: expected a string of at most {_LONGEST_IDENTITY} characters or an "
@@ -211,9 +212,10 @@ def _from_row(where: str, row: dict, folder: Path, layout: str) -> VideoInput:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the file system can have this path."""
+    """Whether a file system can have this path."""
     try:
-        return "\0" not in text and all(len(os.fsencode(part)) <= 255 for part in Path(text).parts)
+        return "\0" not in text and len(os.fsencode(os.path.abspath(text))) < _LONGEST_PATH and all(
+            len(os.fsencode(part)) <= 255 for part in Path(text).parts)
     except UnicodeEncodeError:
         return False
 
