@@ -9,7 +9,6 @@ from PIL import Image
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
-from durian_jax.installation import install_command
 from durian_jax.video.given import existing_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -71,7 +70,7 @@ def _heic(path: Path, data: bytes) -> np.ndarray:
         import pillow_heif
     except ImportError as error:
         raise InputError(f"{path}: expected a PNG or JPEG file, found a HEIC photo; convert it to JPEG, or "
-                         "run " + install_command("heic")) from error
+                         "pip install pillow-heif") from error
     try:
         image = pillow_heif.read_heif(data).to_pillow().convert("RGBA")
     except (ValueError, RuntimeError, SyntaxError, EOFError) as error:
