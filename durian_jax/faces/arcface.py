@@ -6,7 +6,6 @@ import numpy as np
 
 from durian_jax.errors import InputError, cut
 from durian_jax.faces.face_crop import FACE_SIZE
-from durian_jax.installation import install_command
 
 # File name of the network in the folder of a checkpoint or export that needs one.
 IDENTITY_FILE = "identity.onnx"
@@ -30,7 +29,7 @@ class IdentityEncoder:
         try:
             import onnxruntime
         except ImportError as error:
-            raise InputError("identity embeddings need onnxruntime; run " + install_command("identity")) from error
+            raise InputError("identity embeddings need onnxruntime; run pip install onnxruntime") from error
         if not os.path.isfile(path):
             raise InputError(f"identity model {cut(str(path))}: expected an ONNX file, found none; check the path")
         try:

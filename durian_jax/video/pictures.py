@@ -9,7 +9,6 @@ from PIL import Image
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
-from durian_jax.installation import install_command
 from durian_jax.video.given import existing_file, open_media
 from durian_jax.video.limits import check_photo_bytes, check_photo_size, other_picture_size, picture_size
 
@@ -94,7 +93,7 @@ def _heic(path: Path, data: bytes) -> np.ndarray:
         import pillow_heif
     except ImportError as error:
         raise InputError(f"{path}: expected a PNG or JPEG file, found a HEIC photo; convert it to JPEG, or "
-                         "run " + install_command("heic")) from error
+                         "pip install pillow-heif") from error
     try:
         photo = pillow_heif.open_heif(data)
         check_photo_size(path, photo.size)
