@@ -149,7 +149,7 @@ def test_every_segment_after_the_first_has_its_history(driving, frames, longest,
 
 
 def test_history_that_a_short_segment_may_lack_is_refused():
-    with pytest.raises(InputError, match=r"history=3: expected 1\.\.2 frames, half of a segment of max_frames=4"):
+    with pytest.raises(InputError, match="history: expected 1 to 2 frames, half of a segment of max_frames=4, found 3"):
         SVDPConfig(image_size=SIZE, max_frames=4, history=3)
 
 
@@ -178,7 +178,7 @@ def test_the_number_of_a_frame_may_come_from_numpy(driving):
 
 @pytest.mark.parametrize("fps", [0, float("nan"), "25", -1.0])
 def test_a_model_without_a_frame_rate_is_refused(fps):
-    with pytest.raises(InputError, match="fps: expected frames per second"):
+    with pytest.raises(InputError, match="fps: expected a finite number above 0 and at most 1000"):
         SVDPConfig(image_size=SIZE, fps=fps)
 
 

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.prepare.frames import PICTURES_FPS, open_frames
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.video import iterate_video, write_image, write_video
@@ -126,7 +126,7 @@ def test_other_files_are_refused_on_opening(tmp_path, folder):
                         tmp_path / ("x" * 300): "File name too long"}.items():
         with pytest.raises(InputError, match=words) as error:
             open_frames(whole(path))
-        assert str(path) in str(error.value)
+        assert cut(str(path)) in str(error.value)
     with pytest.raises(InputError, match="at least 1, got 0"):
         open_frames(whole(folder), 0)
 

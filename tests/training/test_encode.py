@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_refused(config, encoded, tmp_path):
     about = json.loads((encoded / "dataset.json").read_text())
     shutil.copytree(encoded, tmp_path / "old")
     (tmp_path / "old" / "dataset.json").write_text(json.dumps({**about, "format": "encoded_samples-0"}))
-    with pytest.raises(InputError, match="format encoded_samples-1, found encoded_samples-0"):
+    with pytest.raises(InputError, match="format encoded_samples-1, found 'encoded_samples-0'"):
         EncodedSamples(tmp_path / "old")
     with pytest.raises(InputError) as error:
         EncodedSamples(tmp_path / "old")

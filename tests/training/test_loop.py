@@ -276,8 +276,11 @@ def test_a_changed_run_of_version_0_1_is_refused(changes, message, old_workdir):
     check_same_run(old_workdir, RunConfig.read(changed(get_config("tiny,stage=1"), {"total_steps": 99})))
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"model": {}}', '{"family": "unknown"}'])
-def test_a_damaged_config_of_a_run_is_refused(text, tmp_path):
+@pytest.mark.parametrize(("text", "message"), [
+    ("{", "config.json is damaged"), ("[]", "config.json is damaged"),
+    ('{"model": {}}', "config.json: stage: expected this field, found none"),
+    ('{"family": "unknown"}', "config.json: model: expected this field, found none")])
+def test_a_damaged_config_of_a_run_is_refused(text, message, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(InputError, match="config.json is damaged"):
+    with pytest.raises(InputError, match=message):
         check_same_run(tmp_path, RunConfig.read(get_config("tiny,stage=1")))

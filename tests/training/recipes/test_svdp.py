@@ -212,7 +212,7 @@ def test_history_is_disturbed_as_configured(driven_records):
     ("video", {"guidance_dropout": (0.5, 0.5, 0.5)}, "3 branches"), ("video", {"data.regions": ()}, "data.regions"),
     ("steps", {"distillation.student_steps": 3}, "multiple"), ("history", {"disturbance.noise": 1.0}, "noise"),
     ("video", {"disturbance.noise": 0.1}, "does not use it"), ("retouch", {}, "init_from must name"),
-    ("video", {"guidance_dropout": ()}, "3 branches"), ("fusion", {}, "init_from must name"),
+    ("video", {"guidance_dropout": ()}, "guidance_dropout: expected"), ("fusion", {}, "init_from must name"),
     ("fusion", {"init_from": "a", "distillation.scales": (2.0,)}, "distillation.scales"),
     ("fusion", {"init_from": "a", "distillation.scales": (1.0, 1.0, 1.0)}, "distillation.scales"),
     ("fusion", {"init_from": "a", "data.history": 0}, "data.history=2"),
