@@ -12,8 +12,8 @@ from durian_jax.errors import InputError, cut, shown
 
 # The index of the largest published checkpoints has 0.1 MB, our deepest file 6 levels.
 _LARGEST_JSON, _DEEPEST_JSON = 64 << 20, 50
-# A file system takes 255 bytes. Temporary files have a few more than the name, `FILE_concat.mp4` too.
-_LONGEST_NAME = 200
+# File systems take 255 bytes, and 4096 of a path. Temporary files have a few more than the name, `FILE_concat.mp4` too.
+_LONGEST_NAME, _LONGEST_PATH = 200, 3800
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -27,9 +27,9 @@ def writable_folder(path: str | Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise InputError(f"cannot write into the folder {cut(str(folder))}: {error.strerror or error}; "
-                         "choose another output") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write into the folder {cut(str(folder))}: {reason_of(error)}; choose another output"
+                         ) from error
     return folder
 
 
@@ -48,11 +48,21 @@ def writable_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
         raise InputError(f"output {cut(str(path))}: expected a name ending in {' or '.join(suffixes)}")
     if os.path.isdir(path):
         raise InputError(f"output {path} is a folder; add a file name")
+    check_name(path)
     writable_folder(path.parent)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise InputError(f"output {cut(str(path))}: expected a name of at most {_LONGEST_NAME} characters, found "
-                         f"{len(path.name)}; choose a shorter one")
     return path
+
+
+def check_name(path: Path) -> None:
+    """Refuse an output whose name is too long, with the longer names beside it.
+
+    Raises:
+        InputError: says how long it may be.
+    """
+    name, whole = (len(os.fsencode(text)) for text in (path.name, os.path.abspath(path)))
+    if name > _LONGEST_NAME or whole > _LONGEST_PATH:
+        raise InputError(f"output {cut(str(path))}: expected a name of at most {_LONGEST_NAME} bytes and a path of at "
+                         f"most {_LONGEST_PATH}, found {name} and {whole}; choose a shorter one")
 
 
 @contextmanager
@@ -63,14 +73,14 @@ def atomic_file(path: str | Path) -> Iterator[str]:
         InputError: the path is a folder, or its folder cannot be created or written.
     """
     path = Path(path)
+    if os.path.isdir(path):
+        raise InputError(f"{path}: expected a file, found a folder; add a file name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise InputError(f"{path}: expected a file, found a folder; add a file name")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
         os.close(handle)
-    except OSError as error:
-        raise InputError(f"{cut(str(path))}: cannot write there ({error.strerror}); choose another folder") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{cut(str(path))}: cannot write there ({reason_of(error)}); choose another name") from error
     try:
         yield temporary
         make_readable(temporary)
@@ -107,8 +117,12 @@ def read_json(path: str | Path, advice: str = "copy it again from its source", m
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{cut(str(path))} is damaged: {cut(str(reason))}; {advice}") from error
+        raise InputError(f"{cut(str(path))} is damaged: {reason_of(error)}; {advice}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be opened, for a message that names it already."""
+    return cut(str(error.strerror or error if isinstance(error, OSError) else error))
 
 
 def parse_json(text: str | bytes) -> dict[str, Any]:

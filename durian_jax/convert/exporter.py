@@ -1,5 +1,6 @@
 """`durian export`: write a checkpoint as folders in diffusers' layout, which PyTorch runs without JAX."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from durian_jax.convert.names import Tensor
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, open_identity_encoder
 from durian_jax.families import get_family
-from durian_jax.files import writable_folder, write_json
+from durian_jax.files import check_name, writable_folder, write_json
 from durian_jax.models.parameters import zero_at_start
 from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import write_tensors
@@ -47,6 +48,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    check_name(Path(out))
     out = Path(out).resolve()
     folder, found = find_checkpoint(checkpoint), read_description(checkpoint)
     config, family = found.config, get_family(found.config.family).load("convert")
@@ -86,14 +88,14 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
 
 def _check_replaceable(out: Path, checkpoint: Path, overwrite: bool) -> None:
     """Refuse to replace anything but an export, and an export without `overwrite`."""
-    if out.exists() and not out.is_dir():
+    if os.path.exists(out) and not os.path.isdir(out):
         raise InputError(f"{out} is a file; name a folder to create")
     if out.is_mount() or out == Path.cwd():
         raise InputError(f"{out} is a mounted volume or the working folder and cannot be replaced; name a folder in "
                          "it")
     if checkpoint.resolve().is_relative_to(out.resolve()):
         raise InputError(f"{out} holds the checkpoint itself ({checkpoint}); name another folder")
-    if out.is_dir() and any(out.iterdir()):
+    if os.path.isdir(out) and any(out.iterdir()):
         if not (out / BUNDLE_FILE).is_file():
             raise InputError(f"{out} holds other files than an export; name another folder")
         if not overwrite:

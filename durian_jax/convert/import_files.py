@@ -1,5 +1,6 @@
 """`durian import`: make an initial checkpoint from pretrained parts, which are folders or hub ids."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,7 @@ def import_files(out: str | Path, parts: Mapping[str, str | None], *, base: str 
     for name in getattr(conversion, "BASE_PARTS", ()):
         if given.setdefault(name, base or "") == "":
             raise InputError(f"import: expected --{name}, or --base that has one; found neither")
-    if (Path(out) / "config.json").exists() and not overwrite:
+    if os.path.exists(Path(out) / "config.json") and not overwrite:
         raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
     writable_folder(out)
     identity_dim = IdentityEncoder(identity_model).width if identity_model else None

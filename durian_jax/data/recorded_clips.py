@@ -35,7 +35,7 @@ from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import write_json
+from durian_jax.files import reason_of, write_json
 
 _OWN_FILES = (ABOUT_FILE, "index.safetensors", "dataset_info.json", "features.json", "report.json",
               "rejected.jsonl")
@@ -239,8 +239,9 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
         for old in [*(directory / name for name in _OWN_FILES), *directory.glob("portrait_clips-*.array_record-*"),
                     *directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
             old.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{directory}: expected a writable folder, found {error}; name another folder") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{cut(str(directory))}: expected a writable folder, found {reason_of(error)}; name another "
+                         "folder") from error
     return directory
 
 

@@ -67,8 +67,9 @@ def open_identity_encoder(path: str | os.PathLike, identity_dim: int | None) -> 
     if identity_dim is None:
         return None
     if not path or not os.path.isfile(path):
+        place = f"at {cut(str(path))}" if path else "in identity_model"
         raise InputError(f"this model attends to an identity embedding of width {identity_dim}: expected the ONNX file "
-                         f"of an ArcFace network {f'at {path}' if path else 'in identity_model'}, found none; add it")
+                         f"of an ArcFace network {place}, found none; add it")
     encoder = IdentityEncoder(path)
     if encoder.width != identity_dim:
         raise InputError(f"identity model {path}: its embeddings have width {encoder.width}, the model expects "

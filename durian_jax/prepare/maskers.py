@@ -3,6 +3,7 @@
 T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -12,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -105,11 +106,11 @@ class SegFormerMasker:
         except ImportError as error:
             raise InputError(f"the segformer masker needs torch and transformers ({error}); "
                              "run " + install_command("torch")) from error
-        local = Path(folder).is_dir()
+        local = os.path.isdir(folder)
         if local:
             _check_model_folder(Path(folder))
         elif not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", str(folder)):
-            raise InputError(f"{folder}: no such folder; expected one with a face-parsing model, or a hub id "
+            raise InputError(f"{cut(str(folder))}: no such folder; expected one with a face-parsing model, or a hub id "
                              "OWNER/NAME such as jonathandinu/face-parsing")
         try:
             self.classes = _classes(SegformerConfig.from_pretrained(folder, local_files_only=local).id2label, folder)
@@ -218,9 +219,9 @@ class UserMasks:
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise InputError(f"{folder}: expected a folder of masks, FOLDER/<video name>/<kind>/<frame number>.png "
-                             "or FOLDER/<video name>/<kind>.mp4; no such folder")
+        if not os.path.isdir(folder):
+            raise InputError(f"{cut(str(folder))}: expected a folder of masks, FOLDER/<video name>/<kind>/<frame "
+                             "number>.png or FOLDER/<video name>/<kind>.mp4; no such folder")
         # Video -> kind -> its mask video, or its pictures by frame number.
         self._given: dict[str, dict[str, Path | dict[int, Path]]] = {}
         self._reading, self._readers = "", {}

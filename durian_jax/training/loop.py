@@ -1,6 +1,7 @@
 """The training loop: it schedules, the step computes."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -247,7 +248,7 @@ def check_same_run(workdir: Path, run: RunConfig) -> None:
         InputError: `FIXED` fields differ from those in the workdir, which are named; or config.json is damaged.
     """
     path = workdir / "config.json"
-    if path.exists():
+    if os.path.exists(path):
         values = read_json(path, "choose another --workdir")
         try:
             before = RunConfig.read(values)

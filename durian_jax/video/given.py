@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlparse
 import av
 
 from durian_jax.errors import InputError, cut
+from durian_jax.files import reason_of
 
 _ELSEWHERE = re.compile(r"(https?|ftp|s3|gs|rtmp|rtsp):/", re.IGNORECASE)
 _FILE = re.compile(r"file:/+", re.IGNORECASE)
@@ -47,8 +48,7 @@ def existing_file(path: str | Path, what: str) -> Path:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{cut(str(path))}: cannot be read ({reason}); expected {what}") from error
+        raise InputError(f"{cut(str(path))}: cannot be read ({reason_of(error)}); expected {what}") from error
     return path
 
 
