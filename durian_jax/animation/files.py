@@ -15,7 +15,7 @@ from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.families import get_family
-from durian_jax.files import writable_file, write_json
+from durian_jax.files import together, writable_file, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
 from durian_jax.inference.family import check_driven_by, check_options
@@ -68,19 +68,20 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     out = writable_file(out, (".mp4",))
     concat_out, report_out = out.with_name(f"{out.stem}_concat.mp4"), out.with_suffix(".json")
     requests = parse_attributes(attributes)
+    # What needs neither JAX nor PyTorch comes first, because importing them takes seconds.
+    for photo in (source, *requests.values()):
+        read_image(photo)
+    video = probe_video(driving)
+    for output in (out, concat_out, report_out):
+        _check_output(output, (source, driving, *requests.values()))
     found = _describe(checkpoint, backend, device)
     found = replace(found, config=at_size(found.config, size, str(checkpoint)))
     model_size, sampling = found.config.image_size, found.sampling_for(sampling)
     if driven_by is not None:
         check_driven_by(found.config, driven_by, str(checkpoint))
-    for photo in (source, *requests.values()):
-        read_image(photo)
-    video = probe_video(driving)
     check_options(found.config, options)
     count = min((known for known in (frames, video.declared_frames) if known), default=0)
     get_family(found.config.family).load("inference").check_motion(found.config, video.fps, count, **options)
-    for output in (out, concat_out, report_out):
-        _check_output(output, (source, driving, *requests.values()))
 
     with Annotator() as annotator:
         portrait = annotate_image(source, model_size, annotator=annotator)
@@ -92,36 +93,41 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     model, place = _load(checkpoint, found, backend, device, dtype)
     clock.lap("load")
     done = 0
-    with video_writer(out, driver.fps) as write, video_writer(concat_out, driver.fps, driving) as write_concat:
-        for result in Animator(model).stream(portrait, donors, driver, sampling=sampling, **options):
-            clock.lap("animate")
-            beside = concat(driver[done:done + len(result)], portrait, donors, result)
-            for frame, row in zip(result, beside, strict=True):
-                write(frame)
-                write_concat(row)
-            done += len(result)
-            clock.lap("write")
-    clock.lap("write")
-    report = {
-        "frames": done,
-        "settings": {"source": str(source), "driving": str(driving),
-                     "attributes": {kind: str(photo) for kind, photo in requests.items()},
-                     "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend, **place,
-                     **asdict(sampling), **options},
-        "seconds": clock.seconds(),
-        "versions": versions(),
-    }
-    write_json(report_out, report)
+    with together() as place_of:
+        with video_writer(place_of(out), driver.fps) as write, \
+                video_writer(place_of(concat_out), driver.fps, driving) as write_concat:
+            for result in Animator(model).stream(portrait, donors, driver, sampling=sampling, **options):
+                clock.lap("animate")
+                beside = concat(driver[done:done + len(result)], portrait, donors, result)
+                for frame, row in zip(result, beside, strict=True):
+                    write(frame)
+                    write_concat(row)
+                done += len(result)
+                clock.lap("write")
+        clock.lap("write")
+        report = {
+            "frames": done,
+            "settings": {"source": str(source), "driving": str(driving),
+                         "attributes": {kind: str(photo) for kind, photo in requests.items()},
+                         "checkpoint": str(checkpoint), "size": model_size, "fps": driver.fps, "backend": backend,
+                         **place, **asdict(sampling), **options},
+            "seconds": clock.seconds(),
+            "versions": versions(),
+        }
+        write_json(place_of(report_out), report)
     return report
 
 
 def _describe(checkpoint: str | Path, backend: str, device: str | None) -> Description:
     """The description of a model that can run here."""
     if backend == "torch":
-        from durian_jax.pytorch.device import choose_device
+        import durian_jax.pytorch  # noqa: F401 - names a missing package
+
+        found, _ = read_bundle(checkpoint)
+        from durian_jax.pytorch.device import choose_device  # imports PyTorch, which takes seconds
 
         choose_device(device)
-        return read_bundle(checkpoint)[0]
+        return found
     from durian_jax.checkpoints.weights import read_description
 
     return read_description(checkpoint)

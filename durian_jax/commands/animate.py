@@ -3,10 +3,12 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
+from durian_jax.interruption import stoppable
 
 
 @click.command()
 @animation_options(checkpoint="tiny", driving="Video whose motion the portrait makes.")
+@stoppable(lambda out, **_: f"nothing was written, an earlier {out} is unchanged; repeat the command to start again")
 def animate(*, guidance, steps, seed, sampler, out, **given):
     """Animate a photo with the motion of a video.
 

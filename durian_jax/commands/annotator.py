@@ -2,10 +2,13 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.command()
 @click.option("--folder", default=None, metavar="FOLDER",
               help="Folder of the environment.  [default: one per user; .venv-annotator is found, too]")
+@stoppable(lambda **_: "the environment may be incomplete; repeat the command to complete it")
 def annotator(folder):
     """Install the face annotator.
 

@@ -46,6 +46,19 @@ def config_command(name: str | None = None, *, config_help: str = _HELP, no_args
     return decorate
 
 
+def given_fields(overrides: Sequence[str]) -> dict[str, str]:
+    """Return dotted name -> text of the fields that the overrides change, unchecked.
+
+    `read_config` takes seconds, because it imports JAX. The files that a run names are looked up before.
+    """
+    fields, rest = {}, list(overrides)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name.startswith("--config."):
+            fields[name.removeprefix("--config.")] = value if equals or not rest else rest.pop(0)
+    return fields
+
+
 def read_config(config: str | None, overrides: Sequence[str]) -> "ConfigDict":
     """Load a config and change its fields.
 

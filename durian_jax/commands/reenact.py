@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -20,6 +21,7 @@ from durian_jax.commands.options import animation_options, sampling_argument
 @click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
               help="Frame in which the driver's head is moved onto the portrait's.  [default: the one most like the "
               "portrait]")
+@stoppable(lambda out, **_: f"nothing was written, an earlier {out} is unchanged; repeat the command to start again")
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
             sampler, out, **given):
     """Animate a photo with eyes, nose and mouth of a video.

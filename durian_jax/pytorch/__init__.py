@@ -1,11 +1,12 @@
 """Inference in PyTorch, on diffusers' modules: `durian_jax.torch` is the public name. Imports no jax."""
 
+from importlib.util import find_spec
+
 from durian_jax.errors import InputError
 
-try:
-    import diffusers  # noqa: F401
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
-except ImportError as error:
-    raise InputError(f"the torch backend needs torch, diffusers and transformers ({error}); run "
-                     "pip install 'durian-jax[torch]'") from error
+# They are looked up and not imported, which takes many seconds: other mistakes are named first.
+_missing = [name for name in ("torch", "diffusers", "transformers") if find_spec(name) is None]
+if _missing:
+    raise InputError(f"the torch backend needs torch, diffusers and transformers; {' and '.join(_missing)} "
+                     f"{'is' if len(_missing) == 1 else 'are'} not installed; run pip install -e '.[torch]' in a "
+                     "checkout of Durian-JAX")

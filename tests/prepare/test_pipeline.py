@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from durian_jax.prepare.environment import find_annotator
 from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
+from durian_jax.prepare.worker import Preparer, RunStopped
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_video, write_image, write_video
 from tests.helpers.tools import require
@@ -221,37 +223,92 @@ def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
     assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
 
 
-@pytest.mark.slow
-def test_a_dead_annotator_does_not_reject_the_video(videos, tmp_path, monkeypatch):
-    """If it dies once, a new one continues. If it always dies, the run stops without rejections."""
+def test_a_dead_annotator_is_replaced_once(videos, tmp_path, monkeypatch):
+    """If it dies again, the run stops, because no video is to blame."""
     lives = [1]
 
-    def mesh(self, image, _meshes=Annotator.meshes):
+    def meshes(self, image, _meshes=Annotator.meshes):
         if lives and lives.pop():
             self._process.kill()
         return _meshes(self, image)
-    monkeypatch.setattr(Annotator, "meshes", mesh)
-    assert prepare([videos / "person0.mp4"], tmp_path / "once", SMALL)["accepted"] == 1
+    monkeypatch.setattr(Annotator, "meshes", meshes)
+    preparer, video = Preparer(SMALL), find_inputs([videos / "person0.mp4"])[0]
+    assert len(preparer.prepare(video, tmp_path / "once.shard")["clips"]) == 2
     lives[:] = [1] * 100
-    with pytest.raises(InputError, match="run the same command again"):
-        prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)
-    assert not list((tmp_path / "always").rglob("*.rejected"))
-    lives.clear()
-    assert prepare([videos / "person0.mp4"], tmp_path / "always", SMALL)["accepted"] == 1
+    with pytest.raises(RunStopped, match="the face annotator has exited"):
+        preparer.prepare(video, tmp_path / "always.shard")
+    preparer.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["once.shard"]
+
+
+def test_without_an_annotator_the_run_stops_and_rejects_nothing(videos, tmp_path, monkeypatch):
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
+    broken.chmod(0o755)
+    out = tmp_path / "out"
+    with monkeypatch.context() as changed:
+        changed.setenv("DURIAN_ANNOTATOR_PYTHON", str(broken))
+        with pytest.raises(InputError, match="^the preparation stopped: the face annotator has exited.*: broken. "
+                                             "Finished videos are kept; repeat the command to continue$"):
+            prepare([videos / "person0.mp4"], out, SMALL)
+    assert not list(out.rglob("*.rejected"))
+    assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
+
+
+def test_a_video_is_rejected_if_two_processes_die_of_it(videos, tmp_path):
+    """The run goes on with the other videos. A single death, of a process that was short of memory, is forgiven."""
+    once, twice = tmp_path / "once", tmp_path / "twice"
+
+    def fatal(names, frames, identities):
+        if identities[0] == "person0" or not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return identities
+    report = prepare([videos / "person1.mp4", videos / "person0.mp4", videos / "person2.mp4"], twice, SMALL,
+                     identify=fatal)
+    assert report["accepted"] == 2
+    assert "person0.mp4: two processes died while they worked on this video" in report["rejected_files"][0]["reason"]
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from durian_jax.commands.main import main
+from durian_jax.prepare import pipeline
+
+def wait(names, frames, identities):
+    Path(sys.argv[1]).touch()
+    time.sleep(600)
+pipeline.prepare.__kwdefaults__["identify"] = wait
+main(["prepare", sys.argv[2], "--out", sys.argv[3], "--size", "64"])
+"""
+KEPT = "{out} keeps all finished videos; repeat the command to continue"
 
 
 @pytest.mark.slow
-def test_a_video_that_kills_two_processes_is_rejected(videos, tmp_path):
-    settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
-    work = Work(tmp_path, settings)
-    with work.held():
-        assert [work.start(work.key(video)) for _ in range(3)] == [True, True, False]
-    with pytest.raises(InputError, match="two processes died while they worked on this video"):
-        prepare([videos / "person0.mp4"], tmp_path, settings)
+@pytest.mark.parametrize(("number", "status", "line"), [
+    (signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 130, "durian: stopped (Ctrl-C): " + KEPT),
+    (signal.SIGTERM, 143, "durian: stopped (SIGTERM): " + KEPT)])
+def test_stopping_never_loses_a_video(number, status, line, videos, tmp_path):
+    """A run is stopped twice while it works on the same video, with all its processes, as by a terminal."""
+    out, begun = tmp_path / "out", tmp_path / "begun"
+    for _ in range(2):
+        begun.unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, "-c", WAITING, begun, videos / "person0.mp4", out], text=True,
+                                   stderr=subprocess.PIPE, start_new_session=True)
+        limit = time.monotonic() + 300
+        while not begun.exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        assert process.wait(60) == status
+        assert (process.stderr.read().splitlines() or [""])[-1] == line.format(out=out)
+        assert not list(out.rglob("*.rejected")) and not list(out.rglob("*.tmp"))
+    assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
 
 
 def test_only_one_preparation_writes_into_a_folder(videos, tmp_path):
-    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes to this"):
+    holder = f"process {os.getpid()} on {socket.gethostname()} uses this folder"
+    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match=holder + r" \(durian prepare\); wait for it"):
         prepare([videos], tmp_path, SMALL)
 
 
