@@ -86,7 +86,7 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         raise InputError("expected workers and shard_clips of at least 1 and max_rejected of at least 0, got "
                          f"{workers}, {shard_clips} and {max_rejected}")
     out = Path(os.path.abspath(check_folder(out)))
-    videos = [video for video in find_inputs(inputs, layout) if out not in video.path.parents]
+    videos = [video for video in find_inputs(inputs, layout) if not video.place.startswith(f"{out}/")]
     if not videos:
         raise InputError(f"every input lies in the output folder {out}; name another output")
     work = Work(out, settings)

@@ -12,7 +12,9 @@ changes, the video is prepared again.
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -40,7 +42,7 @@ class Work:
 
     def __init__(self, directory: str | Path, settings: Settings):
         self.folder = Path(directory) / FOLDER
-        self._settings = settings
+        self._settings, self._settings_text = settings, json.dumps(asdict(settings), sort_keys=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -57,15 +59,20 @@ class Work:
 
     def key(self, video: VideoInput) -> str:
         """Return the key of a video, which names its files."""
-        files = sorted(video.path.glob(video.pictures)) if video.path.is_dir() else [video.path]
-        if self._settings.masks:
-            files += sorted(path for path in (Path(self._settings.masks) / video.name).rglob("*") if path.is_file())
         try:
-            state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            found = os.stat(video.place)
+            if stat.S_ISDIR(found.st_mode):
+                state = [_state(file) for file in sorted(video.path.glob(video.pictures))]
+            else:
+                state = [(video.place.rpartition("/")[2], found.st_size, found.st_mtime_ns)]
+            if self._settings.masks:
+                masks = Path(self._settings.masks) / video.name
+                state += [_state(path) for path in sorted(masks.rglob("*")) if path.is_file()]
         except OSError:
             state = []
-        said = json.dumps([asdict(video) | {"path": str(video.path)}, state, asdict(self._settings)], sort_keys=True)
-        return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:20]
+        fields = video._asdict()
+        said = json.dumps([{"path": fields.pop("place"), **fields}, state], sort_keys=True)
+        return hashlib.sha256(f"{said}{self._settings_text}".encode(errors="surrogateescape")).hexdigest()[:20]
 
     def shard(self, key: str) -> Path:
         """Return the path for the clips of a video."""
@@ -129,3 +136,9 @@ class Work:
                 path.unlink()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    """What changes if a file is replaced."""
+    found = file.stat()
+    return file.name, found.st_size, found.st_mtime_ns

@@ -271,16 +271,16 @@ def test_a_video_is_rejected_if_two_processes_die_of_it(videos, tmp_path):
 
 
 WAITING = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from durian_jax.commands.main import main
 from durian_jax.prepare import pipeline
 
 def wait(names, frames, identities):
-    Path(sys.argv[1]).touch()
+    Path(os.environ["BEGUN"]).touch()
     time.sleep(600)
 pipeline.prepare.__kwdefaults__["identify"] = wait
-main(["prepare", sys.argv[2], "--out", sys.argv[3], "--size", "64"])
+main(["prepare", sys.argv[1], "--out", sys.argv[2], "--size", "64"])
 """
 KEPT = "{out} keeps all finished videos; repeat the command to continue"
 
@@ -294,8 +294,9 @@ def test_stopping_never_loses_a_video(number, status, line, videos, tmp_path):
     out, begun = tmp_path / "out", tmp_path / "begun"
     for _ in range(2):
         begun.unlink(missing_ok=True)
-        process = subprocess.Popen([sys.executable, "-c", WAITING, begun, videos / "person0.mp4", out], text=True,
-                                   stderr=subprocess.PIPE, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-c", WAITING, videos / "person0.mp4", out], text=True,
+                                   stderr=subprocess.PIPE, start_new_session=True,
+                                   env={**os.environ, "BEGUN": str(begun)})
         limit = time.monotonic() + 300
         while not begun.exists() and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.05)
