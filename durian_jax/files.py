@@ -16,6 +16,8 @@ from durian_jax.errors import DiskFull, InputError
 _FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
 # Prefix of temporary folders.
 _HIDDEN = ".writing."
 
@@ -27,8 +29,10 @@ def check_folder(path: str | Path) -> Path:
     """Check that a folder can be written, or created, and return its path. Creates nothing.
 
     Raises:
-        InputError: the folder cannot be created or written.
+        InputError: the folder cannot be created or written, or the path is an address of another machine.
     """
+    if _ADDRESS.match(str(path)):
+        raise InputError(f"{path}: expected a folder on this machine, found an address; mount it and name its folder")
     folder = Path(path)
     try:
         existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

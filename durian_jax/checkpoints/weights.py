@@ -134,7 +134,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
     Raises:
         InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
     """
-    import jax.numpy as jnp  # here, so that a misspelt checkpoint is refused before JAX is imported
+    import jax  # here, so that a misspelt checkpoint is refused before JAX is imported
 
     from durian_jax.models.parameters import param_shapes
 
@@ -150,7 +150,8 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         for path in files:
             if path.startswith(prefixes) and re.match(only, path):
                 x = files[path] if cast is None else files[path].astype(cast)
-                params[path] = jnp.asarray(x) if place is None else place(path, x)
+                # jnp.asarray would compile a program for every shape.
+                params[path] = jax.device_put(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
     return Checkpoint(found.config, found.objective, params, folder, identity_encoder, found.sampling)
