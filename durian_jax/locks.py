@@ -22,7 +22,7 @@ from pathlib import Path
 from durian_jax.errors import InputError
 from durian_jax.files import full_disk_explained, remove_temporaries
 
-NAME = "lock.json"
+NAME = "run.lock"
 
 # Seconds between two changes of the file; without a change, after which the holder counts as dead; and to see whether
 # another process took the lock over at the same moment. NFS shows changes up to 60 seconds late.
