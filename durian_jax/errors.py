@@ -15,3 +15,7 @@ class ClusterError(InputError):
     """Processes of a run that did not find each other, or lost one; a launcher may restart the run after status 1."""
 
     status = 1
+
+
+class DiskFull(InputError):
+    """A file that could not be written because its disk is full."""

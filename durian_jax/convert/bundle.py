@@ -47,11 +47,11 @@ def write_bundle(folder: Path, description: Description, dtype: str) -> None:
                                       "dtype": dtype, "files": file_hashes(folder)})
 
 
-def read_bundle(folder: str | Path) -> tuple[Description, str]:
-    """Read the description and the dtype of an export, and check all its files (seconds for gigabytes).
+def find_bundle(folder: str | Path) -> Path:
+    """Return the path of durian.json of an export.
 
     Raises:
-        InputError: not an export, another format, or missing or changed files, each named.
+        InputError: not an export.
     """
     folder = Path(folder)
     path = folder / BUNDLE_FILE
@@ -59,6 +59,16 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
         found = "a JAX checkpoint; export it first: durian export --checkpoint" \
             if (folder / "config.json").is_file() else "none; name the folder that durian export has written, not"
         raise InputError(f"expected an export with {BUNDLE_FILE}, found {found} {folder}")
+    return path
+
+
+def read_bundle(folder: str | Path) -> tuple[Description, str]:
+    """Read the description and the dtype of an export, and check all its files (seconds for gigabytes).
+
+    Raises:
+        InputError: not an export, another format, or missing or changed files, each named.
+    """
+    folder, path = Path(folder), find_bundle(folder)
     try:
         values = json.loads(path.read_text())
         found_format, version = values["format"], values.get("version")
