@@ -15,7 +15,9 @@ FAST := $(addprefix tests/,faces synthetic diffusion checkpoints configs hardwar
 	test_files.py test_public_api.py models/attention models/durian models/unet planning/test_hlo.py training/test_config.py)
 # The tested versions for the environment's Python; recipes expand it, after the environment exists.
 CONSTRAINTS = $(shell $(BIN)/python -c 'import durian_jax.installation as i; print(i.constraints())')
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
+# pip names each package and shows its download, because the installation takes minutes.
+INSTALL = -m pip install --disable-pip-version-check -c $(CONSTRAINTS)
+PIP = $(BIN)/python $(INSTALL)
 # Compiling every installed file takes half of pip's time; Python compiles files when it imports them.
 export PIP_COMPILE := 0
 
@@ -39,15 +41,18 @@ help:
 $(VENV)/python.stamp:
 	@if [ -z "$(PYTHON)" ]; then echo "durian: error: expected Python 3.11 to 3.14 with its module ensurepip, found" \
 		"none; install one or give its path: make PYTHON=/path/to/python3.13" >&2; exit 2; fi
-	$(PYTHON) -m venv $(VENV)
+	@echo "make: creating $(VENV) for $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt constraints-newest.txt
-	$(PIP) -e .
+	@echo "make: installing into $(VENV) about 80 packages: JAX, Flax, NumPy, OpenCV, PyAV, ... (1.2 GB on disk)"
+	@$(PIP) -e .
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/install.stamp
-	$(PIP) -e '.[test,notebook,prepare,torch,identity]'
+	@echo "make: installing into $(VENV) what tests need: pytest, Apache Beam, PyTorch, ONNX Runtime, ..."
+	@$(PIP) -e '.[test,notebook,prepare,torch,identity]'
 	@touch $@
 
 $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/annotator/files.py
@@ -60,7 +65,8 @@ $(VENV)/compiler.stamp: $(VENV)/install.stamp
 	@touch $@
 
 demo: $(VENV)/install.stamp
-	$(BIN)/durian demo --out demo
+	@echo "make: running durian demo; the first run compiles for a minute or two"
+	@$(BIN)/durian demo --out demo
 
 develop:
 	@$(MAKE) --no-print-directory -j2 $(VENV)/test.stamp $(ANNOTATOR)/install.stamp $(VENV)/compiler.stamp
@@ -91,10 +97,10 @@ parity: $(VENV)/test.stamp
 	$(BIN)/python -m tests.parity --width full --markdown docs/parity.md --json docs/parity.json
 
 $(TORCH_VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt constraints-newest.txt durian_jax/pytorch/requirements.txt
-	$(VENV)/bin/python -m venv $(TORCH_VENV)
-	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) \
-		-r durian_jax/pytorch/requirements.txt
-	$(TORCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@echo "make: installing into $(TORCH_VENV) PyTorch and what exported models need"
+	@$(VENV)/bin/python -m venv $(TORCH_VENV)
+	@$(TORCH_VENV)/bin/python $(INSTALL) -r durian_jax/pytorch/requirements.txt
+	@$(TORCH_VENV)/bin/python $(INSTALL) --no-deps -e .
 	@touch $@
 
 torch: $(TORCH_VENV)/install.stamp

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, shown
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ def get_family(name: str) -> Family:
     Raises:
         UnknownFamily: no such family; lists the known ones.
     """
-    if name not in FAMILIES:
-        near = get_close_matches(str(name), FAMILIES, 1)
+    if not isinstance(name, str) or name not in FAMILIES:
+        near = get_close_matches(str(name)[:80], FAMILIES, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownFamily(f"unknown model family {name!r}; expected one of {', '.join(FAMILIES)}{hint}")
+        raise UnknownFamily(f"unknown model family {shown(name)}; expected one of {', '.join(FAMILIES)}{hint}")
     return FAMILIES[name]
 
 

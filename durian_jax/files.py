@@ -1,4 +1,4 @@
-"""Output files: check that they can be written before work starts, and write them atomically."""
+"""Output files: check that they can be written before work starts, and write them atomically. Reading of JSON."""
 
 import errno
 import json
@@ -9,12 +9,18 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from durian_jax.errors import DiskFull, InputError
+from durian_jax.errors import DiskFull, InputError, cut, shown
 
 # What the system and libraries say of a full disk: no space, a quota, a limit on the size of files.
 _FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too large")
+
+# The index of the largest published checkpoints has 0.1 MB, our deepest file 6 levels.
+_LARGEST_JSON, _DEEPEST_JSON = 64 << 20, 50
+# A file system takes 255 bytes. Temporary files have a few more than the name, `FILE_concat.mp4` too.
+_LONGEST_NAME = 200
 
 # Prefix of temporary folders.
 _HIDDEN = ".writing."
@@ -31,12 +37,20 @@ def check_folder(path: str | Path) -> Path:
     """
     folder = Path(path)
     try:
-        existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=_nearest(folder.absolute())):
             pass
     except OSError as error:
-        raise InputError(f"cannot write into the folder {folder}: {error.strerror or error}; "
+        raise InputError(f"cannot write into the folder {cut(str(folder))}: {error.strerror or error}; "
                          "choose another output") from error
+    return folder
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first of those above it that exists. A name that is too long is an OSError."""
+    for place in (folder, *folder.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+            return place
     return folder
 
 
@@ -50,7 +64,7 @@ def writable_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create the folder {folder}: {error.strerror or error}; "
+        raise InputError(f"cannot create the folder {cut(str(folder))}: {error.strerror or error}; "
                          "choose another output") from error
     return folder
 
@@ -67,10 +81,13 @@ def writable_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
-        raise InputError(f"output {path}: expected a name ending in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise InputError(f"output {path} is a folder; add a file name")
+        raise InputError(f"output {cut(str(path))}: expected a name ending in {' or '.join(suffixes)}")
+    if os.path.isdir(path):
+        raise InputError(f"output {cut(str(path))} is a folder; add a file name")
     check_folder(path.parent)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise InputError(f"output {cut(str(path))}: expected a name of at most {_LONGEST_NAME} characters, found "
+                         f"{len(path.name)}; choose a shorter one")
     return path
 
 
@@ -100,9 +117,9 @@ def full_disk_explained(path: str | Path) -> Iterator[None]:
     except Exception as error:
         if not is_disk_full(error):
             raise
-        shown = Path(*(part for part in Path(path).parts if not part.startswith(_HIDDEN)))
-        raise DiskFull(f"{shown} could not be written: the disk is full, or a quota is used up. What was there before "
-                       "is unchanged; free some space and repeat the command") from error
+        place = Path(*(part for part in Path(path).parts if not part.startswith(_HIDDEN)))
+        raise DiskFull(f"{cut(str(place))} could not be written: the disk is full, or a quota is used up. What was "
+                       "there before is unchanged; free some space and repeat the command") from error
 
 
 @contextmanager
@@ -156,14 +173,15 @@ def atomic_file(path: str | Path) -> Iterator[str]:
     with full_disk_explained(path), ExitStack() as resources:
         try:
             if path.is_dir():
-                raise InputError(f"{path}: expected a file, found a folder; add a file name")
+                raise InputError(f"{cut(str(path))}: expected a file, found a folder; add a file name")
             resources.enter_context(folder_for(path))
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
             os.close(handle)
         except OSError as error:
             if is_disk_full(error):
                 raise
-            raise InputError(f"{path}: cannot write there ({error.strerror}); choose another folder") from error
+            raise InputError(f"{cut(str(path))}: cannot write there ({error.strerror}); choose another "
+                             "folder") from error
         resources.enter_context(temporary(name))
         yield name
         make_readable(name)
@@ -208,6 +226,51 @@ def make_readable(path: str | Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     os.chmod(path, 0o666 & ~mask)
+
+
+def read_json(path: str | Path, advice: str = "copy it again from its source", most: int = _LARGEST_JSON
+              ) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: of the file.
+        advice: what to do with a damaged file, for the error.
+        most: largest number of bytes.
+
+    Raises:
+        InputError: the file cannot be read, is too large, is no JSON or no object, or is nested too deeply.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > most:
+            raise InputError(f"{cut(str(path))}: expected at most {most >> 20} MB, found {size >> 20} MB; {advice}")
+        return parse_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{cut(str(path))} is damaged: {cut(str(reason))}; {advice}") from error
+
+
+def parse_json(text: str | bytes) -> dict[str, Any]:
+    """Parse JSON that holds an object.
+
+    Raises:
+        ValueError: it is no JSON in UTF-8, no object, or nested too deeply.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"expected an object of fields, found {shown(values)}")
+    level: list[Any] = [values]
+    for _ in range(_DEEPEST_JSON):
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)
+                 if isinstance(inner, dict | list)]
+        if not level:
+            return values
+    raise ValueError(f"it is nested more than {_DEEPEST_JSON} levels deep")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from durian_jax.errors import InputError
-from durian_jax.files import full_disk_explained, remove_temporaries
+from durian_jax.files import full_disk_explained, parse_json, remove_temporaries
 
 NAME = "lock.json"
 
@@ -125,10 +125,10 @@ class FolderLock:
 def _read(path: Path) -> dict | None:
     """The lock's content; None if it does not exist or is not complete."""
     try:
-        found = json.loads(path.read_text())
+        found = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and {"host", "process", "token"} <= set(found) else None
+    return found if {"host", "process", "token"} <= set(found) else None
 
 
 def _state(path: Path) -> tuple[bytes, int] | None:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -23,9 +24,7 @@ def progress_bar(iterable: Iterable | None = None, *, log_seconds: float = 10, f
         options: of tqdm.
     """
     if is_log(file):
-        # At position 0, a bar inside of another one moves no cursor.
-        return tqdm(iterable, **{**options, "file": _Lines(file or sys.stderr), "mininterval": log_seconds,
-                                 "position": 0})
+        return _LogBar(iterable, log_seconds, **{**options, "file": _Lines(file or sys.stderr)})
     return tqdm(iterable, file=file, **options)
 
 
@@ -69,6 +68,23 @@ def clock(words: str, shown: bool = True, log_seconds: float = 10) -> Iterator[C
         stop.set()
         thread.join()
         bar.close()
+
+
+class _LogBar(tqdm):
+    """A bar that writes its first line soon, then one every `log_seconds`, and the last one at the end."""
+
+    def __init__(self, iterable: Iterable | None, log_seconds: float, **options: Any):
+        self._log_seconds, self._next = log_seconds, 0.0
+        # At position 0, a bar inside of another one moves no cursor.
+        super().__init__(iterable, **options, mininterval=min(SHORT, log_seconds), position=0)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Write a line if it is time; tqdm gives the position when the bar closes."""
+        if pos is None:
+            if time.monotonic() < self._next:
+                return False
+            self._next = time.monotonic() + self._log_seconds
+        return super().display(msg, pos)
 
 
 class _Lines:

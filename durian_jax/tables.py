@@ -1,12 +1,12 @@
 """Tables that a user writes: CSV with a header, or JSON Lines. They are read row by row and may have millions."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, listed
+from durian_jax.files import parse_json
 
 TABLE_SUFFIXES = (".csv", ".jsonl")
 
@@ -48,7 +48,7 @@ class _Columns:
         if unknown or missing or len(set(columns)) < len(columns):
             raise self.error(number, f"expected the column{'s' * (len(self._required) > 1)} "
                              f"{', '.join(self._required)} and optionally {', '.join(self._optional)}, each once; "
-                             f"found {'unknown: ' if unknown else ''}{', '.join(unknown or columns)}")
+                             f"found {'unknown: ' if unknown else ''}{listed(unknown or columns, 8)}")
 
     def error(self, number: int, words: str) -> InputError:
         return InputError(f"{self._path}, line {number}: {words}")
@@ -69,7 +69,8 @@ def _csv_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict[str, 
             elif any(cells):
                 yield reader.line_num, dict(zip(names, cells, strict=False))
     except csv.Error as error:
-        raise columns.error(reader.line_num, f"expected a valid row, parsing it failed ({error})") from error
+        raise columns.error(reader.line_num, f"expected a valid row, parsing it failed ({cut(str(error))}); check "
+                            "the row") from error
 
 
 def _json_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict]]:
@@ -77,10 +78,9 @@ def _json_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise columns.error(number, f"expected a valid row, parsing it failed ({error})") from error
-        if not isinstance(row, dict):
-            raise columns.error(number, f"expected a JSON object, found {line.strip()[:60]}")
+            row = parse_json(line)
+        except ValueError as error:
+            raise columns.error(number, f"expected a valid row, parsing it failed ({cut(str(error))}); check the "
+                                "row") from error
         columns.check(number, list(row))
         yield number, row

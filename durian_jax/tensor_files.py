@@ -7,16 +7,22 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from durian_jax.errors import InputError
-from durian_jax.files import make_readable, write_json
+from durian_jax.errors import InputError, cut, listed, shown
+from durian_jax.files import make_readable, read_json, write_json
 
 # Names of weight files in diffusers and in transformers; this project writes the second one.
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
+
+# Types of weights, as safetensors names them.
+FLOATS = ("F16", "BF16", "F32", "F64")
+
+_PART = 1 << 20  # values
 
 
 class TensorFiles(Mapping[str, np.ndarray]):
@@ -29,29 +35,58 @@ class TensorFiles(Mapping[str, np.ndarray]):
     Attributes:
         shapes: name -> shape, known without loading the tensors.
 
+        types: name -> type in the file, such as "F16", also known.
+
     Raises:
         InputError: the folder has no safetensors, or they are damaged.
     """
 
     def __init__(self, folder: Path, old_names: Sequence[tuple[str, str]] = ()):
-        self._places, self.shapes, self._open = {}, {}, None
+        self._places, self._open = {}, None
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.types: dict[str, str] = {}
         for path in weight_files(folder):
-            try:
-                file = safe_open(path, framework="np")
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{path} is damaged ({error}); copy it again from its source") from error
+            file = open_tensors(path)
             for stored in file.keys():  # noqa: SIM118 - not a dict
                 name = _current_name(stored, old_names)
                 if name in self._places:
-                    raise InputError(f"{path}: expected unique tensor names, found {name} twice; copy the folder again")
+                    raise InputError(f"{path}: expected unique tensor names, found {cut(name)} twice; copy the folder "
+                                     "again")
                 self._places[name] = path, stored
-                self.shapes[name] = tuple(file.get_slice(stored).get_shape())
+                described = file.get_slice(stored)
+                self.shapes[name], self.types[name] = tuple(described.get_shape()), described.get_dtype()
+
+    def check_types(self, names: Iterable[str]) -> None:
+        """Refuse tensors that are no floating-point numbers of 16, 32 or 64 bits.
+
+        Raises:
+            InputError: lists the first ones.
+        """
+        others = [f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS]
+        if others:
+            path = self._places[others[0].rpartition(" ")[0]][0]
+            raise InputError(f"{path}: expected tensors of {', '.join(FLOATS)}, found {listed(others)}; save it again "
+                             "in one of these types")
+
+    def checked(self, name: str, may_be_zero: bool = False) -> np.ndarray:
+        """Load a tensor and look at its values.
+
+        Args:
+            may_be_zero: accept a tensor whose values are all zero.
+
+        Raises:
+            InputError: another type than `FLOATS`, values that are not finite, or all zero.
+        """
+        self.check_types([name])
+        values, path = self[name], self._places[name][0]
+        check_range(*largest_bits(values), may_be_zero, f"{path}: {cut(name)}")
+        return values
 
     def __getitem__(self, name: str) -> np.ndarray:
         path, stored = self._places[name]
         # Keep only one file open: the pages read from an open file count as this process's memory.
         if self._open is None or self._open[0] != path:
-            self._open = path, safe_open(path, framework="np")
+            self._open = path, open_tensors(path)
         return self._open[1].get_tensor(stored)
 
     def __iter__(self) -> Iterator[str]:
@@ -59,6 +94,49 @@ class TensorFiles(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def open_tensors(path: Path) -> Any:
+    """Open a safetensors file: `safe_open` for numpy.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return safe_open(path, framework="np")
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} is damaged ({cut(str(error))}); copy it again from its source") from error
+
+
+def largest_bits(values: np.ndarray) -> tuple[int, int]:
+    """The largest magnitude of a tensor's values and infinity, both as an unsigned integer of their bits.
+
+    Floating-point numbers are ordered like their bits, and NaN is above infinity: one pass tells both, in every type.
+    """
+    bits = 8 * values.itemsize
+    whole = values.reshape(-1).view(f"u{values.itemsize}")
+    infinity = int(np.array(np.inf, values.dtype).view(whole.dtype))
+    sign = whole.dtype.type((1 << (bits - 1)) - 1)
+    # In parts, so that no copy of a large tensor is made.
+    return max((int((whole[i:i + _PART] & sign).max()) for i in range(0, whole.size, _PART)), default=0), infinity
+
+
+def check_range(largest: float, infinity: float, may_be_zero: bool, what: str) -> None:
+    """Refuse a tensor by its largest magnitude.
+
+    Args:
+        largest: of all values; NaN if one is.
+        infinity: that of the same scale.
+        may_be_zero: accept a tensor whose values are all zero.
+        what: file and name of the tensor, for errors.
+
+    Raises:
+        InputError: values that are not finite, or all zero.
+    """
+    if not largest < infinity:
+        raise InputError(f"{what}: expected finite values, found NaN or infinity; get the file again")
+    if largest == 0 and not may_be_zero:
+        raise InputError(f"{what}: expected weights, found only zeros; get the file again")
 
 
 def _current_name(name: str, old_names: Sequence[tuple[str, str]]) -> str:
@@ -73,24 +151,24 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         InputError: the folder has no safetensors, or a shard is missing.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with weights, found none; check the path")
+    if not os.path.isdir(folder):
+        raise InputError(f"{cut(str(folder))}: expected a folder with weights, found none; check the path")
     for stem in WEIGHT_NAMES:
         index = folder / f"{stem}.safetensors.index.json"
         if index.is_file():
-            try:
-                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-                paths = [folder / Path(shard).name for shard in shards]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"{index} is damaged ({error!r}); copy it again from its source") from error
-            missing = [path.name for path in paths if not path.is_file()]
+            shards = read_json(index).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+                raise InputError(f"{index} is damaged: expected the field weight_map, name -> file, found "
+                                 f"{shown(shards)}; copy it again from its source")
+            paths = [folder / Path(shard).name for shard in sorted(set(shards.values()))]
+            missing = [path.name for path in paths if not os.path.isfile(path)]
             if missing:
-                raise InputError(f"{folder}: {index.name} names {', '.join(missing)}, which are missing; add them")
+                raise InputError(f"{folder}: {index.name} names {listed(missing)}, which are missing; add them")
             return paths
         if (folder / f"{stem}.safetensors").is_file():
             return [folder / f"{stem}.safetensors"]
     others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".ckpt", ".pt", ".safetensors"))
-    found = f"found {', '.join(others)}" if others else "found no weights"
+    found = f"found {listed(others)}" if others else "found no weights"
     advice = "choose another folder"
     if any(name.endswith(".safetensors") for name in others):
         advice = "rename the file to one of these names (diffusers' `variant` changes the name)"
@@ -110,15 +188,31 @@ def check_paths(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tup
         fresh: pattern of paths that may be missing; "": no path may be missing.
 
     Raises:
-        InputError: tensors are missing, unexpected or mis-shaped; the message lists all of them.
+        InputError: tensors are missing, unexpected or mis-shaped; the message lists the first ones of each kind.
     """
     missing = [path for path in sorted(set(expected) - set(found)) if not (fresh and re.search(fresh, path))]
-    problems = [f"missing {path}" for path in missing]
-    problems += [f"unexpected {path}" for path in sorted(set(found) - set(expected))]
-    problems += [f"{path} has shape {tuple(found[path])}, expected {tuple(expected[path])}"
-                 for path in sorted(set(expected) & set(found)) if tuple(found[path]) != tuple(expected[path])]
-    if problems:
-        raise InputError(f"{origin} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
+    refuse_misfits(f"{origin} does not fit the model", missing, sorted(set(found) - set(expected)), expected, found)
+
+
+def refuse_misfits(what: str, missing: Sequence[str], unexpected: Sequence[str],
+                   expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors that are missing, unexpected or of another shape than expected, in one line.
+
+    Args:
+        what: beginning of the message.
+        missing, unexpected: their names, perhaps with their shapes.
+        expected, found: name -> shape.
+
+    Raises:
+        InputError: lists the first tensors of each kind, and their number.
+    """
+    other = [f"{name} has shape {tuple(found[name])}, expected {tuple(expected[name])}"
+             for name in sorted(set(expected) & set(found)) if tuple(found[name]) != tuple(expected[name])]
+    kinds = [(f"missing {listed(missing)}", missing), (f"unexpected {listed(unexpected)}", unexpected),
+             (listed(other), other)]
+    count = sum(len(names) for _, names in kinds)
+    if count:
+        raise InputError(f"{what} ({count} tensors): {'; '.join(words for words, names in kinds if names)}")
 
 
 def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = 2 << 30,

@@ -26,7 +26,7 @@ from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.progress import say
 from durian_jax.versions import versions
-from durian_jax.video import probe_video, read_image, video_writer
+from durian_jax.video import check_length, probe_video, read_image, video_writer
 
 Result = TypeVar("Result")
 
@@ -127,6 +127,14 @@ class Session:
             self._found = self.settings.describe()
         return self._found
 
+    def start_annotator(self) -> None:
+        """Load the annotator now.
+
+        Raises:
+            InputError: its models are missing.
+        """
+        assert self.annotator is not None
+
     def check(self, request: Request) -> None:
         """Check a request as far as it takes no time. What needs neither JAX nor PyTorch comes first.
 
@@ -140,6 +148,7 @@ class Session:
                 read_image(photo)
                 self._readable.add(photo)
         settings, video = self.settings, probe_video(request.driving).at_rate(self.settings.fps)
+        check_length(request.driving, video.fps, video.declared_frames, settings.frames)
         for output in request.outputs(settings.paste_back):
             _check_output(output, request.inputs)
         count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)

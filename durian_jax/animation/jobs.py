@@ -10,7 +10,6 @@ from typing import Any
 from durian_jax.animation.files import Session
 from durian_jax.animation.requests import Request, check_apart
 from durian_jax.animation.settings import Settings
-from durian_jax.annotator.files import find_models
 from durian_jax.errors import InputError
 from durian_jax.files import writable_file, write_json
 from durian_jax.progress import SHORT, progress_bar
@@ -100,7 +99,7 @@ def animate_jobs(requests: Sequence[Request], summary: str | Path, settings: Set
         if outcome.state == FAILED:
             finished(outcome)
     _write(summary, outcomes, settings)
-    find_models()  # Without an annotator or a model, no request can be served.
+    session.start_annotator()  # Without an annotator or a model, no request can be served.
     for outcome in outcomes:
         if outcome.state == FAILED:
             continue

@@ -59,9 +59,9 @@ def paste_back(photo: np.ndarray | str | Path, portrait: Clip, frames: Iterable[
 
 
 def pasted_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width of the video that `paste_back` makes of a photo."""
+    """Return height and width of the frames that `paste_back` makes of a photo."""
     scale = min(1.0, _LONGEST_SIDE / max(height, width), (_PIXELS / (height * width)) ** 0.5)
-    return (height, width) if scale == 1 else (int(height * scale), int(width * scale))
+    return (height, width) if scale == 1 else (int(height * scale / 2) * 2, int(width * scale / 2) * 2)
 
 
 class Place:

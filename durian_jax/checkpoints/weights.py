@@ -5,7 +5,7 @@ attends to an identity embedding. config.json holds `model`, `objective` and `sa
 `sampling` and no family.
 """
 
-import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -18,10 +18,9 @@ from safetensors import SafetensorError
 
 from durian_jax.checkpoints.description import Description
 from durian_jax.diffusion import Objective, Sampling
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, shown
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
-from durian_jax.families import UnknownFamily
-from durian_jax.files import writable_folder, write_json
+from durian_jax.files import read_json, writable_folder, write_json
 from durian_jax.models.family import ModelConfig
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 
@@ -82,7 +81,7 @@ def write_checkpoint(folder: str | Path, description: Description, tensors: Iter
         write_tensors(folder, ((path, x.astype(_DTYPES[dtype])) for path, x in tensors))
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights could not be written: {error}; is the disk full?") from error
-    write_json(folder / "config.json", description.to_dict())
+    write_json(folder / "config.json", description.to_file())
     return folder
 
 
@@ -95,12 +94,12 @@ def find_checkpoint(name: str | Path) -> Path:
     Raises:
         InputError: no such checkpoint; lists the shipped ones.
     """
-    folder = Path(name) if Path(name).is_dir() else SHIPPED / str(name)
-    if not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors")):
+    folder = Path(name) if os.path.isdir(name) else SHIPPED / str(name)
+    if not os.path.isfile(folder / "config.json") or not any(folder.glob("model*.safetensors")):
         shipped = sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
-        hint = f"; did you mean {folder}/export?" if (folder / "export").is_dir() else ""
-        raise InputError(f"no checkpoint {str(name)!r}: expected a folder with config.json and model.safetensors, "
-                         f"or one of the shipped ones ({', '.join(shipped)}){hint}")
+        hint = f"; did you mean {folder}/export?" if os.path.isdir(folder / "export") else ""
+        raise InputError(f"no checkpoint {shown(str(name), 200)}: expected a folder with config.json and "
+                         f"model.safetensors, or one of the shipped ones ({', '.join(shipped)}){hint}")
     return folder
 
 
@@ -110,13 +109,25 @@ def read_description(name: str | Path) -> Description:
     Raises:
         InputError: no such checkpoint, or a damaged config.json.
     """
-    config_file = find_checkpoint(name) / "config.json"
-    try:
-        return Description.from_dict(json.loads(config_file.read_text()))
-    except UnknownFamily as error:
-        raise InputError(f"{config_file}: {error}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{config_file} is damaged: {error}; copy or export the checkpoint again") from error
+    path = find_checkpoint(name) / "config.json"
+    return Description.from_file(path, read_json(path, "copy or export the checkpoint again"))
+
+
+def open_weights(folder: Path, config: ModelConfig) -> TensorFiles:
+    """Open the weights of a checkpoint; no value is read yet.
+
+    Raises:
+        InputError: damaged files, or tensors that do not fit its config.
+    """
+    from durian_jax.models.parameters import param_shapes  # imports JAX
+
+    files = TensorFiles(folder)
+    files.check_types(files)
+    if config.least_parameters > len(files):  # building a large model takes minutes
+        raise InputError(f"{folder} does not fit the model: config.json describes one of more than "
+                         f"{config.least_parameters} tensors, the weights hold {len(files)}; copy or export both again")
+    check_paths({path: x.shape for path, x in param_shapes(config).items()}, files.shapes, str(folder))
+    return files
 
 
 def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",), only: str = "",
@@ -132,25 +143,26 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         place: path and value -> array on the devices; None: on the first device.
 
     Raises:
-        InputError: no such checkpoint, damaged files, or tensors that do not fit its config.
+        InputError: no such checkpoint, damaged files, tensors that do not fit its config, or tensors that hold NaN,
+            infinity or only zeros (`zero_at_start`).
     """
     import jax.numpy as jnp  # here, so that a misspelt checkpoint is refused before JAX is imported
 
-    from durian_jax.models.parameters import param_shapes
+    from durian_jax.models.parameters import zero_at_start
 
     folder = find_checkpoint(name)
     found = read_description(name)
     identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, found.config.identity_dim)
-    files = TensorFiles(folder)
-    check_paths({path: x.shape for path, x in param_shapes(found.config).items()}, files.shapes, str(folder))
+    files, zeros = open_weights(folder, found.config), zero_at_start(found.config)
     cast = None if dtype == "stored" else _DTYPES[dtype or found.config.dtype]
     try:
         # Move them to the device one by one: the host never holds a second copy of all of them.
         params = {}
         for path in files:
             if path.startswith(prefixes) and re.match(only, path):
-                x = files[path] if cast is None else files[path].astype(cast)
+                x = files.checked(path, path in zeros)
+                x = x if cast is None else x.astype(cast)
                 params[path] = jnp.asarray(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder}: the weights are damaged: {error}; copy or export them again") from error
+        raise InputError(f"{folder}: the weights are damaged: {cut(str(error))}; copy or export them again") from error
     return Checkpoint(found.config, found.objective, params, folder, identity_encoder, found.sampling)

@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -81,9 +82,9 @@ def _unknown(text: str) -> str:
 
 def _from_file(name: str, arguments: tuple[str, ...], text: str) -> "ConfigDict":
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         path = _FOLDER.parent / name
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"config {text!r}: no such file, neither in this folder nor in the package; presets need no "
                          "file, as in --config=tiny,stage=1")
     path = path.resolve()

@@ -1,27 +1,38 @@
 """durian.json of an export: sizes, and a hash of every file, checked before a model is built. Imports no jax."""
 
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 from durian_jax.checkpoints.description import Description
-from durian_jax.errors import InputError
-from durian_jax.families import UnknownFamily, get_family
-from durian_jax.files import make_readable, write_json
+from durian_jax.errors import InputError, cut, listed
+from durian_jax.families import get_family
+from durian_jax.fields import OneOf, check_fields, in_file, read_fields
+from durian_jax.files import make_readable, read_json, write_json
 from durian_jax.progress import progress_bar
-from durian_jax.versions import __version__
 
 BUNDLE_FILE = "durian.json"
-FORMAT = 1
 
 # Precision of the files.
 DTYPES = ("fp32", "fp16", "bf16")
 
 # Number of bytes from which a progress bar is shown.
 _LARGE = 1 << 30
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What durian.json says of the files."""
+
+    dtype: Annotated[str, OneOf(DTYPES)]
+    files: Mapping[str, str]  # relative name -> SHA-256 in hexadecimal
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -43,8 +54,7 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
 
 def write_bundle(folder: Path, description: Description, dtype: str) -> None:
     """Write durian.json: the description, the dtype of the files, and a hash of every file."""
-    write_json(folder / BUNDLE_FILE, {"format": FORMAT, "version": __version__, **description.to_dict(),
-                                      "dtype": dtype, "files": file_hashes(folder)})
+    write_json(folder / BUNDLE_FILE, {**description.to_file(), "dtype": dtype, "files": file_hashes(folder)})
 
 
 def find_bundle(folder: str | Path) -> Path:
@@ -55,10 +65,10 @@ def find_bundle(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     path = folder / BUNDLE_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         found = "a JAX checkpoint; export it first: durian export --checkpoint" \
-            if (folder / "config.json").is_file() else "none; name the folder that durian export has written, not"
-        raise InputError(f"expected an export with {BUNDLE_FILE}, found {found} {folder}")
+            if os.path.isfile(folder / "config.json") else "none; name the folder that durian export has written, not"
+        raise InputError(f"expected an export with {BUNDLE_FILE}, found {found} {cut(str(folder))}")
     return path
 
 
@@ -69,42 +79,32 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
         InputError: not an export, another format, or missing or changed files, each named.
     """
     folder, path = Path(folder), find_bundle(folder)
-    try:
-        values = json.loads(path.read_text())
-        found_format, version = values["format"], values.get("version")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
-    if found_format != FORMAT:
-        raise InputError(f"{path}: expected format {FORMAT}, found {found_format}; use the version of this package "
-                         f"that wrote it ({version}), or export the checkpoint again")
-    try:
-        description, dtype, files = Description.from_dict(values), values["dtype"], dict(values["files"])
-        if dtype not in DTYPES:
-            raise ValueError(f"unknown dtype {dtype!r}")
-    except UnknownFamily as error:
-        raise InputError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{path} is damaged: {error}; export the checkpoint again") from error
+    values = read_json(path, "export the checkpoint again")
+    own = [field.name for field in fields(_Files)]
+    description = Description.from_file(path, values, ("format", *own))
+    with in_file(path, "export the checkpoint again"):
+        listing = read_fields(_Files, {name: values[name] for name in own})
+    dtype, files = listing.dtype, listing.files
     get_family(description.config.family).load("convert").check_exportable(description.config)
     _check_listed(folder, files)
-    missing = [name for name in files if not (folder / name).is_file()]
+    missing = [name for name in files if not os.path.isfile(folder / name)]
     if missing:
-        raise InputError(f"{folder}: {', '.join(missing)} missing; copy or export it again")
+        raise InputError(f"{folder}: {listed(missing)} missing; copy or export it again")
     changed = [name for name, found in hashes(folder, sorted(files)).items() if found != files[name]]
     if changed:
-        raise InputError(f"{folder}: {', '.join(changed)} changed or damaged (another SHA-256 than {BUNDLE_FILE} "
+        raise InputError(f"{folder}: {listed(changed)} changed or damaged (another SHA-256 than {BUNDLE_FILE} "
                          "says); copy or export it again")
     return description, dtype
 
 
-def _check_listed(folder: Path, files: dict[str, str]) -> None:
+def _check_listed(folder: Path, files: Mapping[str, str]) -> None:
     """Refuse names outside the folder, and weights or configs without a hash."""
     outside = [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]
     present = {path.relative_to(folder).as_posix() for kind in ("*.safetensors", "*.json", "*.onnx")
                for path in folder.rglob(kind) if path.name != BUNDLE_FILE}
     unlisted = sorted(present - files.keys())
     if outside or unlisted:
-        raise InputError(f"{folder / BUNDLE_FILE} does not fit the folder: {', '.join([*outside, *unlisted])} "
+        raise InputError(f"{folder / BUNDLE_FILE} does not fit the folder: {listed([*outside, *unlisted])} "
                          f"{'lead out of it' if outside else 'not listed'}; copy or export it again")
 
 
@@ -117,7 +117,7 @@ def replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    values = json.loads((folder / BUNDLE_FILE).read_text())
+    values = read_json(folder / BUNDLE_FILE)
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
             made = {name: Path(temporary) / str(i) for i, name in enumerate(writers)}

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 
-from durian_jax.checkpoints.weights import find_checkpoint, read_description
+from durian_jax.checkpoints.weights import find_checkpoint, open_weights, read_description
 from durian_jax.convert import sizes
 from durian_jax.convert.bundle import BUNDLE_FILE, DTYPES, write_bundle
 from durian_jax.convert.names import Tensor
@@ -16,9 +16,9 @@ from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, open_identity_encoder
 from durian_jax.families import get_family
 from durian_jax.files import writable_folder, write_json
-from durian_jax.models.parameters import param_shapes
+from durian_jax.models.parameters import zero_at_start
 from durian_jax.progress import progress_bar
-from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
+from durian_jax.tensor_files import write_tensors
 
 # Largest file in bytes; larger networks are written in shards, as diffusers does.
 SHARD_BYTES = 5 << 30
@@ -52,8 +52,7 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
     config, family = found.config, get_family(found.config.family).load("convert")
     family.check_exportable(config)
     _check_replaceable(out, folder, overwrite)
-    files = TensorFiles(folder)
-    check_paths({path: x.shape for path, x in param_shapes(config).items()}, files.shapes, str(folder))
+    files, zeros = open_weights(folder, config), zero_at_start(config)
     open_identity_encoder(folder / IDENTITY_FILE, config.identity_dim)
     writable_folder(out.parent)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
@@ -62,10 +61,10 @@ def export_checkpoint(checkpoint: str | Path, out: str | Path, dtype: str = "fp1
             def read(tensor: Tensor) -> np.ndarray:
                 bar.update()
                 with np.errstate(over="ignore"):  # the next check refuses overflow
-                    x = tensor.to_theirs(files[tensor.path]).astype(NUMPY_TYPES[dtype])
+                    x = tensor.to_theirs(files.checked(tensor.path, tensor.path in zeros)).astype(NUMPY_TYPES[dtype])
                 if not np.isfinite(x).all():
-                    raise InputError(f"{folder}: {tensor.path} has values that are not finite in {dtype}; choose "
-                                     "another dtype, or an earlier checkpoint if the checkpoint has them too")
+                    raise InputError(f"{folder}: {tensor.path} has values that are too large for {dtype}; choose "
+                                     "another dtype")
                 return x
 
             try:

@@ -1,10 +1,11 @@
 """Folders of diffusers and transformers, local or from the hub: config.json and safetensors."""
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
-from durian_jax.errors import InputError
+from durian_jax import files
+from durian_jax.errors import InputError, cut
 from durian_jax.tensor_files import WEIGHT_NAMES
 
 
@@ -15,8 +16,8 @@ def check_name(name: str) -> None:
         InputError: says what is expected.
     """
     repository = name.partition(":")[0]
-    if not Path(name).is_dir() and (repository.count("/") != 1 or repository.startswith((".", "/", "~"))):
-        raise InputError(f"{name}: expected a folder, or a hub id such as owner/repository or "
+    if not os.path.isdir(name) and (repository.count("/") != 1 or repository.startswith((".", "/", "~"))):
+        raise InputError(f"{cut(name)}: expected a folder, or a hub id such as owner/repository or "
                          f"owner/repository:folder, found neither; check the name")
 
 
@@ -33,15 +34,15 @@ def find_folder(name: str, inside: str = "") -> Path:
     check_name(name)
     repository, _, subfolder = name.partition(":")
     folder = Path(name)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         # A pipeline's repository has a folder for the network; another repository is the network itself.
         for place in (subfolder,) if subfolder or not inside else (inside, ""):
             folder = _fetch(repository, place)
             if (folder / "config.json").is_file():
                 return folder
-    elif inside and (folder / inside).is_dir():
+    elif inside and os.path.isdir(folder / inside):
         folder /= inside
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         raise InputError(f"{folder}: expected config.json in it, found none; name the folder of the "
                          f"{inside or 'network'} itself")
     return folder
@@ -53,8 +54,8 @@ def has_folder(name: str, inside: str) -> bool:
     Raises:
         InputError: a hub id that cannot be reached.
     """
-    if Path(name).is_dir() or name.partition(":")[0].count("/") != 1 or name.startswith((".", "/", "~")):
-        return (Path(name) / inside / "config.json").is_file()
+    if os.path.isdir(name) or name.partition(":")[0].count("/") != 1 or name.startswith((".", "/", "~")):
+        return os.path.isfile(Path(name) / inside / "config.json")
     return (_fetch(name.partition(":")[0], inside, weights=False) / "config.json").is_file()
 
 
@@ -72,9 +73,9 @@ def _fetch(repository: str, place: str, weights: bool = True) -> Path:
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted)) / place
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{repository}: neither a local folder nor a repository that can be downloaded: {reason}; "
-                         "name a folder, or connect to the internet") from error
+        reason = cut(str(error).strip().splitlines()[0])
+        raise InputError(f"{cut(repository)}: neither a local folder nor a repository that can be downloaded: "
+                         f"{reason}; name a folder, or connect to the internet") from error
 
 
 def read_json(folder: Path) -> dict[str, Any]:
@@ -83,11 +84,4 @@ def read_json(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
-    path = folder / "config.json"
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged: {error}; download it again") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: expected an object of fields, found {type(values).__name__}; download it again")
-    return values
+    return files.read_json(folder / "config.json", "download it again")

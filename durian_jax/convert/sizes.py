@@ -3,12 +3,27 @@
 Values that our networks do not support are refused; the error lists the fields.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import wraps
+from typing import Annotated, Any
 
 from durian_jax.diffusion import Objective
 from durian_jax.diffusion.schedule import TIMESTEPS
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, listed, shown
+from durian_jax.fields import (
+    LEVELS,
+    FieldError,
+    FrameCount,
+    Groups,
+    Heads,
+    Items,
+    Layers,
+    Patch,
+    Width,
+    check_value,
+    in_file,
+)
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig, CodecConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.mmdit.config import MMDiTConfig
@@ -34,6 +49,16 @@ _TINY_FIXED = {"act_fn": "relu", "in_channels": 3, "out_channels": 3, "upsample_
 _CLIP_FIXED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3}
 
 
+def _reads(function: Callable) -> Callable:
+    """Name the file, which is the last argument, in errors of its fields."""
+    @wraps(function)
+    def named(*arguments):
+        with in_file(arguments[-1], "is it the config.json of this part?"):
+            return function(*arguments)
+    return named
+
+
+@_reads
 def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
     """Read the sizes from UNet2DConditionModel's config.json.
 
@@ -44,20 +69,20 @@ def unet_config(values: dict[str, Any], origin: str) -> UNetConfig:
     Raises:
         InputError: a U-Net unlike Stable Diffusion 1.5's; lists every field that does not fit.
     """
-    down, up = values.get("down_block_types", ()), values.get("up_block_types", ())
+    down, up = (_field(values, name, _Kinds) for name in ("down_block_types", "up_block_types"))
     attention = tuple(kind == "CrossAttnDownBlock2D" for kind in down)
     expected = {"down_block_types": _down_types(attention), "up_block_types": _up_types(attention)}
-    _check({**values, "down_block_types": tuple(down), "up_block_types": tuple(up)},
-           {**_UNET_FIXED, **expected}, origin)
-    channels = tuple(_field(values, "block_out_channels", origin))
-    heads = values.get("num_attention_heads") or _field(values, "attention_head_dim", origin)
-    layers = _field(values, "layers_per_block", origin)
-    if not isinstance(heads, int) or not isinstance(layers, int):
+    _check({**values, "down_block_types": down, "up_block_types": up}, {**_UNET_FIXED, **expected}, origin)
+    channels = _field(values, "block_out_channels", _Channels)
+    named = "num_attention_heads" if values.get("num_attention_heads") else "attention_head_dim"
+    if any(isinstance(values.get(name), list) for name in (named, "layers_per_block")):
         raise InputError(f"{origin}: expected one number of heads and of layers_per_block for all levels, found "
-                         f"{heads} and {layers}; only U-Nets like Stable Diffusion 1.5's can be imported")
+                         f"{shown(values.get(named))} and {shown(values.get('layers_per_block'))}; only U-Nets like "
+                         "Stable Diffusion 1.5's can be imported")
+    heads, layers = _field(values, named, Heads), _field(values, "layers_per_block", Layers)
     return UNetConfig(channels=channels, layers=layers, attention=attention, heads=(heads,) * len(channels),
-                      context_dim=_field(values, "cross_attention_dim", origin), feedforward_multiplier=4,
-                      norm_groups=_field(values, "norm_num_groups", origin), positions=False)
+                      context_dim=_field(values, "cross_attention_dim", Width), feedforward_multiplier=4,
+                      norm_groups=_field(values, "norm_num_groups", Groups), positions=False)
 
 
 def beyond_diffusers(unet: UNetConfig) -> list[str]:
@@ -124,6 +149,7 @@ def scheduler_json(objective: Objective) -> dict[str, Any]:
             "rescale_betas_zero_snr": objective.noise_schedule.ends_in_noise}
 
 
+@_reads
 def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tuple[int, int, bool]:
     """Read MotionAdapter's config.json: heads, longest clip, and whether the middle block has a motion module.
 
@@ -132,10 +158,10 @@ def motion_config(values: dict[str, Any], unet: UNetConfig, origin: str) -> tupl
     """
     expected = {"block_out_channels": unet.channels, "motion_layers_per_block": unet.layers,
                 "motion_norm_num_groups": unet.norm_groups}
-    _check({**values, "block_out_channels": tuple(values.get("block_out_channels", ()))},
+    _check({**values, "block_out_channels": _field(values, "block_out_channels", _Channels)},
            {**_MOTION_FIXED, **expected}, origin)
-    return (_field(values, "motion_num_attention_heads", origin), _field(values, "motion_max_seq_length", origin),
-            values.get("use_motion_mid_block", True))
+    return (_field(values, "motion_num_attention_heads", Heads), _field(values, "motion_max_seq_length", FrameCount),
+            _field(values, "use_motion_mid_block", bool, True))
 
 
 def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[str, Any]:
@@ -148,6 +174,7 @@ def motion_json(unet: UNetConfig, temporal_heads: int, max_frames: int) -> dict[
     }
 
 
+@_reads
 def mmdit_config(values: dict[str, Any], channels: int, text_tokens: int, origin: str) -> MMDiTConfig:
     """Read the sizes from SD3Transformer2DModel's config.json.
 
@@ -162,20 +189,21 @@ def mmdit_config(values: dict[str, Any], channels: int, text_tokens: int, origin
     """
     kind = values.get("_class_name")
     if kind != "SD3Transformer2DModel":
-        raise InputError(f"{origin}: expected the class SD3Transformer2DModel, found {kind}; name the folder of the "
-                         "transformer of Stable Diffusion 3.5")
-    heads, head_width = (_field(values, name, origin) for name in ("num_attention_heads", "attention_head_dim"))
-    dual = tuple(values.get("dual_attention_layers", ()))
+        raise InputError(f"{origin}: expected the class SD3Transformer2DModel, found {cut(str(kind))}; name the "
+                         "folder of the transformer of Stable Diffusion 3.5")
+    heads, head_width = (_field(values, name, hint) for name, hint in (
+        ("num_attention_heads", Heads), ("attention_head_dim", Width)))
+    dual = _field(values, "dual_attention_layers", _Numbers, ())
     _check({"qk_norm": None, "out_channels": channels, **values, "dual_attention_layers": dual},
            {"qk_norm": "rms_norm", "in_channels": channels, "out_channels": channels,
             "caption_projection_dim": heads * head_width, "dual_attention_layers": tuple(range(len(dual)))}, origin)
-    size, patch = _field(values, "pos_embed_max_size", origin), _field(values, "patch_size", origin)
+    size, patch = _field(values, "pos_embed_max_size", Width), _field(values, "patch_size", Patch)
     return MMDiTConfig(
-        width=heads * head_width, layers=_field(values, "num_layers", origin), heads=heads, patch=patch,
+        width=heads * head_width, layers=_field(values, "num_layers", Layers), heads=heads, patch=patch,
         feedforward_multiplier=4, dual_layers=len(dual), positions="canvas", canvas_size=size,
-        canvas_step=_field(values, "sample_size", origin) // patch / size,
-        text_dim=_field(values, "joint_attention_dim", origin), text_tokens=text_tokens,
-        pooled_dim=_field(values, "pooled_projection_dim", origin), time_rotation=head_width // 4)
+        canvas_step=_field(values, "sample_size", Width) // patch / size,
+        text_dim=_field(values, "joint_attention_dim", Width), text_tokens=text_tokens,
+        pooled_dim=_field(values, "pooled_projection_dim", Width), time_rotation=head_width // 4)
 
 
 def mmdit_json(config: MMDiTConfig, channels: int, latent_size: int) -> dict[str, Any]:
@@ -204,6 +232,7 @@ def mmdit_json(config: MMDiTConfig, channels: int, latent_size: int) -> dict[str
     }
 
 
+@_reads
 def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | AutoencoderTinyConfig:
     """Read the sizes from AutoencoderKL's or AutoencoderTiny's config.json.
 
@@ -212,25 +241,26 @@ def codec_config(values: dict[str, Any], origin: str) -> AutoencoderKLConfig | A
     """
     kind = values.get("_class_name")
     if kind == "AutoencoderKL":
-        quant_conv = values.get("use_quant_conv", True)
+        quant_conv = _field(values, "use_quant_conv", bool, True)
         _check({"use_post_quant_conv": True, **values}, {**_KL_FIXED, "use_post_quant_conv": quant_conv}, origin)
         return AutoencoderKLConfig(
-            channels=tuple(_field(values, "block_out_channels", origin)),
-            layers=_field(values, "layers_per_block", origin),
-            latent_channels=_field(values, "latent_channels", origin),
-            norm_groups=_field(values, "norm_num_groups", origin),
-            scaling_factor=values.get("scaling_factor", 0.18215),
-            shift_factor=values.get("shift_factor") or 0.0, quant_conv=quant_conv)
+            channels=_field(values, "block_out_channels", _Channels),
+            layers=_field(values, "layers_per_block", Layers),
+            latent_channels=_field(values, "latent_channels", Width),
+            norm_groups=_field(values, "norm_num_groups", Groups),
+            scaling_factor=_field(values, "scaling_factor", float, 0.18215),
+            shift_factor=_field(values, "shift_factor", float, 0.0), quant_conv=quant_conv)
     if kind == "AutoencoderTiny":
-        widths = {*_field(values, "encoder_block_out_channels", origin),
-                  *_field(values, "decoder_block_out_channels", origin)}
+        widths = {*_field(values, "encoder_block_out_channels", _Channels),
+                  *_field(values, "decoder_block_out_channels", _Channels)}
         _check({**values, "widths": len(widths)}, {**_TINY_FIXED, "widths": 1}, origin)
         return AutoencoderTinyConfig(
-            channels=widths.pop(), encoder_blocks=tuple(_field(values, "num_encoder_blocks", origin)),
-            decoder_blocks=tuple(_field(values, "num_decoder_blocks", origin)),
-            latent_channels=values.get("latent_channels", 4), scaling_factor=values.get("scaling_factor", 1.0))
-    raise InputError(f"{origin}: expected the class AutoencoderKL or AutoencoderTiny, found {kind}; name the folder of "
-                     "the autoencoder")
+            channels=widths.pop(), encoder_blocks=_field(values, "num_encoder_blocks", _Blocks),
+            decoder_blocks=_field(values, "num_decoder_blocks", _Blocks),
+            latent_channels=_field(values, "latent_channels", Width, 4),
+            scaling_factor=_field(values, "scaling_factor", float, 1.0))
+    raise InputError(f"{origin}: expected the class AutoencoderKL or AutoencoderTiny, found {cut(str(kind))}; name the "
+                     "folder of the autoencoder")
 
 
 def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, image_size: int) -> dict[str, Any]:
@@ -254,6 +284,7 @@ def codec_json(codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig,
     return {"_class_name": "DurianCodec", **asdict(codec)}
 
 
+@_reads
 def image_encoder_config(values: dict[str, Any], origin: str) -> ImageEncoderConfig:
     """Read the sizes from the config.json of CLIPVisionModelWithProjection, or of a full CLIPModel.
 
@@ -261,9 +292,9 @@ def image_encoder_config(values: dict[str, Any], origin: str) -> ImageEncoderCon
         InputError: values that our image encoder does not support.
     """
     if "vision_config" in values:  # CLIPModel has the projection's width outside its vision_config
-        values = {**values["vision_config"], "projection_dim": _field(values, "projection_dim", origin)}
+        values = {**_field(values, "vision_config", Mapping), "projection_dim": _field(values, "projection_dim", Width)}
     _check(values, _CLIP_FIXED, origin)
-    return ImageEncoderConfig(**{ours: _field(values, theirs, origin) for ours, theirs in _CLIP_FIELDS.items()})
+    return ImageEncoderConfig(**{ours: _field(values, theirs, int) for ours, theirs in _CLIP_FIELDS.items()})
 
 
 def image_encoder_json(config: ImageEncoderConfig) -> dict[str, Any]:
@@ -285,15 +316,27 @@ def _up_types(attention: tuple[bool, ...]) -> tuple[str, ...]:
     return tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention))
 
 
-def _field(values: dict[str, Any], name: str, origin: str) -> Any:
-    if values.get(name) is None:
-        raise InputError(f"{origin}: expected the field {name}, found none; is it the config.json of this part?")
-    return values[name]
+_Kinds = Annotated[tuple[str, ...], LEVELS]
+_Channels = Annotated[tuple[Width, ...], LEVELS]
+_Blocks = Annotated[tuple[Layers, ...], LEVELS]
+_Numbers = Annotated[tuple[int, ...], Items(0, 256)]
+
+
+def _field(values: dict[str, Any], name: str, hint: Any, default: Any = None) -> Any:
+    """A field of this type (`fields.check_value`); without a default it must be there. Lists become tuples."""
+    value = values.get(name)
+    if value is None:
+        if default is None:
+            raise FieldError(name, "expected this field, found none")
+        return default
+    value = tuple(value) if isinstance(value, list) else value
+    check_value(hint, value, name)
+    return value
 
 
 def _check(values: dict[str, Any], expected: dict[str, Any], origin: str) -> None:
     """Refuse fields with other values than expected; missing fields are accepted."""
-    wrong = [f"{name}={values[name]} instead of {value}" for name, value in expected.items()
+    wrong = [f"{name}={cut(str(values[name]))} instead of {value}" for name, value in expected.items()
              if name in values and values[name] != value]
     if wrong:
-        raise InputError(f"{origin} describes a network that this project does not support: {'; '.join(wrong)}")
+        raise InputError(f"{origin} describes a network that this project does not support: {listed(wrong)}")

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from durian_jax.convert.names import Tensor
 from durian_jax.errors import InputError
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.positions import sequence_position_code
+from durian_jax.tensor_files import refuse_misfits
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Excuse:
     pattern: str
     missing: bool = False
 
+
+# A tensor starts up to three networks, and as many others may start fresh.
+_USES = 6
 
 POSITION_TABLES = Excuse("position tables of motion modules, which are computed", r".*\.pos_embed\.pe")
 POSITION_NUMBERS = Excuse("CLIP's numbering of positions", r"vision_model\.embeddings\.position_ids")
@@ -48,33 +54,30 @@ def check_fit(tensors: Iterable[Tensor], shapes: Mapping[str, tuple[int, ...]],
         Names of the network's tensors that the file lacks, as the rules accept.
 
     Raises:
-        InputError: lists every missing, unexpected and mis-shaped tensor that no rule accepts.
+        InputError: lists the missing, unexpected and mis-shaped tensors that no rule accepts.
     """
     excuses = list(excuses)
     expected = {tensor.name: tensor.their_shape(shapes[tensor.path]) for tensor in tensors}
     excused = lambda name, missing: any(rule.missing == missing and re.fullmatch(rule.pattern, name)
                                         for rule in excuses)
     absent = sorted(set(expected) - set(found))
-    problems = [f"missing {name} {expected[name]}" for name in absent if not excused(name, True)]
-    problems += [f"unexpected {name} {found[name]}" for name in sorted(set(found) - set(expected))
-                 if not excused(name, False)]
-    problems += [f"{name} has shape {found[name]}, expected {expected[name]}"
-                 for name in sorted(set(expected) & set(found)) if tuple(found[name]) != expected[name]]
-    if problems:
-        raise InputError(f"{origin} does not fit ({len(problems)} tensors): " + "; ".join(problems))
+    refuse_misfits(f"{origin} does not fit",
+                   [f"{name} {expected[name]}" for name in absent if not excused(name, True)],
+                   [f"{name} {found[name]}" for name in sorted(set(found) - set(expected)) if not excused(name, False)],
+                   expected, found)
     return set(absent)
 
 
-def finite_values(file: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Load a tensor.
+def check_count(config: ModelConfig, files: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a config.json that describes far more tensors than its weights hold, before the model is built.
 
     Raises:
-        InputError: it holds values that are not finite.
+        InputError: says how many there are.
     """
-    values = file[name]
-    if not np.isfinite(values.astype(np.float32, copy=False)).all():
-        raise InputError(f"{name} holds values that are not finite; get the file again")
-    return values
+    count = sum(len(file) for file in files)
+    if config.least_parameters > _USES * count:
+        raise InputError(f"import: config.json of the parts describes a model of more than {config.least_parameters} "
+                         f"tensors, their weights hold {count}; get both again")
 
 
 def check_position_tables(found: Mapping[str, np.ndarray], origin: str) -> None:

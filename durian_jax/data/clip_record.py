@@ -18,6 +18,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, Driver
 from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
+from durian_jax.video import picture_size
 
 if TYPE_CHECKING:
     from tensorflow_datasets.features import FeaturesDict
@@ -32,6 +33,9 @@ ENCODINGS = {
 
 # Quality measures of a prepared clip (see `prepare.clips.clip_quality`). NaN means not measured.
 QUALITIES = ("sharpness", "face_height", "occlusion", "yaw_range", "pitch_range", "blink_range", "mouth_range")
+
+
+_LARGEST = 8192  # height or width of a frame in pixels
 
 
 class DecodeError(ValueError):
@@ -244,6 +248,8 @@ class EncodedClip:
     def __init__(self, fields: Mapping, name: str):
         self._fields, self._name = fields, name
         self.height, self.width, self.margin = (self._integer(key) for key in ("height", "width", "margin"))
+        if not 0 < max(self.height, self.width) <= _LARGEST or not 0 <= 2 * self.margin < min(self.height, self.width):
+            raise ValueError(f"frames of {self.width} x {self.height} pixels with a margin of {self.margin}")
         self.fps = float(fields["fps"].float_list.value[0])
         self.identity = self._text("identity")
         self.keypoints = self._array("keypoints", (-1, K, 3))
@@ -259,10 +265,22 @@ class EncodedClip:
         drivers = self._array("driver_keypoints", (-1, K, 3)) if driven else ()
         self.driver_identity = self._text("driver_identity") if driven else ""
         self.driver_keypoints = drivers if len(drivers) else None
-        for key in ("frames", "masks") if self.driver_keypoints is None else ("frames", "masks", "driver_frames"):
-            found = len(fields[key].bytes_list.value)
-            if found != count:
-                raise DecodeError(f"{name}: expected {count} {key}, one per frame of keypoints, found {found}")
+        generated = len(self.generated_frames)
+        pictures = {"frames": count, "masks": count, "generated_masks": generated,
+                    "driver_frames": 0 if self.driver_keypoints is None else count}
+        lengths = {key: len(fields[key].bytes_list.value) if key in fields else 0 for key in pictures}
+        arrays = {"pose": self.pose, "mesh": self.mesh, "driver_keypoints": self.driver_keypoints}
+        lengths |= {key: len(array) for key, array in arrays.items() if array is not None}
+        for key, found in lengths.items():
+            wanted = pictures.get(key, count)
+            if found != wanted:
+                raise DecodeError(f"{name}: expected {wanted} {key}, one per frame of keypoints, found {found}")
+        if not count or not all(0 <= frame < count for frame in self.generated_frames):
+            raise DecodeError(f"{name}: expected frames, and generated masks of some of them, found {count} frames and "
+                              f"masks of {self.generated_frames[:8]}")
+        if not all(np.isfinite(x).all() for x in (self.fps, self.keypoints, self.pose, *arrays.values())
+                   if x is not None):
+            raise DecodeError(f"{name}: expected finite keypoints, poses and frames per second, found others")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -303,13 +321,15 @@ class EncodedClip:
         return self._fields[key].bytes_list.value[index]
 
     def _picture(self, key: str, index: int, flags: int, shape: tuple[int, ...]) -> np.ndarray:
-        compressed = np.frombuffer(self.compressed(key, index), np.uint8)
+        data, found = self.compressed(key, index), "undecodable bytes"
+        size = picture_size(data)
         try:
-            picture = cv2.imdecode(compressed, flags) if len(compressed) else None
-        except cv2.error:  # damaged header with an absurd size
+            # A picture of another size may be a million times as large as its bytes.
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if size == shape[1::-1] else None
+        except cv2.error:
             picture = None
         if picture is None or picture.shape != shape:
-            found = "undecodable bytes" if picture is None else f"a picture of {picture.shape}"
+            found = found if size is None or size == shape[1::-1] else f"one of {size[1], size[0]}"
             raise DecodeError(f"{self._name}, {key} {index}: expected a picture of {shape}, found {found}")
         return picture
 

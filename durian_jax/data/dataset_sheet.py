@@ -25,7 +25,7 @@ from durian_jax.faces.clip import layer_bit
 from durian_jax.faces.draw import keypoint_image
 from durian_jax.faces.fill_region import LAYERS
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import atomic_file, writable_file, writable_folder
+from durian_jax.files import atomic_file, parse_json, read_json, writable_file, writable_folder
 from durian_jax.progress import progress_bar
 
 FRAMES = 4  # shown frames per clip, evenly spaced
@@ -286,7 +286,7 @@ def _rejected(path: Path) -> tuple[tuple[Column, ...], list[list[Cell]]]:
     entries = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else ():
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except ValueError:
             entry = None
         if line.strip():  # the last line of an interrupted run may be cut off
@@ -300,8 +300,8 @@ def _rejected(path: Path) -> tuple[tuple[Column, ...], list[list[Cell]]]:
 def _warnings(path: Path) -> list[str]:
     """Return the `warnings` of report.json, both of the whole report and of its files."""
     try:
-        report = json.loads(path.read_text("utf-8", "replace"))
-    except (OSError, ValueError):
+        report = read_json(path)
+    except InputError:
         return []
     found = []
     for part in (report, *_listed(report, "files")):

@@ -6,11 +6,13 @@
     dataset.json        written last: a folder that has it is complete
 """
 
-import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -19,7 +21,9 @@ from safetensors.numpy import load, load_file, save
 
 from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.shards import open_shard, read_row, shard_writer
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, listed, shown
+from durian_jax.fields import Count, check_fields, in_file, read_fields
+from durian_jax.files import read_json
 
 FORMAT = "encoded_samples-1"
 
@@ -47,12 +51,47 @@ def find_samples(directory: str | os.PathLike) -> Path:
         InputError: the folder holds no encoded samples, or an unfinished set.
     """
     path = Path(directory) / "dataset.json"
-    if not path.is_file():
-        unfinished = (path.parent / "plan.json").is_file()
-        raise InputError(f"{directory}: expected encoded samples (dataset.json), found "
+    if not os.path.isfile(path):
+        unfinished = os.path.isfile(path.parent / "plan.json")
+        raise InputError(f"{cut(str(directory))}: expected encoded samples (dataset.json), found "
                          + ("an unfinished set; repeat `durian encode` with the same arguments" if unfinished
                             else "none; write them with `durian encode`"))
     return path
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The fields of plan.json and dataset.json."""
+
+    format: str
+    samples: Count
+    samples_per_shard: Count
+    seed: int
+    source: Mapping
+    data: Mapping
+    model: Mapping
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+def read_plan(path: Path, advice: str) -> dict[str, Any]:
+    """Return the fields of plan.json or dataset.json.
+
+    Args:
+        path: of the file.
+        advice: what to do with a damaged file, for the error.
+
+    Raises:
+        InputError: a damaged file or another format; names the field.
+    """
+    values = read_json(path, advice)
+    if values.get("format") != FORMAT:
+        raise InputError(f"{path}: expected samples of the format {FORMAT}, found {shown(values.get('format'))}; "
+                         f"{advice}")
+    with in_file(path, advice):
+        read_fields(_Plan, values)
+    return values
 
 
 class EncodedSamples:
@@ -69,22 +108,21 @@ class EncodedSamples:
     def __init__(self, directory: str | os.PathLike):
         path = find_samples(directory)
         self.directory = path.parent
+        self.about = read_plan(path, "write it again with `durian encode`")
         try:
-            self.about = json.loads(path.read_text())
             self.probe = load_file(self.directory / "probe.safetensors")
-            found = self.about["format"]
-            self._length, self._per_shard = self.about["samples"], self.about["samples_per_shard"]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{directory} is damaged: {error!r}; write it again with `durian encode`") from error
-        if found != FORMAT:
-            raise InputError(f"{directory}: expected samples of the format {FORMAT}, found {found}; write them "
-                             "again with `durian encode`")
+        except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{directory}/probe.safetensors is damaged: {cut(str(error))}; write the samples again "
+                             "with `durian encode`") from error
+        self._length, self._per_shard = self.about["samples"], self.about["samples_per_shard"]
         count = -(-self._length // self._per_shard)
-        self._paths = [self.directory / shard_name(i, count) for i in range(count)]
-        missing = [path.name for path in self._paths if not path.is_file()]
+        present = {path.name for path in self.directory.iterdir()}
+        expected = (shard_name(i, count) for i in range(count))
+        missing = list(islice((name for name in expected if name not in present), 6))
         if missing:
-            raise InputError(f"{directory}: missing {', '.join(missing)}; repeat `durian encode` with the same "
-                             "arguments")
+            raise InputError(f"{directory}: {count} shards expected, missing {listed(missing)}; repeat `durian encode` "
+                             "with the same arguments")
+        self._paths = [self.directory / shard_name(i, count) for i in range(count)]
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 
@@ -108,5 +146,5 @@ class EncodedSamples:
             data = read_row(self._readers[shard], path, row)
         try:
             return load(data)
-        except SafetensorError as error:
+        except (SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise DecodeError(f"{path}, record {row}: {error}") from error

@@ -9,14 +9,14 @@ import numpy as np
 
 from durian_jax.data.clip_record import DecodeError, EncodedClip, rewrite_record
 from durian_jax.data.recorded_clips import RecordedClips, replace_records
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut, listed, shown
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import staged
 from durian_jax.video import read_image, write_image
 
 FRAMES = "frames"  # folder of the exported frames; never imported
-_NAMED = 5  # maximum number of files that a message names
+_COMPARED = 200  # characters of a name that are compared with others
 
 
 def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> int:
@@ -41,7 +41,7 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
     clip = _open(clips, find_clip(clips, clip_name))
     folder = Path(folder)
     for name in (FRAMES, *ATTRIBUTE_KINDS):
-        if (folder / name).is_dir() and any((folder / name).iterdir()):
+        if os.path.isdir(folder / name) and any((folder / name).iterdir()):
             raise InputError(f"{folder / name}: expected a new or empty folder, found files that may be edited masks; "
                              f"name another folder or delete this one")
     try:
@@ -105,9 +105,9 @@ def find_clip(clips: RecordedClips, name: str) -> int:
     if name in names:
         raise InputError(f"{clips.directory}: expected one clip with the name {name!r}, found {names.count(name)}; "
                          "write the dataset again with unique names")
-    near = difflib.get_close_matches(name, names, 3, 0.4)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "`durian sheet` lists the names"
-    raise InputError(f"{clips.directory}: no clip has the name {name!r}; {hint}")
+    near = difflib.get_close_matches(name[:_COMPARED], names, 3, 0.4)
+    hint = f"did you mean {' or '.join(map(shown, near))}?" if near else "`durian sheet` lists the names"
+    raise InputError(f"{clips.directory}: no clip has the name {shown(name)}; {hint}")
 
 
 def _open(clips: RecordedClips, index: int) -> EncodedClip:
@@ -123,15 +123,16 @@ def _damaged(error: DecodeError) -> InputError:
 
 def _kinds(folder: Path) -> list[str]:
     """Return the attribute kinds that have a folder in `folder`."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder with masks, found {'a file' if folder.exists() else 'nothing'}; "
-                         "write one with `durian masks export`")
+    if not os.path.isdir(folder):
+        kind = "a file" if os.path.exists(folder) else "nothing"
+        raise InputError(f"{cut(str(folder))}: expected a folder with masks, found {kind}; write one "
+                         "with `durian masks export`")
     found = sorted(path.name for path in folder.iterdir()
                    if path.is_dir() and not path.name.startswith(".") and path.name != FRAMES)
     unknown = [name for name in found if name not in ATTRIBUTE_KINDS]
     if unknown or not found:
         raise InputError(f"{folder}: expected folders named {', '.join(ATTRIBUTE_KINDS)}, found "
-                         f"{', '.join(unknown) or 'none'}; name each folder after its kind and move other folders away")
+                         f"{listed(unknown) or 'none'}; name each folder after its kind and move other folders away")
     return [kind for kind in ATTRIBUTE_KINDS if kind in found]
 
 
@@ -143,9 +144,9 @@ def _read_masks(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
     surplus = sorted(found.difference(expected))
     if missing:
         raise InputError(f"{folder}: expected a mask for each of the clip's {shape[0]} frames, found none for "
-                         f"{_listed(missing)}; add them, or delete the folder to keep the old masks of this kind")
+                         f"{listed(missing)}; add them, or delete the folder to keep the old masks of this kind")
     if surplus:
-        raise InputError(f"{folder}: expected only {expected[0]} to {expected[-1]}, found also {_listed(surplus)}; "
+        raise InputError(f"{folder}: expected only {expected[0]} to {expected[-1]}, found also {listed(surplus)}; "
                          "remove these files, or check whether the masks belong to another clip")
     return np.stack([_read_mask(folder / name, shape[1:]) for name in expected])
 
@@ -168,7 +169,3 @@ def _read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 def _file_name(frame: int) -> str:
     return f"{frame:05d}.png"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f", ... ({len(names)} files)" if len(names) > _NAMED else "")

@@ -8,7 +8,6 @@
     dataset.json        counts and statistics. It is written last, so a folder with this file is complete
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from durian_jax.data.about import ABOUT_FILE, FORMAT, read_about
 from durian_jax.data.clip_record import (
     QUALITIES,
     DecodeError,
@@ -33,12 +33,10 @@ from durian_jax.data.clip_record import (
 )
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.shards import open_shard, read_row, shard_writer
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import full_disk_explained, temporary, write_json
-
-FORMAT = "portrait_clips-1"
 
 
 def shard_name(number: int, count: int) -> str:
@@ -108,7 +106,7 @@ def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: t
     parts = {number: path for number, path in parts.items() if path.exists()}
     return _put_in_place(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
                                              **(about or {})}, parts,
-                         ("dataset.json", "report.json", "rejected.jsonl"))  # without the first it is incomplete
+                         (ABOUT_FILE, "report.json", "rejected.jsonl"))  # without the first it is incomplete
 
 
 def _put_in_place(directory: Path, shards: Sequence[Sequence[Outline]], about: dict, parts: Mapping[int, Path],
@@ -135,7 +133,7 @@ def _put_in_place(directory: Path, shards: Sequence[Sequence[Outline]], about: d
             old.unlink(missing_ok=True)
         for number, part in parts.items():
             os.replace(part, directory / names[number])
-        for name in ("index.safetensors", "dataset_info.json", "features.json", "dataset.json"):
+        for name in ("index.safetensors", "dataset_info.json", "features.json", ABOUT_FILE):
             os.replace(made / name, directory / name)
     return content
 
@@ -154,7 +152,7 @@ def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: di
         "clips_with": {kind: int(n) for kind, n in zip(ATTRIBUTE_KINDS, present.sum(0), strict=True)},
         "statistics": _statistics(index), **about,
     }
-    write_json(directory / "dataset.json", content)
+    write_json(directory / ABOUT_FILE, content)
     return content
 
 
@@ -259,7 +257,7 @@ def refuse_to_replace(directory: str | os.PathLike) -> None:
     Raises:
         InputError: the folder holds a dataset.
     """
-    if (Path(directory) / "dataset.json").exists():
+    if os.path.exists(Path(directory) / ABOUT_FILE):
         raise InputError(f"{directory}: expected a folder without a dataset, found one; name another folder, or "
                          "replace the dataset with --overwrite")
 
@@ -291,10 +289,10 @@ def find_dataset(directory: str | os.PathLike) -> Path:
         InputError: there is none.
     """
     folder = Path(directory)
-    if not (folder / "dataset.json").exists():
-        found = "a folder without dataset.json" if folder.is_dir() else "no such folder"
-        raise InputError(f"{directory}: expected a dataset, found {found}; `durian prepare` makes one from videos, "
-                         "`durian synthesize` from procedural people")
+    if not os.path.isfile(folder / ABOUT_FILE):
+        found = f"a folder without {ABOUT_FILE}" if os.path.isdir(folder) else "no such folder"
+        raise InputError(f"{cut(str(directory))}: expected a dataset, found {found}; `durian prepare` makes one from "
+                         "videos, `durian synthesize` from procedural people")
     return folder
 
 
@@ -311,20 +309,19 @@ class RecordedClips:
             InputError: the folder is not a complete dataset.
         """
         self.directory = find_dataset(directory)
+        self.about = read_about(self.directory)
         try:
-            self.about = json.loads((self.directory / "dataset.json").read_text())
             self.outlines = Outlines(self.directory / "index.safetensors")
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
-            raise InputError(f"{directory}: expected a folder of clip records with dataset.json and "
-                             f"index.safetensors, found {error}; write it with `durian prepare` or "
+            if len(self.outlines) != self.about["clips"]:
+                raise ValueError(f"{len(self.outlines)} clips, {ABOUT_FILE} has {self.about['clips']}")
+        except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+            raise InputError(f"{directory}: expected a folder of clip records with {ABOUT_FILE} and "
+                             f"index.safetensors, found {cut(str(error))}; write it with `durian prepare` or "
                              f"`durian synthesize`") from error
-        if self.about.get("format") != FORMAT:
-            raise InputError(f"{directory}/dataset.json: expected format {FORMAT}, found "
-                             f"{self.about.get('format')!r}; write the dataset again")
         self._shard_ends = self.outlines.shard_ends
         self._readers: dict[int, ArrayRecordReader] = {}
         for number in range(len(self._shard_ends)):
-            if not self._shard(number).is_file():
+            if not os.path.isfile(self._shard(number)):
                 raise InputError(f"{self._shard(number)}: expected {len(self._shard_ends)} shards, this one is "
                                  "missing; copy the dataset again")
 

@@ -20,6 +20,9 @@ from durian_jax.faces.clip import Clip
 __all__ = ["ClipList", "ClipSource", "Mixture", "OpenClip", "RecordedClips", "SyntheticClips"]
 
 
+_MOST_CHOICES = 10**8  # clips of an epoch of several sources
+
+
 class OpenClip(Protocol):
     """A clip with access to single frames: `clip_record.EncodedClip` or `DecodedClip`."""
 
@@ -203,7 +206,11 @@ class Mixture:
             raise InputError(f"mixture: expected non-empty sources with one positive weight each, found "
                              f"lengths {lengths.astype(int).tolist()} and weights {weights}; remove empty sources")
         self._sources = list(sources)
-        counts = np.round(shares * (lengths / shares).max()).astype(int)
+        counts = np.round(shares * (lengths / shares).max())
+        if counts.sum() > _MOST_CHOICES:
+            raise InputError(f"mixture: expected weights of which none is this much smaller than the others, found "
+                             f"{weights}; an epoch that holds every clip once would have {counts.sum():.0e} clips")
+        counts = counts.astype(int)
         self._choices = np.concatenate([
             np.stack([np.full(count, number), np.arange(count) % int(length)], 1)
             for number, (count, length) in enumerate(zip(counts, lengths, strict=True))])

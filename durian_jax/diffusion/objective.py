@@ -1,9 +1,10 @@
 """The network's prediction and the loss on it; for arrays of numpy or jax."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from durian_jax.diffusion.schedule import Schedule, array_module, broadcast
-from durian_jax.errors import InputError
+from durian_jax.diffusion.schedule import SCHEDULES, Schedule, array_module, broadcast
+from durian_jax.fields import OPTIONAL, FieldError, NotNegative, OneOf, Positive, Range, check_fields
 
 PREDICTIONS = ("sample", "epsilon", "velocity", "flow")
 
@@ -32,44 +33,36 @@ class Objective:
         time_shift: training times and the sampler's steps are moved towards noise, see `times.shift_times`.
     """
 
-    schedule: str = "flow"
-    prediction: str = "sample"
-    time_power: float = 0.6
-    region_weight: float = 1.0
-    pixel_weight: float = 0.0
-    min_snr: float = 0.0
-    noise_offset: float = 0.0
-    times: str = "power"
-    time_mean: float = 0.0
-    time_std: float = 1.0
-    time_shift: float = 1.0
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "flow"
+    prediction: Annotated[str, OneOf(PREDICTIONS)] = "sample"
+    time_power: Positive = 0.6
+    region_weight: NotNegative = 1.0
+    pixel_weight: NotNegative = 0.0
+    min_snr: NotNegative = 0.0
+    noise_offset: NotNegative = 0.0
+    times: Annotated[str, OneOf(TIME_DISTRIBUTIONS), OPTIONAL] = "power"
+    time_mean: Annotated[float, Range(-1e3, 1e3), OPTIONAL] = 0.0
+    time_std: Annotated[Positive, OPTIONAL] = 1.0
+    time_shift: Annotated[Positive, OPTIONAL] = 1.0
 
     def __post_init__(self):
-        Schedule(self.schedule)
-        if self.prediction not in PREDICTIONS:
-            raise InputError(f"unknown prediction type {self.prediction!r}; expected one of "
-                             f"{', '.join(PREDICTIONS)}")
-        if self.times not in TIME_DISTRIBUTIONS:
-            raise InputError(f"objective.times: expected one of {', '.join(TIME_DISTRIBUTIONS)}, found {self.times!r}")
-        if self.time_shift <= 0 or self.time_std <= 0:
-            raise InputError(f"objective: expected time_shift and time_std above 0, found {self.time_shift} and "
-                             f"{self.time_std}")
-        if self.noise_schedule.is_discrete and (self.times != "power" or self.time_shift != 1):
-            raise InputError(f"objective: the schedule {self.schedule} has discrete steps; set times to power and "
-                             "time_shift to 1")
+        check_fields(self)
+        if self.noise_schedule.is_discrete:
+            for name, only in (("times", "power"), ("time_shift", 1)):
+                if getattr(self, name) != only:
+                    raise FieldError(name, f"expected {only} for the schedule {self.schedule}, which has discrete "
+                                     f"steps, found {getattr(self, name)}")
         if self.prediction == "flow" and (self.schedule != "flow" or self.min_snr):
-            raise InputError("objective: prediction flow is for schedule flow without min_snr, found schedule "
-                             f"{self.schedule} and min_snr {self.min_snr}")
-        if self.time_power <= 0 or min(self.region_weight, self.pixel_weight, self.min_snr, self.noise_offset) < 0:
-            raise InputError(f"objective: expected time_power above 0, and weights, min_snr and noise_offset of at "
-                             f"least 0, found {self}")
+            raise FieldError("prediction", "expected schedule flow without min_snr for the prediction flow, found "
+                             f"schedule {self.schedule} and min_snr {self.min_snr}")
         if self.prediction == "epsilon" and self.noise_schedule.ends_in_noise:
-            raise InputError(f"objective: the schedule {self.schedule} ends in pure noise, where a prediction of the "
-                             "noise (epsilon) has no information; set prediction to velocity, or schedule to "
-                             "stable_diffusion")
+            raise FieldError("prediction", f"expected another one than epsilon for the schedule {self.schedule}, which "
+                             "ends in pure noise, where a prediction of the noise has no information; set prediction "
+                             "to velocity, or schedule to stable_diffusion")
         if self.pixel_weight and self.prediction == "epsilon":
-            raise InputError("objective: epsilon prediction has no information about pixels in pure noise; set "
-                             "pixel_weight to 0 or prediction to sample or velocity")
+            raise FieldError("pixel_weight", f"expected 0 for the prediction epsilon, which has no information about "
+                             f"pixels in pure noise, found {self.pixel_weight}; or set prediction to sample or "
+                             "velocity")
 
     @property
     def noise_schedule(self) -> Schedule:

@@ -1,14 +1,15 @@
 """How a clip is sampled from a model; the same for every backend."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from durian_jax.diffusion.samplers import SAMPLERS
-from durian_jax.errors import InputError
+from durian_jax.fields import OPTIONAL, FieldError, Items, OneOf, Range, check_fields, read_fields
 
 # Limits against typing errors. The paper's scales are at most 2.5, and 40 its steps.
 MOST_STEPS, LARGEST_SCALE = 1000, 100.0
+_Scale = Annotated[float, Range(0, LARGEST_SCALE)]
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,15 @@ class Sampling:
         sampler: one of `diffusion.SAMPLERS`.
     """
 
-    steps: int = 1
-    guidance_scale: float | tuple[float, ...] = 1.0
-    seed: int = 0
-    sampler: str = "dpm++"
+    steps: Annotated[int, Range(1, MOST_STEPS)] = 1
+    guidance_scale: _Scale | Annotated[tuple[_Scale, ...], Items(1, 16)] = 1.0
+    seed: Annotated[int, Range(0, 2**32 - 1), OPTIONAL] = 0
+    sampler: Annotated[str, OneOf(SAMPLERS)] = "dpm++"
 
     def __post_init__(self):
-        scales = self.guidance_scale
-        if isinstance(scales, list):
-            object.__setattr__(self, "guidance_scale", tuple(scales))
-        numbers = scales if isinstance(scales, list | tuple) else (scales,)
-        if not 1 <= self.steps <= MOST_STEPS or not numbers or not 0 <= self.seed < 2**32 \
-                or not all(0 <= number <= LARGEST_SCALE for number in numbers) or self.sampler not in SAMPLERS:
-            raise InputError(f"sampling: expected 1..{MOST_STEPS} steps, guidance scales in 0..{LARGEST_SCALE:g}, a "
-                             f"seed below 2^32 and a sampler among {', '.join(SAMPLERS)}, found {self}")
+        if isinstance(self.guidance_scale, list):
+            object.__setattr__(self, "guidance_scale", tuple(self.guidance_scale))
+        check_fields(self)
 
     def scales(self, names: Sequence[str]) -> tuple[float, ...]:
         """The scale of every branch after the first.
@@ -46,15 +42,15 @@ class Sampling:
             names: of these branches (`ModelConfig.guidance`).
 
         Raises:
-            InputError: another number of scales.
+            FieldError: another number of scales.
         """
         scales = self.guidance_scale
         if not names and isinstance(scales, tuple):
-            raise InputError(f"guidance_scale: this model has one branch and takes one number, found {scales}")
+            raise FieldError("guidance_scale", f"this model has one branch and takes one number, found {scales}")
         if not isinstance(scales, tuple):
             return (scales,) * len(names)
         if len(scales) != len(names):
-            raise InputError(f"guidance_scale: expected one number, or one for each of {', '.join(names)}, found "
+            raise FieldError("guidance_scale", f"expected one number, or one for each of {', '.join(names)}, found "
                              f"{len(scales)}")
         return scales
 
@@ -62,7 +58,7 @@ class Sampling:
         """These settings with what the user gave: all of them, some fields, or None."""
         if isinstance(given, Sampling):
             return given
-        return replace(self, **(given or {}))
+        return read_fields(type(self), {**asdict(self), **given}) if given else self
 
     def defaults(self) -> dict[str, Any]:
         """The fields that a checkpoint stores."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from durian_jax.data.about import ABOUT_FILE
 from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.recorded_clips import RecordedClips, replace_records
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, shown
 from durian_jax.progress import progress_bar
 
 # Makes the new records of a shard, row -> record, and their counts; it updates the bar for each clip.
@@ -30,16 +31,25 @@ def progress_of(clips: RecordedClips, entry: str, settings: dict[str, Any], coun
         overwrite: begin again.
 
     Raises:
-        InputError: the dataset was worked on with other settings.
+        InputError: the dataset was worked on with other settings, or its entry is damaged.
     """
     found = clips.about.get(entry)
     if found is None or overwrite:
         return {**settings, "overwrite": overwrite, "shards": 0, **counts}
+    if not _fits({"overwrite": False, "shards": 0, **counts}, found) or found["shards"] > len(clips.shards()):
+        raise InputError(f"{clips.directory / ABOUT_FILE}: {entry}: expected the progress of an earlier call, found "
+                         f"{shown(found)}; begin again with --overwrite")
     other = [f"{key} {found.get(key)}, not {value}" for key, value in settings.items() if found.get(key) != value]
     if other:
         raise InputError(f"{clips.directory} was {entry} with other settings ({'; '.join(other)}); repeat the first "
                          "settings to continue, or replace the results with --overwrite")
     return found
+
+
+def _fits(counts: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether an object has these numbers, switches and groups of numbers."""
+    return all(isinstance(found.get(name), dict) and _fits(value, found[name]) if isinstance(value, dict)
+               else type(found.get(name)) is type(value) and found[name] >= 0 for name, value in counts.items())
 
 
 def work_through(clips: RecordedClips, entry: str, progress: dict, work: ShardWork, label: str) -> dict:

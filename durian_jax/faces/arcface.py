@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.face_crop import FACE_SIZE
 from durian_jax.installation import install_command
 
@@ -32,11 +32,11 @@ class IdentityEncoder:
         except ImportError as error:
             raise InputError("identity embeddings need onnxruntime; run " + install_command("identity")) from error
         if not os.path.isfile(path):
-            raise InputError(f"identity model {path}: expected an ONNX file, found none; check the path")
+            raise InputError(f"identity model {cut(str(path))}: expected an ONNX file, found none; check the path")
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's load errors have no common base class
-            raise InputError(f"identity model {path}: onnxruntime cannot read it ({error}); "
+            raise InputError(f"identity model {path}: onnxruntime cannot read it ({cut(str(error))}); "
                              "give another ONNX file") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         wanted = [3, FACE_SIZE, FACE_SIZE]

@@ -2,17 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from durian_jax.errors import InputError
 from durian_jax.families import DEFAULT, get_family
+from durian_jax.fields import check_object
 from durian_jax.models.batch import Spec
 
 if TYPE_CHECKING:
     import jax
 
     from durian_jax.models.attention.method import AttentionMethod
+
+# Types that activations may have.
+DTYPES = ("float32", "bfloat16")
 
 
 class ModelConfig(ABC):
@@ -80,8 +82,14 @@ class ModelConfig(ABC):
         """The inverse of `to_dict`; `values` has no "family".
 
         Raises:
-            InputError: an unknown field, or values that contradict each other.
+            FieldError: names a field that is unknown, missing, of another type, out of its range, or in contradiction
+                to another one (`durian_jax.fields`).
         """
+
+    @property
+    def least_parameters(self) -> int:
+        """Fewer parameters than the model has: refuses a damaged config before the model is built, which is slow."""
+        return 1
 
     def guidance_for(self, fields: Collection[str]) -> tuple[str, ...]:
         """The names of `guidance` whose conditions a batch with these fields brings; a first part of them."""
@@ -151,19 +159,6 @@ class Model(Protocol):
         """
 
 
-def from_fields(cls: type, values: Mapping[str, Any]) -> Any:
-    """Build a dataclass from plain values, such as those of a JSON file; lists become tuples.
-
-    Raises:
-        InputError: a field that the dataclass does not have.
-    """
-    known = {field.name for field in fields(cls)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise InputError(f"{cls.__name__}: unknown fields {unknown}; expected some of {sorted(known)}")
-    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
     """Build a model's config from plain values, such as those of a checkpoint's config.json.
 
@@ -171,7 +166,8 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
         values: fields of the family's config and "family"; without it the family is `families.DEFAULT`.
 
     Raises:
-        InputError: an unknown family or field.
+        InputError: an unknown family; otherwise see `ModelConfig.from_dict`.
     """
+    check_object(values)
     values = dict(values)
     return get_family(values.pop("family", DEFAULT)).load("config").from_dict(values)

@@ -1,8 +1,9 @@
 """Sizes of the image encoder, and the statistics of its input. Imports no jax."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from durian_jax.errors import InputError
+from durian_jax.fields import FieldError, Heads, Layers, Pixels, Range, Width, check_fields
 
 # Mean and standard deviation of each colour channel in [0, 1] in CLIP's training images.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -20,15 +21,17 @@ class ImageEncoderConfig:
         projection: width of the embedding.
     """
 
-    channels: int = 1024
-    layers: int = 24
-    heads: int = 16
-    mlp_channels: int = 4096
-    image_size: int = 224
-    patch: int = 14
-    projection: int = 768
+    channels: Width = 1024
+    layers: Layers = 24
+    heads: Heads = 16
+    mlp_channels: Width = 4096
+    image_size: Pixels = 224
+    patch: Annotated[int, Range(1, 1024)] = 14
+    projection: Width = 768
 
     def __post_init__(self):
-        if self.image_size % self.patch or self.channels % self.heads:
-            raise InputError(f"ImageEncoderConfig: image_size={self.image_size} must be a multiple of patch="
-                             f"{self.patch}, and channels={self.channels} of heads={self.heads}")
+        check_fields(self)
+        if self.image_size % self.patch:
+            raise FieldError("image_size", f"expected a multiple of patch={self.patch}, found {self.image_size}")
+        if self.channels % self.heads:
+            raise FieldError("channels", f"expected a multiple of heads={self.heads}, found {self.channels}")

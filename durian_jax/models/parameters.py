@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from durian_jax.models.batch import axis_letters, training_fields
 from durian_jax.models.family import ModelConfig
-from durian_jax.models.layers import Parameter
+from durian_jax.models.layers import Parameter, zeros_init
 
 FlatParams = dict[str, jax.Array]
 # The same, on devices or in the host's memory.
@@ -44,6 +44,12 @@ def param_shapes(config: ModelConfig) -> dict[str, jax.ShapeDtypeStruct]:
 def param_axes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     """Path -> logical axis names of every parameter."""
     return {path: parameter.names for path, parameter in _described(config).items()}
+
+
+def zero_at_start(config: ModelConfig) -> frozenset[str]:
+    """Paths of the parameters that start at zero; no other one is ever all zero, so that a file with one is damaged."""
+    return frozenset(path for path, parameter in _described(config).items()
+                     if parameter.init is zeros_init or path.endswith("/bias"))
 
 
 def init_params(config: ModelConfig, seed: int, only: frozenset[str] | None = None,

@@ -70,7 +70,8 @@ class Report:
         kind: "photo" or "video".
         findings: errors first.
         measures: values by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
-            the picture size up to which the face needs no enlargement. `second_face` is another face's height.
+            the picture size up to which the face needs no enlargement. `second_face` is another face's height. A video
+            with `whole_seconds` is this long, and only its first `seconds` were looked at.
     """
 
     file: str
@@ -122,6 +123,8 @@ def describe(report: Report) -> str:
         about += f", {measures['width']} x {measures['height']}"
     if "seconds" in measures:
         about += f", {measures['frames']} frames in {measures['seconds']:.1f} s"
+    if "whole_seconds" in measures:
+        about += f" (only the beginning of {measures['whole_seconds']:.1f} s was looked at)"
     if "hdr" in measures:
         about += f", HDR colours ({measures['hdr']}) shown as ordinary ones"
     if "face_height" in measures:
@@ -148,6 +151,8 @@ def _judge(look: Look) -> tuple[list[Finding], dict[str, Any]]:
     if look.fps:
         measures |= {"hdr": look.hdr} if look.hdr else {}
         measures |= {"frames": len(look), "fps": round(look.fps, 3), "seconds": round(len(look) / look.fps, 3)}
+        if look.total > len(look):
+            measures["whole_seconds"] = round(look.total / look.fps, 3)
     if not look.seen.any():
         return [_no_face(look)], measures
     values = measure(look)

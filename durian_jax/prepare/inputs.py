@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.prepare.manifests import MANIFEST_COLUMNS, read_manifest
 from durian_jax.prepare.video_names import CELEBV_INFO, LAYOUTS, VideoInput, in_celebv, recognise, with_names
 from durian_jax.tables import TABLE_SUFFIXES
@@ -99,7 +99,7 @@ def _named(given: str) -> list[Path]:
     """Return the files and folders that one input names."""
     names = [given] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     if not names:
-        raise InputError(f"{given}: expected a file, a folder or a glob pattern, found nothing; correct the path")
+        raise InputError(f"{cut(given)}: expected a file, a folder or a glob pattern, found nothing; correct the path")
     return [Path(os.path.abspath(name)) for name in names]
 
 

@@ -16,12 +16,14 @@ from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
 from durian_jax.progress import progress_bar
-from durian_jax.video import iterate_video, probe_video, read_image
+from durian_jax.video import check_length, iterate_video, probe_video, read_image
 
 # A long video is sampled at about this many evenly spaced frames, and at all of the first frames.
 _LOOKS, _FIRST = 112, 8
 # The mesh measures this pitch, in degrees, on a face that looks straight ahead (median of 30 real people).
 _LEVEL_PITCH = -7.0
+# Only the beginning of a longer video is read, so that a check takes seconds. Pixels are those of all frames together.
+_MOST_FRAMES, _MOST_PIXELS = 4000, 1_500_000_000
 # Side of the face crops in pixels; the face takes half of it.
 _CROP = 256
 
@@ -42,6 +44,7 @@ class Look:
         turns: quarter turns to the left that made the file upright.
         hdr: HDR colours that became ordinary ones, as in `video.VideoInfo`.
         head_cut: whether the head touches the upper edge (photos only).
+        total: number of frames of the file; T is less if only the beginning of a long video was read.
     """
 
     index: np.ndarray
@@ -56,6 +59,7 @@ class Look:
     turns: int = 0
     head_cut: bool = False
     hdr: str = ""
+    total: int = 1
 
     def __len__(self) -> int:
         return len(self.thumbnails)
@@ -94,17 +98,20 @@ def look_at_photo(path: str | Path, worker: Annotator) -> Look:
 
 
 def look_at_video(path: str | Path, worker: Annotator) -> Look:
-    """Read a video to its end and return its `Look`.
+    """Read a video, the beginning of a long one, and return its `Look`.
 
     Raises:
-        InputError: the video is unreadable, damaged or cut off.
+        InputError: the video is unreadable, too large or too long (`video.limits`), damaged or cut off.
     """
     info = probe_video(path)
-    stride = max(1, -(-info.declared_frames // _LOOKS))
+    check_length(path, info.fps, info.declared_frames)
+    most = min(_MOST_FRAMES, max(_LOOKS, _MOST_PIXELS // max(1, info.height * info.width)))
+    count = min(info.declared_frames, most)
+    stride = max(1, -(-count // _LOOKS))
     turns = worker.turn(next(iterate_video(path, 1)))
     worker.reset()
     samples, thumbnails, shape = [], [], None
-    bar = progress_bar(iterate_video(path), total=info.declared_frames or None, desc=f"looking at {Path(path).name}",
+    bar = progress_bar(iterate_video(path, most), total=count or None, desc=f"looking at {Path(path).name}",
                unit="frame", leave=False, delay=2)
     for number, image in enumerate(bar):
         image = np.ascontiguousarray(np.rot90(image, turns))
@@ -123,7 +130,8 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
         # Sample the last frame too, because title cards without a face come last.
         worker.reset()
         samples.append(_sample(number, image, worker.follow(image)))
-    return replace(_gather(samples, thumbnails, info.fps, shape, turns), hdr=info.hdr)
+    return replace(_gather(samples, thumbnails, info.fps, shape, turns), hdr=info.hdr,
+                   total=max(info.declared_frames, len(thumbnails)) if len(thumbnails) == most else len(thumbnails))
 
 
 def _sample(number: int, image: np.ndarray, faces: np.ndarray) -> tuple:

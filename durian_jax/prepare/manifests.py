@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, shown
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.prepare.video_names import VideoInput, recognise
 from durian_jax.tables import read_table
 
 MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
+
+_LONGEST_IDENTITY = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def read_manifest(path: Path, layout: str) -> Iterator[tuple[int, VideoInput]]:
@@ -35,10 +38,11 @@ def read_manifest(path: Path, layout: str) -> Iterator[tuple[int, VideoInput]]:
 
 def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     path, identity = row.get("path"), row.get("identity")
-    if not isinstance(path, str) or not (path := path.strip()) or "\0" in path:
-        raise InputError(f"expected a path, found {path!r}")
-    if not isinstance(identity, str | int | None) or isinstance(identity, bool):
-        raise InputError(f"identity: expected a string or an integer, found {identity!r}")
+    if not isinstance(path, str) or not (path := path.strip()) or not _is_path(path):
+        raise InputError(f"expected a path, found {shown(path)}")
+    if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
+        raise InputError(f"identity: expected a string of at most {_LONGEST_IDENTITY} characters or an integer, found "
+                         f"{shown(identity)}")
     start, end = _seconds("start", row.get("start")), _seconds("end", row.get("end"))
     if end is not None and end <= (start or 0):
         raise InputError(f"expected an end after the start, found {start or 0:g} s to {end:g} s")
@@ -46,7 +50,21 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     identity = "" if identity is None else str(identity).strip()
     labels = row.get("labels")
     return VideoInput(found.place, found.name, identity or found.identity, start, end,
-                  _words(labels) if isinstance(labels, str) else _labels(labels, labels), found.pictures)
+                      _words(labels) if isinstance(labels, str) else _labels(labels, labels), found.pictures)
+
+
+def _is_path(text: str) -> bool:
+    """Whether the file system can have this path."""
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return b"\0" not in encoded and (len(encoded) <= 255 or max(map(len, encoded.split(b"/"))) <= 255)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a record can hold this name of a person, and a page can show it."""
+    return len(text) <= _LONGEST_IDENTITY and not _CONTROL.search(text)
 
 
 def _seconds(column: str, value: object) -> float | None:
@@ -57,7 +75,7 @@ def _seconds(column: str, value: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise InputError(f"{column}: expected seconds of at least 0, such as 12.5, found {value!r}")
+        raise InputError(f"{column}: expected seconds of at least 0, such as 12.5, found {shown(value)}")
     return seconds
 
 
@@ -73,5 +91,6 @@ def _labels(words: object, given: object) -> tuple[str, ...] | None:
     if words == ["none"]:
         return ()
     if not isinstance(words, list) or not all(word in ATTRIBUTE_KINDS for word in words):
-        raise InputError(f"labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or 'none', found {given!r}")
+        raise InputError(f"labels: expected some of {', '.join(ATTRIBUTE_KINDS)}, or 'none', found "
+                         f"{shown(given)}")
     return tuple(kind for kind in ATTRIBUTE_KINDS if kind in words)

@@ -29,7 +29,7 @@ from durian_jax.data.recorded_clips import (
     write_shard,
 )
 from durian_jax.errors import DiskFull, InputError
-from durian_jax.files import check_folder, folder_for, write_json, write_text
+from durian_jax.files import check_folder, folder_for, read_json, write_json, write_text
 from durian_jax.installation import install_command
 from durian_jax.prepare.clips import Identify, Settings, Tools
 from durian_jax.prepare.inputs import VideoInput, find_inputs
@@ -48,6 +48,9 @@ except ImportError as error:
                      + install_command("prepare")) from error
 finally:
     logging.disable(_before)
+
+# A report of millions of videos has gigabytes.
+_LARGEST_REPORT = 16 << 30
 
 
 def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *,
@@ -111,13 +114,14 @@ def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) ->
     """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
     try:
         made = (out / "dataset.json").stat().st_mtime
-        report = json.loads((out / "report.json").read_text())
+        report = read_json(out / "report.json", most=_LARGEST_REPORT)
         if any(video.path.stat().st_mtime > made for video in videos):
             return None
-    except (OSError, ValueError):
+        entries = (*report.get("files", ()), *report.get("rejected_files", ()))
+        seen = [(entry["file"], entry["name"]) for entry in entries]
+    except (OSError, InputError, KeyError, TypeError):  # not a report of ours: the dataset is not replaced either
         return None
-    seen = [(entry["file"], entry["name"]) for entry in (*report.get("files", ()), *report.get("rejected_files", ()))]
-    same = sorted(seen) == sorted((str(video.path), video.name) for video in videos)
+    same = sorted(map(str, seen)) == sorted(str((str(video.path), video.name)) for video in videos)
     return report if same and report.get("settings") == asdict(settings) else None
 
 

@@ -100,6 +100,7 @@ def with_names(videos: list[VideoInput]) -> list[VideoInput]:
     named = []
     for place, _, identity, start, end, labels, pictures in videos:
         name, part = names[place, pictures], ""
+        identity = identity.encode(errors="replace").decode()  # names of files may be no valid text
         if start is not None or end is not None:
             # The names contain no @ so far, so the parts of one file cannot clash with another file.
             part = f"@{'start' if start is None else start}-{'end' if end is None else end}"

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from durian_jax.errors import InputError
-from durian_jax.files import folder_for, write_json, write_text
+from durian_jax.files import folder_for, read_json, write_json, write_text
 from durian_jax.locks import NAME as LOCK
 from durian_jax.locks import FolderLock
 from durian_jax.prepare.clips import Settings
@@ -87,15 +87,19 @@ class Work:
         write_json(self.folder / f"{key}.rejected", {"reason": reason})
 
     def outcome(self, key: str) -> tuple[dict | None, str | None]:
-        """Return the video's entry and the reason of its rejection; both are None for an unfinished video."""
-        try:
-            return json.loads((self.folder / f"{key}.json").read_text()), None
-        except FileNotFoundError:
-            pass
-        try:
-            return None, json.loads((self.folder / f"{key}.rejected").read_text())["reason"]
-        except FileNotFoundError:
-            return None, None
+        """Return the video's entry and the reason of its rejection; both are None for an unfinished video.
+
+        A damaged file counts as none: the video is prepared again.
+        """
+        for suffix in ("json", "rejected"):
+            path = self.folder / f"{key}.{suffix}"
+            with suppress(InputError):
+                found = read_json(path) if os.path.isfile(path) else {}
+                if suffix == "json" and isinstance(found.get("clips"), list):
+                    return found, None
+                if suffix == "rejected" and isinstance(found.get("reason"), str):
+                    return None, found["reason"]
+        return None, None
 
     def finished(self, keys: Collection[str]) -> tuple[int, int]:
         """Return the number of accepted and of rejected videos among these keys."""

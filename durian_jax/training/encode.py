@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from durian_jax.data.encoded_samples import FORMAT, shard_name, write_samples
+from durian_jax.data.encoded_samples import FORMAT, read_plan, shard_name, write_samples
 from durian_jax.data.pipeline import batch_samples, make_samples
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.arcface import IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.files import atomic_file, check_folder, write_json
 from durian_jax.models.batch import model_inputs, stored
@@ -101,10 +101,7 @@ def _check_plan(out: Path, plan: dict) -> None:
                              "another")
         write_json(path, plan)
         return
-    try:
-        before = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete the folder and encode again") from error
+    before = read_plan(path, "delete the folder and encode again")
     now = json.loads(json.dumps(plan))
     changed = sorted(name for name in now if before.get(name) != now[name])
     if changed:
@@ -120,8 +117,8 @@ def _check_probe(path: Path, made: dict[str, np.ndarray]) -> None:
         return
     try:
         problems = differences(load_file(path), made)
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); delete the folder and encode again") from error
+    except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({cut(str(error))}); delete the folder and encode again") from error
     if problems:
         raise InputError(f"{path.parent} was started with other weights: {'; '.join(problems)}; name another folder, "
                          "or repeat the first init_from and identity_model")

@@ -55,8 +55,9 @@ def check_samples(source: EncodedSamples, run: RunConfig, params: AnyParams, ide
 
 def differences(before: dict[str, np.ndarray], now: dict[str, np.ndarray]) -> list[str]:
     """Describe the outputs in which two probes differ, because other encoders made them."""
-    problems = []
-    for name, values in before.items():
+    problems = [f"{name} of a known picture are missing or of another shape" for name in {*before, *now}
+                if name not in before or name not in now or before[name].shape != now[name].shape]
+    for name, values in () if problems else before.items():
         error = np.linalg.norm(now[name] - values) / max(np.linalg.norm(values), 1e-6)
         if not error < _SAME:
             problems.append(f"{name} of a known picture differ by {error:.0%}: another encoder made them")

@@ -1,5 +1,6 @@
 """Initial parameters of a run: fresh, or from a run or checkpoint."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -102,7 +103,7 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
     if not run.init_from:
         return init_params(run.model, run.seed, place=place)
     folder = Path(run.init_from)
-    if (folder / "checkpoints").is_dir():
+    if os.path.isdir(folder / "checkpoints"):
         loaded = load_params(folder, layout)
     else:
         loaded = load_checkpoint(run.init_from, "stored", prefixes, run.init_only,
@@ -116,7 +117,7 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
 
 def _other_fields(folder: Path, model: ModelConfig) -> str:
     """Describe the fields in which a checkpoint's model differs; empty if the folder is no checkpoint."""
-    if not (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
+    if not os.path.isfile(folder / "config.json") or os.path.isdir(folder / "checkpoints"):
         return ""
     return describe(differences(read_description(folder).config.to_dict(), model.to_dict()),
                     "{name} is {before}, the config has {now}")

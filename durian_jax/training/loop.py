@@ -21,7 +21,8 @@ from durian_jax.data.pipeline import make_encoded_loader, make_loader
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, embed_faces, open_identity_encoder
-from durian_jax.files import atomic_file, check_folder, folder_for, write_json
+from durian_jax.fields import UnknownField
+from durian_jax.files import atomic_file, check_folder, folder_for, read_json, write_json
 from durian_jax.locks import FolderLock
 from durian_jax.progress import progress_bar, say
 from durian_jax.training.cluster import Heartbeat, Preemption, agreed, barrier, is_first
@@ -280,10 +281,14 @@ def check_same_run(workdir: Path, run: RunConfig) -> None:
     """
     path = workdir / "config.json"
     if path.exists():
+        values = read_json(path, "choose another --workdir")
         try:
-            before = RunConfig.read(json.loads(path.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} is damaged ({error}); choose another --workdir") from error
+            before = RunConfig.read(values)
+        except UnknownField as error:
+            raise InputError(f"{path}: {error}; a newer version wrote it, or it was edited; update durian-jax, or "
+                             "choose another --workdir") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}; choose another --workdir") from error
         changed = [name for name in FIXED if getattr(run, name) != getattr(before, name)]
         if changed:
             raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: "

@@ -4,13 +4,13 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from durian_jax.files import write_text
+from durian_jax.files import parse_json, write_text
 from durian_jax.hardware.chips import CHIPS
 
 # JAX's name of a chip -> FLOPs per second of its bfloat16 matrix products, as published by the manufacturer.
@@ -104,12 +104,11 @@ class MetricsWriter:
         if not self._path.exists():
             return
         kept = []
-        for line in self._path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
+        for line in self._path.read_text(errors="replace").splitlines():
+            # A killed run may have cut a line.
+            with suppress(ValueError, KeyError, TypeError):
+                if parse_json(line)["step"] <= step:
                     kept.append(line + "\n")
-            except json.JSONDecodeError:  # a killed run cut this line
-                break
         write_text(self._path, "".join(kept))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

@@ -23,7 +23,7 @@ def has_checkpoints(workdir: str | os.PathLike) -> bool:
         InputError: the run has none yet.
     """
     folder = Path(workdir) / "checkpoints"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return False
     if not saved_steps(folder):
         raise InputError(f"{workdir}: no complete checkpoint yet; let the run reach its first (checkpoint_every)")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 
 _ELSEWHERE = re.compile(r"(https?|ftp|s3|gs|rtmp|rtsp):/", re.IGNORECASE)
 _FILE = re.compile(r"file:/+", re.IGNORECASE)
@@ -18,8 +18,8 @@ def local_path(path: str | Path) -> Path:
     """
     text = str(path)  # `Path` makes one slash of two
     if _ELSEWHERE.match(text):
-        raise InputError(f"{text}: expected a file on this machine, found an address; download it first, e.g. with "
-                         "curl")
+        raise InputError(f"{cut(text)}: expected a file on this machine, found an address; download it first, e.g. "
+                         "with curl")
     if _FILE.match(text):
         return Path("/" + unquote(urlparse(_FILE.sub("file:///", text)).path).lstrip("/"))
     return Path(path)
@@ -34,12 +34,21 @@ def existing_file(path: str | Path, what: str) -> Path:
     path = local_path(path)
     try:
         if not path.exists():
-            raise InputError(f"{path}: no such file; expected {what}")
+            raise InputError(f"{cut(str(path))}: no such file; expected {what}")
         if path.is_dir():
             raise InputError(f"{path}: expected {what}, found a folder")
+        if not path.is_file():  # reading a pipe or a device may never end
+            raise InputError(f"{path}: expected {what}, found a {_kind(path)}; save it as a file first")
         with path.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{path}: expected {what}, found an empty file")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {what}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{cut(str(path))}: cannot be read ({reason}); expected {what}") from error
     return path
+
+
+def _kind(path: Path) -> str:
+    return "pipe" if path.is_fifo() else "socket" if path.is_socket() else "device"

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.files import atomic_file
 from durian_jax.installation import install_command
 from durian_jax.video.decoders import native_messages
 from durian_jax.video.given import existing_file
+from durian_jax.video.limits import check_photo_bytes, check_photo_size, other_picture_size, picture_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -24,6 +25,7 @@ _HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1", "msf1")
 STILL_BRANDS = (*_HEIC_BRANDS, "avif")
 
 _JPEG_END = b"\xff\xd9"
+_BAND = 256  # rows
 
 # What decoders say of colour profiles and comments, which the pixels do not depend on.
 _HARMLESS = "libpng warning"
@@ -39,36 +41,57 @@ def read_image(path: str | Path) -> np.ndarray:
     A warning names a picture that can be read, but of which the decoder reports damage.
 
     Raises:
-        InputError: the file is missing, unreadable, not a picture, or cut off.
+        InputError: the file is missing, unreadable, not a picture, too large (`limits`), or cut off.
     """
     with native_messages() as messages:
         image = _read(path)
     damage = [message for message in messages if not message.startswith(_HARMLESS)]
     if damage:
-        warnings.warn(f"{path}: the picture may be damaged ({damage[0]}); look at it, or copy the file again from its "
-                      "source", DamagedPicture, stacklevel=2)
+        warnings.warn(f"{path}: the picture may be damaged ({cut(damage[0])}); look at it, or copy the file again from "
+                      "its source", DamagedPicture, stacklevel=2)
     return image
 
 
 def _read(path: str | Path) -> np.ndarray:
     path = existing_file(path, "a picture")
+    check_photo_bytes(path)
     data = path.read_bytes()
     if data[4:8] == b"ftyp" and data[8:12].decode("latin-1") in _HEIC_BRANDS:
         return _heic(path, data)
-    pixels = np.frombuffer(_whole_picture(path, data), np.uint8)
-    image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
-    if image is None:
+    size = picture_size(data) or other_picture_size(data)
+    if size is not None:
+        check_photo_size(path, size)
+        pixels = np.frombuffer(_whole_picture(path, data), np.uint8)
+        image = _decoded(pixels, cv2.IMREAD_UNCHANGED)
+    if size is None or image is None:
         raise InputError(f"{path}: expected a picture ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}), "
                          f"found {_describe(path)}; give a PNG or JPEG file")
     if image.ndim == 3 and image.shape[2] == 4:
-        depth = 65535.0 if image.dtype == np.uint16 else 255.0
-        alpha = image[..., 3:].astype(np.float32) / depth
-        colour = image[..., :3].astype(np.float32) * (255.0 / depth)
-        image = np.rint(colour * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8)
+        image = _over_white(image)
     else:
+        del image
         # Decode again, because only this mode applies the orientation and reduces the picture to 8 bits.
-        image = cv2.imdecode(pixels, cv2.IMREAD_COLOR)
+        image = _decoded(pixels, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(image[..., ::-1])
+
+
+def _decoded(pixels: np.ndarray, flags: int) -> np.ndarray | None:
+    """The picture of these bytes; None: they are damaged."""
+    try:
+        return cv2.imdecode(pixels, flags)
+    except cv2.error:
+        return None
+
+
+def _over_white(image: np.ndarray) -> np.ndarray:
+    """Blend (H, W, 4) of 8 or 16 bits over white: (H, W, 3) uint8. In bands, which take little memory."""
+    blended = np.empty((*image.shape[:2], 3), np.uint8)
+    depth = 65535.0 if image.dtype == np.uint16 else 255.0
+    for first in range(0, len(image), _BAND):
+        band = image[first:first + _BAND].astype(np.float32)
+        alpha, colour = band[..., 3:] / depth, band[..., :3] * (255.0 / depth)
+        blended[first:first + _BAND] = np.rint(colour * alpha + 255.0 * (1.0 - alpha))
+    return blended
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -94,7 +117,11 @@ def _heic(path: Path, data: bytes) -> np.ndarray:
         raise InputError(f"{path}: expected a PNG or JPEG file, found a HEIC photo; convert it to JPEG, or "
                          "run " + install_command("heic")) from error
     try:
-        image = pillow_heif.read_heif(data).to_pillow().convert("RGBA")
+        photo = pillow_heif.open_heif(data)
+        check_photo_size(path, photo.size)
+        image = photo.to_pillow().convert("RGBA")
+    except InputError:
+        raise
     except (ValueError, RuntimeError, SyntaxError, EOFError) as error:
         raise InputError(f"{path}: the HEIC photo is damaged ({error}); copy the file again from its source") from error
     white = Image.new("RGBA", image.size, "white")
@@ -123,9 +150,9 @@ def _whole_picture(path: Path, data: bytes) -> bytes:
     whole = not data.startswith(b"\x89PNG") or b"IEND" in data
     if data.startswith(b"\xff\xd8") and data.find(_JPEG_END, max(data.rfind(b"\xff\xda"), 0)) < 0:
         # A JPEG that lacks blocks decodes them from the filler, so that the two results differ.
-        one, other = (cv2.imdecode(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
+        one, other = (_decoded(np.frombuffer(data + filler + _JPEG_END, np.uint8), cv2.IMREAD_COLOR)
                       for filler in (b"\x00" * 64, b"\x55" * 64))
-        whole = one is not None and np.array_equal(one, other)
+        whole = one is not None and other is not None and np.array_equal(one, other)
         data += _JPEG_END
     if not whole:
         raise InputError(f"{path}: the picture is cut off; copy the file again from its source")

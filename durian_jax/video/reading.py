@@ -18,6 +18,7 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.video.colour import HDR_TRANSFERS, to_sdr
 from durian_jax.video.given import existing_file
+from durian_jax.video.limits import MOST_FRAMES, check_frame_size, check_length, picture_size
 from durian_jax.video.pictures import STILL_BRANDS
 from durian_jax.video.sound import has_pictures
 
@@ -29,6 +30,7 @@ _RATE_FRAMES = 600  # frames whose durations tell the rate
 _SAME_RATE = 0.05  # the typical duration and the mean one differ by less if the rate is constant
 _LONGEST_HOLD = 600.0  # seconds that one frame may stand still
 _SQUARE = 0.01  # pixels are square up to this
+_HEAD = 1 << 16  # bytes of a file that hold a picture's header
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class VideoInfo:
         declared_frames: number of frames at this rate that the container declares; 0 if it does not.
         has_audio: the file contains sound.
         hdr: "PQ" or "HLG" if the video has HDR colours, which become ordinary ones; else "".
+        width, height: of the stored frames in pixels, before rotation.
     """
 
     fps: float
     declared_frames: int
     has_audio: bool
     hdr: str = ""
+    width: int = 0
+    height: int = 0
 
     def at_rate(self, fps: float | None) -> "VideoInfo":
         """Return what `iterate_video` yields at another rate; None: unchanged."""
@@ -65,7 +70,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         fps = _rate(path, stream)
         duration = _duration(stream)
         return VideoInfo(fps, round(duration * fps) if duration else stream.frames, bool(container.streams.audio),
-                         HDR_TRANSFERS.get(stream.codec_context.color_trc, ""))
+                         HDR_TRANSFERS.get(stream.codec_context.color_trc, ""), stream.width, stream.height)
 
 
 def iterate_video(path: str | Path, max_frames: int | None = None, start: float | None = None,
@@ -83,11 +88,13 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
         fps: frames per second; None: `VideoInfo.fps`.
 
     Raises:
-        InputError: the file is missing, not a video, damaged, or cut off, or it has no frame (between
-            `start` and `end`). An error in the middle comes after the last good frame.
+        InputError: the file is missing, not a video, too large or too long (`limits`), damaged, or cut off, or it has
+            no frame (between `start` and `end`). An error in the middle comes after the last good frame.
     """
     path = existing_file(path, "a video")
-    own = probe_video(path).fps
+    info = probe_video(path)
+    own, last = info.fps, info.declared_frames if end is None else min(info.declared_frames, _slot(end, info.fps))
+    check_length(path, own, max(0, last - _slot(start or 0.0, own)), max_frames)
     fps = own if fps is None else fps
     with _open_video(path) as (container, stream):
         length = f"{container.duration / av.time_base:.2f} s" if container.duration else "an unknown time"
@@ -100,6 +107,8 @@ def iterate_video(path: str | Path, max_frames: int | None = None, start: float 
         count, shape = 0, None
         try:
             for image in islice(shown, limit):
+                if count >= MOST_FRAMES:  # the header declared fewer, or no number
+                    check_length(path, fps, count + 1)
                 shape = shape or image.shape
                 yield image if image.shape == shape else cv2.resize(image, (shape[1], shape[0]),
                                                                      interpolation=cv2.INTER_AREA)
@@ -140,6 +149,10 @@ def read_video(path: str | Path, max_frames: int | None = None) -> tuple[np.ndar
 @contextmanager
 def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.stream.VideoStream]]:
     """Open a file, and its first stream of moving pictures."""
+    with path.open("rb") as file:
+        size = picture_size(file.read(_HEAD))
+    if size is not None:  # FFmpeg decodes a still picture when it opens it
+        check_frame_size(path, *size)
     try:
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError) as error:
@@ -156,6 +169,7 @@ def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vi
             raise InputError(f"{path}: expected a video, found a file without pictures ({name}); choose a video file")
         if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in STILL_BRANDS:
             raise InputError(f"{path}: expected a video, found a still picture; choose a video file")
+        check_frame_size(path, streams[0].width, streams[0].height)
         streams[0].thread_type = "AUTO"
         # By default the decoder conceals damage and reports no error.
         streams[0].codec_context.options = {"err_detect": "explode+bitstream+buffer+crccheck"}
@@ -199,7 +213,7 @@ def _shown(path: Path, timed: Iterator[tuple[float, float, av.VideoFrame]], fps:
         """The frame that is shown, up to a slot; it is converted only if it is."""
         nonlocal image, slot
         for _ in range(slot, next_slot):
-            image = _picture(held, wide) if image is None else image
+            image = _picture(path, held, wide) if image is None else image
             yield image
             slot += 1
 
@@ -268,11 +282,12 @@ def _skip_to(path: Path, container: av.container.InputContainer, stream: av.vide
     container.seek(key, stream=stream)
 
 
-def _picture(frame: av.VideoFrame, wide: float) -> np.ndarray:
+def _picture(path: Path, frame: av.VideoFrame, wide: float) -> np.ndarray:
     """(H, W, 3) uint8 RGB, upright, with square pixels and ordinary colours."""
     width, height = frame.width, frame.height
     if abs(wide - 1) > _SQUARE:
         width, height = (round(width * wide), height) if wide > 1 else (width, round(height / wide))
+    check_frame_size(path, width, height)
     if frame.color_trc in HDR_TRANSFERS:
         image = to_sdr(frame.reformat(width, height, format="rgb48le").to_ndarray(), frame.color_trc)
     else:

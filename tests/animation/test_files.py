@@ -2,30 +2,18 @@
 
 import json
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from durian_jax.animation import files as module
 from durian_jax.animation.files import animate_files, concat, parse_attributes
-from durian_jax.checkpoints import weights
-from durian_jax.checkpoints.weights import Checkpoint
-from durian_jax.diffusion import Objective, Sampling
+from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
-from durian_jax.images import to_uint8
-from durian_jax.inference import generate as generate_module
-from durian_jax.inference.backend import Segment
-from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.unet.config import UNetConfig
-from durian_jax.synthetic import render, sample_motion, sample_person, still
-from durian_jax.video import read_video, write_image, write_video
+from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.video import probe_video, read_image, read_video, write_image, write_video
+from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
 from tests.helpers.inference import photo
-
-SIZE, FRAMES = 64, 5
-# A model of any size. Its sampling differs from the defaults of `Sampling`.
-CHECKPOINT = Checkpoint(DurianConfig(image_size=SIZE, max_frames=8, unet=UNetConfig(positions=False)), Objective(), {},
-                        sampling=Sampling(steps=3, guidance_scale=2.0, sampler="ddim"))
+from tests.helpers.sound import with_sound
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +28,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The calls of the annotator (`photos`) and of the model (`sampled`), which returns the blanked portrait.
-
-    Set `missing` to the ranges of driving frames in which no face is found.
-    """
-    made = SimpleNamespace(photos=[], missing=[], sampled=[], chosen=[])
-
-    def annotate_image(path, size, known=(), annotator=None, face="largest"):
-        made.photos.append((path, size, known))
-        made.chosen.append(face)
-        return render(sample_person("validation", len(made.photos), require=("hair",)).without("hat"), still(), size)
-
-    def annotate_video(path, size, frames, annotator=None, face="largest", gaps="skip", fps=None):
-        made.chosen += [face, gaps]
-        count = min(FRAMES, frames or FRAMES)
-        clip = render(sample_person("validation", 7), sample_motion("validation", 7, count), size)
-        return replace(clip, fps=fps or clip.fps), made.missing
-
-    def generate(checkpoint, batch, sampling, **options):
-        made.sampled.append((checkpoint, sampling))
-        images = np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
-        return Segment(images, np.zeros((*images.shape[:2], 2, 2, 4), np.float32))
-    monkeypatch.setattr(module, "Annotator", lambda: None)
-    monkeypatch.setattr(module, "annotate_image", annotate_image)
-    monkeypatch.setattr(module, "annotate_video", annotate_video)
-    monkeypatch.setattr(weights, "read_description", lambda _: CHECKPOINT.description)
-    monkeypatch.setattr(weights, "load_checkpoint", lambda _: CHECKPOINT)
-    monkeypatch.setattr(generate_module, "generate_segment", generate)
-    return made
+    return stand_in(monkeypatch)
 
 
 def animate(inputs, out, **options):
@@ -101,6 +62,34 @@ def test_given_fields_replace_the_sampling_of_the_checkpoint(inputs, calls, tmp_
     assert asdict(expected).items() <= report["settings"].items()
 
 
+def test_paste_back_writes_the_whole_photo_and_the_crop(inputs, calls, tmp_path):
+    """Here the crop is the whole photo, and the model repeats it: both videos show the photo."""
+    with_sound(tmp_path / "talk.mp4", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8), seconds=0.2)
+    report = animate_files(inputs / "me.png", tmp_path / "talk.mp4", [], tmp_path / "out" / "a.mp4", checkpoint="mine",
+                           paste_back=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.mp4", "a_crop.mp4", "a_concat.mp4", "a.json"}
+    assert report["settings"]["paste_back"] and report["frames"] == FRAMES and calls.annotators == 1
+    shown = read_image(inputs / "me.png").astype(int)
+    for name in ("a", "a_crop"):
+        frames, fps = read_video(tmp_path / "out" / f"{name}.mp4")
+        assert frames.shape == (FRAMES, SIZE, SIZE, 3) and fps == 25
+        assert np.abs(frames.astype(int) - shown).mean() < 4
+    for name in ("a", "a_crop", "a_concat"):
+        assert probe_video(tmp_path / "out" / f"{name}.mp4").has_audio
+    animate_files(inputs / "me.png", tmp_path / "talk.mp4", [], tmp_path / "b.mp4", checkpoint="mine", audio=False)
+    assert not probe_video(tmp_path / "b.mp4").has_audio and not probe_video(tmp_path / "b_concat.mp4").has_audio
+    with pytest.raises(InputError, match="a_crop.mp4 would replace the input"):
+        animate_files(inputs / "me.png", tmp_path / "out" / "a_crop.mp4", [], tmp_path / "out" / "a.mp4",
+                      checkpoint="mine", paste_back=True)
+
+
+def test_another_rate_reaches_the_annotator_and_the_videos(inputs, calls, tmp_path):
+    report = animate(inputs, tmp_path / "out.mp4", fps=12.5, crf=40)
+    assert report["settings"]["fps"] == 12.5 and report["settings"]["crf"] == 40
+    for name in ("out", "out_concat"):
+        assert read_video(tmp_path / f"{name}.mp4")[1] == 12.5
+
+
 def test_another_size_reaches_the_annotator_and_the_model(inputs, calls, tmp_path):
     report = animate(inputs, tmp_path / "out.mp4", size=96)
     assert read_video(tmp_path / "out.mp4")[0].shape == (FRAMES, 96, 96, 3) and report["settings"]["size"] == 96
@@ -119,7 +108,7 @@ def test_faces_and_gaps_reach_the_annotator(inputs, calls, tmp_path):
     ({"backend": "tpu"}, "unknown backend 'tpu'; expected one of jax, torch"),
     ({"device": "cuda"}, "device and dtype are for backend='torch'"),
     ({"dtype": "float16"}, "device and dtype are for backend='torch'"),
-    ({"sampling": {"steps": 0}}, "sampling: expected 1..1000 steps"),
+    ({"sampling": {"steps": 0}}, "steps: expected an integer from 1 to 1000, found 0"),
     ({"fps": 0.5}, "fps: expected 1 to 120 frames per second, found 0.5"),
     ({"fps": float("nan")}, "fps: expected 1 to 120 frames per second, found nan"),
     ({"face": "middle"}, "face: expected largest, left, right or a number, counted from the left from 1"),

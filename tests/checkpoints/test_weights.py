@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, read_description, save_checkpoint
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
-from durian_jax.models.parameters import init_params
+from durian_jax.models.parameters import init_params, param_shapes, zero_at_start
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
 from tests.helpers.models import TINY
+from tests.helpers.svdp import tiny as svdp_tiny
 
 # config.json of the same checkpoint as version 0.1 wrote it: without a family, sampling and distributions of times.
 VERSION_0_1 = """{
@@ -117,12 +120,132 @@ def test_damaged_or_missing_checkpoints_are_refused(checkpoint, tmp_path):
     tensors.write_bytes(tensors.read_bytes()[:1000])
     with pytest.raises(InputError, match="model.safetensors is damaged"):
         load_checkpoint(folder)
-    (folder / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json is damaged"):
-        load_checkpoint(folder)
-    save_checkpoint(folder, checkpoint)
+    for text in ("{", "[1]", "{" * 200_000, "[" * 200_000, '{"a":' * 200_000):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(InputError, match="config.json is damaged: .{1,200}; copy or export the checkpoint again$"):
+            load_checkpoint(folder)
+
+
+def edit(folder, change):
+    """Change the values of a checkpoint's config.json in place."""
     values = json.loads((folder / "config.json").read_text())
-    values["model"]["image_sise"] = 3
+    change(values)
     (folder / "config.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match="image_sise"):
-        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda v: v["model"]["unet"].update(layers=10**9),
+     "config.json: model.unet.layers: expected an integer from 1 to 256, found 1000000000; copy or export the"),
+    (lambda v: v["model"]["unet"].update(layers=-1), "model.unet.layers: .* found -1"),
+    (lambda v: v["model"]["unet"].update(layers=1.5), "model.unet.layers: .* found 1.5"),
+    (lambda v: v["model"]["codec"].update(patch=0), "model.codec.patch: expected an integer from 1 to 64, found 0"),
+    (lambda v: v["model"]["unet"].update(feedforward_multiplier=float("inf")), "feedforward_multiplier: .* found inf"),
+    (lambda v: v["model"].update(max_frames="x"), "model.max_frames: expected an integer from 1 to 4096, found 'x'"),
+    (lambda v: v["model"]["unet"].update(positions=-1), "model.unet.positions: expected true or false, found -1"),
+    (lambda v: v["objective"].update(pixel_weight=float("nan")), "objective.pixel_weight: .* found nan"),
+    (lambda v: v["sampling"].update(steps=0), "sampling.steps: .* found 0"),
+    (lambda v: v["model"].pop("unet"), "config.json: model.unet: expected this field, found none"),
+    (lambda v: v["model"].pop("codec"), "model.codec: expected this field"),
+    (lambda v: v["model"]["unet"].pop("heads"), "model.unet.heads: expected this field"),
+    (lambda v: v.pop("objective"), "config.json: objective: expected this field"),
+    (lambda v: v.pop("sampling"), "config.json: sampling: expected this field"),
+    (lambda v: v["model"].update(family=["durian"]), "model.family: unknown model family"),
+    (lambda v: v.update(model=3), "model: expected an object of fields, found 3"),
+    (lambda v: v["model"].update(image_sise=3), "model: unknown fields 'image_sise'; did you mean image_size.*newer"),
+    (lambda v: v["model"].update(codec_kind="newest"), "model.codec_kind: expected one of small, .* found 'newest'"),
+    (lambda v: v.update(version="0.9.0", extra={}), "unknown fields 'extra'.*written by durian-jax '0.9.0'.*update"),
+    (lambda v: v.update(format=2), "format: expected 1, found 2; .* update durian-jax"),
+])
+def test_fields_of_config_json_are_checked_before_anything_is_built(checkpoint, tmp_path, change, message):
+    edit(save_checkpoint(tmp_path, checkpoint), change)
+    with pytest.raises(InputError, match=message) as error:
+        load_checkpoint(tmp_path)
+    assert len(str(error.value)) < 600 and "\n" not in str(error.value)
+    assert not ("damaged" in str(error.value) and "newer" in message)
+
+
+def test_a_config_of_a_larger_model_is_refused_before_it_is_built(checkpoint, tmp_path):
+    """Building it would take minutes."""
+    edit(save_checkpoint(tmp_path, checkpoint), lambda values: values["model"]["unet"].update(layers=200))
+    with pytest.raises(InputError, match=r"config.json describes one of more than \d+ tensors, the weights hold \d+"):
+        load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("config", [TINY, svdp_tiny(), svdp_tiny("joint", "canvas")], ids=["durian", "svdp", "canvas"])
+def test_a_model_has_at_least_the_parameters_that_are_promised(config):
+    count = len(param_shapes(config))
+    assert count / 3 < config.least_parameters <= count
+
+
+def changed_weights(folder, checkpoint, name, change, dtype="float32"):
+    """Write a checkpoint, one of its tensors changed."""
+    save_checkpoint(folder, checkpoint, dtype)
+    write_tensors(folder, [(path, change(x) if path == name else x) for path, x in TensorFiles(folder).items()])
+    return folder
+
+
+KERNEL = "denoiser/conv_in/kernel"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_by_name(checkpoint, tmp_path, dtype, value):
+    def damage(x):
+        x = x.copy()
+        x.reshape(-1)[-1] = value
+        return x
+    changed_weights(tmp_path, checkpoint, KERNEL, damage, dtype)
+    with pytest.raises(InputError, match=f"model.safetensors: {KERNEL}: expected finite values, found NaN or infinity"):
+        load_checkpoint(tmp_path)
+    load_checkpoint(tmp_path, prefixes=("codec/",))  # only what is loaded is looked at
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_zero_weights_are_refused_but_where_training_starts_from_zero(checkpoint, tmp_path, dtype):
+    changed_weights(tmp_path, checkpoint, KERNEL, np.zeros_like, dtype)
+    with pytest.raises(InputError, match=f"{KERNEL}: expected weights, found only zeros"):
+        load_checkpoint(tmp_path)
+    for name in ("denoiser/conv_out/kernel", "denoiser/conv_in/bias"):
+        changed_weights(tmp_path, checkpoint, name, np.zeros_like, dtype)
+        assert not np.asarray(load_checkpoint(tmp_path).params[name]).any()
+
+
+def test_a_fresh_model_of_every_kind_loads(tmp_path):
+    """All of its zeros are where training starts from zero."""
+    for number, config in enumerate((TINY, svdp_tiny(), replace(TINY, reference_mode="single"))):
+        made = Checkpoint(config, Objective(), init_params(config, 0))
+        loaded = load_checkpoint(save_checkpoint(tmp_path / str(number), made, "float32"))
+        zeros = {path for path, x in loaded.params.items() if not np.asarray(x).any()}
+        assert zeros and zeros <= zero_at_start(config)
+
+
+@pytest.mark.parametrize(("change", "found"), [
+    (lambda x: x.astype(np.int8), "I8"), (lambda x: x > 0, "BOOL"), (lambda x: x.astype(np.complex64), "C64"),
+    (lambda x: x.astype(ml_dtypes.float8_e4m3fn), "F8_E4M3"), (lambda x: (9 * x).astype(np.int64), "I64")])
+def test_other_types_of_weights_are_refused_by_name(checkpoint, tmp_path, change, found):
+    save_checkpoint(tmp_path, checkpoint, "float32")
+    tensors = {path: change(x) if path == KERNEL else x for path, x in TensorFiles(tmp_path).items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=rf"expected tensors of F16, BF16, F32, F64, found {KERNEL} \({found}\)"):
+        load_checkpoint(tmp_path)
+
+
+def test_messages_about_many_tensors_are_one_line(checkpoint, tmp_path):
+    expected, found = ({f"{kind}/{i}/kernel": (i,) for i in range(1000)} for kind in ("a", "b"))
+    with pytest.raises(InputError) as error:
+        check_paths(expected, {**found, "a/3/kernel": (7,)}, "file")
+    assert len(str(error.value)) < 600 and "1999 tensors" in str(error.value)
+    assert "(999 in all)" in str(error.value) and "(1000 in all)" in str(error.value)
+    save_checkpoint(tmp_path, checkpoint)
+    index = {"weight_map": {f"t{i}": f"model-{i:06d}.safetensors" for i in range(100_000)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"model-000000.safetensors, .*\(100000 in all\), which are miss") as error:
+        load_checkpoint(tmp_path)
+    assert len(str(error.value)) < 500
+    for values in ({"weight_map": 3}, {"weight_map": {"a": 3}}, {}):
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(values))
+        with pytest.raises(InputError, match="index.json is damaged: expected the field weight_map"):
+            load_checkpoint(tmp_path)
+    with pytest.raises(InputError) as error:
+        load_checkpoint("x" * 5000)
+    assert len(str(error.value)) < 500

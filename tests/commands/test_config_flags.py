@@ -31,7 +31,7 @@ def test_the_program_arguments_of_another_program_do_not_matter(monkeypatch):
     ("tiny", ["--config.model.unet.chanels=8"],
      "the config has no field model.unet.chanels; did you mean model.unet.channels?"),
     ("tiny", ["--config.seed.x=8"], "the config has no field seed.x; seed has no fields"),
-    ("tiny", ["--config.mesh.rows=8"], "the config has no field mesh.rows; mesh has data, fsdp, frames, tensor"),
+    ("tiny", ["--config.mesh.rows=8"], "the config has no field mesh.rows; mesh has data, frames, fsdp, tensor"),
     ("tiny", ["--config.seed=many"], "--config.seed=many: expected a whole number, found 'many'"),
     ("tiny", ["--config.learning_rate=fast"], "--config.learning_rate=fast: expected a number, found 'fast'"),
     ("tiny", ["--config.frozen_whole=maybe"], "--config.frozen_whole=maybe: expected true or false, found 'maybe'"),

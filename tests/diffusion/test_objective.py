@@ -64,20 +64,25 @@ def test_loss_counts_the_region_more():
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"region_weight": -1.0}, "weights, min_snr and noise_offset of at least 0"),
+    ({"region_weight": -1.0}, "region_weight: expected a finite number from 0 to .*, found -1.0"),
     ({"schedule": "stable_diffusion_zero_snr", "prediction": "epsilon"}, "set prediction to velocity"),
-    ({"schedule": "flow", "prediction": "epsilon"}, "schedule flow ends in pure noise"),
-    ({"schedule": "stable_diffusion", "prediction": "epsilon", "pixel_weight": 1.0}, "set pixel_weight to 0"),
-    ({"prediction": "score"}, "prediction type"),
-    ({"schedule": "linear"}, "noise schedule 'linear'"),
-    ({"prediction": "flow", "min_snr": 5.0}, "prediction flow is for schedule flow without min_snr, .* min_snr 5.0"),
-    ({"prediction": "flow", "schedule": "cosine"}, "prediction flow is for schedule flow .* found schedule cosine"),
-    ({"schedule": "stable_diffusion", "time_shift": 3.0}, "has discrete steps; set times to power and time_shift to 1"),
-    ({"schedule": "stable_diffusion_zero_snr", "times": "logit_normal"}, "has discrete steps; set times to power"),
-    ({"times": "normal"}, "objective.times: expected one of power, logit_normal, found 'normal'"),
-    ({"time_shift": 0.0}, "expected time_shift and time_std above 0, found 0.0"),
-    ({"time_std": 0.0}, "expected time_shift and time_std above 0, found 1.0 and 0.0"),
-    ({"time_power": 0.0}, "expected time_power above 0"),
+    ({"schedule": "flow", "prediction": "epsilon"}, "schedule flow, which ends in pure noise"),
+    ({"schedule": "stable_diffusion", "prediction": "epsilon", "pixel_weight": 1.0},
+     "pixel_weight: expected 0 for the prediction epsilon"),
+    ({"prediction": "score"},
+     "prediction: expected a text that is one of sample, epsilon, velocity, flow, found 'score'"),
+    ({"schedule": "linear"}, "schedule: .* found 'linear'"),
+    ({"prediction": "flow", "min_snr": 5.0}, "schedule flow without min_snr for the prediction flow, .* min_snr 5.0"),
+    ({"prediction": "flow", "schedule": "cosine"}, "for the prediction flow, found schedule cosine"),
+    ({"schedule": "stable_diffusion", "time_shift": 3.0},
+     "time_shift: expected 1 for the schedule stable_diffusion, which has discrete steps"),
+    ({"schedule": "stable_diffusion_zero_snr", "times": "logit_normal"},
+     "times: expected power for .* discrete steps, found logit_normal"),
+    ({"times": "normal"}, "times: expected a text that is one of power, logit_normal, found 'normal'"),
+    ({"time_shift": 0.0}, "time_shift: expected a finite number above 0"),
+    ({"time_std": 0.0}, "time_std: expected a finite number above 0"),
+    ({"pixel_weight": float("nan")}, "pixel_weight: .* found nan"), ({"pixel_weight": True}, "found True"),
+    ({"time_power": 0.0}, "time_power: expected a finite number above 0 .* found 0.0"),
 ])
 def test_contradictions_are_refused(values, message):
     with pytest.raises(InputError, match=message):

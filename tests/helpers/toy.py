@@ -21,12 +21,13 @@ from durian_jax.data.samples.config import SampleConfig
 from durian_jax.diffusion.training_draws import sample_noise, sample_times
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import K
+from durian_jax.fields import read_fields
 from durian_jax.images import to_float, to_uint8
 from durian_jax.inference.generate import generate
 from durian_jax.models.batch import Field
 from durian_jax.models.codecs.config import CodecConfig
 from durian_jax.models.codecs.make import make_codec
-from durian_jax.models.family import ModelConfig, from_fields
+from durian_jax.models.family import ModelConfig
 from durian_jax.models.layers import conv
 from durian_jax.training.recipes.codec import CODEC_STAGES
 from durian_jax.training.stage import Stage
@@ -71,7 +72,7 @@ class ToyConfig(ModelConfig):
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]):
-        return from_fields(cls, {**values, "codec": from_fields(CodecConfig, values["codec"])})
+        return read_fields(cls, {**values, "codec": read_fields(CodecConfig, values["codec"])})
 
 
 class Toy(nn.Module):

@@ -256,7 +256,7 @@ def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
 
 @pytest.mark.parametrize(("line", "words"), [
     ("{path: 1}", "expected a valid row, parsing it failed"),
-    ('["a.mp4"]', r'expected a JSON object, found \["a.mp4"\]'),
+    ('["a.mp4"]', r".*expected an object of fields, found \['a.mp4'\]"),
     ('{"file": "a.mp4"}', ".*found unknown: file"),
     ('{"path": 3}', "expected a path, found 3"),
     ('{"path": "a\\u0000"}', "expected a path"),
@@ -264,7 +264,12 @@ def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
     ('{"path": "a.mp4", "end": NaN}', "end: expected seconds"),
     (f'{{"path": "a.mp4", "end": 1{"0" * 400}}}', "end: expected seconds"),
     ('{"path": "a.mp4", "end": [1]}', "end: expected seconds"),
-    ('{"path": "a.mp4", "identity": ["anna"]}', "identity: expected a string or an integer"),
+    ('{"path": "a.mp4", "identity": ["anna"]}', "identity: expected a string of at most 200 characters or an integer"),
+    ('{"path": "a.mp4", "identity": "a\\nb"}', "identity: expected a string of at most 200 characters"),
+    ('{"path": "a.mp4", "identity": "\\ud800"}', "identity: expected a string of at most 200 characters"),
+    (f'{{"path": "a.mp4", "identity": "{"x" * 5000}"}}', "identity: .* found 'x{1,80}[.]{3}x{1,80}'$"),
+    ('{"path": "\\ud800.mp4"}', "expected a path"), (f'{{"path": "{"x" * 5000}"}}', "expected a path, found .{1,90}$"),
+    ("[" * 200_000, ".*it is nested too deeply"), ('{"path": ' + "[" * 100 + "]" * 100 + "}", ".*more than 50 levels"),
     ('{"path": "a.mp4", "labels": {"hat": 1}}', "labels: expected some of"),
     ('{"path": "a.mp4", "labels": ["hat", ["hair"]]}', "labels: expected some of"),
 ])

@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 
 from durian_jax.errors import InputError
+from durian_jax.fields import FrameCount, Pixels, Range, check_fields
 
 if TYPE_CHECKING:
     from durian_jax.data.sources import ClipSource
@@ -20,15 +21,14 @@ class SampleConfig(ABC):
 
     from_model: ClassVar[tuple[str, ...]] = ("image_size",)  # fields that follow from the model
 
-    image_size: int = 128  # H = W of the batch; other sizes are resampled
-    frames: int = 1  # F, number of frames to reconstruct
-    max_stride: int = 3  # neighbouring frames of a sample are 1..max_stride frames apart in the clip
-    max_failures: int = 100  # undecodable records, each counted once, to skip before the loader gives up
+    image_size: Pixels = 128  # H = W of the batch; other sizes are resampled
+    frames: FrameCount = 1  # F, number of frames to reconstruct
+    max_stride: FrameCount = 3  # neighbouring frames of a sample are 1..max_stride frames apart in the clip
+    # Undecodable records, each counted once, to skip before the loader gives up.
+    max_failures: Annotated[int, Range(0, 10**9)] = 100
 
     def __post_init__(self):
-        for name in ("image_size", "frames", "max_stride"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.{name}: expected at least 1, found {getattr(self, name)}")
+        check_fields(self)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -5,7 +5,7 @@ H x W pixels, K keypoints.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import cv2
 import numpy as np
@@ -14,44 +14,39 @@ from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.samples.rerendered import RerenderedDriver, choose_other
 from durian_jax.data.samples.views import View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
-from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
 from durian_jax.faces.drawn_glasses import DrawnGlasses
 from durian_jax.faces.fill_region import dilate
 from durian_jax.faces.regions import expression_regions
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, REGION_KINDS
+from durian_jax.fields import FieldError, Items, NotNegative, OneOf, Range, Share, check_fields
+
+_Shape = Annotated[float, Range(0, 2)]
 
 
 @dataclass(frozen=True)
 class DriverConfig:
     """Who drives a clip, and how the driver's regions are cut out. Pixels are at 128 px and scale with the size."""
 
-    own_probability: float = 0.0  # of the clip driving itself, by its own unchanged pixels (an ablation)
+    own_probability: Share = 0.0  # of the clip driving itself, by its own unchanged pixels (an ablation)
     # Clips without a recorded driver: least and largest strength of the change towards another person.
-    driver_shape: tuple[float, float] = (0.5, 1.3)  # 1: that person's shape; above: exaggerated
-    driver_colours: tuple[float, float] = (0.6, 1.0)  # 1: that person's colours
-    driver_glasses: float = 0.3  # probability of drawn glasses, if the clip shows none
-    driver_tries: int = 16  # clips looked at to find another person
+    driver_shape: tuple[_Shape, _Shape] = (0.5, 1.3)  # 1: that person's shape; above: exaggerated
+    driver_colours: tuple[Share, Share] = (0.6, 1.0)  # 1: that person's colours
+    driver_glasses: Share = 0.3  # probability of drawn glasses, if the clip shows none
+    driver_tries: Annotated[int, Range(1, 10**6)] = 16  # clips looked at to find another person
 
-    regions: tuple[str, ...] = REGION_KINDS  # the regions that a model sees
-    region_dropout: float = 0.0  # probability that one of several regions is missing in the whole clip
-    region_jitter: float = 0.0  # largest shift and growth of each region, in pixels, the same in the whole clip
-    region_occlusion: float = 0.0  # probability that a rectangle hides a part of the regions in the whole clip
+    # The regions that a model sees.
+    regions: Annotated[tuple[Annotated[str, OneOf(REGION_KINDS)], ...], Items(1, len(REGION_KINDS))] = REGION_KINDS
+    region_dropout: Share = 0.0  # probability that one of several regions is missing in the whole clip
+    region_jitter: NotNegative = 0.0  # largest shift and growth of each region, in pixels, the same in the whole clip
+    region_occlusion: Share = 0.0  # probability that a rectangle hides a part of the regions in the whole clip
 
     def __post_init__(self):
-        if not self.regions or not set(self.regions) <= set(REGION_KINDS):
-            raise InputError(f"data.regions: expected some of {', '.join(REGION_KINDS)}, found {self.regions}")
-        for name in ("own_probability", "driver_glasses", "region_dropout", "region_occlusion"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
-        if self.region_jitter < 0:
-            raise InputError(f"data.region_jitter: expected at least 0, found {self.region_jitter}")
-        for name, most in (("driver_shape", 2.0), ("driver_colours", 1.0)):
-            strengths = getattr(self, name)
-            if len(strengths) != 2 or not 0 <= strengths[0] <= strengths[1] <= most:
-                raise InputError(f"data.{name}: expected 0 <= least <= largest <= {most:g}, found {strengths}")
-        if self.driver_tries < 1:
-            raise InputError(f"data.driver_tries: expected at least 1, found {self.driver_tries}")
+        check_fields(self)
+        for name in ("driver_shape", "driver_colours"):
+            least, largest = getattr(self, name)
+            if least > largest:
+                raise FieldError(name, f"expected least <= largest, found {(least, largest)}")
 
 
 class DriverFrames(Protocol):

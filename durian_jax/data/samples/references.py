@@ -11,7 +11,7 @@ H x W pixels, K keypoints.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -20,14 +20,18 @@ from durian_jax.data.samples.config import SampleConfig
 from durian_jax.data.samples.donors import expansion
 from durian_jax.data.samples.views import BLANK, View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
-from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.fill_region import dilate, margin_at, portrait_region
 from durian_jax.faces.moved_references import Reference
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
 from durian_jax.faces.warp import transform_keypoints
+from durian_jax.fields import FieldError, Items, NotNegative, Positive, Range, Share
 
 _ATTRIBUTE_BITS = sum(map(attribute_bit, ATTRIBUTE_KINDS))
+
+
+_Pixels = Annotated[int, Range(0, 4096)]
+_Tries = Annotated[int, Range(1, 10**6)]
 
 
 @dataclass(frozen=True)
@@ -36,40 +40,41 @@ class ReferenceSamples(SampleConfig):
 
     least_attributes: ClassVar[int] = 1  # fewest attribute slots that the family's models take
 
-    attributes: int = 1  # A, attribute slots; unused ones are zero with attribute_valid 0
+    attributes: Annotated[int, Range(0, 16)] = 1  # A, attribute slots; unused ones are zero with attribute_valid 0
 
     # Which attribute a sample is about.
-    kind_weights: tuple[float, ...] = (1.0, 2.0, 2.0, 2.0)  # of ATTRIBUTE_KINDS, among those worn; nearly
-    # everyone wears hair, which therefore gets less
-    minimum_area: float = SHOWN_AREA  # share of the picture from which an attribute counts as visible
-    absent_probability: float = 0.05  # a kind that is not worn: empty reference, the region becomes bare
-    second_probability: float = 0.15  # two attributes at once, if A and the clip allow
-    attribute_dropout: float = 0.0  # withhold the reference although the region is masked
+    # Of ATTRIBUTE_KINDS, among those worn; nearly everyone wears hair, which therefore gets less.
+    kind_weights: Annotated[tuple[Positive, ...], Items(len(ATTRIBUTE_KINDS), len(ATTRIBUTE_KINDS))] = (
+        1.0, 2.0, 2.0, 2.0)
+    minimum_area: Share = SHOWN_AREA  # share of the picture from which an attribute counts as visible
+    absent_probability: Share = 0.05  # a kind that is not worn: empty reference, the region becomes bare
+    second_probability: Share = 0.15  # two attributes at once, if A and the clip allow
+    attribute_dropout: Share = 0.0  # withhold the reference although the region is masked
 
     # The region to fill (M_port).
-    expand_probability: float = 0.9  # another mask is added to the attribute's own
-    generated_probability: float = 0.5  # that mask is a generated one (`durian expand`), if the clip has any; else a
+    expand_probability: Share = 0.9  # another mask is added to the attribute's own
+    generated_probability: Share = 0.5  # that mask is a generated one (`durian expand`), if the clip has any; else a
     # donor's: another person's attribute moved onto this face
-    margin: tuple[int, int] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
-    closest_probability: float = 0.5  # take the donor's frame with the most similar head pose, not any frame
-    donor_candidates: int = 4  # donors among which the most similar pose is sought
-    donor_tries: int = 16  # clips looked at to find them
+    margin: tuple[_Pixels, _Pixels] = (1, 3)  # growth in pixels, drawn uniformly, both ends included
+    closest_probability: Share = 0.5  # take the donor's frame with the most similar head pose, not any frame
+    donor_candidates: _Tries = 4  # donors among which the most similar pose is sought
+    donor_tries: _Tries = 16  # clips looked at to find them
 
     # Augmentation: the largest change, drawn uniformly on both sides.
-    augment_probability: float = 0.8  # of moving a reference, which also blurs it a little
-    attribute_shift: float = 0.08  # of the picture's width
-    attribute_scale: float = 0.15  # relative
-    attribute_rotation: float = 12.0  # degrees
-    attribute_brightness: float = 0.06  # relative; see `augment.jitter_colour` for why it is small
-    portrait_shift: float = 0.04
-    portrait_scale: float = 0.06
-    portrait_rotation: float = 5.0
-    clip_colour: float = 0.0  # brightness, contrast and saturation, the same for all pictures of a sample
-    blur_probability: float = 0.0  # of a reference losing detail, by up to `blur` pixels (standard deviation)
-    blur: float = 1.0
-    jpeg_probability: float = 0.0  # of a reference being compressed, with a quality from 30 to 90
-    mask_jitter: float = 0.0  # probability that an attribute mask is eroded, grown or gets holes
-    mask_jitter_pixels: float = 1.5  # largest erosion or growth; holes have up to three times this radius
+    augment_probability: Share = 0.8  # of moving a reference, which also blurs it a little
+    attribute_shift: NotNegative = 0.08  # of the picture's width
+    attribute_scale: NotNegative = 0.15  # relative
+    attribute_rotation: NotNegative = 12.0  # degrees
+    attribute_brightness: NotNegative = 0.06  # relative; see `augment.jitter_colour` for why it is small
+    portrait_shift: NotNegative = 0.04
+    portrait_scale: NotNegative = 0.06
+    portrait_rotation: NotNegative = 5.0
+    clip_colour: NotNegative = 0.0  # brightness, contrast and saturation, the same for all pictures of a sample
+    blur_probability: Share = 0.0  # of a reference losing detail, by up to `blur` pixels (standard deviation)
+    blur: NotNegative = 1.0
+    jpeg_probability: Share = 0.0  # of a reference being compressed, with a quality from 30 to 90
+    mask_jitter: Share = 0.0  # probability that an attribute mask is eroded, grown or gets holes
+    mask_jitter_pixels: NotNegative = 1.5  # largest erosion or growth; holes have up to three times this radius
 
     frame_masks: bool = True  # tell the loss where the frames show the attributes; False saves decoding those masks
 
@@ -77,19 +82,10 @@ class ReferenceSamples(SampleConfig):
 
     def __post_init__(self):
         SampleConfig.__post_init__(self)
-        for name, least in (("attributes", self.least_attributes), ("donor_tries", 1), ("donor_candidates", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"data.{name}: expected at least {least}, found {getattr(self, name)}")
-        for name in ("absent_probability", "second_probability", "attribute_dropout", "expand_probability",
-                     "mask_jitter", "augment_probability", "closest_probability", "generated_probability",
-                     "blur_probability", "jpeg_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"data.{name}: expected a probability in 0..1, found {getattr(self, name)}")
-        if len(self.kind_weights) != len(ATTRIBUTE_KINDS) or min(self.kind_weights) <= 0:
-            raise InputError(f"data.kind_weights: expected {len(ATTRIBUTE_KINDS)} positive numbers (for "
-                             f"{', '.join(ATTRIBUTE_KINDS)}), found {self.kind_weights}")
-        if not 0 <= self.margin[0] <= self.margin[1]:
-            raise InputError(f"data.margin: expected 0 <= least <= most, found {self.margin}")
+        if self.attributes < self.least_attributes:
+            raise FieldError("attributes", f"expected at least {self.least_attributes}, found {self.attributes}")
+        if self.margin[0] > self.margin[1]:
+            raise FieldError("margin", f"expected least <= most, found {self.margin}")
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ Source: arXiv 2509.17476, section 3. The driver is another person, so that copyi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.moved_references import driver_on_face, on_faces
 from durian_jax.faces.regions import expression_regions
+from durian_jax.fields import NotNegative, Range, Share
 from durian_jax.models.svdp.config import MOVED, SVDPConfig, rate_fits
 
 
@@ -41,20 +42,17 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
     least_attributes: ClassVar[int] = 0
 
     # The source is not moved: where it shows background and shoulders, the frames show them too.
-    portrait_shift: float = 0.0
-    portrait_scale: float = 0.0
-    portrait_rotation: float = 0.0
-    attribute_probability: float = 0.5  # of a sample with attributes; else the source is whole
-    history: int = 0  # T, number of frames before; 0: the run uses no history
-    fps: float = 25.0  # of the videos that the model makes
+    portrait_shift: NotNegative = 0.0
+    portrait_scale: NotNegative = 0.0
+    portrait_rotation: NotNegative = 0.0
+    attribute_probability: Share = 0.5  # of a sample with attributes; else the source is whole
+    history: Annotated[int, Range(0, 4096)] = 0  # T, number of frames before; 0: the run uses no history
+    fps: Annotated[float, Range(0, 1000, open=True)] = 25.0  # of the videos that the model makes
     aligned_pictures: bool = False  # also make source and attributes moved onto the driver's face
 
     def __post_init__(self):
         ReferenceSamples.__post_init__(self)
         DriverConfig.__post_init__(self)
-        if self.history < 0 or not 0 <= self.attribute_probability <= 1:
-            raise InputError(f"data: expected history of at least 0 and attribute_probability in 0..1, found "
-                             f"{self.history} and {self.attribute_probability}")
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,10 +1,32 @@
 """Sizes of the autoencoders between pixels and latents. Imports no jax."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from durian_jax.errors import InputError
-from durian_jax.models.family import from_fields
+from durian_jax.errors import shown
+from durian_jax.fields import (
+    LEVELS,
+    OPTIONAL,
+    FieldError,
+    Groups,
+    Layers,
+    Patch,
+    Positive,
+    Range,
+    Width,
+    check_fields,
+    read_section,
+)
+
+LatentChannels = Annotated[int, Range(1, 1024)]
+
+# Number of parameters of a residual block, and of a block of AutoencoderTiny.
+_RESNET, _TINY_BLOCK = 8, 6
+
+
+def _check_groups(groups: int, channels: tuple[int, ...]) -> None:
+    if any(width % groups for width in channels):
+        raise FieldError("norm_groups", f"expected a divisor of all channels {channels}, found {groups}")
 
 
 @dataclass(frozen=True)
@@ -20,30 +42,29 @@ class CodecConfig:
         norm_groups: number of groups of every group normalisation.
     """
 
-    patch: int = 4
-    encoder_channels: tuple[int, ...] = (32, 64)
-    decoder_channels: tuple[int, ...] = (64, 112)
-    layers: int = 1
-    latent_channels: int = 16
-    norm_groups: int = 8
+    patch: Patch = 4
+    encoder_channels: Annotated[tuple[Width, ...], LEVELS] = (32, 64)
+    decoder_channels: Annotated[tuple[Width, ...], LEVELS] = (64, 112)
+    layers: Layers = 1
+    latent_channels: LatentChannels = 16
+    norm_groups: Groups = 8
 
     def __post_init__(self):
+        check_fields(self)
         if len(self.encoder_channels) != len(self.decoder_channels):
-            raise InputError(f"CodecConfig: encoder_channels and decoder_channels need the same number of levels, "
-                             f"got {len(self.encoder_channels)} and {len(self.decoder_channels)}")
-        sizes = {**vars(self), "encoder_channels": min(self.encoder_channels, default=0),
-                 "decoder_channels": min(self.decoder_channels, default=0)}
-        for name, size in sizes.items():
-            if size < 1:
-                raise InputError(f"CodecConfig.{name}: expected at least 1, found {getattr(self, name)}")
-        if any(width % self.norm_groups for width in (*self.encoder_channels, *self.decoder_channels)):
-            raise InputError(f"CodecConfig.norm_groups: expected a divisor of all channels {self.encoder_channels} and "
-                             f"{self.decoder_channels}, found {self.norm_groups}")
+            raise FieldError("decoder_channels", f"expected {len(self.encoder_channels)} levels like encoder_channels, "
+                             f"found {len(self.decoder_channels)}")
+        _check_groups(self.norm_groups, (*self.encoder_channels, *self.decoder_channels))
 
     @property
     def downscale(self) -> int:
         """Pixels per latent, along one side."""
         return self.patch * 2 ** (len(self.encoder_channels) - 1)
+
+    @property
+    def least_parameters(self) -> int:
+        """See `ModelConfig.least_parameters`."""
+        return 2 * _RESNET * self.layers * len(self.encoder_channels)
 
 
 @dataclass(frozen=True)
@@ -63,18 +84,27 @@ class AutoencoderKLConfig:
         quant_conv: whether a 1 x 1 convolution follows the encoder and another one precedes the decoder.
     """
 
-    channels: tuple[int, ...] = (128, 256, 512, 512)
-    layers: int = 2
-    latent_channels: int = 4
-    norm_groups: int = 32
-    scaling_factor: float = 0.18215
-    shift_factor: float = 0.0
-    quant_conv: bool = True
+    channels: Annotated[tuple[Width, ...], LEVELS] = (128, 256, 512, 512)
+    layers: Layers = 2
+    latent_channels: LatentChannels = 4
+    norm_groups: Groups = 32
+    scaling_factor: Positive = 0.18215
+    shift_factor: Annotated[float, Range(-1e6, 1e6), OPTIONAL] = 0.0
+    quant_conv: Annotated[bool, OPTIONAL] = True
+
+    def __post_init__(self):
+        check_fields(self)
+        _check_groups(self.norm_groups, self.channels)
 
     @property
     def downscale(self) -> int:
         """Pixels per latent, along one side."""
         return 2 ** (len(self.channels) - 1)
+
+    @property
+    def least_parameters(self) -> int:
+        """See `ModelConfig.least_parameters`."""
+        return 2 * _RESNET * self.layers * len(self.channels)
 
 
 @dataclass(frozen=True)
@@ -89,21 +119,27 @@ class AutoencoderTinyConfig:
         scaling_factor: multiplies the latents.
     """
 
-    channels: int = 64
-    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
-    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
-    latent_channels: int = 4
-    scaling_factor: float = 1.0
+    channels: Width = 64
+    encoder_blocks: Annotated[tuple[Layers, ...], LEVELS] = (1, 3, 3, 3)
+    decoder_blocks: Annotated[tuple[Layers, ...], LEVELS] = (3, 3, 3, 1)
+    latent_channels: LatentChannels = 4
+    scaling_factor: Positive = 1.0
 
     def __post_init__(self):
+        check_fields(self)
         if len(self.encoder_blocks) != len(self.decoder_blocks):
-            raise InputError(f"AutoencoderTinyConfig: encoder_blocks and decoder_blocks need the same number of "
-                             f"resolutions, got {len(self.encoder_blocks)} and {len(self.decoder_blocks)}")
+            raise FieldError("decoder_blocks", f"expected {len(self.encoder_blocks)} resolutions like encoder_blocks, "
+                             f"found {len(self.decoder_blocks)}")
 
     @property
     def downscale(self) -> int:
         """Pixels per latent, along one side."""
         return 2 ** (len(self.encoder_blocks) - 1)
+
+    @property
+    def least_parameters(self) -> int:
+        """See `ModelConfig.least_parameters`."""
+        return _TINY_BLOCK * (sum(self.encoder_blocks) + sum(self.decoder_blocks))
 
 
 # codec_kind -> its sizes.
@@ -124,12 +160,13 @@ def codec_encoder_fields(config: CodecConfig | AutoencoderKLConfig | Autoencoder
     return {name: value for name, value in asdict(config).items() if name not in new or value != new[name]}
 
 
-def codec_from_dict(kind: str, values: dict[str, Any]) -> CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig:
-    """Build a codec's sizes from plain values.
+def codec_from_dict(values: dict[str, Any]) -> CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig:
+    """Build a codec's sizes from plain values of a model: take `codec_kind` and `codec` out of them.
 
     Raises:
-        InputError: an unknown kind or field.
+        FieldError: an unknown kind or field, no sizes, or sizes out of range.
     """
-    if kind not in CODECS:
-        raise InputError(f"unknown codec_kind {kind!r}; expected one of {', '.join(CODECS)}")
-    return from_fields(CODECS[kind], values)
+    kind = values.pop("codec_kind", "small")
+    if not isinstance(kind, str) or kind not in CODECS:
+        raise FieldError("codec_kind", f"expected one of {', '.join(CODECS)}, found {shown(kind)}")
+    return read_section(CODECS[kind], values, "codec")

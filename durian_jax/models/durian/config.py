@@ -2,10 +2,26 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from durian_jax.errors import InputError
+from durian_jax.errors import shown
 from durian_jax.faces.topology import K
+from durian_jax.fields import (
+    OPTIONAL,
+    FieldError,
+    FrameCount,
+    Heads,
+    Items,
+    OneOf,
+    Patch,
+    Pixels,
+    Share,
+    Width,
+    check_fields,
+    check_names,
+    read_fields,
+    read_section,
+)
 from durian_jax.models.batch import Field, Spec
 from durian_jax.models.codecs.config import (
     AutoencoderKLConfig,
@@ -15,7 +31,7 @@ from durian_jax.models.codecs.config import (
     codec_from_dict,
     codec_kind,
 )
-from durian_jax.models.family import ModelConfig, from_fields
+from durian_jax.models.family import DTYPES, ModelConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.unet.config import UNetConfig
 
@@ -23,6 +39,8 @@ from durian_jax.models.unet.config import UNetConfig
 # attention (the paper). "single": one ReferenceNet sees both images on its channels (the paper's ablation).
 # "tokens": no ReferenceNet; the denoiser itself carries the references along, as more tokens of every frame.
 REFERENCE_MODES = ("dual", "single", "tokens")
+
+_CAPACITIES = tuple(eighths / 8 for eighths in range(1, 9))
 
 
 @dataclass(frozen=True)
@@ -53,51 +71,49 @@ class DurianConfig(ModelConfig):
     encoders: ClassVar[tuple[str, ...]] = ("codec/", "image_encoder/")
     guidance: ClassVar[tuple[str, ...]] = ("references",)
 
-    image_size: int = 128
-    max_frames: int = 16
+    image_size: Pixels = 128
+    max_frames: FrameCount = 16
     unet: UNetConfig = UNetConfig()
     codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig = CodecConfig()
     image_encoder: ImageEncoderConfig | None = None
-    identity_dim: int | None = None
-    keypoint_patch: int = 4
-    keypoint_channels: tuple[int, ...] = (64,)
-    temporal_heads: int = 4
-    reference_mode: str = "dual"
+    identity_dim: Width | None = None
+    keypoint_patch: Patch = 4
+    keypoint_channels: Annotated[tuple[Width, ...], Items(1, 8)] = (64,)
+    temporal_heads: Heads = 4
+    reference_mode: Annotated[str, OneOf(REFERENCE_MODES)] = "dual"
     mask_channel: bool = True
     masked_references: bool = True
-    portrait_capacity: float = 1.0
-    attribute_capacity: float = 1.0
-    dtype: str = "float32"
+    portrait_capacity: Annotated[Share, OPTIONAL] = 1.0
+    attribute_capacity: Annotated[Share, OPTIONAL] = 1.0
+    dtype: Annotated[str, OneOf(DTYPES)] = "float32"
 
     def __post_init__(self):
-        if self.image_size < 1 or self.image_size % self.size_multiple:
-            raise InputError(f"image_size={self.image_size} must be a positive multiple of {self.size_multiple}: the "
-                             f"codec's downscale {self.codec.downscale} times 2 for each of the U-Net's halvings")
-        if any(width % self.temporal_heads for width in self.unet.channels):
-            raise InputError(f"temporal_heads={self.temporal_heads} must divide every width of {self.unet.channels}")
-        if self.keypoint_patch * 2 ** len(self.keypoint_channels) != self.codec.downscale:
-            raise InputError(f"keypoint_patch={self.keypoint_patch} and one halving for each of the "
-                             f"{len(self.keypoint_channels)} keypoint_channels must reach the latents' "
-                             f"downscale {self.codec.downscale}")
-        if self.reference_mode not in REFERENCE_MODES:
-            raise InputError(f"unknown reference_mode {self.reference_mode!r}; expected one of "
-                             f"{', '.join(REFERENCE_MODES)}")
         for name in ("portrait_capacity", "attribute_capacity"):
             capacity = getattr(self, name)
-            if not 0 < capacity <= 1 or capacity * 8 % 1:
-                raise InputError(f"{name}: expected a multiple of 1/8, from 0.125 to 1, found {capacity}")
+            if capacity not in _CAPACITIES:
+                raise FieldError(name, f"expected a multiple of 1/8, from 0.125 to 1, found {shown(capacity)}")
             if capacity != 1 and self.reference_mode != "dual":
-                raise InputError(f"{name}={capacity} is for reference_mode='dual', found {self.reference_mode!r}; set "
-                                 f"{name} to 1")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
+                raise FieldError(name, f"expected 1 for reference_mode={self.reference_mode!r}, found {capacity}")
+        check_fields(self)
+        if self.image_size % self.size_multiple:
+            raise FieldError("image_size", f"expected a multiple of {self.size_multiple}, the codec's downscale "
+                             f"{self.codec.downscale} times 2 for each of the U-Net's halvings, found "
+                             f"{self.image_size}")
+        if any(width % self.temporal_heads for width in self.unet.channels):
+            raise FieldError("temporal_heads", f"expected a divisor of every width of {self.unet.channels}, found "
+                             f"{self.temporal_heads}")
+        if self.keypoint_patch * 2 ** len(self.keypoint_channels) != self.codec.downscale:
+            raise FieldError("keypoint_patch", f"expected a side that reaches the latents' downscale "
+                             f"{self.codec.downscale} with one halving for each of the "
+                             f"{len(self.keypoint_channels)} keypoint_channels, found {self.keypoint_patch}")
         width = self.unet.context_dim
         if self.image_encoder is not None and self.image_encoder.projection != width:
-            raise InputError(f"image_encoder.projection={self.image_encoder.projection} must equal unet.context_dim="
-                             f"{width}; without cross-attention (None) set image_encoder to None")
+            raise FieldError("image_encoder.projection", f"expected unet.context_dim={width}, found "
+                             f"{self.image_encoder.projection}; without cross-attention (None) set image_encoder to "
+                             "None")
         if self.identity_dim is not None and (width is None or self.reference_mode != "dual"):
-            raise InputError("identity_dim is for PRNet's cross-attention: it needs unet.context_dim and "
-                             "reference_mode='dual'; set it to None")
+            raise FieldError("identity_dim", "expected None without PRNet's cross-attention, which needs "
+                             f"unet.context_dim and reference_mode='dual', found {self.identity_dim}")
 
     @property
     def size_multiple(self) -> int:
@@ -108,6 +124,16 @@ class DurianConfig(ModelConfig):
     def fixed_size(self) -> bool:
         """Whether the model makes pictures of `image_size` only: its position code is for one size."""
         return self.unet.positions
+
+    @property
+    def least_parameters(self) -> int:
+        """See `ModelConfig.least_parameters`."""
+        resnet, transformer, motion, encoder_layer = 10, 16, 24, 12
+        networks = {"dual": 3, "single": 2, "tokens": 1}[self.reference_mode]
+        # Every network's way down, and the denoiser's way up and motion modules on both ways.
+        levels = sum((resnet + transformer * has) * (networks + 1) + 2 * motion for has in self.unet.attention)
+        encoder = 0 if self.image_encoder is None else encoder_layer * self.image_encoder.layers
+        return self.unet.layers * levels + self.codec.least_parameters + encoder
 
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
@@ -165,11 +191,11 @@ class DurianConfig(ModelConfig):
         """The inverse of `to_dict`, without "family".
 
         Raises:
-            InputError: an unknown field.
+            FieldError: see `ModelConfig.from_dict`.
         """
+        check_names(values, [*(field.name for field in dataclasses.fields(cls)), "codec_kind"])
         values = dict(values)
-        codec = codec_from_dict(values.pop("codec_kind", "small"), values.pop("codec", {}))
-        unet, image_encoder = values.pop("unet", {}), values.pop("image_encoder", None)
-        return from_fields(cls, {
-            **values, "codec": codec, "unet": from_fields(UNetConfig, unet),
-            "image_encoder": None if image_encoder is None else from_fields(ImageEncoderConfig, image_encoder)})
+        parts = {"codec": codec_from_dict(values), "unet": read_section(UNetConfig, values, "unet")}
+        if values.get("image_encoder") is not None:
+            parts["image_encoder"] = read_section(ImageEncoderConfig, values, "image_encoder")
+        return read_fields(cls, {**values, **parts})

@@ -1,8 +1,9 @@
 """Sizes of an MMDiT. Imports no jax."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from durian_jax.errors import InputError
+from durian_jax.fields import FieldError, Heads, Layers, Multiplier, OneOf, Patch, Positive, Range, Width, check_fields
 
 # How tokens know their place. "canvas": a sinusoidal code of the place on one large canvas is added to the tokens
 # (Stable Diffusion 3, and arXiv 2509.17476 with shifted places). "rotary": queries and keys are rotated by the place
@@ -51,47 +52,42 @@ class MMDiTConfig:
             `retouch.Retouch`; it needs a stem. 0: none.
     """
 
-    width: int = 192
-    layers: int = 10
-    heads: int = 6
-    patch: int = 2
-    feedforward_multiplier: int = 4
-    dual_layers: int = 0
-    positions: str = "rotary"
-    canvas_size: int = 96
-    canvas_origin: float = 0.0
-    canvas_step: float = 1.0
-    text_dim: int | None = None
-    text_tokens: int = 0
-    pooled_dim: int | None = None
-    video: str = "full"
-    time_rotation: int = 8
-    stem_width: int = 0
-    retouch_layers: int = 0
+    width: Width = 192
+    layers: Layers = 10
+    heads: Heads = 6
+    patch: Patch = 2
+    feedforward_multiplier: Multiplier = 4
+    dual_layers: Annotated[int, Range(0, 256)] = 0
+    positions: Annotated[str, OneOf(POSITIONS)] = "rotary"
+    canvas_size: Annotated[int, Range(1, 4096)] = 96
+    canvas_origin: Annotated[float, Range(-4096, 4096)] = 0.0
+    canvas_step: Positive = 1.0
+    text_dim: Width | None = None
+    text_tokens: Annotated[int, Range(0, 4096)] = 0
+    pooled_dim: Width | None = None
+    video: Annotated[str, OneOf(VIDEO_ATTENTIONS)] = "full"
+    time_rotation: Annotated[int, Range(2, 4096)] = 8
+    stem_width: Annotated[int, Range(0, 4096)] = 0
+    retouch_layers: Annotated[int, Range(0, 64)] = 0
 
     def __post_init__(self):
-        for name, known in (("positions", POSITIONS), ("video", VIDEO_ATTENTIONS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"MMDiTConfig.{name}: expected one of {', '.join(known)}, found "
-                                 f"{getattr(self, name)!r}")
-        if min(self.width, self.layers, self.heads, self.patch, self.feedforward_multiplier) < 1 \
-                or self.width % (4 * self.heads):
-            raise InputError(f"MMDiTConfig: expected sizes of at least 1 and a width that is a multiple of 4 * heads, "
-                             f"found {self}")
-        if self.stem_width < 0 or self.stem_width % NORM_GROUPS:
-            raise InputError(f"MMDiTConfig.stem_width: expected a multiple of {NORM_GROUPS}, found {self.stem_width}")
-        if self.retouch_layers < 0 or self.retouch_layers and not self.stem_width:
-            raise InputError(f"MMDiTConfig.retouch_layers: expected at least 0, and a stem (stem_width) to retouch by, "
-                             f"found {self.retouch_layers} and stem_width={self.stem_width}")
-        if not 0 <= self.dual_layers <= self.layers:
-            raise InputError(f"MMDiTConfig.dual_layers: expected 0..{self.layers}, found {self.dual_layers}")
+        check_fields(self)
+        if self.width % (4 * self.heads):
+            raise FieldError("width", f"expected a multiple of 4 * heads, found {self.width} for {self.heads} heads")
+        if self.stem_width % NORM_GROUPS:
+            raise FieldError("stem_width", f"expected a multiple of {NORM_GROUPS}, found {self.stem_width}")
+        if self.retouch_layers and not self.stem_width:
+            raise FieldError("retouch_layers", "expected 0 without a stem to retouch by (stem_width), found "
+                             f"{self.retouch_layers}")
+        if self.dual_layers > self.layers:
+            raise FieldError("dual_layers", f"expected at most layers={self.layers}, found {self.dual_layers}")
         if (self.text_dim is None) != (self.text_tokens == 0):
-            raise InputError(f"MMDiTConfig: text_tokens={self.text_tokens} does not fit text_dim={self.text_dim}; "
-                             "without a text stream set them to 0 and None")
+            raise FieldError("text_tokens", f"expected 0 if text_dim is None, else at least 1, found "
+                             f"{self.text_tokens} for text_dim={self.text_dim}")
         if self.time_rotation % 2 or (self.head_width - self.time_rotation) % 4 or \
-                not 0 < self.time_rotation < self.head_width:
-            raise InputError(f"MMDiTConfig.time_rotation: expected an even number below the head's width "
-                             f"{self.head_width}, and a rest that is a multiple of 4; found {self.time_rotation}")
+                self.time_rotation >= self.head_width:
+            raise FieldError("time_rotation", f"expected an even number below the head's width {self.head_width}, and "
+                             f"a rest that is a multiple of 4; found {self.time_rotation}")
 
     @property
     def head_width(self) -> int:

@@ -3,9 +3,19 @@
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from durian_jax.errors import InputError
+from durian_jax.fields import (
+    FieldError,
+    FrameCount,
+    OneOf,
+    Pixels,
+    Range,
+    check_fields,
+    check_names,
+    read_fields,
+    read_section,
+)
 from durian_jax.models.batch import Field, Spec
 from durian_jax.models.codecs.config import (
     AutoencoderKLConfig,
@@ -14,7 +24,7 @@ from durian_jax.models.codecs.config import (
     codec_from_dict,
     codec_kind,
 )
-from durian_jax.models.family import ModelConfig, from_fields
+from durian_jax.models.family import DTYPES, ModelConfig
 from durian_jax.models.mmdit.config import STEM_PATCH, MMDiTConfig
 
 # How conditions meet the noisy frames. "joint": all tokens of a frame attend to each other (the paper). "one_way":
@@ -24,6 +34,8 @@ MODES = ("joint", "one_way")
 MOVED = ("moved_source", "moved_attributes")
 # Frame rates that go together with a model's: more than half of it and less than twice as many.
 _RATES = (0.6, 1.7)
+
+_Capacity = Annotated[float, Range(0, 1, open=True)]
 
 
 def rate_fits(fps: float, model_fps: float) -> bool:
@@ -54,45 +66,36 @@ class SVDPConfig(ModelConfig):
 
     family: ClassVar[str] = "svdp"
     guidance: ClassVar[tuple[str, ...]] = ("source", "driving", "history")
-    image_size: int = 128
-    max_frames: int = 16
-    history: int = 3
+    image_size: Pixels = 128
+    max_frames: FrameCount = 16
+    history: FrameCount = 3
     codec: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig = CodecConfig()
     mmdit: MMDiTConfig = MMDiTConfig()
-    mode: str = "one_way"
-    driving_capacity: float = 0.25
-    attribute_capacity: float = 1.0
+    mode: Annotated[str, OneOf(MODES)] = "one_way"
+    driving_capacity: _Capacity = 0.25
+    attribute_capacity: _Capacity = 1.0
     aligned_pictures: bool = False
-    fps: float = 25.0
-    dtype: str = "float32"
-    identity_dim: None = None
+    fps: Annotated[float, Range(0, 1000, open=True)] = 25.0
+    dtype: Annotated[str, OneOf(DTYPES)] = "float32"
+    identity_dim: None = None  # this family uses no identity embedding
 
     def __post_init__(self):
-        if self.mode not in MODES:
-            raise InputError(f"unknown mode {self.mode!r}; expected one of {', '.join(MODES)}")
-        if self.image_size < 1 or self.image_size % self.size_multiple:
-            raise InputError(f"image_size={self.image_size}: expected a multiple of {self.size_multiple}")
-        for name in ("driving_capacity", "attribute_capacity"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected a share above 0, at most 1, found {getattr(self, name)}")
-        if not isinstance(self.fps, int | float) or not 0 < self.fps <= 1000:
-            raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {self.fps!r}")
+        check_fields(self)
+        if self.image_size % self.size_multiple:
+            raise FieldError("image_size", f"expected a multiple of {self.size_multiple}, found {self.image_size}")
         most = (self.max_frames + 1) // 2
-        if not 1 <= self.history <= most:
-            raise InputError(f"history={self.history}: expected 1..{most} frames, half of a segment of max_frames="
-                             f"{self.max_frames}: history comes from the segment before, which may be a short one")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InputError(f"dtype: expected float32 or bfloat16, found {self.dtype!r}")
-        if self.identity_dim is not None:
-            raise InputError("identity_dim: this family uses no identity embedding; set it to None")
+        if self.history > most:
+            raise FieldError("history", f"expected 1 to {most} frames, half of a segment of max_frames="
+                             f"{self.max_frames}, found {self.history}: history comes from the segment before, which "
+                             "may be a short one")
         if self.has_stem and self.codec.downscale % min(STEM_PATCH, self.codec.downscale):
-            raise InputError(f"mmdit.stem_width={self.mmdit.stem_width}: the stem needs a codec whose latents are at "
-                             f"most {STEM_PATCH} pixels wide, or a multiple of it, found {self.codec.downscale}; set "
-                             "stem_width to 0")
+            raise FieldError("mmdit.stem_width", f"expected 0, or a codec whose latents are at most {STEM_PATCH} "
+                             f"pixels wide or a multiple of it, found {self.mmdit.stem_width} and "
+                             f"{self.codec.downscale} pixels")
         side = self.latent_size // self.mmdit.patch
         if self.mmdit.positions == "canvas" and 3 * side > self.mmdit.canvas_size:
-            raise InputError(f"mmdit.canvas_size={self.mmdit.canvas_size}: expected at least {3 * side}, three frames "
-                             "side by side")
+            raise FieldError("mmdit.canvas_size", f"expected at least {3 * side}, three frames side by side, found "
+                             f"{self.mmdit.canvas_size}")
 
     @property
     def size_multiple(self) -> int:
@@ -118,6 +121,13 @@ class SVDPConfig(ModelConfig):
     def retouches(self) -> bool:
         """Whether decoded frames are retouched by the pictures under them."""
         return self.has_stem and self.mmdit.retouch_layers > 0
+
+    @property
+    def least_parameters(self) -> int:
+        """See `ModelConfig.least_parameters`."""
+        block, resnet = 28, 8
+        retouch = resnet * self.mmdit.retouch_layers if self.retouches else 0
+        return block * self.mmdit.layers + retouch + self.codec.least_parameters
 
     def batch_spec(self, encoded: bool = False) -> Spec:
         """Fields of a batch (design, "Shapes and names"); see `ModelConfig.batch_spec`.
@@ -189,8 +199,9 @@ class SVDPConfig(ModelConfig):
         """The inverse of `to_dict`, without "family".
 
         Raises:
-            InputError: an unknown field, or values that contradict each other.
+            FieldError: see `ModelConfig.from_dict`.
         """
+        check_names(values, [*(field.name for field in dataclasses.fields(cls)), "codec_kind"])
         values = dict(values)
-        codec = codec_from_dict(values.pop("codec_kind", "small"), values.pop("codec", {}))
-        return from_fields(cls, {**values, "codec": codec, "mmdit": from_fields(MMDiTConfig, values.pop("mmdit", {}))})
+        parts = {"codec": codec_from_dict(values), "mmdit": read_section(MMDiTConfig, values, "mmdit")}
+        return read_fields(cls, {**values, **parts})

@@ -1,8 +1,9 @@
 """Sizes of the U-Net. Imports no jax."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from durian_jax.errors import InputError
+from durian_jax.fields import LEVELS, FieldError, Groups, Heads, Layers, Multiplier, Width, check_fields
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,25 @@ class UNetConfig:
             Not in Stable Diffusion; for small models that start from nothing.
     """
 
-    channels: tuple[int, ...] = (64, 112)
-    layers: int = 1
-    attention: tuple[bool, ...] = (True, True)
-    heads: tuple[int, ...] = (1, 2)
-    context_dim: int | None = None
-    feedforward_multiplier: int = 2
-    norm_groups: int = 8
+    channels: Annotated[tuple[Width, ...], LEVELS] = (64, 112)
+    layers: Layers = 1
+    attention: Annotated[tuple[bool, ...], LEVELS] = (True, True)
+    heads: Annotated[tuple[Heads, ...], LEVELS] = (1, 2)
+    context_dim: Width | None = None
+    feedforward_multiplier: Multiplier = 2
+    norm_groups: Groups = 8
     positions: bool = True
 
     def __post_init__(self):
-        if not len(self.channels) == len(self.attention) == len(self.heads):
-            raise InputError(
-                f"UNetConfig: channels, attention and heads need one entry per level, got "
-                f"{len(self.channels)}, {len(self.attention)} and {len(self.heads)}")
+        check_fields(self)
+        for name in ("attention", "heads"):
+            if len(getattr(self, name)) != len(self.channels):
+                raise FieldError(name, f"expected one entry per level of channels ({len(self.channels)}), found "
+                                 f"{len(getattr(self, name))}")
         if not any(self.attention):
-            raise InputError("UNetConfig: at least one level needs attention, through which references enter")
+            raise FieldError("attention", "expected at least one level with attention, through which references "
+                             f"enter, found {self.attention}")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if width % heads or width % self.norm_groups:
-                raise InputError(f"UNetConfig: width {width} must be a multiple of its {heads} heads "
-                                 f"and of norm_groups={self.norm_groups}")
+                raise FieldError("channels", f"expected multiples of the level's heads and of norm_groups, found "
+                                 f"{width} for {heads} heads and norm_groups={self.norm_groups}")

@@ -45,7 +45,7 @@ def test_without_quant_conv_its_parameters_are_absent(small):
 def test_configs_of_version_0_1_are_read():
     """They have neither field, and encoded samples of that version still fit."""
     old = {"channels": [8, 16], "layers": 1, "latent_channels": 4, "norm_groups": 4, "scaling_factor": 0.18215}
-    assert codec_from_dict("autoencoder_kl", old) == SMALL
+    assert codec_from_dict({"codec_kind": "autoencoder_kl", "codec": old}) == SMALL
     assert codec_encoder_fields(SMALL) == {**old, "channels": (8, 16)}
     assert codec_encoder_fields(replace(SMALL, shift_factor=0.1, quant_conv=False)) == {
         **old, "channels": (8, 16), "shift_factor": 0.1, "quant_conv": False}

@@ -15,7 +15,7 @@ def test_contradictions_are_refused():
     with pytest.raises(ValueError, match="multiple"):
         dataclasses.replace(TINY, image_size=40)
     with pytest.raises(ValueError, match="unknown fields"):
-        DurianConfig.from_dict({"image_sise": 3})
+        DurianConfig.from_dict({**TINY.to_dict(), "image_sise": 3})
 
 
 def test_plain_values_restore_the_config():
@@ -34,7 +34,7 @@ def test_bad_capacities_are_refused(capacity):
 @pytest.mark.parametrize("mode", ["single", "tokens"])
 def test_the_ablations_have_no_capacity(mode):
     assert dataclasses.replace(TINY, reference_mode=mode).portrait_capacity == 1
-    with pytest.raises(InputError, match=f"attribute_capacity=0.5 is for reference_mode='dual', found '{mode}'; set"):
+    with pytest.raises(InputError, match=f"attribute_capacity: expected 1 for reference_mode='{mode}', found 0.5"):
         dataclasses.replace(TINY, reference_mode=mode, attribute_capacity=0.5)
 
 

@@ -26,15 +26,15 @@ from durian_jax.convert.tensors import (
     POSITION_TABLES,
     TEXT_HALF,
     Excuse,
+    check_count,
     check_fit,
     check_position_tables,
-    finite_values,
 )
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.files import check_folder
 from durian_jax.models.durian.config import DurianConfig
-from durian_jax.models.parameters import init_params, param_shapes
+from durian_jax.models.parameters import init_params, param_shapes, zero_at_start
 from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import TensorFiles
 
@@ -88,11 +88,12 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
     config = found if like is None else _checked_config(like.config, found, "motion" in folders)
     config = dataclasses.replace(config, **(changes or {}))
 
+    files = {part: TensorFiles(folder, _OLD_NAMES) for part, folder in folders.items()}
+    check_count(config, files.values())
     shapes = {path: x.shape for path, x in param_shapes(config).items()}
     maps = network_maps(config, shapes)
-    files = {part: TensorFiles(folder, _OLD_NAMES) for part, folder in folders.items()}
     pretrained = _pretrained(config, maps, shapes, files, folders)
-    fresh_paths = sorted(set(shapes) - set(pretrained))
+    zeros, fresh_paths = zero_at_start(config), sorted(set(shapes) - set(pretrained))
     fresh = init_params(config, seed, only=frozenset(fresh_paths)) if fresh_paths else {}
 
     def tensors() -> Iterator[tuple[str, np.ndarray]]:
@@ -101,7 +102,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
                 yield path, np.asarray(fresh[path])
             else:
                 tensor, file = pretrained[path]
-                values = tensor.to_ours(finite_values(file, tensor.name))
+                values = tensor.to_ours(file.checked(tensor.name, path in zeros))
                 yield path, _widened(values, shapes[path], config)
 
     objective, sampling = (STABLE_DIFFUSION, SAMPLING) if like is None else (like.objective, like.sampling)
@@ -182,7 +183,7 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
              "codec": "vae", "image_encoder": "image_encoder"}
     if "motion" in folders:
         origin = str(folders["motion"])
-        check_position_tables({name: files["motion"][name] for name in files["motion"]
+        check_position_tables({name: files["motion"].checked(name) for name in files["motion"]
                                if re.fullmatch(POSITION_TABLES.pattern, name)}, origin)
         if not read_json(folders["motion"]).get("use_motion_mid_block", True):
             excuses["motion"].append(NO_MIDDLE)
@@ -197,7 +198,9 @@ def _pretrained(config: DurianConfig, maps: Mapping[str, list[Tensor]], shapes: 
         except InputError as error:
             problems[part] = str(error)
             continue
-        pretrained |= {tensor.path: (tensor, files[part]) for tensor in tensors if tensor.name not in absent}
+        present = [tensor for tensor in tensors if tensor.name not in absent]
+        files[part].check_types(tensor.name for tensor in present)
+        pretrained |= {tensor.path: (tensor, files[part]) for tensor in present}
     if problems:
         raise InputError(". ".join(problems.values()))
     return pretrained

@@ -20,12 +20,12 @@ from durian_jax.convert.families.svdp.canvas import known_canvases, matching_can
 from durian_jax.convert.families.svdp.network_maps import network_maps
 from durian_jax.convert.files import find_folder, read_json
 from durian_jax.convert.names import Tensor
-from durian_jax.convert.tensors import Excuse, check_fit, finite_values
+from durian_jax.convert.tensors import Excuse, check_count, check_fit
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.files import check_folder
 from durian_jax.models.mmdit.config import MMDiTConfig
-from durian_jax.models.parameters import init_params, param_shapes
+from durian_jax.models.parameters import init_params, param_shapes, zero_at_start
 from durian_jax.models.svdp.config import SVDPConfig
 from durian_jax.progress import progress_bar
 from durian_jax.tensor_files import TensorFiles
@@ -84,12 +84,13 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
     config = found if like is None else dataclasses.replace(_checked_config(like.config, found), **changes)
 
     files = {"transformer": TensorFiles(folders["transformer"]), "codec": TensorFiles(folders["vae"])}
+    check_count(config, files.values())
     shapes = {path: x.shape for path, x in param_shapes(config).items()}
     left_out = _left_out(config.mmdit)
     places = {"transformer": str(folders["transformer"]), "codec": str(folders["vae"])}
     pretrained = _pretrained(config, shapes, files, places, left_out)
     config = _with_canvas(config, found.mmdit, files["transformer"], places["transformer"], given=like is not None)
-    fresh_paths = sorted(set(shapes) - set(pretrained))
+    zeros, fresh_paths = zero_at_start(config), sorted(set(shapes) - set(pretrained))
     fresh = init_params(config, seed, only=frozenset(fresh_paths))
     pooled = _pooled_code(files["transformer"]) if config.mmdit.pooled_dim is None else 0
     _report(left_out, files["transformer"], fresh_paths, config.mmdit)
@@ -100,7 +101,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
                 yield path, np.asarray(fresh[path])
                 continue
             tensor, file = pretrained[path]
-            values = tensor.to_ours(finite_values(file, tensor.name))
+            values = tensor.to_ours(file.checked(tensor.name, path in zeros))
             if path == "transformer/time_embedding_2/bias" and config.mmdit.pooled_dim is None:
                 values = values.astype(np.float32) + pooled
             yield path, values
@@ -153,6 +154,7 @@ def _pretrained(config: SVDPConfig, shapes: Mapping[str, tuple[int, ...]], files
             problems.append(str(error))
             continue
         present = [tensor for tensor in tensors if tensor.name not in absent]
+        files[network].check_types(tensor.name for tensor in present)
         pretrained |= {tensor.path: (tensor, files[network]) for tensor in present}
     if problems:
         raise InputError(". ".join(problems))
@@ -177,7 +179,7 @@ def _with_canvas(config: SVDPConfig, found: MMDiTConfig, transformer: TensorFile
                          "position code is read from it")
     own = (config.mmdit.canvas_origin, config.mmdit.canvas_step)
     known = known_canvases(size, round(found.canvas_step * size))
-    match = matching_canvas(finite_values(transformer, _TABLE)[0], [own, *known] if given else known)
+    match = matching_canvas(transformer.checked(_TABLE)[0], [own, *known] if given else known)
     if match is None:
         tried = ", ".join(f"(i - {start:g}) * {step:.6g}" for start, step in known)
         raise InputError(f"{origin}: {_TABLE} is not the sinusoidal code of {tried}, and other codes are not "
@@ -192,7 +194,7 @@ def _with_canvas(config: SVDPConfig, found: MMDiTConfig, transformer: TensorFile
 def _pooled_code(transformer: TensorFiles) -> np.ndarray:
     """(C,) float32, what the pooled embedding of null text adds to every time code."""
     name = "time_text_embed.text_embedder.linear_"
-    hidden, weight, bias = (finite_values(transformer, name + rest).astype(np.float32)
+    hidden, weight, bias = (transformer.checked(name + rest, may_be_zero=True).astype(np.float32)
                             for rest in ("1.bias", "2.weight", "2.bias"))
     return weight @ (hidden / (1 + np.exp(-hidden))) + bias
 

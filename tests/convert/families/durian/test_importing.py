@@ -95,8 +95,8 @@ def test_every_tensor_that_does_not_fit_is_listed(copy, tmp_path):
     with pytest.raises(InputError) as error:
         import_checkpoint(tmp_path / "out", parts(copy))
     for words in ("5 tensors", "1 tensors", "unexpected more (1,)",
-                  "unexpected conv_in.weigth (16, 4, 3, 3)", "missing conv_in.weight (16, 4, 3, 3)",
-                  "missing mid_block.resnets.0.conv1.bias (32,)", "unexpected extra.weight (3,)",
+                  "unexpected conv_in.weigth (16, 4, 3, 3), extra.weight (3,)",
+                  "missing conv_in.weight (16, 4, 3, 3), mid_block.resnets.0.conv1.bias (32,)",
                   "attn2.to_k.weight has shape (24, 16), expected (16, 24)", str(copy / "unet")):
         assert words in str(error.value)
     assert not (tmp_path / "out" / "config.json").exists()
@@ -135,7 +135,7 @@ def test_known_differences_are_accepted(copy, tmp_path):
             np.testing.assert_array_equal(x, old[path])
     assert not old["denoiser/mid_motion_module/proj_out/kernel"].any()
     change_config(copy / "motion_adapter", use_motion_mid_block=True)
-    with pytest.raises(InputError, match="missing mid_block.motion_modules.0.norm.weight"):
+    with pytest.raises(InputError, match="missing mid_block.motion_modules.0.norm.bias .*26 in all"):
         import_checkpoint(tmp_path / "no", parts(copy))
 
 
@@ -160,8 +160,13 @@ def test_networks_of_another_kind_are_refused_by_field(copy, tmp_path):
             use_linear_projection=True, act_fn="gelu")
     refused("unet", "one number of heads", attention_head_dim=[2, 4])
     refused("unet", "up_block_types", up_block_types=["UpBlock2D", "AttnUpBlock2D"])
-    refused("unet", "expected the field norm_num_groups", norm_num_groups=None)
+    refused("unet", "norm_num_groups: expected this field", norm_num_groups=None)
     refused("vae", "expected the class AutoencoderKL or AutoencoderTiny, found VQModel", _class_name="VQModel")
+    refused("unet", r"block_out_channels\[0\]: expected an integer from 1 to 65536, found 'a'",
+            block_out_channels=["a"])
+    refused("vae", "scaling_factor: expected a finite number", scaling_factor=float("nan"))
+    refused("vae", "layers_per_block: expected an integer from 1 to 256, found 1000000000", layers_per_block=10**9)
+    refused("unet", "config.json of the parts describes a model of more than .* tensors", layers_per_block=200)
     refused("vae", "use_post_quant_conv=True instead of False", use_quant_conv=False)
     refused("motion_adapter", "motion_layers_per_block=2 instead of 1", motion_layers_per_block=2)
     refused("image_encoder", "hidden_act=gelu instead of quick_gelu", hidden_act="gelu")
@@ -177,11 +182,17 @@ def test_files_that_cannot_be_read_are_refused(pretrained, copy, tmp_path):
     refused("expected a folder, or a hub id", unet=str(copy / "nowhere"))
     refused("expected config.json in it", unet=str(tmp_path))
     change_tensors(copy / "motion_adapter", lambda tensors: {
-        name: 0 * x if name.endswith(".pe") else x for name, x in tensors.items()})
+        name: 2 * x if name.endswith(".pe") else x for name, x in tensors.items()})
     refused("pos_embed.pe is not the sinusoidal position code")
     change_tensors(copy / "motion_adapter", lambda tensors: load_file(tensor_file(pretrained / "motion_adapter")))
     change_tensors(copy / "vae", lambda tensors: {**tensors, "quant_conv.bias": np.full(8, np.nan, np.float32)})
-    refused("quant_conv.bias holds values that are not finite")
+    refused("quant_conv.bias: expected finite values, found NaN or infinity")
+    change_tensors(copy / "vae", lambda tensors: {**load_file(tensor_file(pretrained / "vae")),
+                                                  "quant_conv.weight": np.zeros((8, 8, 1, 1), np.float32)})
+    refused("quant_conv.weight: expected weights, found only zeros")
+    change_tensors(copy / "vae", lambda tensors: {**load_file(tensor_file(pretrained / "vae")),
+                                                  "quant_conv.bias": np.zeros(8, np.int32)})
+    refused(r"expected tensors of F16, BF16, F32, F64, found quant_conv.bias \(I32\)")
     path = tensor_file(copy / "vae")
     path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
     refused("rename the file to one of these names")
