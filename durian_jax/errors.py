@@ -38,13 +38,13 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
 
 
 def cut(text: str, longest: int = 200) -> str:
-    """One line of text, cut in the middle if it is longer than this number of characters."""
-    line = " ".join(text.split())
+    """One line of printable text, cut in the middle if it is longer than this number of characters."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
     half = (longest - 5) // 2
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
 
 
-def listed(names: Collection[str], most: int = _NAMED) -> str:
+def listed(names: Collection[str], most: int = _NAMED, longest: int = _LONGEST) -> str:
     """Names for a message, separated by commas: the first ones, and how many there are in all."""
-    first = ", ".join(cut(name, _LONGEST) for name, _ in zip(names, range(most), strict=False))
+    first = ", ".join(cut(name, longest) for name, _ in zip(names, range(most), strict=False))
     return first if len(names) <= most else f"{first}, ... ({len(names)} in all)"

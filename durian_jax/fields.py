@@ -147,7 +147,8 @@ def check_fields(values: Any) -> None:
     Raises:
         FieldError: names the first such field, what was expected and what was found.
     """
-    for name, hint in _hints(type(values)).items():
+    cls: Any = type(values)
+    for name, hint in _hints(cls).items():
         check_value(hint, getattr(values, name), name)
 
 
@@ -216,7 +217,8 @@ def check_complete(made: Any, values: Mapping[str, Any]) -> None:
     Raises:
         FieldError: names the field that is missing.
     """
-    for name, hint in _hints(type(made)).items():
+    cls: Any = type(made)
+    for name, hint in _hints(cls).items():
         if name not in values and OPTIONAL not in getattr(hint, "__metadata__", ()):
             raise FieldError(name, "expected this field, found none")
         inner = getattr(made, name)
@@ -226,8 +228,8 @@ def check_complete(made: Any, values: Mapping[str, Any]) -> None:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    """Name -> annotation of every field."""
+def _hints(cls: Any) -> dict[str, Any]:
+    """Name -> annotation of every field of a dataclass."""
     found = typing.get_type_hints(cls, include_extras=True)
     return {field.name: found[field.name] for field in fields(cls)}
 

@@ -209,7 +209,7 @@ def refuse_misfits(what: str, missing: Sequence[str], unexpected: Sequence[str],
     other = [f"{name} has shape {tuple(found[name])}, expected {tuple(expected[name])}"
              for name in sorted(set(expected) & set(found)) if tuple(found[name]) != tuple(expected[name])]
     kinds = [(f"missing {listed(missing)}", missing), (f"unexpected {listed(unexpected)}", unexpected),
-             (listed(other), other)]
+             (listed(other, longest=160), other)]
     count = sum(len(names) for _, names in kinds)
     if count:
         raise InputError(f"{what} ({count} tensors): {'; '.join(words for words, names in kinds if names)}")

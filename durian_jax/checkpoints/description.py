@@ -86,7 +86,8 @@ class Description:
         """
         check_names(values, _SECTIONS)
         check_present(values, ("model", "objective"))
-        check_object(values["model"])
+        with inside("model"):
+            check_object(values["model"])
         if "family" in values["model"]:  # version 0.1 wrote neither
             check_present(values, ("sampling",))
         made: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from durian_jax.tables import read_table
 MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
 _LONGEST_IDENTITY = 200
+_LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, on Linux
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -38,7 +39,10 @@ def read_manifest(path: Path, layout: str) -> Iterator[tuple[int, VideoInput]]:
 
 def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     path, identity = row.get("path"), row.get("identity")
-    if not isinstance(path, str) or not (path := path.strip()) or not _is_path(path):
+    if not isinstance(path, str) or not (path := path.strip()) or "\0" in path:
+        raise InputError(f"expected a path, found {shown(path)}")
+    place = os.path.normpath(path if path.startswith("/") else f"{folder}/{path}")
+    if not _is_path(place):
         raise InputError(f"expected a path, found {shown(path)}")
     if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
         raise InputError(f"identity: expected a string of at most {_LONGEST_IDENTITY} characters or an integer, found "
@@ -46,7 +50,7 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     start, end = _seconds("start", row.get("start")), _seconds("end", row.get("end"))
     if end is not None and end <= (start or 0):
         raise InputError(f"expected an end after the start, found {start or 0:g} s to {end:g} s")
-    found = recognise(os.path.normpath(path if path.startswith("/") else f"{folder}/{path}"), layout)
+    found = recognise(place, layout)
     identity = "" if identity is None else str(identity).strip()
     labels = row.get("labels")
     return VideoInput(found.place, found.name, identity or found.identity, start, end,
@@ -54,12 +58,13 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
 
 
 def _is_path(text: str) -> bool:
-    """Whether the file system can have this path."""
+    """Whether a file system can have this absolute path."""
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError:
         return False
-    return b"\0" not in encoded and (len(encoded) <= 255 or max(map(len, encoded.split(b"/"))) <= 255)
+    return len(encoded) <= _LONGEST_PART or (
+        len(encoded) < _LONGEST_PATH and max(map(len, encoded.split(b"/"))) <= _LONGEST_PART)
 
 
 def _is_name(text: str) -> bool:

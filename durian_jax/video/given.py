@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import av
+
 from durian_jax.errors import InputError, cut
 
 _ELSEWHERE = re.compile(r"(https?|ftp|s3|gs|rtmp|rtsp):/", re.IGNORECASE)
@@ -48,6 +50,15 @@ def existing_file(path: str | Path, what: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{cut(str(path))}: cannot be read ({reason}); expected {what}") from error
     return path
+
+
+def open_media(path: str | Path) -> av.container.InputContainer:
+    """Open a video or a sound file by FFmpeg, whatever letters its titles have.
+
+    Raises:
+        av.error.FFmpegError, OSError: it is unreadable.
+    """
+    return av.open(str(path), metadata_errors="replace")
 
 
 def _kind(path: Path) -> str:

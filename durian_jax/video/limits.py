@@ -70,6 +70,7 @@ def other_picture_size(data: bytes) -> tuple[int, int] | None:
     """(W, H) of a picture of any kind that Pillow knows; None: not a picture. Not for several threads at once."""
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 return image.size

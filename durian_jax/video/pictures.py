@@ -12,7 +12,7 @@ from durian_jax.errors import InputError, cut
 from durian_jax.files import atomic_file
 from durian_jax.installation import install_command
 from durian_jax.video.decoders import native_messages
-from durian_jax.video.given import existing_file
+from durian_jax.video.given import existing_file, open_media
 from durian_jax.video.limits import check_photo_bytes, check_photo_size, other_picture_size, picture_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -131,7 +131,7 @@ def _heic(path: Path, data: bytes) -> np.ndarray:
 def _describe(path: Path) -> str:
     """Describe the content of a file that is not a readable picture."""
     try:
-        with av.open(str(path)) as container:
+        with open_media(path) as container:
             kinds = {stream.type for stream in container.streams}
             name = container.format.name
     except (av.error.FFmpegError, OSError):

@@ -17,7 +17,7 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.video.colour import HDR_TRANSFERS, to_sdr
-from durian_jax.video.given import existing_file
+from durian_jax.video.given import existing_file, open_media
 from durian_jax.video.limits import MOST_FRAMES, check_frame_size, check_length, picture_size
 from durian_jax.video.pictures import STILL_BRANDS
 from durian_jax.video.sound import has_pictures
@@ -154,7 +154,7 @@ def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vi
     if size is not None:  # FFmpeg decodes a still picture when it opens it
         check_frame_size(path, *size)
     try:
-        container = av.open(str(path))
+        container = open_media(path)
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: not a readable video ({error.strerror}); "
                          "expected MP4, MOV, MKV, WebM, AVI or GIF") from error
@@ -169,6 +169,9 @@ def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.vi
             raise InputError(f"{path}: expected a video, found a file without pictures ({name}); choose a video file")
         if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in STILL_BRANDS:
             raise InputError(f"{path}: expected a video, found a still picture; choose a video file")
+        if streams[0].codec_context is None:
+            raise InputError(f"{path}: expected a video in a known format, found pictures that FFmpeg cannot decode; "
+                             "export it as H.264")
         check_frame_size(path, streams[0].width, streams[0].height)
         streams[0].thread_type = "AUTO"
         # By default the decoder conceals damage and reports no error.

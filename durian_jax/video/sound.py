@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from durian_jax.errors import InputError
-from durian_jax.video.given import existing_file
+from durian_jax.video.given import existing_file, open_media
 
 # Sampling rates of AAC (ISO 14496-3, table 1.18) in Hz.
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -150,7 +150,7 @@ def _first_moment(given: av.container.InputContainer) -> Fraction:
 
 def _open(path: str | Path) -> av.container.InputContainer:
     try:
-        return av.open(str(existing_file(path, "a file with sound")))
+        return open_media(existing_file(path, "a file with sound"))
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: expected a file with sound, found an unreadable file ({error.strerror}); choose "
                          "another file") from error

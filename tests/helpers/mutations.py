@@ -4,6 +4,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ def places(values: Any, path: tuple = ()) -> Iterator[tuple]:
 def changed_json(draw, values: Any) -> Any:
     """JSON with one to three values replaced, removed, renamed or added."""
     values = json.loads(json.dumps(values))
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3)))):
         paths = list(places(values))
         if not paths:
             break
@@ -41,21 +42,22 @@ def changed_json(draw, values: Any) -> Any:
         if action == "replace" or isinstance(parent, list):
             old = parent[last]
             number = isinstance(old, int | float) and not isinstance(old, bool)
-            near = [old + 1, -old, old * 2, old / 3] if number else []
-            parent[last] = draw(st.sampled_from([*HOSTILE, *near]))
+            near = st.sampled_from([old + 1, old - 1, -old, old * 2, old // 2, old / 3] if number else HOSTILE)
+            parent[last] = deepcopy(draw(st.one_of(st.sampled_from(HOSTILE), near)))
         elif action == "remove":
             del parent[last]
         elif action == "rename":
             parent[draw(st.sampled_from((f"{last}s", "", "x" * 5000, "\ud800", last.upper())))] = parent.pop(last)
         else:
-            parent[draw(st.sampled_from(("extra", "format", "version", "__class__")))] = draw(st.sampled_from(HOSTILE))
+            name = draw(st.sampled_from(("extra", "format", "version", "__class__")))
+            parent[name] = deepcopy(draw(st.sampled_from(HOSTILE)))
     return values
 
 
 @st.composite
 def changed_bytes(draw, data: bytes) -> bytes:
     """Bytes with a few of them flipped, a part removed, doubled or overwritten, or the end cut off."""
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3)))):
         # Most of the structure is at the beginning.
         place = draw(st.one_of(st.integers(0, min(len(data), 200)), st.integers(0, len(data))))
         length = draw(st.sampled_from((1, 2, 4, 8, 64, 1000)))
@@ -83,7 +85,7 @@ def changed_text(text: str) -> st.SearchStrategy[bytes]:
     others = (b"", b"null", b"[]", b"3", b"\xff\xfe{}", b"{" * 200_000, b"[" * 200_000 + b"]" * 200_000,
               b'{"a":' * 200_000, b'{"a": 1' + b"0" * 10_000 + b"}")
     in_json = changed_json(json.loads(text)).map(lambda values: json.dumps(values).encode())
-    return st.one_of(in_json, in_json, in_json, in_json, changed_bytes(text.encode()), st.sampled_from(others))
+    return st.one_of(*[in_json] * 8, changed_bytes(text.encode()), st.sampled_from(others))
 
 
 @st.composite
@@ -133,6 +135,23 @@ def changed_picture(draw, data: bytes) -> bytes:
     if not data.startswith(b"\xff\xd8") or place < 0:
         return draw(changed_bytes(data))
     return data[:place + 5] + struct.pack(">HH", height & 0xFFFF, width & 0xFFFF) + data[place + 9:]
+
+
+# Boxes of an MP4 file (ISO 14496-12) and elements of a Matroska file whose numbers decide about time and size.
+_BOXES = (b"mvhd", b"tkhd", b"elst", b"mdhd", b"stts", b"ctts", b"stsz", b"stsc", b"stco", b"stss", b"avc1", b"pasp",
+          b"colr", b"\x44\x89", b"\x23\xe3\x83", b"\xb0", b"\xba", b"\x54\xb0", b"\x2a\xd7\xb1")
+
+
+@st.composite
+def changed_video(draw, data: bytes) -> bytes:
+    """A video whose bytes are changed, or a number of its boxes."""
+    boxes = [box for box in _BOXES if box in data]
+    if not boxes or draw(st.booleans()):
+        return draw(changed_bytes(data))
+    box = draw(st.sampled_from(boxes))
+    place = data.find(box) + len(box) + draw(st.integers(0, 90))
+    number = draw(st.sampled_from((0, 1, 2, 90_000, 1 << 16, 1 << 24, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)))
+    return data[:place] + struct.pack(">I", number) + data[place + 4:]
 
 
 @st.composite
