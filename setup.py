@@ -23,7 +23,7 @@ setup(
         "absl-py>=2.1",
         "ai-edge-litert>=2.1,<3; sys_platform != 'darwin' or platform_machine == 'arm64'",  # no wheel for others
         "array_record>=0.8.1",
-        "av>=14",
+        "av>=18",
         "click>=8.1",
         "flatbuffers>=24.3",
         "flax>=0.12,<0.13",

@@ -107,7 +107,8 @@ class _Encoder:
     def write(self, image: np.ndarray) -> None:
         if not self.count:
             self._start(*image.shape[:2])
-        frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
+        # One thread: several gave other bytes in about one video of a hundred.
+        frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24").reformat(format="yuv420p", threads=1)
         frame.pts, frame.time_base = self.count, 1 / self._rate
         self._output.mux(self._stream.encode(frame))
         self.count += 1
@@ -125,7 +126,8 @@ class _Encoder:
 
     def _start(self, height: int, width: int) -> None:
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
-        options = {"crf": str(CRF if self._crf is None else self._crf), "preset": "medium", "flags": "+bitexact"}
+        options = {"crf": str(CRF if self._crf is None else self._crf), "preset": "medium", "flags": "+bitexact",
+                   "x264-params": "weightp=0:weightb=0"}  # its choice of weights varies for pictures of few pixels
         if self._crf is None:
             largest = round(_LARGEST_RATE * float(height * width * self._rate) ** 0.75)
             options |= {"maxrate": str(largest), "bufsize": str(largest)}
