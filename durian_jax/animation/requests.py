@@ -148,7 +148,8 @@ def _of_table(table: Path, out: Path) -> list[Request]:
     if table.suffix.lower() not in TABLE_SUFFIXES:
         raise InputError(f"jobs: expected a table ({' or '.join(TABLE_SUFFIXES)}), found {table}")
     requests = []
-    for where, row in read_table(table, REQUIRED, OPTIONAL):
+    for number, row in read_table(table, REQUIRED, OPTIONAL):
+        where = f"{table}, line {number}"
         cells = {name: row.get(name) or "" for name in (*REQUIRED, *OPTIONAL)}
         for name, value in cells.items():
             if not isinstance(value, str):
