@@ -21,6 +21,7 @@ _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too 
 _LARGEST_JSON, _DEEPEST_JSON = 64 << 20, 50
 # File systems take 255 bytes, and 4096 of a path. Temporary files have a few more than the name, `FILE_concat.mp4` too.
 _LONGEST_NAME, _LONGEST_PATH = 200, 3800
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 # Prefix of temporary folders.
 _HIDDEN = ".writing."
@@ -33,8 +34,10 @@ def check_folder(path: str | Path) -> Path:
     """Check that a folder can be written, or created, and return its path. Creates nothing.
 
     Raises:
-        InputError: the folder cannot be created or written.
+        InputError: the folder cannot be created or written, or the path is an address of another machine.
     """
+    if _ADDRESS.match(str(path)):
+        raise InputError(f"{path}: expected a folder on this machine, found an address; mount it and name its folder")
     folder = Path(path)
     try:
         with tempfile.TemporaryFile(dir=_nearest(folder.absolute())):

@@ -135,5 +135,6 @@ def stoppable(kept: Callable[..., str]) -> Callable[[Callable], Callable]:
                 number = signal_of(error)
                 print(line(number, words()), file=sys.stderr, flush=True)
                 raise SystemExit(exit_status(number)) from None
+        run.kept = kept
         return run
     return decorate

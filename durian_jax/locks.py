@@ -22,7 +22,7 @@ from pathlib import Path
 from durian_jax.errors import InputError
 from durian_jax.files import full_disk_explained, parse_json, remove_temporaries
 
-NAME = "lock.json"
+NAME = "run.lock"
 
 # Seconds between two changes of the file; without a change, after which the holder counts as dead; and to see whether
 # another process took the lock over at the same moment. NFS shows changes up to 60 seconds late.
@@ -89,7 +89,7 @@ class FolderLock:
 
     def _changes(self, holder: dict | None) -> bool:
         """Watch the lock for as long as a living holder would need to change it."""
-        print(f"durian: {self._folder} was used by {_name(holder)}; waiting up to {self._silence:.0f} s to see whether "
+        print(f"durian: {self._folder} was used by {_name(holder)}; waiting up to {self._silence:g} s to see whether "
               "it still runs", file=sys.stderr, flush=True)
         before, end = _state(self._path), time.monotonic() + self._silence
         while time.monotonic() < end:

@@ -146,7 +146,7 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         InputError: no such checkpoint, damaged files, tensors that do not fit its config, or tensors that hold NaN,
             infinity or only zeros (`zero_at_start`).
     """
-    import jax.numpy as jnp  # here, so that a misspelt checkpoint is refused before JAX is imported
+    import jax  # here, so that a misspelt checkpoint is refused before JAX is imported
 
     from durian_jax.models.parameters import zero_at_start
 
@@ -162,7 +162,8 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
             if path.startswith(prefixes) and re.match(only, path):
                 x = files.checked(path, path in zeros)
                 x = x if cast is None else x.astype(cast)
-                params[path] = jnp.asarray(x) if place is None else place(path, x)
+                # jnp.asarray would compile a program for every shape.
+                params[path] = jax.device_put(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {cut(str(error))}; copy or export them again") from error
     return Checkpoint(found.config, found.objective, params, folder, identity_encoder, found.sampling)

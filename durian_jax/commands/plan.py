@@ -38,6 +38,7 @@ def plan(config, overrides, topology, mesh, batch, full, search, price, json_pat
 
     runtime.configure()
     from durian_jax.files import writable_file
+    from durian_jax.hardware.chips import parse_topology
     from durian_jax.planning import tpu_compiler
 
     if install:
@@ -48,6 +49,7 @@ def plan(config, overrides, topology, mesh, batch, full, search, price, json_pat
     if search and (full or mesh or batch):
         raise InputError("--search chooses mesh and batch itself, and makes no machine code: leave --mesh, --batch and "
                          "--full out")
+    parse_topology(topology)  # before JAX is imported
     if json_path:
         writable_file(json_path, (".json",))
     settings = read_config(config, overrides)

@@ -69,7 +69,7 @@ def _find(inputs: Sequence[str | Path], layout: str) -> list[VideoInput]:
     in_celebv.cache_clear()
     for given in map(str, inputs):
         rows, files = [], []
-        for path in _named(given):
+        for path in files_and_folders(given):
             if path.is_dir():
                 files += _in_folder(path, layout)
             elif path.suffix.lower() in TABLE_SUFFIXES:
@@ -95,8 +95,12 @@ def _find(inputs: Sequence[str | Path], layout: str) -> list[VideoInput]:
 # ------------------------------------------------------------------------------------------ searching
 
 
-def _named(given: str) -> list[Path]:
-    """Return the files and folders that one input names."""
+def files_and_folders(given: str) -> list[Path]:
+    """Return the files and folders that one input names.
+
+    Raises:
+        InputError: there are none.
+    """
     names = [given] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     if not names:
         raise InputError(f"{cut(given)}: expected a file, a folder or a glob pattern, found nothing; correct the path")

@@ -31,6 +31,7 @@ from durian_jax.data.recorded_clips import (
 from durian_jax.errors import DiskFull, InputError
 from durian_jax.files import check_folder, folder_for, read_json, write_json, write_text
 from durian_jax.installation import install_command
+from durian_jax.interruption import Terminated
 from durian_jax.prepare.clips import Identify, Settings, Tools
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
@@ -136,8 +137,9 @@ def _run(pipeline: beam.Pipeline, work: Work) -> None:
         pipeline.run().wait_until_finish()
     except Exception as error:  # Beam has no exception class for failures of workers
         text = str(error).strip()
-        if "KeyboardInterrupt" in text:
-            raise KeyboardInterrupt from error
+        for stop in (Terminated, KeyboardInterrupt):
+            if stop.__name__ in text:
+                raise stop from error
         words = work.stopped or _BEAM_WORDS.sub("", (text.splitlines() or [type(error).__name__])[-1])
         raise InputError(f"the preparation stopped: {' '.join(words.split())}. Finished videos are kept; repeat the "
                          "command to continue") from error
