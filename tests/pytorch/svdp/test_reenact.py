@@ -1,7 +1,7 @@
 """`durian reenact --backend torch`, from files to files."""
 
 import json
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -21,8 +21,8 @@ def test_reenact_runs_an_export_from_files_to_files(exported, tmp_path, monkeypa
     clip = render(sample_person("validation", 1, require=("hair",)), sample_motion("validation", 1, 6), size=size)
     write_image(tmp_path / "me.png", clip.frames[0])
     write_video(tmp_path / "talk.mp4", clip.frames, 25)
-    detector = SimpleNamespace(person=lambda image: np.full(image.shape[:2], 255, np.uint8))
-    monkeypatch.setattr(files, "Annotator", lambda: nullcontext(detector))
+    detector = SimpleNamespace(person=lambda image: np.full(image.shape[:2], 255, np.uint8), turn=lambda image: 0)
+    monkeypatch.setattr(files, "Annotator", lambda: detector)
     photo = replace(clip[:1], box=np.float32([[size / 2, size / 2, size]]))
     monkeypatch.setattr(files, "annotate_image", lambda *_, **__: photo)
     monkeypatch.setattr(files, "annotate_video", lambda *_, **__: (clip, []))
