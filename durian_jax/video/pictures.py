@@ -10,7 +10,6 @@ from PIL import Image
 
 from durian_jax.errors import InputError, cut
 from durian_jax.files import atomic_file
-from durian_jax.installation import install_command
 from durian_jax.video.decoders import native_messages
 from durian_jax.video.given import existing_file, open_media
 from durian_jax.video.limits import check_photo_bytes, check_photo_size, other_picture_size, picture_size

@@ -144,8 +144,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(records, codec, stage_one, tmp
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(size // 2), *again[3:]], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     *others, last = [line for line in done.stderr.splitlines() if not line.startswith("stage 1:")]
-    assert last == ("durian: error: the checkpoint of step 12 could not be written: the disk is full, or a quota is used "
-                    "up; free some space. The checkpoint of step 8 is complete, and the same command resumes from it")
+    assert last == ("durian: error: the checkpoint of step 12 could not be written: the disk is full, or a quota is "
+                    "used up; free some space. The checkpoint of step 8 is complete, and the same command resumes from "
+                    "it")
     assert all(line.startswith("durian: warning: ") for line in others) and len(others) < 10
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8"]
     subprocess.run(again, check=True)
@@ -242,7 +243,8 @@ def test_a_run_that_never_started_leaves_nothing(records, tmp_path):
 def test_another_model_in_the_same_workdir_is_refused(records, stage_one):
     with pytest.raises(InputError, match=r"holds a run with another model: unet.channels \(32,\) instead of \(48,\); "):
         train(small_config(records, **{"model.unet.channels": (48,)}), stage_one)
-    with pytest.raises(InputError, match="another model, seed: model.mask_channel True instead of False; seed 0 instead"):
+    message = "another model, seed: model.mask_channel True instead of False; seed 0 instead"
+    with pytest.raises(InputError, match=message):
         train(small_config(records, seed=3, **{"model.mask_channel": False}), stage_one)
 
 

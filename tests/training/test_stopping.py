@@ -28,8 +28,10 @@ def wait_for_steps(process, workdir, steps, timeout=400):
 
 
 @pytest.mark.parametrize(("number", "line"), [
-    (signal.SIGINT, "durian: stopped (Ctrl-C): {workdir} keeps the checkpoint of step {step}; repeat the command to resume"),
-    (signal.SIGTERM, "asked to stop (SIGTERM): saved; {workdir} keeps the checkpoint of step {step}; repeat the command")])
+    (signal.SIGINT, "durian: stopped (Ctrl-C): {workdir} keeps the checkpoint of step {step}; repeat the command "
+                    "to resume"),
+    (signal.SIGTERM, "asked to stop (SIGTERM): saved; {workdir} keeps the checkpoint of step {step}; repeat the "
+                     "command")])
 def test_a_run_finishes_its_step_and_saves(number, line, records, tmp_path):
     process = start(records, tmp_path, "--config.checkpoint_every=800000")
     wait_for_steps(process, tmp_path, 6)
@@ -52,8 +54,8 @@ def test_a_run_stops_while_it_compiles(records, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.splitlines()[-1] == (f"durian: stopped (Ctrl-C): {tmp_path / 'run'} has no checkpoint yet; repeat the "
-                                       "command to start again")
+    assert errors.splitlines()[-1] == (f"durian: stopped (Ctrl-C): {tmp_path / 'run'} has no checkpoint yet; repeat "
+                                       "the command to start again")
 
 
 def test_a_second_run_in_the_workdir_is_refused_until_the_first_is_dead(records, tmp_path):
@@ -63,8 +65,8 @@ def test_a_second_run_in_the_workdir_is_refused_until_the_first_is_dead(records,
     _, errors = second.communicate(timeout=400)
     assert second.returncode == 2
     assert errors.splitlines()[-1] == (
-        f"durian: error: {tmp_path}: process {first.pid} on {socket.gethostname()} uses this folder (durian train); wait "
-        "for it, stop it, or choose another --workdir")
+        f"durian: error: {tmp_path}: process {first.pid} on {socket.gethostname()} uses this folder (durian train); "
+        "wait for it, stop it, or choose another --workdir")
     first.kill()
     first.communicate()
     before = max(losses(tmp_path))
