@@ -52,7 +52,7 @@ setup(
         "heic": ["pillow-heif>=0.18"],
         "identity": ["onnxruntime>=1.18"],
         "notebook": ["matplotlib>=3.9"],
-        "prepare": ["apache-beam>=2.60"],
+        "prepare": ["apache-beam>=2.60", "cloudpickle"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
         "test": ["build>=1.2", "hypothesis>=6.150", "import-linter>=2.13,<3", "interrogate>=1.7,<2", "ipykernel>=6.29",

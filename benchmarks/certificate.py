@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from durian_jax import runtime
 from durian_jax.configs import load_config
 from durian_jax.files import writable_file, write_json
 from durian_jax.models.family import ModelConfig
+from durian_jax.progress import progress_bar
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def random_tensors(config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
     from durian_jax.models.parameters import param_shapes
 
     rng = np.random.default_rng(0)
-    for path, wanted in tqdm(sorted(param_shapes(config).items()), desc="drawing weights", unit="tensor"):
+    for path, wanted in progress_bar(sorted(param_shapes(config).items()), desc="drawing weights", unit="tensor"):
         x = rng.standard_normal(wanted.shape, np.float32)
         if path.endswith("kernel"):
             yield path, x / np.float32(math.sqrt(math.prod(wanted.shape[:-1])))

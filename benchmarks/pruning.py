@@ -79,12 +79,12 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
     """
     import jax
     import jax.numpy as jnp
-    from tqdm import tqdm
 
     from durian_jax.checkpoints.weights import read_description
     from durian_jax.configs import load_config
     from durian_jax.data.pipeline import make_samples
     from durian_jax.models.token_importance import TRACE, shares
+    from durian_jax.progress import progress_bar
     from durian_jax.training.config import RunConfig
     from durian_jax.training.training_clips import make_source
 
@@ -94,7 +94,7 @@ def needed_capacities(name: str, samples: int) -> dict[str, dict[int, list[float
     sides = [config.latent_size // 2**level for level, has in enumerate(config.unet.attention) if has]
     found = {f"{reference}{half}": {side: [] for side in sides}
              for half in ("", ", half or more") for reference in ("portrait", "attribute")}
-    for index in tqdm(range(samples), desc="samples"):
+    for index in progress_bar(range(samples), desc="samples"):
         sample = drawn[index]
         worn = sample["attribute_masks"][sample["attribute_valid"] > 0]
         masks = jnp.asarray(np.concatenate([1 - sample["portrait_mask"][None], worn]), jnp.float32)[..., 0]

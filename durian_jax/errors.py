@@ -21,6 +21,10 @@ class ClusterError(InputError):
     status = 1
 
 
+class DiskFull(InputError):
+    """A file that could not be written because its disk is full."""
+
+
 # A message stays one line that a terminal can show, whatever the file says.
 _NAMED, _LONGEST = 5, 80
 

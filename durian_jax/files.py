@@ -1,31 +1,46 @@
 """Output files: check that they can be written before work starts, and write them atomically. Reading of JSON."""
 
+import errno
 import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from durian_jax.errors import InputError, cut, shown
+from durian_jax.errors import DiskFull, InputError, cut, shown
+
+# What the system and libraries say of a full disk: no space, a quota, a limit on the size of files.
+_FULL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 
 # The index of the largest published checkpoints has 0.1 MB, our deepest file 6 levels.
 _LARGEST_JSON, _DEEPEST_JSON = 64 << 20, 50
 # File systems take 255 bytes, and 4096 of a path. Temporary files have a few more than the name, `FILE_concat.mp4` too.
 _LONGEST_NAME, _LONGEST_PATH = 200, 3800
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+# Prefix of temporary folders.
+_HIDDEN = ".writing."
+
+# Temporary files and folders of this process, for `remove_temporaries`.
+_temporaries: set[Path] = set()
 
 
-def writable_folder(path: str | Path) -> Path:
-    """Create the folder if needed, check that it can be written, and return it.
+def check_folder(path: str | Path) -> Path:
+    """Check that a folder can be written, or created, and return its path. Creates nothing.
 
     Raises:
-        InputError: the folder cannot be created or written.
+        InputError: the folder cannot be created or written, or the path is an address of another machine.
     """
+    if _ADDRESS.match(str(path)):
+        raise InputError(f"{path}: expected a folder on this machine, found an address; mount it and name its folder")
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=_nearest(folder.absolute())):
             pass
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write into the folder {cut(str(folder))}: {reason_of(error)}; choose another output"
@@ -33,23 +48,47 @@ def writable_folder(path: str | Path) -> Path:
     return folder
 
 
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the first of those above it that exists. A name that is too long is an OSError."""
+    for place in (folder, *folder.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            place.stat()
+            return place
+    return folder
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Create a folder if needed, check that it can be written, and return its path.
+
+    Raises:
+        InputError: the folder cannot be created or written.
+    """
+    folder = check_folder(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create the folder {cut(str(folder))}: {error.strerror or error}; "
+                         "choose another output") from error
+    return folder
+
+
 def writable_file(path: str | Path, suffixes: tuple[str, ...] = ()) -> Path:
-    """Check that a file can be written at `path`, and return the path.
+    """Check that a file can be written at `path`, and return the path. Creates nothing; `atomic_file` makes folders.
 
     Args:
-        path: path of the output file; missing folders are created.
+        path: path of the output file.
         suffixes: allowed endings, for example ".mp4"; empty: any ending.
 
     Raises:
-        InputError: the ending is wrong, the path is a folder, or its folder cannot be written.
+        InputError: the ending is wrong, the path is a folder, or its folder cannot be created or written.
     """
     path = Path(path)
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"output {cut(str(path))}: expected a name ending in {' or '.join(suffixes)}")
     if os.path.isdir(path):
-        raise InputError(f"output {path} is a folder; add a file name")
+        raise InputError(f"output {cut(str(path))} is a folder; add a file name")
     check_name(path)
-    writable_folder(path.parent)
+    check_folder(path.parent)
     return path
 
 
@@ -65,29 +104,134 @@ def check_name(path: Path) -> None:
                          f"most {_LONGEST_PATH}, found {name} and {whole}; choose a shorter one")
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error, or one that caused it, comes from a full disk, whatever library raised it."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in _FULL_CODES) or _FULL_WORDS.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_explained(path: str | Path) -> Iterator[None]:
+    """Turn the error of a full disk, of any library, into one that says so.
+
+    Args:
+        path: what is being written, for the message.
+
+    Raises:
+        DiskFull: the block failed because a disk is full.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        place = Path(*(part for part in Path(path).parts if not part.startswith(_HIDDEN)))
+        raise DiskFull(f"{cut(str(place))} could not be written: the disk is full, or a quota is used up. What was "
+                       "there before is unchanged; free some space and repeat the command") from error
+
+
+@contextmanager
+def folder_for(path: Path) -> Iterator[None]:
+    """Create the missing folders above a path. Remove them again if the block raises and they are empty."""
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for folder in made:  # the innermost first
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def temporary(path: str | Path) -> Iterator[Path]:
+    """Remove a temporary file or folder when the block ends, and if the program is stopped in between."""
+    path = Path(path)
+    _temporaries.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _temporaries.discard(path)
+
+
+def remove_temporaries() -> None:
+    """Remove the temporary files of this process, which is about to exit without unwinding."""
+    for path in list(_temporaries):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[str]:
     """Yield a temporary file beside `path`; rename it to `path` if the block does not raise.
 
     Raises:
         InputError: the path is a folder, or its folder cannot be created or written.
+        DiskFull: the disk is full.
     """
     path = Path(path)
-    if os.path.isdir(path):
-        raise InputError(f"{path}: expected a file, found a folder; add a file name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-        os.close(handle)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{cut(str(path))}: cannot write there ({reason_of(error)}); choose another name") from error
-    try:
-        yield temporary
-        make_readable(temporary)
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
+    with full_disk_explained(path), ExitStack() as resources:
+        try:
+            if os.path.isdir(path):
+                raise InputError(f"{cut(str(path))}: expected a file, found a folder; add a file name")
+            resources.enter_context(folder_for(path))
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+            os.close(handle)
+        except (OSError, ValueError) as error:
+            if is_disk_full(error):
+                raise
+            raise InputError(f"{cut(str(path))}: cannot write there ({reason_of(error)}); choose another "
+                             "name") from error
+        resources.enter_context(temporary(name))
+        yield name
+        make_readable(name)
+        os.replace(name, path)
+
+
+@contextmanager
+def staged(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder; its files move into `folder` when the block ends without an error.
+
+    So they appear together, and an error leaves all earlier ones. The folder is created if needed.
+
+    Raises:
+        InputError: the folder cannot be created or written.
+        DiskFull: the disk is full.
+    """
+    folder = check_folder(folder)
+    with full_disk_explained(folder), folder_for(folder / "x"), \
+            temporary(tempfile.mkdtemp(dir=folder, prefix=_HIDDEN)) as hidden:
+        yield hidden
+        for path in sorted(path for path in hidden.rglob("*") if path.is_file()):
+            place = folder / path.relative_to(hidden)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+
+
+@contextmanager
+def together() -> Iterator[Callable[[str | Path], Path]]:
+    """Yield a function: path of an output -> temporary path to write instead.
+
+    All outputs get their own paths when the block ends without an error. An error leaves all earlier ones.
+
+    Raises:
+        InputError, DiskFull: see `staged`.
+    """
+    with ExitStack() as stages:
+        yield lambda path: stages.enter_context(staged(Path(path).parent)) / Path(path).name
 
 
 def make_readable(path: str | Path) -> None:
@@ -148,8 +292,8 @@ def parse_json(text: str | bytes) -> dict[str, Any]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file atomically: readers see the old or the new content."""
-    with atomic_file(path) as temporary:
-        Path(temporary).write_text(text, encoding="utf-8")
+    with atomic_file(path) as temporary_name:
+        Path(temporary_name).write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, value: dict) -> None:

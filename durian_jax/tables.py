@@ -1,9 +1,9 @@
-"""Tables that a user writes: CSV with a header, or JSON Lines."""
+"""Tables that a user writes: CSV with a header, or JSON Lines. They are read row by row and may have millions."""
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from durian_jax.errors import InputError, cut, listed
 from durian_jax.files import parse_json
@@ -11,8 +11,8 @@ from durian_jax.files import parse_json
 TABLE_SUFFIXES = (".csv", ".jsonl")
 
 
-def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[str, dict]]:
-    """Yield the place, such as "jobs.csv, line 3", and the content of every row.
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> Iterator[tuple[int, dict]]:
+    """Yield the number of the line, from 1, and the content of every row.
 
     Cells of CSV are text without spaces around it. Empty rows are skipped. Cells may be missing at the end of a row.
     Values of JSON Lines have any type.
@@ -25,40 +25,62 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> 
     Raises:
         InputError: the file is unreadable, a row cannot be parsed, or columns are missing, unknown or repeated.
     """
-    number = 0
+    is_csv = path.suffix.lower() == ".csv"
+    columns = _Columns(path, required, optional)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            columns, reader = None, csv.reader(io.StringIO(text), strict=True)
-            for cells in reader:
-                number, cells = reader.line_num, [cell.strip() for cell in cells]
-                if columns is None:
-                    columns = cells
-                    _check_columns(f"{path}, line {number}", columns, required, optional)
-                elif len(cells) > len(columns):
-                    raise InputError(f"{path}, line {number}: expected at most {len(columns)} cells, found "
-                                     f"{len(cells)}; put quotes around a cell that contains a comma")
-                elif any(cells):
-                    yield f"{path}, line {number}", dict(zip(columns, cells, strict=False))
-        else:
-            for number, line in enumerate(text.split("\n"), start=1):
-                if line.strip():
-                    row = parse_json(line)
-                    _check_columns(f"{path}, line {number}", list(row), required, optional)
-                    yield f"{path}, line {number}", row
+        with path.open(encoding="utf-8-sig", newline="" if is_csv else "\n") as file:
+            yield from _csv_rows(file, columns) if is_csv else _json_rows(file, columns)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a table in UTF-8, cannot read it ({error}); check the file") from error
-    except (csv.Error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        number += isinstance(error, csv.Error)  # a CSV row is only counted after it has been parsed
-        raise InputError(f"{path}, line {number}: expected a valid row, parsing it failed ({cut(str(error))}); check "
-                         "the row") from error
 
 
-def _check_columns(where: str, columns: list[str], required: Sequence[str], optional: Sequence[str]) -> None:
-    unknown = [name for name in columns if name not in (*required, *optional)]
-    if unknown or not set(required) <= set(columns) or len(set(columns)) < len(columns):
-        raise InputError(f"{where}: expected the column{'s' * (len(required) > 1)} {', '.join(required)} and "
-                         f"optionally {', '.join(optional)}, each once; found {'unknown: ' if unknown else ''}"
-                         f"{listed(unknown or columns, 8)}")
+class _Columns:
+    """The columns that a table may have, and errors that name a line of it."""
+
+    def __init__(self, path: Path, required: Sequence[str], optional: Sequence[str]):
+        self._path, self._required, self._optional = path, tuple(required), tuple(optional)
+        self._known = frozenset((*required, *optional))
+
+    def check(self, number: int, columns: Sequence[str]) -> None:
+        """Refuse columns that are missing, unknown or repeated."""
+        unknown = [name for name in columns if name not in self._known]
+        missing = any(name not in columns for name in self._required)
+        if unknown or missing or len(set(columns)) < len(columns):
+            raise self.error(number, f"expected the column{'s' * (len(self._required) > 1)} "
+                             f"{', '.join(self._required)} and optionally {', '.join(self._optional)}, each once; "
+                             f"found {'unknown: ' if unknown else ''}{listed(unknown or columns, 8)}")
+
+    def error(self, number: int, words: str) -> InputError:
+        return InputError(f"{self._path}, line {number}: {words}")
+
+
+def _csv_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict[str, str]]]:
+    names: list[str] | None = None
+    reader = csv.reader(file, strict=True)
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if names is None:
+                names = cells
+                columns.check(reader.line_num, names)
+            elif len(cells) > len(names):
+                raise columns.error(reader.line_num, f"expected at most {len(names)} cells, found {len(cells)}; put "
+                                    "quotes around a cell that contains a comma")
+            elif any(cells):
+                yield reader.line_num, dict(zip(names, cells, strict=False))
+    except csv.Error as error:
+        raise columns.error(reader.line_num, f"expected a valid row, parsing it failed ({cut(str(error))}); check "
+                            "the row") from error
+
+
+def _json_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            raise columns.error(number, f"expected a valid row, parsing it failed ({cut(str(error))}); check the "
+                                "row") from error
+        columns.check(number, list(row))
+        yield number, row

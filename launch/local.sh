@@ -2,7 +2,7 @@
 # Trains with several processes on this machine, like a small cluster, to test flags and meshes.
 #
 #   launch/local.sh [--processes 2] [--devices 2] [--port 12355] [--dry-run] -- FLAGS OF durian train
-#   launch/local.sh --processes 4 -- --config=tiny,stage=1 --workdir=runs/local --config.mesh.fsdp=2
+#   launch/local.sh --processes 4 -- --config=tiny,stage=codec --workdir=runs/local --config.mesh.fsdp=2
 #
 # --devices: CPU devices per process; --port: port of process 0. Output lines start with the number of their process.
 # If one process fails, the others are stopped. The same command resumes from the last checkpoint. SIGTERM saves and

@@ -35,8 +35,11 @@ trap 'rm -f "$log"' EXIT
 export DURIAN_CLUSTER=auto
 # Newer versions of srun do not inherit --cpus-per-task from sbatch.
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
-"${command[@]}" 2>&1 | tee "$log"
+status=0
+"${command[@]}" 2>&1 | tee "$log" || status=$?  # a single task that was asked to stop exits with status 143
 if grep -q "asked to stop (SIGTERM)" "$log"; then
   echo "slurm.sh: requeueing the job" >&2
   scontrol requeue "$SLURM_JOB_ID"
+  exit 0
 fi
+exit "$status"

@@ -135,7 +135,8 @@ cat setup.py constraints.txt | cmp -s - .venv/installed || {
   cat setup.py constraints.txt > .venv/installed; }"
 }
 
-# Succeeds only if the run is complete. A preempted run saves and exits with status 0, so check its output too.
+# Succeeds only if the run is complete. A preempted run of several hosts saves and exits with status 0, so check its
+# output too.
 train() {
   local flags
   printf -v flags '%q ' "$@"

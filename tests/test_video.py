@@ -242,6 +242,23 @@ def test_an_edit_list_is_followed(tmp_path):
     np.testing.assert_allclose(frames.mean((1, 2, 3)), 20 + 10 * np.arange(8, 20), atol=3)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_frames_keep_their_times_if_the_first_ones_cannot_be_decoded(tmp_path, suffix):
+    """Recorded from the middle: the first key frame, number 10, is shown in the place of frames 5 to 9."""
+    encoded(tmp_path / "whole.mp4", greys(20), np.arange(20) / 25, Fraction(1, 25),
+            options={"crf": "12", "bf": "0", "g": "10", "sc_threshold": "0"})
+    path = tmp_path / f"late.{suffix}"
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(path), "w") as late:
+        stream = late.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if number >= 5 and packet.dts is not None:
+                packet.stream = stream
+                late.mux(packet)
+    frames, _ = read_video(path)
+    assert len(frames) == 15
+    np.testing.assert_allclose((frames.mean((1, 2, 3)) - 20) / 10, [10] * 6 + [*range(11, 20)], atol=0.4)
+
+
 @pytest.mark.parametrize(("shape", "size"), [(2, (32, 96)), (Fraction(1, 2), (64, 48)),
                                              (Fraction(1280, 1281), (32, 48))])
 def test_pixels_become_square(tmp_path, shape, size):

@@ -14,11 +14,12 @@ from durian_jax.animation.paste import Place, pasted_size
 from durian_jax.animation.requests import Request, parse_attributes
 from durian_jax.animation.settings import Settings
 from durian_jax.annotator import Annotator
+from durian_jax.checkpoints.description import Description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
-from durian_jax.files import writable_file, write_json
+from durian_jax.files import together, writable_file, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
 from durian_jax.prepare.annotate import annotate_image, annotate_video
@@ -105,16 +106,11 @@ class Session:
 
     Args:
         settings: of all requests.
-
-    Raises:
-        InputError: the checkpoint or the device does not fit the settings.
     """
 
     def __init__(self, settings: Settings):
         self.settings, self._clock = settings, _Clock()
-        self._found = settings.describe()
-        self._sampling = self._found.sampling_for(settings.sampling)
-        self._size = self._found.config.image_size
+        self._found: Description | None = None
         self._model: tuple[Backend, dict[str, str]] | None = None
         self._readable: set[str | Path] = set()
         # Of folders and tables, one photo or video often serves several requests. Clips of videos are large.
@@ -125,6 +121,12 @@ class Session:
         """The annotator, loaded when it is first used."""
         return Annotator()
 
+    def describe(self) -> Description:
+        """Return the description of the model, see `Settings.describe`. The first call takes seconds."""
+        if self._found is None:
+            self._found = self.settings.describe()
+        return self._found
+
     def start_annotator(self) -> None:
         """Load the annotator now.
 
@@ -134,10 +136,11 @@ class Session:
         assert self.annotator is not None
 
     def check(self, request: Request) -> None:
-        """Check a request as far as it takes no time.
+        """Check a request as far as it takes no time. What needs neither JAX nor PyTorch comes first.
 
         Raises:
-            InputError: an input that is unreadable or does not fit the model, or an output that cannot be written.
+            InputError: an input that is unreadable or does not fit the model, or an output that cannot be written; or
+                the checkpoint or the device does not fit the settings.
         """
         writable_file(request.out, (".mp4",))
         for photo in (request.source, *request.attributes.values()):
@@ -146,11 +149,11 @@ class Session:
                 self._readable.add(photo)
         settings, video = self.settings, probe_video(request.driving).at_rate(self.settings.fps)
         check_length(request.driving, video.fps, video.declared_frames, settings.frames)
-        count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
-        get_family(self._found.config.family).load("inference").check_motion(self._found.config, video.fps, count,
-                                                                             **settings.options)
         for output in request.outputs(settings.paste_back):
             _check_output(output, request.inputs)
+        count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
+        config = self.describe().config
+        get_family(config.family).load("inference").check_motion(config, video.fps, count, **settings.options)
 
     def annotate(self, request: Request) -> Inputs:
         """Find the faces of a request that `check` has accepted.
@@ -173,48 +176,61 @@ class Session:
             InputError: it cannot be loaded.
         """
         if self._model is None:
-            self._model = self.settings.load(self._found)
+            self._model = self.settings.load(self.describe())
         self._clock.lap("load")
 
     def make(self, request: Request, inputs: Inputs) -> dict:
         """Animate and write; return the content of the JSON.
 
         Raises:
-            InputError: the model's output is not finite, or the driving video shows no eyes that the model needs.
+            InputError: the model's output is not finite, or the driving video shows no eyes that the model needs. All
+                outputs appear together at the end; after an error, earlier ones are unchanged.
         """
         assert self._model is not None
         settings, clock, driver, done = self.settings, self._clock, inputs.driver, 0
-        model, of_backend = self._model
-        with ExitStack() as files:
-            sound = request.driving if settings.audio else None
-            opened = lambda path: files.enter_context(video_writer(path, driver.fps, sound, settings.crf))
-            write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
-            write_pasted = opened(request.out) if inputs.place else None
-            for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=self._sampling,
-                                                 **settings.options):
-                clock.lap("animate")
-                beside = concat(driver[done:done + len(result)], inputs.portrait, inputs.donors, result)
-                for frame, row in zip(result, beside, strict=True):
-                    write(frame)
-                    write_concat(row)
-                    if inputs.place is not None and write_pasted is not None:
-                        write_pasted(inputs.place.paste(frame, self.annotator))
-                done += len(result)
-                clock.lap("write")
-        clock.lap("write")
-        report = {
-            "frames": done, "frames_without_a_face": describe_ranges(inputs.faceless),
-            "settings": {"source": str(request.source), "driving": str(request.driving),
-                         "attributes": {kind: str(photo) for kind, photo in request.attributes.items()},
-                         "checkpoint": str(settings.checkpoint), "size": self._size, "fps": driver.fps,
-                          "face": settings.face, "driving_face": settings.driving_face, "gaps": settings.gaps,
-                         "paste_back": settings.paste_back, "audio": settings.audio, "crf": settings.crf,
-                         "backend": settings.backend, **of_backend, **asdict(self._sampling), **settings.options},
-            "seconds": clock.seconds(),
-            "versions": versions(),
-        }
-        write_json(request.report, report)
+        (model, _), sampling = self._model, self.describe().sampling
+        with together() as place_of:
+            with ExitStack() as files:
+                sound = request.driving if settings.audio else None
+                opened = lambda path: files.enter_context(video_writer(place_of(path), driver.fps, sound,
+                                                                       settings.crf))
+                write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
+                write_pasted = opened(request.out) if inputs.place else None
+                for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=sampling,
+                                                     **settings.options):
+                    clock.lap("animate")
+                    beside = concat(driver[done:done + len(result)], inputs.portrait, inputs.donors, result)
+                    for frame, row in zip(result, beside, strict=True):
+                        write(frame)
+                        write_concat(row)
+                        if inputs.place is not None and write_pasted is not None:
+                            write_pasted(inputs.place.paste(frame, self.annotator))
+                    done += len(result)
+                    clock.lap("write")
+            clock.lap("write")
+            report = {
+                "frames": done, "frames_without_a_face": describe_ranges(inputs.faceless),
+                "settings": self._used(request, driver.fps),
+                "seconds": clock.seconds(),
+                "versions": versions(),
+            }
+            write_json(place_of(request.report), report)
         return report
+
+    def _used(self, request: Request, fps: float) -> dict[str, Any]:
+        """The settings, for the JSON."""
+        assert self._model is not None
+        settings = self.settings
+        return {"source": str(request.source), "driving": str(request.driving),
+                "attributes": {kind: str(photo) for kind, photo in request.attributes.items()},
+                "checkpoint": str(settings.checkpoint), "size": self._size, "fps": fps, "face": settings.face,
+                "driving_face": settings.driving_face, "gaps": settings.gaps, "paste_back": settings.paste_back,
+                "audio": settings.audio, "crf": settings.crf, "backend": settings.backend, **self._model[1],
+                **asdict(self.describe().sampling), **settings.options}
+
+    @property
+    def _size(self) -> int:
+        return self.describe().config.image_size
 
     def _place(self, request: Request, portrait: Clip) -> Place:
         photo = read_image(request.source)

@@ -92,6 +92,7 @@ def animate_jobs(requests: Sequence[Request], summary: str | Path, settings: Set
             told(outcome)
 
     session = Session(settings)
+    session.describe()
     for outcome in progress_bar(outcomes, desc="checking", unit="job", leave=False, delay=SHORT):
         with outcome.noting_failure():
             session.check(outcome.request)

@@ -9,7 +9,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.progress import say
 from durian_jax.tables import TABLE_SUFFIXES, read_table
-from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES, local_path
 
 # Columns of a table of jobs.
 REQUIRED, OPTIONAL = ("source", "driving"), ("attributes", "out")
@@ -148,7 +148,8 @@ def _of_table(table: Path, out: Path) -> list[Request]:
     if table.suffix.lower() not in TABLE_SUFFIXES:
         raise InputError(f"jobs: expected a table ({' or '.join(TABLE_SUFFIXES)}), found {table}")
     requests = []
-    for where, row in read_table(table, REQUIRED, OPTIONAL):
+    for number, row in read_table(table, REQUIRED, OPTIONAL):
+        where = f"{table}, line {number}"
         cells = {name: row.get(name) or "" for name in (*REQUIRED, *OPTIONAL)}
         for name, value in cells.items():
             if not isinstance(value, str):
@@ -157,14 +158,14 @@ def _of_table(table: Path, out: Path) -> list[Request]:
                 raise InputError(f"{where}: expected the name of a file in the column {name}, found none")
         try:
             given = parse_attributes([text.strip() for text in cells["attributes"].split(";") if text.strip()])
+            source, driving = (table.parent / local_path(cells[name]) for name in REQUIRED)
+            photos = {kind: str(table.parent / local_path(photo)) for kind, photo in given.items()}
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        source, driving = (table.parent / cells[name] for name in REQUIRED)
         name = cells["out"] or f"{source.stem}_{driving.stem}.mp4"
         if Path(name).suffix.lower() != ".mp4":
             raise InputError(f"{where}: out: expected a name ending in .mp4, found {name}")
-        requests.append(Request(source, driving, {kind: str(table.parent / photo) for kind, photo in given.items()},
-                                out / name))
+        requests.append(Request(source, driving, photos, out / name))
     if not requests:
         raise InputError(f"{table}: expected rows with {', '.join((*REQUIRED, *OPTIONAL))}, found none; add a row per "
                          "video")

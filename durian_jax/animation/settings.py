@@ -63,24 +63,28 @@ class Settings:
             raise InputError(f"gaps: expected bridge or hold, found {self.gaps!r}")
 
     def describe(self) -> Description:
-        """Return the description of the model at the size of these settings.
+        """Return the description of the model at the size and with the sampling of these settings.
 
         Raises:
             InputError: no such model or device, or a model that does not fit these settings.
         """
         if self.backend == "torch":
-            from durian_jax.pytorch.device import choose_device
+            import durian_jax.pytorch  # noqa: F401 - names a missing package
 
-            choose_device(self.device)
             found = read_bundle(self.checkpoint)[0]
         else:
             from durian_jax.checkpoints.weights import read_description
 
             found = read_description(self.checkpoint)
-        found = replace(found, config=at_size(found.config, self.size, str(self.checkpoint)))
+        found = replace(found, config=at_size(found.config, self.size, str(self.checkpoint)),
+                        sampling=found.sampling_for(self.sampling))
         if self.driven_by is not None:
             check_driven_by(found.config, self.driven_by, str(self.checkpoint))
         check_options(found.config, self.options)
+        if self.backend == "torch":
+            from durian_jax.pytorch.device import choose_device  # imports PyTorch, which takes seconds
+
+            choose_device(self.device)
         return found
 
     def load(self, found: Description) -> tuple[Backend, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Exported weights: for inference, and as the start of a training run.
+"""Exported weights: for inference, and as the start of a training run. Imports jax when it loads weights.
 
 A checkpoint is a folder with config.json and model.safetensors (or shards of it), and with identity.onnx if the model
 attends to an identity embedding. config.json holds `model`, `objective` and `sampling`; version 0.1 wrote no
@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
@@ -23,8 +22,12 @@ from durian_jax.errors import InputError, cut, shown
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, open_identity_encoder
 from durian_jax.files import read_json, writable_folder, write_json
 from durian_jax.models.family import ModelConfig
-from durian_jax.models.parameters import AnyParams, param_shapes, zero_at_start
 from durian_jax.tensor_files import TensorFiles, check_paths, write_tensors
+
+if TYPE_CHECKING:
+    import jax
+
+    from durian_jax.models.parameters import AnyParams
 
 # Where the checkpoints that ship with the package are.
 SHIPPED = Path(__file__).parent
@@ -45,7 +48,7 @@ class Checkpoint:
 
     config: ModelConfig
     objective: Objective
-    params: AnyParams
+    params: "AnyParams"
     path: Path | None = None
     identity_encoder: IdentityEncoder | None = None
     sampling: Sampling = Sampling()
@@ -116,6 +119,8 @@ def open_weights(folder: Path, config: ModelConfig) -> TensorFiles:
     Raises:
         InputError: damaged files, or tensors that do not fit its config.
     """
+    from durian_jax.models.parameters import param_shapes  # imports JAX
+
     files = TensorFiles(folder)
     files.check_types(files)
     if config.least_parameters > len(files):  # building a large model takes minutes
@@ -126,7 +131,7 @@ def open_weights(folder: Path, config: ModelConfig) -> TensorFiles:
 
 
 def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[str, ...] = ("",), only: str = "",
-                    place: Callable[[str, np.ndarray], jax.Array] | None = None) -> Checkpoint:
+                    place: "Callable[[str, np.ndarray], jax.Array] | None" = None) -> Checkpoint:
     """Load a checkpoint.
 
     Args:
@@ -141,6 +146,10 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
         InputError: no such checkpoint, damaged files, tensors that do not fit its config, or tensors that hold NaN,
             infinity or only zeros (`zero_at_start`).
     """
+    import jax  # here, so that a misspelt checkpoint is refused before JAX is imported
+
+    from durian_jax.models.parameters import zero_at_start
+
     folder = find_checkpoint(name)
     found = read_description(name)
     identity_encoder = open_identity_encoder(folder / IDENTITY_FILE, found.config.identity_dim)
@@ -153,7 +162,8 @@ def load_checkpoint(name: str | Path, dtype: str | None = None, prefixes: tuple[
             if path.startswith(prefixes) and re.match(only, path):
                 x = files.checked(path, path in zeros)
                 x = x if cast is None else x.astype(cast)
-                params[path] = jnp.asarray(x) if place is None else place(path, x)
+                # jnp.asarray would compile a program for every shape.
+                params[path] = jax.device_put(x) if place is None else place(path, x)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{folder}: the weights are damaged: {cut(str(error))}; copy or export them again") from error
     return Checkpoint(found.config, found.objective, params, folder, identity_encoder, found.sampling)

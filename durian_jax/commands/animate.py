@@ -3,11 +3,13 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
-from durian_jax.commands.run_animation import run_animation
+from durian_jax.commands.run_animation import run_animation, said_of_stopping
+from durian_jax.interruption import stoppable
 
 
 @click.command()
 @animation_options(checkpoint="tiny", driving="Video whose motion the portrait makes.")
+@stoppable(said_of_stopping)
 def animate(*, guidance, steps, seed, sampler, **given):
     """Animate a photo with the motion of a video.
 

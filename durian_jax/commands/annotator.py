@@ -2,11 +2,14 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.command()
 @click.option("--folder", default=None, metavar="FOLDER",
               help="Where to put the files.  [default: one folder per user; .annotator is found, too]")
 @click.option("--wheel", default=None, metavar="FILE", help="The wheel, if this machine cannot download it.")
+@stoppable(lambda **_: "nothing was installed; repeat the command to start again")
 def annotator(folder, wheel):
     """Download the models of the face annotator.
 

@@ -3,12 +3,14 @@
 import click
 
 from durian_jax.commands.options import json_option
+from durian_jax.interruption import stoppable
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @json_option("Write the reports with all measurements to this file.")
 @click.pass_context
+@stoppable(lambda **_: "nothing was written; repeat the command to start again")
 def check(ctx, files, json_path):
     """Report problems of photos and videos.
 

@@ -1,8 +1,8 @@
 """The options of verbs that take a training config: --config and its overrides --config.FIELD=VALUE."""
 
-import ast
+import re
 from collections.abc import Sequence
-from contextlib import suppress
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
@@ -46,6 +46,19 @@ def config_command(name: str | None = None, *, config_help: str = _HELP, no_args
     return decorate
 
 
+def given_fields(overrides: Sequence[str]) -> dict[str, str]:
+    """Return dotted name -> text of the fields that the overrides change, unchecked.
+
+    `read_config` takes seconds, because it imports JAX. The files that a run names are looked up before.
+    """
+    fields, rest = {}, list(overrides)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if name.startswith("--config."):
+            fields[name.removeprefix("--config.")] = value if equals or not rest else rest.pop(0)
+    return fields
+
+
 def read_config(config: str | None, overrides: Sequence[str]) -> "ConfigDict":
     """Load a config and change its fields.
 
@@ -68,17 +81,68 @@ def read_config(config: str | None, overrides: Sequence[str]) -> "ConfigDict":
         raise InputError("--config: expected a training config, found none; for example --config=tiny,stage=1")
     values, argv = flags.FlagValues(), ["durian", *overrides]
     settings = load_config(config)
+    for name in given_fields(overrides):
+        _check_field(settings, name)
     try:
         config_flags.DEFINE_config_dict("config", settings, flag_values=values, sys_argv=argv)
         rest = values(argv)[1:]
-    except (AttributeError, KeyError) as error:
-        reason = str(error)
-        with suppress(ValueError, SyntaxError):
-            reason = str(ast.literal_eval(reason))  # the text of a KeyError is a literal
-        raise InputError(f"the config has no field {'. '.join(reason.splitlines())}") from error
+    except flags.UnrecognizedFlagError as error:
+        raise InputError(_unknown(error.flagname)) from error
     except (flags.Error, ValueError, TypeError) as error:
-        raise InputError(f"{' '.join(str(error).split()).removesuffix('.')}; a field of the config is changed as in "
-                         "--config.seed=8, --help lists the other options") from error
+        raise InputError(_wrong_value(settings, " ".join(str(error).split()))) from error
     if rest:
         raise InputError(f"unexpected {' '.join(rest)}; options begin with two dashes, as in --config.seed=8")
     return settings
+
+
+# Number of fields that an error lists.
+_LISTED = 8
+
+
+def _check_field(settings: "ConfigDict", name: str) -> None:
+    """Refuse a field that the config does not have."""
+    found, path = settings, name.split(".")
+    for depth, part in enumerate(path):
+        if found is None:  # a part of the model that this config leaves out
+            return
+        known = list(found) if hasattr(found, "keys") else []
+        if part not in known:
+            inside = ".".join(path[:depth])
+            near = get_close_matches(part, known, 1)
+            listed = ", ".join(sorted(known)[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+            hint = f"did you mean {'.'.join([*path[:depth], near[0]])}?" if near else \
+                f"{inside or 'it'} has {listed or 'no fields'}"
+            raise InputError(f"the config has no field {name or 'without a name'}; {hint}")
+        found = found[part]
+
+
+def _unknown(option: str) -> str:
+    """What to say of an option that a verb does not have."""
+    context = click.get_current_context(silent=True)
+    known = ["--config"] + [name for parameter in (context.command.params if context else [])
+                            for name in parameter.opts if name.startswith("--")]
+    near = get_close_matches(f"--{option}".partition(".")[0], known, 1)
+    meant = f"did you mean {near[0]}{'.FIELD=VALUE' if '.' in option else ''}?" if near else \
+        "a field of the config is changed as in --config.seed=8"
+    return f"unknown option --{option}; {meant}"
+
+
+def _wrong_value(settings: "ConfigDict", text: str) -> str:
+    """What to say of an override that the config's flags refuse with this text."""
+    from ml_collections import ConfigDict
+
+    match = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)
+    if match is None:
+        return f"{text.removesuffix('.')}; a field of the config is changed as in --config.seed=8"
+    name, value = match.groups()
+    kind = settings.get_type(name) if "." not in name else \
+        settings[name.rpartition(".")[0]].get_type(name.rpartition(".")[2])
+    if kind is ConfigDict:
+        inner = next(iter(settings[name]))
+        return f"--config.{name}={value}: expected one of its fields, such as --config.{name}.{inner}"
+    return f"--config.{name}={value}: expected {_KINDS.get(kind, f'a {kind.__name__}')}, found {value!r}"
+
+
+# Type of a field -> how a value is written.
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text",
+          tuple: "numbers in parentheses, such as (1,2), in quotes"}

@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import sampling_argument, sampling_options
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -12,6 +13,7 @@ from durian_jax.commands.options import sampling_argument, sampling_options
 @click.option("--reenactment", default="svdp-tiny", show_default=True, metavar="NAME|FOLDER|none",
               help="Model that makes four people do what a driver does. `none` skips this part.")
 @sampling_options
+@stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
 def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     """Show what the shipped models do.
 
@@ -23,6 +25,12 @@ def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.checkpoints.weights import find_checkpoint
+    from durian_jax.files import check_folder
+
+    check_folder(out)  # before JAX is imported
+    for name in (checkpoint, *([] if reenactment == "none" else [reenactment])):
+        find_checkpoint(name)
     from durian_jax.evaluation.demo import run_demo
 
     run_demo(out, checkpoint=checkpoint, cases=cases, reenactment=None if reenactment == "none" else reenactment,

@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import json_option, sampling_argument, sampling_options
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -24,6 +25,7 @@ from durian_jax.commands.options import json_option, sampling_argument, sampling
 @click.option("--sheet", default=None, metavar="FILE.png", help="Draw a contact sheet into this file.")
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Number of cases per attribute on the sheet.")
+@stoppable(lambda **_: "nothing was written; repeat the command to start again")
 def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, robustness, json_path, sheet,
              sheet_cases):
     """Measure a model against known answers.
@@ -35,6 +37,12 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.checkpoints.weights import find_checkpoint
+    from durian_jax.data.recorded_clips import find_dataset
+
+    find_checkpoint(checkpoint)  # before JAX is imported
+    if clips is not None:
+        find_dataset(clips)
     from durian_jax.evaluation.report import evaluate_checkpoint
 
     click.echo(evaluate_checkpoint(

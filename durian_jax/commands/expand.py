@@ -4,6 +4,7 @@ import click
 
 from durian_jax.commands.options import seed_option
 from durian_jax.errors import InputError
+from durian_jax.interruption import stoppable
 
 # Options that belong to generated regions only.
 _REGIONS = ("generator", "controlnet", "masker", "frames", "kinds", "batch")
@@ -33,6 +34,7 @@ _REGIONS = ("generator", "controlnet", "masker", "frames", "kinds", "batch")
               help="Number of pictures to generate at once.")
 @click.option("--overwrite", is_flag=True, help="Replace the generated regions, or the drivers, of the clips.")
 @click.pass_context
+@stoppable(lambda dataset, **_: f"{dataset} keeps all finished shards; repeat the command to continue")
 def expand(ctx, dataset, pairs, kinds, **options):
     """Add generated mask regions, or drivers, to a dataset.
 
@@ -50,6 +52,9 @@ def expand(ctx, dataset, pairs, kinds, **options):
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.data.recorded_clips import find_dataset
+
+    find_dataset(dataset)  # before JAX is imported
     if pairs:
         from durian_jax.expansion.pairs import add_drivers
 

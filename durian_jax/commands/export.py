@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import checkpoint_option
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -11,6 +12,7 @@ from durian_jax.commands.options import checkpoint_option
 @click.option("--dtype", type=click.Choice(["fp32", "fp16", "bf16"]), default="fp16", show_default=True,
               help="Precision of the files.")
 @click.option("--overwrite", is_flag=True, help="Replace FOLDER.")
+@stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
 def export(checkpoint, out, dtype, overwrite):
     """Write a checkpoint for PyTorch.
 
@@ -25,6 +27,9 @@ def export(checkpoint, out, dtype, overwrite):
     from durian_jax import runtime
 
     runtime.configure()
+    from durian_jax.checkpoints.weights import find_checkpoint
+
+    find_checkpoint(checkpoint)  # before JAX is imported
     from durian_jax.convert.exporter import export_checkpoint
 
     export_checkpoint(checkpoint, out, dtype, overwrite)

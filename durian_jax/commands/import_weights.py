@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.config_flags import config_command, read_config
+from durian_jax.interruption import stoppable
 
 
 @config_command("import", config_help="Import into the model of this training config, for example of an ablation, and "
@@ -26,6 +27,7 @@ from durian_jax.commands.config_flags import config_command, read_config
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
               help="Precision of the file: 13 GB (1.5) or 11 GB (3.5 Medium) in float32, half of that in the others.")
 @click.option("--overwrite", is_flag=True, help="Replace a checkpoint in FOLDER.")
+@stoppable(lambda out, **_: f"{out} is unchanged, complete downloads are kept; repeat the command to start again")
 def import_weights(config, overrides, base, unet, transformer, vae, motion, image_encoder, identity_model, out, size,
                    dtype, overwrite):
     """Make an initial checkpoint from pretrained parts.

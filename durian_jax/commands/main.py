@@ -1,10 +1,13 @@
 """The program `durian`."""
 
+import sys
+import warnings
 from importlib import import_module
 
 import click
 
 from durian_jax.errors import InputError
+from durian_jax.files import is_disk_full
 from durian_jax.installation import install_command
 from durian_jax.versions import __version__
 
@@ -16,7 +19,7 @@ VERBS["import"] = "import_weights"
 
 
 class _Verbs(click.Group):
-    """Imports a verb's module when the verb is used or listed; prints an InputError as one line."""
+    """Imports a verb's module when the verb is used or listed; prints an InputError, and each warning, as one line."""
 
     def list_commands(self, ctx):
         return list(VERBS)
@@ -27,6 +30,7 @@ class _Verbs(click.Group):
         return getattr(import_module(f"durian_jax.commands.{VERBS[name]}"), VERBS[name])
 
     def invoke(self, ctx):
+        before, warnings.showwarning = warnings.showwarning, _show_warning
         try:
             return super().invoke(ctx)
         except InputError as error:
@@ -38,6 +42,23 @@ class _Verbs(click.Group):
             click.echo(f"durian: error: this needs {error.name}, which is not installed; run {install_command()}; "
                        "without JAX, `durian animate --backend torch` runs an export of `durian export`", err=True)
             ctx.exit(2)
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            click.echo("durian: error: a file could not be written: the disk is full, or a quota is used up "
+                       f"({' '.join(str(error).split())[:300]}); free some space and repeat the command", err=True)
+            ctx.exit(2)
+        finally:
+            warnings.showwarning = before
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Print a warning as one line, above a progress bar if there is one."""
+    text = f"durian: warning: {' '.join(str(message).split())}"
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.write(text, file=sys.stderr)
+    else:
+        click.echo(text, err=True)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,6 +2,8 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.group()
 def masks():
@@ -19,6 +21,7 @@ def masks():
 @click.argument("dataset", metavar="DATASET")
 @click.argument("clip", metavar="CLIP")
 @click.argument("folder", metavar="FOLDER")
+@stoppable(lambda folder, **_: f"{folder} is unchanged; repeat the command to start again")
 def export_masks(dataset, clip, folder):
     """Write the masks of a clip as pictures.
 
@@ -34,6 +37,7 @@ def export_masks(dataset, clip, folder):
 @click.argument("dataset", metavar="DATASET")
 @click.argument("clip", metavar="CLIP")
 @click.argument("folder", metavar="FOLDER")
+@stoppable(lambda dataset, **_: f"{dataset} is complete, with the old or the new masks; repeat the command")
 def replace_masks(dataset, clip, folder):
     """Replace the masks of a clip by pictures.
 

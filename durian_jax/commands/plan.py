@@ -5,6 +5,7 @@ import click
 from durian_jax.commands.config_flags import config_command, read_config
 from durian_jax.commands.options import json_option
 from durian_jax.errors import InputError
+from durian_jax.interruption import stoppable
 
 
 @config_command()
@@ -20,6 +21,7 @@ from durian_jax.errors import InputError
               help="Price per chip-hour; adds the cost of the run.")
 @json_option("Write the plan to this file.")
 @click.option("--install", is_flag=True, help="Install the TPU compiler and exit.")
+@stoppable(lambda **_: "no plan was written; repeat the command to start again")
 def plan(config, overrides, topology, mesh, batch, full, search, price, json_path, install):
     """Predict what a training run needs on TPUs.
 
@@ -36,6 +38,7 @@ def plan(config, overrides, topology, mesh, batch, full, search, price, json_pat
 
     runtime.configure()
     from durian_jax.files import writable_file
+    from durian_jax.hardware.chips import parse_topology
     from durian_jax.planning import tpu_compiler
 
     if install:
@@ -46,6 +49,7 @@ def plan(config, overrides, topology, mesh, batch, full, search, price, json_pat
     if search and (full or mesh or batch):
         raise InputError("--search chooses mesh and batch itself, and makes no machine code: leave --mesh, --batch and "
                          "--full out")
+    parse_topology(topology)  # before JAX is imported
     if json_path:
         writable_file(json_path, (".json",))
     settings = read_config(config, overrides)

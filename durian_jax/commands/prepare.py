@@ -2,6 +2,8 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
@@ -31,6 +33,7 @@ import click
 @click.option("--beam", "beam_options", multiple=True, metavar="OPTION",
               help="Option for Apache Beam, for example --beam=--runner=FlinkRunner; repeat for more.")
 @click.option("--overwrite", is_flag=True, help="Replace the dataset in FOLDER.")
+@stoppable(lambda out, **_: f"{out} keeps all finished videos; repeat the command to continue")
 def prepare(inputs, out, size, margin, layout, max_rejected, workers, beam_options, overwrite, **settings):
     """Turn videos into a training dataset.
 
@@ -40,6 +43,14 @@ def prepare(inputs, out, size, margin, layout, max_rejected, workers, beam_optio
 
     FOLDER also gets report.json, and rejected.jsonl with every rejected video and the reason.
     """
+    from durian_jax.files import check_folder
+    from durian_jax.prepare.environment import find_annotator
+    from durian_jax.prepare.inputs import files_and_folders
+
+    check_folder(out)  # before Apache Beam is imported, which takes seconds
+    for given in inputs:
+        files_and_folders(given)
+    find_annotator()
     from durian_jax.prepare.clips import Settings
     from durian_jax.prepare.pipeline import prepare as prepare_clips
 

@@ -3,7 +3,8 @@
 import click
 
 from durian_jax.commands.options import animation_options, sampling_argument
-from durian_jax.commands.run_animation import run_animation
+from durian_jax.commands.run_animation import run_animation, said_of_stopping
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -21,6 +22,7 @@ from durian_jax.commands.run_animation import run_animation
 @click.option("--align-frame", type=click.IntRange(0), default=None, metavar="N",
               help="Frame in which the driver's head is moved onto the portrait's.  [default: the one most like the "
               "portrait]")
+@stoppable(said_of_stopping)
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
             sampler, **given):
     """Animate a photo with eyes, nose and mouth of a video.

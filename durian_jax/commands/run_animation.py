@@ -35,3 +35,11 @@ def run_animation(*, source: str | None, driving: str | None, attributes: tuple[
     click.echo(f"{summary}: {len(outcomes) - failed} of {len(outcomes)} videos made"
                f"{f', {failed} failed' if failed else ''}")
     click.get_current_context().exit(1 if failed else 0)
+
+
+def said_of_stopping(*, source: str | None, driving: str | None, out: str, jobs: str | None, **_: Any) -> str:
+    """Return what a stopped command leaves behind, see `interruption.stoppable`."""
+    if jobs is None and not any(given and Path(given).is_dir() for given in (source, driving)):
+        return f"nothing was written, an earlier {out} is unchanged; repeat the command to start again"
+    return (f"{out} keeps all finished videos, see its summary.json; repeat the command to make all again, or name "
+            "only the others")

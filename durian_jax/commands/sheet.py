@@ -6,6 +6,7 @@ import click
 
 from durian_jax.commands.options import seed_option
 from durian_jax.errors import InputError
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -25,6 +26,7 @@ from durian_jax.errors import InputError
               help="Draw the samples of a training config, see durian train, instead of the three options above.")
 @seed_option
 @click.pass_context
+@stoppable(lambda **_: "no page was written, an earlier one is complete; repeat the command to start again")
 def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, config, seed):
     """Show what is in a dataset.
 

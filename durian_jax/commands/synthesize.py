@@ -2,6 +2,8 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.command()
 @click.option("--out", required=True, metavar="FOLDER", help="Folder of records to write.")
@@ -20,6 +22,7 @@ import click
 @click.option("--drivers", is_flag=True,
               help="Also draw another person who makes the same motion, for models driven by pixels.")
 @click.option("--overwrite", is_flag=True, help="Replace the records in FOLDER.")
+@stoppable(lambda out, **_: f"{out} is as it was before; repeat the command to start again")
 def synthesize(out, clips, frames, size, split, fps, first, workers, drivers, overwrite):
     """Write records of procedural people.
 
@@ -27,10 +30,10 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, drivers, ov
     """
     from durian_jax.data.recorded_clips import refuse_to_replace
     from durian_jax.data.synthesize import synthesize as draw
-    from durian_jax.files import writable_folder
+    from durian_jax.files import check_folder
 
     if not overwrite:
         refuse_to_replace(out)
-    draw(writable_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers,
+    draw(check_folder(out), split, clips, frames, size, first=first, fps=fps, workers=workers,
          drivers=drivers)
     click.echo(f"{out}: {clips} clips of {frames} frames at {size} px")

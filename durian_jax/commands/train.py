@@ -1,11 +1,13 @@
 """`durian train`."""
 
 import re
+import signal
 
 import click
 
-from durian_jax.commands.config_flags import config_command, read_config
+from durian_jax.commands.config_flags import config_command, given_fields, read_config
 from durian_jax.errors import InputError
+from durian_jax.interruption import exit_status, stoppable
 
 
 @config_command()
@@ -13,7 +15,9 @@ from durian_jax.errors import InputError
               help="Folder of the run: metrics.jsonl, TensorBoard events, sample sheets, checkpoints, export.")
 @click.option("--profile", default=None, metavar="FIRST:LAST",
               help="Write a trace of these steps to WORKDIR/profile.  [default: no trace]")
-def train(config, overrides, workdir, profile):
+@click.pass_context
+@stoppable(lambda workdir, **_: _kept(workdir))
+def train(ctx, config, overrides, workdir, profile):
     """Train a model, or continue a run.
 
     \b
@@ -21,14 +25,17 @@ def train(config, overrides, workdir, profile):
     durian train --config=tiny,stage=2 --workdir=runs/tiny2 --config.init_from=runs/tiny
 
     Repeat the command to continue from the last checkpoint in the workdir, on any number of devices and hosts.
-    Raise --config.total_steps to train longer. SIGTERM saves a checkpoint and stops the run. The scripts in
-    launch/ start a run on several hosts.
+    Raise --config.total_steps to train longer. Ctrl-C and SIGTERM save a checkpoint and stop the run (status 130
+    or 143; 0 with several processes). The scripts in launch/ start a run on several hosts.
     """
     from durian_jax import runtime
 
     runtime.configure()
-    settings = read_config(config, overrides)
+    from durian_jax.training.named_files import check_named_files, what_is_kept
+
     steps = None if profile is None else _steps(profile)
+    check_named_files(given_fields(overrides), workdir)
+    settings = read_config(config, overrides)
     from durian_jax.training import cluster
 
     cluster.join()  # before anything else uses JAX
@@ -43,7 +50,15 @@ def train(config, overrides, workdir, profile):
         click.echo(f"{workdir}/export holds the averaged weights: pass it to --checkpoint, or start another run from "
                    "it with --config.init_from")
     else:
-        click.echo("asked to stop (SIGTERM): saved; repeat the command to continue")
+        click.echo(f"asked to stop (SIGTERM): saved; {what_is_kept(workdir)}")
+        if cluster.is_alone():  # a launcher takes another status than 0 of one process for a failure of all
+            ctx.exit(exit_status(signal.SIGTERM))
+
+
+def _kept(workdir: str) -> str:
+    from durian_jax.training.named_files import what_is_kept
+
+    return what_is_kept(workdir)
 
 
 def _steps(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import click
 
 from durian_jax.commands.options import json_option
+from durian_jax.interruption import stoppable
 
 
 @click.command()
@@ -15,6 +16,7 @@ from durian_jax.commands.options import json_option
               help="Number of sampling steps of the finished clip.")
 @json_option("Write the report to this file.")
 @click.pass_context
+@stoppable(lambda folder, **_: f"{folder} is unchanged; repeat the command to start again")
 def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
     """Prove that an export is the same model.
 
@@ -27,11 +29,16 @@ def verify(ctx, folder, checkpoint, frames, size, steps, json_path):
 
     runtime.configure()
     import durian_jax.pytorch  # noqa: F401 - first, because its error names the missing package
-    from durian_jax.evaluation.parity import describe, verify_export
+    from durian_jax.checkpoints.weights import read_description
+    from durian_jax.convert.bundle import find_bundle
     from durian_jax.files import writable_file, write_json
 
     if json_path:
         writable_file(json_path, (".json",))
+    find_bundle(folder)
+    read_description(checkpoint)
+    from durian_jax.evaluation.parity import describe, verify_export  # imports JAX and PyTorch
+
     report = verify_export(folder, checkpoint, frames=frames, size=size, steps=steps)
     click.echo(describe(report))
     if json_path:

@@ -4,8 +4,9 @@
 fields.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, fields
+from difflib import get_close_matches
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -40,10 +41,17 @@ def parse(arguments: str, presets: Mapping[str, Callable], options: Mapping[str,
     """
     preset, *rest = arguments.split(",")
     given = dict(option.partition("=")[::2] for option in rest)
-    known = all(name in options and ((values := options[name]) is None or value in values)
-                for name, value in given.items())
-    if preset not in presets or not known:
-        listed = "".join(f"[,{name}={name.upper() if values is None else '|'.join(sorted(values))}]"
-                         for name, values in options.items())
-        raise ValueError(f"expected PRESET{listed} with a preset of {sorted(presets)}, got {arguments!r}")
+    _check("preset", preset, presets)
+    for name, value in given.items():
+        _check("option", name, options)
+        values = options[name]
+        if values is not None:
+            _check(name, value, values)
     return preset, given
+
+
+def _check(what: str, word: str, known: Collection[str]) -> None:
+    if word not in known:
+        near = get_close_matches(word, known, 1)
+        raise ValueError(f"unknown {what} {word!r}; expected one of {', '.join(sorted(known))}"
+                         + (f"; did you mean {near[0]}?" if near else ""))

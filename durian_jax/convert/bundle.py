@@ -57,11 +57,11 @@ def write_bundle(folder: Path, description: Description, dtype: str) -> None:
     write_json(folder / BUNDLE_FILE, {**description.to_file(), "dtype": dtype, "files": file_hashes(folder)})
 
 
-def read_bundle(folder: str | Path) -> tuple[Description, str]:
-    """Read the description and the dtype of an export, and check all its files (seconds for gigabytes).
+def find_bundle(folder: str | Path) -> Path:
+    """Return the path of durian.json of an export.
 
     Raises:
-        InputError: not an export, another format, or missing or changed files, each named.
+        InputError: not an export.
     """
     folder = Path(folder)
     path = folder / BUNDLE_FILE
@@ -69,6 +69,16 @@ def read_bundle(folder: str | Path) -> tuple[Description, str]:
         found = "a JAX checkpoint; export it first: durian export --checkpoint" \
             if os.path.isfile(folder / "config.json") else "none; name the folder that durian export has written, not"
         raise InputError(f"expected an export with {BUNDLE_FILE}, found {found} {cut(str(folder))}")
+    return path
+
+
+def read_bundle(folder: str | Path) -> tuple[Description, str]:
+    """Read the description and the dtype of an export, and check all its files (seconds for gigabytes).
+
+    Raises:
+        InputError: not an export, another format, or missing or changed files, each named.
+    """
+    folder, path = Path(folder), find_bundle(folder)
     values = read_json(path, "export the checkpoint again")
     own = [field.name for field in fields(_Files)]
     description = Description.from_file(path, values, ("format", *own))

@@ -9,6 +9,18 @@ from durian_jax.errors import InputError, cut
 from durian_jax.tensor_files import WEIGHT_NAMES
 
 
+def check_name(name: str) -> None:
+    """Refuse a name that is neither an existing folder nor a hub id.
+
+    Raises:
+        InputError: says what is expected.
+    """
+    repository = name.partition(":")[0]
+    if not os.path.isdir(name) and (repository.count("/") != 1 or repository.startswith((".", "/", "~"))):
+        raise InputError(f"{cut(name)}: expected a folder, or a hub id such as owner/repository or "
+                         f"owner/repository:folder, found neither; check the name")
+
+
 def find_folder(name: str, inside: str = "") -> Path:
     """Return the local folder of a network; download it if necessary.
 
@@ -19,12 +31,10 @@ def find_folder(name: str, inside: str = "") -> Path:
     Raises:
         InputError: neither a folder with config.json nor a repository that can be downloaded.
     """
+    check_name(name)
     repository, _, subfolder = name.partition(":")
     folder = Path(name)
     if not os.path.isdir(folder):
-        if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
-            raise InputError(f"{cut(name)}: expected a folder, or a hub id such as owner/repository or "
-                             f"owner/repository:folder, found neither; check the name")
         # A pipeline's repository has a folder for the network; another repository is the network itself.
         for place in (subfolder,) if subfolder or not inside else (inside, ""):
             folder = _fetch(repository, place)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from durian_jax.checkpoints.description import Description
-from durian_jax.convert.files import has_folder
+from durian_jax.convert.files import check_name, has_folder
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder
 from durian_jax.families import FAMILIES, get_family
-from durian_jax.files import atomic_file, writable_folder
+from durian_jax.files import atomic_file, check_folder
 from durian_jax.models.family import ModelConfig
 
 
@@ -33,6 +33,8 @@ def import_files(out: str | Path, parts: Mapping[str, str | None], *, base: str 
         InputError: parts of different families, or a missing part; see `FamilyConversion.import_checkpoint`.
     """
     given = {name: part for name, part in parts.items() if part is not None}
+    for name in (*given.values(), *([] if base is None else [base])):
+        check_name(name)
     family = _family_of(given, base) if like is None else like.config.family
     conversion = get_family(family).load("convert")
     for name in getattr(conversion, "BASE_PARTS", ()):
@@ -40,7 +42,7 @@ def import_files(out: str | Path, parts: Mapping[str, str | None], *, base: str 
             raise InputError(f"import: expected --{name}, or --base that has one; found neither")
     if os.path.exists(Path(out) / "config.json") and not overwrite:
         raise InputError(f"{out} holds a checkpoint already; name another folder, or pass --overwrite")
-    writable_folder(out)
+    check_folder(out)
     identity_dim = IdentityEncoder(identity_model).width if identity_model else None
     changes = {"identity_dim": identity_dim} if identity_dim is not None else {}
     changes |= {"image_size": size} if size is not None else {}
@@ -64,7 +66,10 @@ def _family_of(parts: Mapping[str, str], base: str | None) -> str:
         lists = "; or of ".join(", ".join(its_parts) for its_parts in known.values())
         raise InputError(f"import: expected some of the parts {lists}; found {', '.join(parts)}, which belong to "
                          "different models")
-    if base is None or len(fitting) == 1:
+    denoisers = {name: conversions[name].BASE_PARTS[0] for name in fitting}
+    if len(fitting) == 1:
         return fitting[0]
-    first = lambda name: known[name][conversions[name].BASE_PARTS[0]]
-    return next((name for name in fitting if has_folder(base, first(name))), fitting[0])
+    if base is None:
+        names = " or ".join(f"--{part}" for part in denoisers.values())
+        raise InputError(f"import: expected {names}, or --base that has one of them; found none")
+    return next((name for name in fitting if has_folder(base, known[name][denoisers[name]])), fitting[0])

@@ -8,18 +8,20 @@ only on access.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError as ProtobufError
-from tensorflow_datasets.proto import tf_example_pb2
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, Driver
 from durian_jax.faces.pose import head_pose, spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, MESH_POINTS, K
 from durian_jax.video import picture_size
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.features import FeaturesDict
 
 # Name -> file extension, encoder settings. The first two are lossless and meant for rendered frames.
 ENCODINGS = {
@@ -135,8 +137,10 @@ def _areas(mask: np.ndarray, margin: int) -> np.ndarray:
 
 
 @cache
-def features() -> tfds.features.FeaturesDict:
+def features() -> "FeaturesDict":
     """Return the fields of an example. Pictures are compressed bytes, one picture per element."""
+    import tensorflow_datasets as tfds  # takes a second, which commands that open no record need not wait
+
     pictures = tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=np.object_))
     raw = {"dtype": np.float32, "encoding": tfds.features.Encoding.BYTES}
     return tfds.features.FeaturesDict({
@@ -221,7 +225,7 @@ def read_record(record: bytes, name: str = "record") -> "EncodedClip":
         DecodeError: the bytes are not a record.
     """
     try:
-        return EncodedClip(tf_example_pb2.Example.FromString(record).features.feature, name)
+        return EncodedClip(_parse(record).features.feature, name)
     except (ProtobufError, KeyError, IndexError, ValueError) as error:
         raise DecodeError(f"{name}: not a clip record ({error})") from error
 
@@ -363,7 +367,14 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
         "driver_keypoints": np.ascontiguousarray(driver_keypoints, np.float32),
     })
     # TFDS serializes the fields in random order. A fixed order gives equal clips equal bytes.
-    return tf_example_pb2.Example.FromString(example).SerializeToString(deterministic=True)
+    return _parse(example).SerializeToString(deterministic=True)
+
+
+def _parse(example: bytes):
+    """Return the tf.train.Example of these bytes."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example.FromString(example)
 
 
 def _encode_frames(frames: np.ndarray, encoding: str) -> list[bytes]:

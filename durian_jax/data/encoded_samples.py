@@ -8,21 +8,18 @@
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
 from durian_jax.data.clip_record import DecodeError
-from durian_jax.data.pipeline import SkippingSampler, batch_samples
 from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError, cut, listed, shown
 from durian_jax.fields import Count, check_fields, in_file, read_fields
@@ -45,6 +42,21 @@ def write_samples(path: Path, samples: Iterable[Mapping[str, np.ndarray]]) -> No
     with shard_writer(path) as write:
         for sample in samples:
             write(save({name: np.ascontiguousarray(x) for name, x in sample.items()}))
+
+
+def find_samples(directory: str | os.PathLike) -> Path:
+    """Return the path of dataset.json of encoded samples.
+
+    Raises:
+        InputError: the folder holds no encoded samples, or an unfinished set.
+    """
+    path = Path(directory) / "dataset.json"
+    if not os.path.isfile(path):
+        unfinished = os.path.isfile(path.parent / "plan.json")
+        raise InputError(f"{cut(str(directory))}: expected encoded samples (dataset.json), found "
+                         + ("an unfinished set; repeat `durian encode` with the same arguments" if unfinished
+                            else "none; write them with `durian encode`"))
+    return path
 
 
 @dataclass(frozen=True)
@@ -94,13 +106,8 @@ class EncodedSamples:
     """
 
     def __init__(self, directory: str | os.PathLike):
-        self.directory = Path(directory)
-        path = self.directory / "dataset.json"
-        if not os.path.isfile(path):
-            unfinished = os.path.isfile(self.directory / "plan.json")
-            raise InputError(f"{cut(str(directory))}: expected encoded samples (dataset.json), found "
-                             + ("an unfinished set; repeat `durian encode` with the same arguments" if unfinished
-                                else "none; write them with `durian encode`"))
+        path = find_samples(directory)
+        self.directory = path.parent
         self.about = read_plan(path, "write it again with `durian encode`")
         try:
             self.probe = load_file(self.directory / "probe.safetensors")
@@ -141,20 +148,3 @@ class EncodedSamples:
             return load(data)
         except (SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise DecodeError(f"{path}, record {row}: {error}") from error
-
-
-def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    return source[index]
-
-
-def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
-                        shard_index: int | Sequence[int] = 0, shard_count: int = 1, worker_count: int = 0
-                        ) -> grain.IterDataset:
-    """Return endless batches of encoded samples, with the guarantees of `pipeline.make_loader`.
-
-    Raises:
-        InputError: while iterating, too many undecodable records.
-    """
-    reader = SkippingSampler(partial(_stored, source), len(source), max_failures)
-    samples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(reader)
-    return batch_samples(samples, batch_size, shard_index, shard_count, worker_count)

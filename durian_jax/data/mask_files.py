@@ -12,7 +12,7 @@ from durian_jax.data.recorded_clips import RecordedClips, replace_records
 from durian_jax.errors import InputError, cut, listed, shown
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import writable_folder
+from durian_jax.files import staged
 from durian_jax.video import read_image, write_image
 
 FRAMES = "frames"  # folder of the exported frames; never imported
@@ -48,12 +48,12 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
         decoded = clip.clip()
     except DecodeError as error:
         raise _damaged(error) from error
-    writable_folder(folder)
-    for index, frame in enumerate(decoded.frames):
-        write_image(folder / FRAMES / _file_name(index), frame)
-        for kind in ATTRIBUTE_KINDS:
-            shown = (decoded.masks[index] & attribute_bit(kind)) > 0
-            write_image(folder / kind / _file_name(index), shown.astype(np.uint8) * 255)
+    with staged(folder) as made:
+        for index, frame in enumerate(decoded.frames):
+            write_image(made / FRAMES / _file_name(index), frame)
+            for kind in ATTRIBUTE_KINDS:
+                shown = (decoded.masks[index] & attribute_bit(kind)) > 0
+                write_image(made / kind / _file_name(index), shown.astype(np.uint8) * 255)
     return len(clip)
 
 

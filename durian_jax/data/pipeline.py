@@ -13,6 +13,7 @@ import numpy as np
 from absl import flags
 
 from durian_jax.data.clip_record import DecodeError
+from durian_jax.data.encoded_samples import EncodedSamples
 from durian_jax.data.samples.config import SampleConfig
 from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
@@ -166,3 +167,20 @@ def batch_samples(samples: grain.MapDataset, batch_size: int, shard_index: int |
             flags.FLAGS.mark_as_parsed()
         loader = loader.mp_prefetch(grain.MultiprocessingOptions(num_workers=worker_count))
     return loader
+
+
+def _stored(source: EncodedSamples, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return source[index]
+
+
+def make_encoded_loader(source: EncodedSamples, *, seed: int, batch_size: int, max_failures: int = 100,
+                        shard_index: int | Sequence[int] = 0, shard_count: int = 1, worker_count: int = 0
+                        ) -> grain.IterDataset:
+    """Return endless batches of encoded samples, with the guarantees of `make_loader`.
+
+    Raises:
+        InputError: while iterating, too many undecodable records.
+    """
+    reader = SkippingSampler(partial(_stored, source), len(source), max_failures)
+    samples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(reader)
+    return batch_samples(samples, batch_size, shard_index, shard_count, worker_count)

@@ -9,12 +9,13 @@
 """
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -35,10 +36,7 @@ from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import reason_of, write_json
-
-_OWN_FILES = (ABOUT_FILE, "index.safetensors", "dataset_info.json", "features.json", "report.json",
-              "rejected.jsonl")
+from durian_jax.files import full_disk_explained, reason_of, temporary, write_json
 
 
 def shard_name(number: int, count: int) -> str:
@@ -99,23 +97,53 @@ def finish_dataset(directory: Path, shards: Sequence[Sequence[Outline]], size: t
 
     Raises:
         InputError: no clip.
+        DiskFull: the disk is full; an earlier dataset in the folder is unchanged.
     """
     if not any(shards):
         raise InputError(f"{directory}: expected at least one clip, found none; check the input")
-    for number in range(len(shards)):
-        part = directory / part_name(number)
-        if part.exists():  # an earlier, interrupted attempt may have renamed it
-            os.replace(part, directory / shard_name(number, len(shards)))
-    return _write_index(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
-                                            **(about or {})})
+    parts = {number: directory / part_name(number) for number in range(len(shards))}
+    # An earlier, interrupted attempt may have renamed some.
+    parts = {number: path for number, path in parts.items() if path.exists()}
+    return _put_in_place(directory, shards, {"height": int(size[0]), "width": int(size[1]), "margin": int(margin),
+                                             **(about or {})}, parts,
+                         (ABOUT_FILE, "report.json", "rejected.jsonl"))  # without the first it is incomplete
 
 
-def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict) -> dict:
-    """Write the index, the TFDS metadata and, last, dataset.json for existing shards."""
+def _put_in_place(directory: Path, shards: Sequence[Sequence[Outline]], about: dict, parts: Mapping[int, Path],
+                  outdated: Iterable[str] = ()) -> dict:
+    """Write the index and the metadata, then replace an earlier dataset by them and by new shards.
+
+    Args:
+        directory: folder of the dataset.
+        shards: outlines of the clips in each shard.
+        about: further fields of dataset.json.
+        parts: number of a shard -> file that becomes it; the other shards stay.
+        outdated: files of the earlier dataset to delete first.
+
+    Returns:
+        The content of dataset.json.
+    """
+    names = [shard_name(number, len(shards)) for number in range(len(shards))]
+    sizes = [parts.get(number, directory / name).stat().st_size for number, name in enumerate(names)]
+    with full_disk_explained(directory), temporary(tempfile.mkdtemp(dir=directory, prefix=".writing.")) as made:
+        content = _write_index(made, shards, about, sizes)
+        # Nothing below needs space on the disk.
+        for old in [*(directory / name for name in outdated),
+                    *(path for path in directory.glob("portrait_clips-*.array_record-*") if path.name not in names)]:
+            old.unlink(missing_ok=True)
+        for number, part in parts.items():
+            os.replace(part, directory / names[number])
+        for name in ("index.safetensors", "dataset_info.json", "features.json", ABOUT_FILE):
+            os.replace(made / name, directory / name)
+    return content
+
+
+def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: dict, sizes: Sequence[int]) -> dict:
+    """Write the index, the TFDS metadata and dataset.json; `sizes` are the bytes of each shard."""
     outlines = [entry for shard in shards for entry in shard]
     save_outlines(directory / "index.safetensors", shards)
     index = load_file(directory / "index.safetensors")
-    _write_tfds_metadata(directory, [len(shard) for shard in shards])
+    _write_tfds_metadata(directory, [len(shard) for shard in shards], sum(sizes))
     present = np.array([(entry.areas > 0).any(0) for entry in outlines])
     content = {
         "format": FORMAT, "clips": len(outlines), "frames": int(index["ends"][-1]),
@@ -128,12 +156,15 @@ def _write_index(directory: Path, shards: Sequence[Sequence[Outline]], about: di
     return content
 
 
-def _write_tfds_metadata(directory: Path, shard_lengths: list[int]) -> None:
-    names = [shard_name(number, len(shard_lengths)) for number in range(len(shard_lengths))]
+def _write_tfds_metadata(directory: Path, shard_lengths: list[int], num_bytes: int) -> None:
+    import tensorflow_datasets as tfds
+
+    for number in range(len(shard_lengths)):  # TFDS looks for the shards, but reads only their names
+        (directory / shard_name(number, len(shard_lengths))).touch()
     template = tfds.core.ShardedFileTemplate(data_dir=directory, dataset_name="portrait_clips", split="train",
                                              filetype_suffix="array_record")
     split = tfds.core.SplitInfo(name="train", shard_lengths=shard_lengths, filename_template=template,
-                                num_bytes=sum((directory / name).stat().st_size for name in names))
+                                num_bytes=num_bytes)
     tfds.folder_dataset.write_metadata(
         data_dir=directory, features=features(), split_infos=[split], check_data=False,
         description="Annotated clips of one person each: frames, keypoints, head poses and attribute masks.")
@@ -192,7 +223,7 @@ def write_clips(directory: str | os.PathLike, clips: Iterable[Clip], *, encoding
 
 
 def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], about: dict | None = None) -> dict:
-    """Replace the records of some clips. Only their shards are written again, each atomically.
+    """Replace the records of some clips. Only their shards are written again, and appear together with the index.
 
     Args:
         directory: folder of a complete dataset.
@@ -203,17 +234,21 @@ def replace_records(directory: str | os.PathLike, records: Mapping[int, bytes], 
         The new content of dataset.json.
     """
     clips = RecordedClips(directory)
-    shards = []
-    for number, rows in enumerate(clips.shards()):
-        path = clips.directory / shard_name(number, len(clips.shards()))
-        if any(row in records for row in rows):
-            shards.append(write_shard(path, (
-                records.get(row) or (clips.record(row), clips.outlines.complete(row)) for row in rows)))
-        else:
-            shards.append([clips.outlines.complete(row) for row in rows])
-    counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")
-    kept = {key: value for key, value in clips.about.items() if key not in counted}
-    return _write_index(clips.directory, shards, {**kept, **(about or {})})
+    shards, parts = [], {}
+    try:
+        for number, rows in enumerate(clips.shards()):
+            if any(row in records for row in rows):
+                parts[number] = clips.directory / part_name(number)
+                shards.append(write_shard(parts[number], (
+                    records.get(row) or (clips.record(row), clips.outlines.complete(row)) for row in rows)))
+            else:
+                shards.append([clips.outlines.complete(row) for row in rows])
+        counted = ("format", "clips", "frames", "people", "shards", "clips_with", "statistics")
+        kept = {key: value for key, value in clips.about.items() if key not in counted}
+        return _put_in_place(clips.directory, shards, {**kept, **(about or {})}, parts)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def refuse_to_replace(directory: str | os.PathLike) -> None:
@@ -228,7 +263,9 @@ def refuse_to_replace(directory: str | os.PathLike) -> None:
 
 
 def prepare_directory(directory: str | os.PathLike) -> Path:
-    """Create the folder and delete an earlier or unfinished dataset in it, dataset.json first.
+    """Create the folder and delete what an interrupted call has left in it.
+
+    A finished dataset in it stays complete until `finish_dataset` replaces it.
 
     Raises:
         InputError: the folder cannot be written.
@@ -236,13 +273,28 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for old in [*(directory / name for name in _OWN_FILES), *directory.glob("portrait_clips-*.array_record-*"),
-                    *directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
+        for old in [*directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
             old.unlink(missing_ok=True)
+        for old in directory.glob(".writing.*"):
+            shutil.rmtree(old, ignore_errors=True)
     except (OSError, ValueError) as error:
         raise InputError(f"{cut(str(directory))}: expected a writable folder, found {reason_of(error)}; name another "
                          "folder") from error
     return directory
+
+
+def find_dataset(directory: str | os.PathLike) -> Path:
+    """Return the folder of a dataset.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = Path(directory)
+    if not os.path.isfile(folder / ABOUT_FILE):
+        found = f"a folder without {ABOUT_FILE}" if os.path.isdir(folder) else "no such folder"
+        raise InputError(f"{cut(str(directory))}: expected a dataset, found {found}; `durian prepare` makes one from "
+                         "videos, `durian synthesize` from procedural people")
+    return folder
 
 
 class RecordedClips:
@@ -257,11 +309,7 @@ class RecordedClips:
         Raises:
             InputError: the folder is not a complete dataset.
         """
-        self.directory = Path(directory)
-        if not os.path.isfile(self.directory / ABOUT_FILE):
-            found = f"a folder without {ABOUT_FILE}" if os.path.isdir(directory) else "no such folder"
-            raise InputError(f"{cut(str(directory))}: expected a dataset, found {found}; `durian prepare` makes one "
-                             "from videos, `durian synthesize` from procedural people")
+        self.directory = find_dataset(directory)
         self.about = read_about(self.directory)
         try:
             self.outlines = Outlines(self.directory / "index.safetensors")

@@ -2,28 +2,34 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from durian_jax.data.clip_record import DecodeError
+from durian_jax.files import full_disk_explained, temporary
 
 
 @contextmanager
 def shard_writer(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Yield a function that adds a record. The file appears when the block ends without an error."""
-    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
-    # Compression would not shrink the records. Groups of one record make each record readable alone.
-    writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
-    try:
-        yield writer.write
-        writer.close()
-        os.replace(temporary, path)
-    finally:
-        if writer.is_open():
+    """Yield a function that adds a record. The file appears when the block ends without an error.
+
+    Raises:
+        DiskFull: the disk is full.
+    """
+    name = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.tmp")
+    with full_disk_explained(path.parent), temporary(name):
+        # Compression would not shrink the records. Groups of one record make each record readable alone.
+        writer = ArrayRecordWriter(str(name), "group_size:1,uncompressed")
+        try:
+            yield writer.write
             writer.close()
-        temporary.unlink(missing_ok=True)
+        finally:
+            if writer.is_open():
+                with suppress(RuntimeError):  # it has failed before
+                    writer.close()
+        os.replace(name, path)
 
 
 def open_shard(path: Path) -> ArrayRecordReader:

@@ -8,6 +8,8 @@ from durian_jax.data.clip_record import Outline, Provenance, write_record
 from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 from durian_jax.errors import InputError
+from durian_jax.files import folder_for
+from durian_jax.interruption import ignore_interrupts
 from durian_jax.progress import progress_bar
 
 
@@ -19,7 +21,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
     The bytes do not depend on the number of workers.
 
     Args:
-        directory: output folder. An earlier dataset in it is replaced.
+        directory: output folder. An earlier dataset in it is replaced when the new one is complete.
         split: "train", "validation" or "benchmark".
         clips: number of clips, one person each.
         frames: T of each clip.
@@ -36,10 +38,21 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
 
     Raises:
         InputError: no such frame rate, or a folder that cannot be written.
+        DiskFull: the disk is full.
     """
     if not 0 < fps <= 1000:
         raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {fps:g}")
-    directory = prepare_directory(directory)
+    with folder_for(Path(directory) / "x"):
+        directory = prepare_directory(directory)
+        try:
+            return _draw(directory, split, clips, frames, size, first, fps, workers, shard_size, encoding, drivers)
+        except BaseException:
+            prepare_directory(directory)
+            raise
+
+
+def _draw(directory: Path, split: str, clips: int, frames: int, size: int, first: int, fps: float, workers: int,
+          shard_size: int, encoding: str, drivers: bool) -> dict:
     jobs = [(str(directory / part_name(number)), split, first + start, min(shard_size, clips - start),
              frames, size, fps, encoding, drivers)
             for number, start in enumerate(range(0, clips, shard_size))]
@@ -52,7 +65,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
 
         if workers:
             # Spawn, not fork: this process may already run JAX threads.
-            with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+            with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs)), ignore_interrupts) as pool:
                 collect(pool.imap(_draw_shard, jobs))
         else:
             collect(map(_draw_shard, jobs))

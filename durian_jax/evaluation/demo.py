@@ -33,7 +33,7 @@ from durian_jax.evaluation.demo_reenactment import (
 from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.evaluation.transfer import TransferCase, sample, score, summarize, transfer_case
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import writable_folder, write_json, write_text
+from durian_jax.files import check_folder, staged, write_json, write_text
 from durian_jax.inference.family import check_driven_by, check_transfers
 from durian_jax.progress import progress_bar
 from durian_jax.versions import versions
@@ -67,7 +67,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
         InputError: a checkpoint is unknown, the model `reenactment` is not driven by pixels, or `out` is not writable.
     """
     started = time.perf_counter()
-    out = writable_folder(out)
+    out = check_folder(out)
     check_transfers(read_description(checkpoint).config, "the demo")
     if reenactment is not None:
         check_driven_by(read_description(reenactment).config, "pixels", "--reenactment")
@@ -92,18 +92,19 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
     if reenactment is not None:
         reenacted = reenact_people(reenactment, frames)
 
-    pages = _write_videos(out, transfers, transfer_results, compositions, composition_results, blended,
-                          steps_between)
-    if reenacted:
-        pages.append(write_reenactments(out, reenacted))
-    write_image(out / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
-                                              blended, steps_between, reenacted))
-    report = {"seconds": time.perf_counter() - started, "summary": summary,
-              "settings": {"cases": cases, "frames": frames, "reenactment": None if reenactment is None
-                           else str(reenactment), **sampling_settings(checkpoint, model, sampling)},
-              "versions": versions()}
-    write_json(out / "report.json", report)
-    write_text(out / "index.html", _page(pages, report))
+    with staged(out) as made:
+        pages = _write_videos(made, transfers, transfer_results, compositions, composition_results, blended,
+                              steps_between)
+        if reenacted:
+            pages.append(write_reenactments(made, reenacted))
+        write_image(made / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
+                                                  blended, steps_between, reenacted))
+        report = {"seconds": time.perf_counter() - started, "summary": summary,
+                  "settings": {"cases": cases, "frames": frames, "reenactment": None if reenactment is None
+                               else str(reenactment), **sampling_settings(checkpoint, model, sampling)},
+                  "versions": versions()}
+        write_json(made / "report.json", report)
+        write_text(made / "index.html", _page(pages, report))
     return report
 
 

@@ -13,7 +13,7 @@ from durian_jax.errors import InputError
 from durian_jax.evaluation import metrics, reenactment
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.settings import sampling_settings
-from durian_jax.files import write_json
+from durian_jax.files import together, write_json
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.family import check_driven_by
 from durian_jax.versions import versions
@@ -76,15 +76,16 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
     changed = {} if not robustness else {
         name: reenactment.measure(system, short, name=name)
         for name, system in reenactment.robustness_systems(animator, settings).items()}
-    if json_path:
-        write_json(json_path, {
-            "summary": main.summary, "baselines": {name: found.summary for name, found in baselines.items()},
-            **({"robustness": {name: found.summary for name, found in changed.items()}} if robustness else {}),
-            "settings": {"benchmark": "reenactment", "cases": cases, "frames": frames, "long_cases": len(long),
-                         "long_frames": reenactment.LONG_FRAMES, **sampling_settings(checkpoint, model, settings)},
-            "seconds": time.perf_counter() - started, "versions": versions(), "scores": main.scores})
-    if sheet_path:
-        write_image(sheet_path, sheet(main.examples))
+    with together() as place_of:
+        if json_path:
+            write_json(place_of(json_path), {
+                "summary": main.summary, "baselines": {name: found.summary for name, found in baselines.items()},
+                **({"robustness": {name: found.summary for name, found in changed.items()}} if robustness else {}),
+                "settings": {"benchmark": "reenactment", "cases": cases, "frames": frames, "long_cases": len(long),
+                             "long_frames": reenactment.LONG_FRAMES, **sampling_settings(checkpoint, model, settings)},
+                "seconds": time.perf_counter() - started, "versions": versions(), "scores": main.scores})
+        if sheet_path:
+            write_image(place_of(sheet_path), sheet(main.examples))
     rows = {str(checkpoint): main, **baselines, **changed}
     return table({name: found.summary for name, found in rows.items()})
 

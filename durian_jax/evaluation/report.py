@@ -16,7 +16,7 @@ from durian_jax.evaluation.metrics import mean_text
 from durian_jax.evaluation.reconstruction import reconstruction_cases
 from durian_jax.evaluation.reenactment_report import evaluate_reenactment
 from durian_jax.evaluation.settings import sampling_settings
-from durian_jax.files import writable_file, write_json
+from durian_jax.files import together, writable_file, write_json
 from durian_jax.inference.family import check_transfers
 from durian_jax.versions import versions
 from durian_jax.video import write_image
@@ -80,15 +80,16 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     started = time.perf_counter()
     result = transfer.run(model, questions, sampling, keep=sheet_cases if sheet_path else 0)
     seconds = time.perf_counter() - started
-    if json_path:
-        write_json(json_path, {
-            "summary": result.summary,
-            "settings": {"benchmark": benchmark, "cases": cases, "frames": frames,
-                         **({} if clips is None else {"clips": str(clips)}),
-                         **sampling_settings(checkpoint, model, sampling)},
-            "seconds": seconds, "versions": versions(), "scores": result.scores})
-    if sheet_path:
-        write_image(sheet_path, benchmark_sheet(result.examples))
+    with together() as place_of:
+        if json_path:
+            write_json(place_of(json_path), {
+                "summary": result.summary,
+                "settings": {"benchmark": benchmark, "cases": cases, "frames": frames,
+                             **({} if clips is None else {"clips": str(clips)}),
+                             **sampling_settings(checkpoint, model, sampling)},
+                "seconds": seconds, "versions": versions(), "scores": result.scores})
+        if sheet_path:
+            write_image(place_of(sheet_path), benchmark_sheet(result.examples))
     return table(result.summary)
 
 

@@ -27,7 +27,7 @@ from durian_jax.expansion.transfer import TransferGenerator
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.pose import spread_poses
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, SHOWN_AREA
-from durian_jax.files import writable_folder
+from durian_jax.files import check_folder
 from durian_jax.inference.family import check_transfers
 
 
@@ -67,7 +67,7 @@ def expand(dataset: str | os.PathLike, generator: str | Generator = "own", *, ch
         raise InputError("expand: expected some kind, frames, steps and batch of at least 1 and a seed below 2^32; "
                          f"found kinds {kinds}, frames {frames}, steps {steps}, batch {batch}, seed {seed}")
     clips = RecordedClips(dataset)
-    writable_folder(clips.directory)
+    check_folder(clips.directory)
     settings = {"generator": generator if isinstance(generator, str) else type(generator).__name__,
                 "checkpoint": str(checkpoint), "controlnet": controlnet, "masker": masker, "frames": frames,
                 "kinds": kinds, "seed": seed, "steps": steps}

@@ -32,7 +32,7 @@ from durian_jax.expansion.transfer import resized
 from durian_jax.faces.clip import Clip, Driver, view_keypoints
 from durian_jax.faces.face_shape import calm_frame, face_shape, moved_shape, shape_difference
 from durian_jax.families import get_family
-from durian_jax.files import writable_folder
+from durian_jax.files import check_folder
 from durian_jax.inference.animator import Animator
 
 _TRIES = 16  # random clips to look at for another person
@@ -64,7 +64,7 @@ def add_drivers(dataset: str | os.PathLike, checkpoint: str | Path = "tiny", *, 
     if (steps is not None and steps < 1) or not 0 <= seed < 2**32:
         raise InputError(f"expand: expected steps of at least 1 and a seed below 2^32, found {steps} and {seed}")
     clips = RecordedClips(dataset)
-    writable_folder(clips.directory)
+    check_folder(clips.directory)
     progress = progress_of(clips, "paired", {"checkpoint": str(checkpoint), "seed": seed, "steps": steps},
                            {"clips": 0, "left_out": dict.fromkeys(("refused", "damaged"), 0)}, overwrite)
     if progress["shards"] == len(clips.shards()):

@@ -25,7 +25,8 @@ from durian_jax.hardware.chips import GIB, Chip, group_bandwidth, parse_topology
 from durian_jax.planning import hlo
 from durian_jax.planning.tpu_compiler import compiler_environment
 from durian_jax.progress import clock
-from durian_jax.training.sharding import MESH_AXES
+from durian_jax.training.config import RunConfig
+from durian_jax.training.sharding import MESH_AXES, check_batch, mesh_shape
 
 # Treat the dump as complete once its size has not changed for this many seconds.
 _SETTLED_SECONDS = 4.0
@@ -103,21 +104,25 @@ def plan(config: ConfigDict, topology: str, *, full: bool = False, name: str = "
         InputError: a topology, mesh or batch that does not fit, or a compiler that is missing or fails.
     """
     chip, shape = parse_topology(topology)
+    run = RunConfig.read(config)
+    mesh = mesh_shape(run.mesh, math.prod(shape) * chip.devices)
+    check_batch(dict(zip(MESH_AXES, mesh, strict=True)), run.batch_size, run.data.frames)
+    environment = compiler_environment()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="durian-plan-") as temporary:
         folder = Path(temporary)
         (folder / "config.json").write_text(config.to_json())
         family = config.get("family", DEFAULT)
         write_json(folder / "family.json", {"name": family, "parts": asdict(get_family(family))})
-        failure = _compile(folder, topology, full, progress)
+        failure = _compile(folder, topology, full, progress, environment)
         return _read(folder, config, chip, shape, topology, name, failure, time.monotonic() - start)
 
 
-def _compile(folder: Path, topology: str, full: bool, progress: bool) -> str:
+def _compile(folder: Path, topology: str, full: bool, progress: bool, environment: dict[str, str]) -> str:
     """Run the compiler in its own process until it has written what we read; return its error if memory is short."""
     command = [sys.executable, "-m", "durian_jax.planning.ahead", str(folder), topology, *(["full"] if full else [])]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=compiler_environment(), stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         with clock(f"tracing for {topology}", progress, log_seconds=60) as describe:
             while process.poll() is None and not (_settled(folder) and not full):
@@ -290,7 +295,8 @@ def parse_mesh(text: str) -> dict[str, int]:
 
 def candidates(config: ConfigDict, topology: str) -> Iterator[ConfigDict]:
     """Variants of mesh, clips per chip and recomputation, in the order of their expected speed."""
-    chips = math.prod(parse_topology(topology)[1])
+    chip, shape = parse_topology(topology)
+    chips = math.prod(shape) * chip.devices
     for clips in (4, 1):
         for remat in ("none", "dots", "full"):
             for fsdp in dict.fromkeys((min(16, chips), min(64, chips))):

@@ -19,6 +19,7 @@ from durian_jax.faces.pose import head_pose
 from durian_jax.faces.quality import eye_openness, mouth_openness, occlusion, sharpness
 from durian_jax.faces.regions import landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import temporary
 from durian_jax.prepare.annotate import no_face
 from durian_jax.prepare.attributes import Evidence
 from durian_jax.prepare.crop import face_height, smooth_track
@@ -119,8 +120,8 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
                          f"expected at least {settings.min_frames * stride}; choose a longer video")
     read = partial(_supplied, tools.masks, video.name, kinds, frames.first) if kinds else None
     crop = Crop(settings.size, settings.margin, tools.masker, video.labels)
-    with tempfile.TemporaryDirectory(prefix="durian-") as folder:
-        cut = [_keep(Path(folder) / str(i), video, settings, stride, frames.first, *found)
+    with temporary(tempfile.mkdtemp(prefix="durian-")) as folder:
+        cut = [_keep(folder / str(i), video, settings, stride, frames.first, *found)
                for i, found in enumerate(cut_clips(frames, stretches, crop, annotator, read))]
         people = sorted({part.person for part in cut})
         identities = [video.identity if len(people) == 1 else f"{video.identity}/{people.index(part.person)}"
@@ -128,7 +129,7 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         if identify:
             identities = identify([part.name for part in cut], [_first_frame(part) for part in cut], identities)
             if len(identities) != len(cut):
-                raise ValueError(f"identify: expected {len(cut)} names, found {len(identities)}")
+                raise InputError(f"identify: expected {len(cut)} names, found {len(identities)}; correct the function")
         # Each shot is judged separately, because another person may appear after a cut.
         shots = np.cumsum(faces.cuts)
         wearers = [(part.person, int(shots[part.first - frames.first])) for part in cut]

@@ -20,6 +20,7 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.installation import install_command
 from durian_jax.prepare.attributes import Evidence, attribute_masks
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, iterate_video, read_image
+from durian_jax.video.decoders import native_messages
 
 
 class Masker(Protocol):
@@ -329,7 +330,8 @@ def _numbered(folder: Path) -> dict[int, Path]:
 def _read_mask(path: Path) -> np.ndarray:
     """Read a mask, (H, W, 3) uint8 RGB; refuse pictures that would silently mark all pixels or none."""
     image = read_image(path)
-    raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    with native_messages():
+        raw = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     transparent = raw.ndim == 3 and raw.shape[2] == 4 and raw[..., 3].min() < np.iinfo(raw.dtype).max
     if transparent or np.ptp(image, axis=2).max() > 64:
         raise InputError(f"{path}: expected white on black, found {'transparent parts' if transparent else 'colours'}; "

@@ -9,10 +9,10 @@ local disk, or on a shared disk of a cluster.
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,12 +28,14 @@ from durian_jax.data.recorded_clips import (
     refuse_to_replace,
     write_shard,
 )
-from durian_jax.errors import InputError
-from durian_jax.files import read_json, writable_folder, write_json, write_text
+from durian_jax.errors import DiskFull, InputError
+from durian_jax.files import check_folder, folder_for, read_json, write_json, write_text
 from durian_jax.installation import install_command
-from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
+from durian_jax.interruption import Terminated
+from durian_jax.prepare.clips import Identify, Settings, Tools
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
+from durian_jax.prepare.worker import RunStopped, Worker, WorkerDied
 from durian_jax.progress import progress_bar
 
 # Importing Beam logs warnings about optional parts that are not needed here.
@@ -47,6 +49,9 @@ except ImportError as error:
                      + install_command("prepare")) from error
 finally:
     logging.disable(_before)
+
+# A report of millions of videos has gigabytes.
+_LARGEST_REPORT = 16 << 30
 
 
 def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *,
@@ -84,8 +89,8 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
     if min(workers, shard_clips) < 1 or (max_rejected is not None and max_rejected < 0):
         raise InputError("expected workers and shard_clips of at least 1 and max_rejected of at least 0, got "
                          f"{workers}, {shard_clips} and {max_rejected}")
-    out = Path(os.path.abspath(writable_folder(out)))
-    videos = [video for video in find_inputs(inputs, layout) if out not in video.path.parents]
+    out = Path(os.path.abspath(check_folder(out)))
+    videos = [video for video in find_inputs(inputs, layout) if not video.place.startswith(f"{out}/")]
     if not videos:
         raise InputError(f"every input lies in the output folder {out}; name another output")
     work = Work(out, settings)
@@ -95,14 +100,14 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         refuse_to_replace(out)
     _check_tools(settings, videos)
     start = time.perf_counter()
-    with work.held():
+    with folder_for(out / "x"), work.held():
         prepare_directory(out)
         work.forget_rejected()
         keys = [work.key(video) for video in videos]
         annotate = _Annotate(work, settings, max_rejected, set(keys), identify)
         assemble = _Assemble(work, out, keys, settings, shard_clips, max_rejected)
         with _progress(work, set(keys)), _quiet(work.folder / "beam.log"):
-            _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)))
+            _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)), work)
         return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
 
 
@@ -110,7 +115,7 @@ def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) ->
     """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
     try:
         made = (out / "dataset.json").stat().st_mtime
-        report = read_json(out / "report.json")
+        report = read_json(out / "report.json", most=_LARGEST_REPORT)
         if any(video.path.stat().st_mtime > made for video in videos):
             return None
         entries = (*report.get("files", ()), *report.get("rejected_files", ()))
@@ -121,17 +126,27 @@ def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) ->
     return report if same and report.get("settings") == asdict(settings) else None
 
 
-def _run(pipeline: beam.Pipeline) -> None:
-    """Run the pipeline; raise InputError if a worker dies or a file cannot be written."""
+def _run(pipeline: beam.Pipeline, work: Work) -> None:
+    """Run the pipeline.
+
+    Raises:
+        InputError: it cannot go on: a worker of Beam has died, the disk is full, or the annotator cannot be loaded.
+        KeyboardInterrupt: the run was stopped.
+    """
     try:
         pipeline.run().wait_until_finish()
-    except KeyboardInterrupt as error:
-        raise InputError("interrupted; run the same command again to continue") from error
     except Exception as error:  # Beam has no exception class for failures of workers
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        if "KeyboardInterrupt" in words[-1]:
-            raise InputError("interrupted; run the same command again to continue") from error
-        raise InputError(f"the pipeline failed: {words[-1]}; run the same command again to continue") from error
+        text = str(error).strip()
+        for stop in (Terminated, KeyboardInterrupt):
+            if stop.__name__ in text:
+                raise stop from error
+        words = work.stopped or _BEAM_WORDS.sub("", (text.splitlines() or [type(error).__name__])[-1])
+        raise InputError(f"the preparation stopped: {' '.join(words.split())}. Finished videos are kept; repeat the "
+                         "command to continue") from error
+
+
+# What Beam adds before and after the text of an exception.
+_BEAM_WORDS = re.compile(r"^[\w.]+(Error|Full|Stopped|Exception): | \[while running .*\]$")
 
 
 def _check_tools(settings: Settings, videos: list[VideoInput]) -> None:
@@ -170,35 +185,54 @@ def _options(workers: int, given: Sequence[str]) -> PipelineOptions:
     return PipelineOptions(["--default_sdk_harness_log_level=ERROR", "--job_name=durian-prepare", *(given or here)])
 
 
+# A video is at fault if this many processes died by themselves while they worked on it.
+_MOST_DEATHS = 2
+
+
+@contextmanager
+def _stopping(work: Work) -> Iterator[None]:
+    """Record an error that ends the run, because Beam passes on its text only in part."""
+    try:
+        yield
+    except InputError as error:
+        work.stop(str(error))
+        raise
+
+
 class _Annotate(beam.DoFn):
     """Make the clips of one video, unless it is finished already."""
 
     def __init__(self, work: Work, settings: Settings, max_rejected: int | None, keys: set[str],
                  identify: Identify | None):
         self._work, self._settings, self._limit, self._keys = work, settings, max_rejected, keys
-        self._identify, self._tools = identify, None
-
-    def setup(self):
-        self._tools = Tools(self._settings)
+        self._identify, self._worker = identify, None
 
     def process(self, element):
         key, video = element
         if self._work.outcome(key) == (None, None) and not self._too_many():
-            try:
-                if not self._work.start(key):
-                    raise InputError(f"{video.path}: two processes died while they worked on this video; check that "
-                                     "the file plays, or use a machine with more memory")
-                self._work.accept(key, prepare_video(video, self._settings, self._tools, self._work.shard(key),
-                                                     self._identify))
-            except InputError as error:
-                self._work.reject(key, str(error))
-            except (OSError, MemoryError):
-                raise  # not the video's fault either, e.g. a full disk
-            except Exception as error:  # noqa: BLE001 (one odd file must not stop a long run)
-                where = traceback.extract_tb(error.__traceback__)[-1]
-                self._work.reject(key, f"unexpected {type(error).__name__}: {error} (in {where.name}, line "
-                                       f"{where.lineno} of {Path(where.filename).name}); please report it")
+            with _stopping(self._work):
+                try:
+                    self._work.accept(key, self._entry(video, key))
+                except (RunStopped, DiskFull):
+                    raise
+                except InputError as error:
+                    self._work.reject(key, str(error))
         yield key
+
+    def _entry(self, video: VideoInput, key: str) -> dict:
+        for _ in range(_MOST_DEATHS):
+            self._worker = self._worker or Worker(self._settings, self._identify)
+            try:
+                return self._worker.prepare(video, self._work.shard(key))
+            except WorkerDied:
+                self.teardown()
+        raise InputError(f"{video.path}: two processes died while they worked on this video; check that the file "
+                         "plays, or use a machine with more memory")
+
+    def teardown(self):
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
     def _too_many(self) -> bool:
         return self._limit is not None and self._work.finished(self._keys)[1] > self._limit
@@ -229,8 +263,9 @@ class _Assemble:
     def write(self, shard: tuple[int, list[tuple[str, int]]]) -> int:
         """Write one shard and its outlines."""
         number, clips = shard
-        outlines = write_shard(self._out / part_name(number), self._records(clips))
-        save_outlines(self._work.folder / f"shard-{number:05d}.safetensors", [outlines])
+        with _stopping(self._work):
+            outlines = write_shard(self._out / part_name(number), self._records(clips))
+            save_outlines(self._work.folder / f"shard-{number:05d}.safetensors", [outlines])
         return number
 
     def _records(self, clips: list[tuple[str, int]]) -> Iterator[bytes]:
@@ -243,9 +278,11 @@ class _Assemble:
             side = self._settings.size + 2 * self._settings.margin
             files = [Outlines(self._work.folder / f"shard-{number:05d}.safetensors") for number in range(len(shards))]
             outlines = [[file.complete(row) for row in range(len(file))] for file in files]
-            finish_dataset(self._out, outlines, (side, side), self._settings.margin,
-                           {"source": "durian prepare", "encoding": self._settings.encoding,
-                            "settings": asdict(self._settings)})
+            with _stopping(self._work):
+                finish_dataset(self._out, outlines, (side, side), self._settings.margin,
+                               {"source": "durian prepare", "encoding": self._settings.encoding,
+                                "settings": asdict(self._settings)})
+            self._work.mark_assembled()
 
 
 # --- logs, progress and reports -----------------------------------------------------------------------
@@ -299,24 +336,26 @@ def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], se
     accepted = [entry for _, (entry, _) in outcomes if entry]
     rejected = [{"file": str(video.path), "name": video.name, "reason": reason}
                 for video, (_, reason) in outcomes if reason]
-    write_text(out / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
+    # The reports of an earlier dataset, which this run would have replaced, stay with it.
+    place = work.folder if (out / "dataset.json").exists() and not work.assembled else out
+    write_text(place / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
     report = {
         "accepted": len(accepted), "rejected": len(rejected),
         "clips": sum(len(entry["clips"]) for entry in accepted),
         "frames": sum(clip["frames"] for entry in accepted for clip in entry["clips"]),
         "seconds": round(seconds, 1), "settings": asdict(settings), "files": accepted, "rejected_files": rejected,
     }
-    write_json(out / "report.json", report)
+    write_json(place / "report.json", report)
     if max_rejected is not None and len(rejected) > max_rejected:
         reasons = "\n".join(f"  {entry['reason']}" for entry in rejected[:5])
         raise InputError(f"stopped: {len(rejected)} of {len(accepted) + len(rejected)} videos were rejected, more than "
                          f"--max-rejected {max_rejected}; {len(videos) - len(accepted) - len(rejected)} were not "
-                         f"processed. All reasons are in {out / 'rejected.jsonl'}; the first are:\n{reasons}\n"
+                         f"processed. All reasons are in {place / 'rejected.jsonl'}; the first are:\n{reasons}\n"
                          "Repair or remove these files and run the same command again; finished videos are kept")
     if not accepted:
         raise InputError(f"none of the {len(rejected)} videos could be used (all reasons are in "
-                         f"{out / 'rejected.jsonl'}); the first reason: {rejected[0]['reason']}")
-    if not (out / "dataset.json").exists():
+                         f"{place / 'rejected.jsonl'}); the first reason: {rejected[0]['reason']}")
+    if not work.assembled:
         raise InputError(f"{out}: the pipeline ended without a dataset ({len(accepted)} accepted, {len(rejected)} "
                          f"rejected of {len(videos)}); run the same command again")
     work.remove()

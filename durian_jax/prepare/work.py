@@ -3,34 +3,38 @@
     .durian-work/<key>.tmp-shard   clips of one video
     .durian-work/<key>.json        the video's entry in the report, written after its clips
     .durian-work/<key>.rejected    reason why the video cannot be used; deleted when a new run starts
-    .durian-work/<key>.started     one byte per start of work on the video
+    .durian-work/stopped           reason why the run cannot go on
+    .durian-work/assembled         the dataset is complete
 
 The key depends on the video (its path, size, date and range), its user-made masks and the settings. If any of them
 changes, the video is prepared again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from durian_jax.errors import InputError
-from durian_jax.files import read_json, write_json
+from durian_jax.files import folder_for, read_json, write_json, write_text
+from durian_jax.locks import NAME as LOCK
+from durian_jax.locks import FolderLock
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.inputs import VideoInput
 
 FOLDER = ".durian-work"
 
-# A video is at fault if this many processes died while they worked on it.
-_MOST_STARTS = 2
+_REPORTS = ("report.json", "rejected.jsonl")
 
-_OWN = re.compile(r"lock|beam\.log|[0-9a-f]{20}\.(tmp-shard|json|rejected|started)|shard-\d{5}\.safetensors"
-                  r"|\.([0-9a-f]{20}|shard-\d{5})\..*")  # the last line: temporary files of killed processes
+# The last line: temporary files of killed processes. Version 0.1 wrote lock and *.started.
+_OWN = re.compile(rf"lock|{LOCK}|beam\.log|stopped|assembled|{'|'.join(_REPORTS)}"
+                  r"|[0-9a-f]{20}\.(tmp-shard|json|rejected|started)|shard-\d{5}\.safetensors"
+                  r"|\.([0-9a-f]{20}|shard-\d{5}|stopped|report|rejected)\..*")
 
 
 class Work:
@@ -38,45 +42,41 @@ class Work:
 
     def __init__(self, directory: str | Path, settings: Settings):
         self.folder = Path(directory) / FOLDER
-        self._settings = settings
+        self._settings, self._settings_text = settings, json.dumps(asdict(settings), sort_keys=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Create the folder and lock it against other preparations. The lock is released if this process dies.
+        """Create the folder and lock it against other preparations.
 
         Raises:
             InputError: another process holds the lock.
         """
-        self.folder.mkdir(exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"{self.folder.parent}: another `durian prepare` writes to this folder; wait for it, "
-                                 "or name another output") from error
+        with folder_for(self.folder / "x"), FolderLock(self.folder, "durian prepare", "wait for it, stop it, or name "
+                                                       "another output"):
+            for name in ("stopped", "assembled"):
+                (self.folder / name).unlink(missing_ok=True)
             yield
 
     def key(self, video: VideoInput) -> str:
         """Return the key of a video, which names its files."""
-        files = sorted(video.path.glob(video.pictures)) if video.path.is_dir() else [video.path]
-        if self._settings.masks:
-            files += sorted(path for path in (Path(self._settings.masks) / video.name).rglob("*") if path.is_file())
         try:
-            state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+            found = os.stat(video.place)
+            if stat.S_ISDIR(found.st_mode):
+                state = [_state(file) for file in sorted(video.path.glob(video.pictures))]
+            else:
+                state = [(video.place.rpartition("/")[2], found.st_size, found.st_mtime_ns)]
+            if self._settings.masks:
+                masks = Path(self._settings.masks) / video.name
+                state += [_state(path) for path in sorted(masks.rglob("*")) if path.is_file()]
         except OSError:
             state = []
-        said = json.dumps([asdict(video) | {"path": str(video.path)}, state, asdict(self._settings)], sort_keys=True)
-        return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:20]
+        fields = video._asdict()
+        said = json.dumps([{"path": fields.pop("place"), **fields}, state], sort_keys=True)
+        return hashlib.sha256(f"{said}{self._settings_text}".encode(errors="surrogateescape")).hexdigest()[:20]
 
     def shard(self, key: str) -> Path:
         """Return the path for the clips of a video."""
         return self.folder / f"{key}.tmp-shard"
-
-    def start(self, key: str) -> bool:
-        """Record that work on a video begins; return False if it has begun too often without an end."""
-        with (self.folder / f"{key}.started").open("ab") as file:
-            file.write(b".")
-            return file.tell() <= _MOST_STARTS
 
     def accept(self, key: str, entry: dict) -> None:
         """Record that a video's clips are in its shard."""
@@ -109,8 +109,29 @@ class Work:
     def forget_rejected(self) -> None:
         """Forget all rejections, because the files may have been repaired."""
         for path in self.folder.glob("*.rejected"):
-            path.with_suffix(".started").unlink(missing_ok=True)
             path.unlink()
+
+    def stop(self, reason: str) -> None:
+        """Record why the run cannot go on. If the disk is full, only the exception says it."""
+        with suppress(OSError, InputError):
+            write_text(self.folder / "stopped", reason)
+
+    @property
+    def stopped(self) -> str:
+        """Why the run cannot go on; "" if nothing is recorded."""
+        try:
+            return (self.folder / "stopped").read_text()
+        except OSError:
+            return ""
+
+    def mark_assembled(self) -> None:
+        """Record that the dataset is complete."""
+        (self.folder / "assembled").touch()
+
+    @property
+    def assembled(self) -> bool:
+        """Whether the dataset is complete."""
+        return (self.folder / "assembled").exists()
 
     def remove(self) -> None:
         """Delete this class's files once the dataset is complete; keep all other files."""
@@ -119,3 +140,9 @@ class Work:
                 path.unlink()
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    """What changes if a file is replaced."""
+    found = file.stat()
+    return file.name, found.st_size, found.st_mtime_ns

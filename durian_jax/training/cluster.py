@@ -11,11 +11,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import jax
 from jax._src import distributed
 
 from durian_jax.errors import ClusterError, InputError
+from durian_jax.interruption import exit_status, line, signal_of
+from durian_jax.progress import say
 
 # Environment variables from a launcher. _OWN describes the processes explicitly (launch/local.sh). With _CLUSTER,
 # JAX uses the variables of TPU VMs, GKE or Slurm.
@@ -25,6 +28,7 @@ _CLUSTER = "DURIAN_CLUSTER"
 # Key of the heartbeats in the coordinator's store.
 _ALIVE = "durian/alive/"
 _DONE, _FAILED = "done", "failed"  # last heartbeat of a process
+_ACCEPTED = "accepted"  # outcome of a check of the first process
 
 # Before its first heartbeat a process may be silent for this multiple of `silence`.
 _FIRST_SILENCE = 5
@@ -120,6 +124,34 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def is_alone() -> bool:
+    """Return whether this is the only process of the run."""
+    return jax.process_count() == 1
+
+
+def agreed(check: Callable[[], None], name: str) -> None:
+    """Run a check in the first process only. Every process calls this, and raises what the check raises.
+
+    Args:
+        check: raises an InputError if the run must not start.
+        name: of the check, unique in the run.
+    """
+    if jax.process_count() == 1:
+        check()
+        return
+    store, refusal = distributed.global_state.client, ""
+    if is_first():
+        try:
+            check()
+        except InputError as error:
+            refusal = str(error)
+        store.key_value_set(f"durian/{name}", refusal or _ACCEPTED)
+    refusal = store.blocking_key_value_get(f"durian/{name}", 600_000)
+    barrier(name)  # the store ends with the first process
+    if refusal != _ACCEPTED:
+        raise InputError(refusal)
+
+
 def barrier(name: str, minutes: int = 120) -> None:
     """Wait until every process reaches the barrier of this name."""
     if jax.process_count() > 1:
@@ -210,6 +242,11 @@ def leaving_at_once() -> Iterator[None]:
     except BaseException as error:
         if jax.process_count() == 1:
             raise
+        if isinstance(error, KeyboardInterrupt):
+            number = signal_of(error)
+            print(line(number, "the same command on all hosts resumes from the last checkpoint"), file=sys.stderr,
+                  flush=True)
+            os._exit(exit_status(number))
         if isinstance(error, InputError):
             print(f"durian: error: {error}", file=sys.stderr, flush=True)
         else:
@@ -218,31 +255,46 @@ def leaving_at_once() -> Iterator[None]:
 
 
 class Preemption:
-    """Context that notices SIGTERM, which preemptible machines send before they are taken away.
+    """Context that notices SIGTERM, which preemptible machines send before they are taken away, and the first Ctrl-C.
 
-    Several processes agree on the step after which they stop.
+    Several processes agree on the step after which they stop. A second Ctrl-C stops at once.
+
+    Attributes:
+        signal: the signal that asked this process to stop, or None.
     """
 
     def __init__(self):
-        self._asked = False
-        self._before = None
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Preemption":
-        if jax.process_count() == 1:  # with several, JAX's own service handles SIGTERM
-            self._before = signal.signal(signal.SIGTERM, self._notice)
         return self
 
-    def __exit__(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+    def listen(self) -> None:
+        """Notice signals from now on. Before, they end the process: compiling takes long, and there is nothing to save.
 
-    def _notice(self, *_) -> None:
-        self._asked = True
+        With several processes, JAX's own service handles SIGTERM, from the start.
+        """
+        if threading.current_thread() is threading.main_thread():
+            numbers = (signal.SIGINT, signal.SIGTERM) if jax.process_count() == 1 else (signal.SIGINT,)
+            self._before = {number: signal.signal(number, self._notice) for number in numbers}
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, _frame) -> None:
+        self.signal = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+            say("durian: stopping after this step; it is saved. Ctrl-C again stops at once")
+            if jax.process_count() > 1:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def stops_after(self, step: int) -> bool:
         """Return whether to stop after this step. Every process must call this after every step."""
         if jax.process_count() == 1:
-            return self._asked
+            return self.signal is not None
         from jax.experimental import multihost_utils
 
         return multihost_utils.reached_preemption_sync_point(step)

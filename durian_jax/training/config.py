@@ -125,7 +125,7 @@ class RunConfig:
         default_factory=lambda: {"data": -1, "fsdp": 1, "frames": 1, "tensor": 1})
     silence_seconds: Positive = 60.0  # a process that is silent for longer counts as lost, and the others stop
     # Batch.
-    batch_size: Annotated[int, Range(1, 10**6)] = 32  # clips, on all devices together
+    batch_size: Annotated[int, Range(1, 10**7)] = 32  # clips, on all devices together
     data_workers: Annotated[int, Range(0, 1024)] = 0  # processes that make batches; 0: threads
     # Step.
     # Of parameters that the stage does not train: "float32" or "bfloat16".

@@ -24,7 +24,7 @@ from durian_jax.data.encoded_samples import FORMAT, read_plan, shard_name, write
 from durian_jax.data.pipeline import batch_samples, make_samples
 from durian_jax.errors import InputError, cut
 from durian_jax.faces.arcface import IdentityEncoder, embed_faces, open_identity_encoder
-from durian_jax.files import atomic_file, writable_folder, write_json
+from durian_jax.files import atomic_file, check_folder, write_json
 from durian_jax.models.batch import model_inputs, stored
 from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, variables
@@ -64,7 +64,7 @@ def encode_samples(config: ConfigDict, out: str | Path, samples: int, *, samples
         raise InputError("encode: source.samples names encoded samples, which this command makes; leave it out and "
                          "name source.clips")
     run.check_encodable("train on source.clips as they are")
-    out = writable_folder(out)
+    out = check_folder(out)
     plan = {"format": FORMAT, "samples": samples, "samples_per_shard": samples_per_shard, "seed": run.seed,
             "source": asdict(run.source), "data": data_fields(run.data), "model": encoder_fields(run.model)}
     source = make_source(run)
@@ -95,7 +95,7 @@ def _check_plan(out: Path, plan: dict) -> None:
     """Write plan.json, or refuse to continue another plan."""
     path = out / "plan.json"
     if not path.is_file():
-        others = [entry.name for entry in out.iterdir() if not entry.name.startswith(".")]
+        others = [entry.name for entry in out.glob("*") if not entry.name.startswith(".")]
         if others:
             raise InputError(f"{out}: expected an empty or new folder, found {', '.join(sorted(others)[:3])}; name "
                              "another")

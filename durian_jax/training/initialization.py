@@ -2,10 +2,9 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-
-from flax.traverse_util import flatten_dict
 
 from durian_jax.checkpoints.weights import find_checkpoint, load_checkpoint, read_description
 from durian_jax.errors import InputError
@@ -13,23 +12,78 @@ from durian_jax.models.family import ModelConfig
 from durian_jax.models.parameters import FlatParams, init_params, param_shapes
 from durian_jax.tensor_files import TensorFiles, check_paths
 from durian_jax.training.config import RunConfig
-from durian_jax.training.run_checkpoints import load_params
+from durian_jax.training.differences import describe, differences
+from durian_jax.training.named_files import has_checkpoints
+from durian_jax.training.run_checkpoints import load_params, stored_shapes
 from durian_jax.training.sharding import Layout
+
+# A parameter of every autoencoder: a stage that does not train it needs a trained one.
+_ENCODER = "codec/encoder/"
 
 
 def check_start(run: RunConfig) -> None:
-    """Refuse a checkpoint to start from, before anything is built. The workdir of a run is checked when it is loaded.
+    """Refuse a start that cannot be used, before anything is built.
 
     Raises:
-        InputError: no such checkpoint, unreadable files, or one of another family without `init_only`.
+        InputError: no such run or checkpoint, unreadable files, one of another family without `init_only`, tensors that
+            do not fit the model, or a fresh autoencoder in a stage that does not train it.
     """
-    if not run.init_from or os.path.isdir(Path(run.init_from) / "checkpoints"):
+    check_codec(run)
+    if not run.init_from:
         return
-    found = read_description(run.init_from).config.family
-    TensorFiles(find_checkpoint(run.init_from))  # reads the headers, so that a file that was cut off is refused
-    if found != run.family and not run.init_only:
-        raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
-                         f"{found}; name another, or take a part of it, such as init_only=codec/")
+    folder = Path(run.init_from)
+    if has_checkpoints(folder):
+        shapes = stored_shapes(folder)
+    else:
+        found = read_description(run.init_from).config.family
+        shapes = TensorFiles(find_checkpoint(run.init_from)).shapes  # a file that was cut off is refused
+        if found != run.family and not run.init_only:
+            raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
+                             f"{found}; name another, or take a part of it, such as init_only=codec/")
+    _check_fit(run, shapes)
+
+
+def check_codec(run: RunConfig) -> None:
+    """Refuse a fresh autoencoder that the stage does not train: its decoder makes infinite gradients.
+
+    Raises:
+        InputError: says where a trained one comes from.
+    """
+    loaded = run.init_from and (not run.init_only or re.match(run.init_only, _ENCODER))
+    asked = run.init_fresh and re.search(run.init_fresh, _ENCODER)
+    if not (loaded or asked or re.match(run.recipe.trains, _ENCODER)):
+        raise InputError(f"stage {run.stage} needs a trained autoencoder (codec), found a fresh one, which makes the "
+                         "loss infinite; name a run or a checkpoint in --config.init_from (stage codec trains one, "
+                         "`durian import` brings one), or try a fresh one with --config.init_fresh=codec/")
+
+
+def _check_fit(run: RunConfig, found: Mapping[str, tuple[int, ...]], prefixes: tuple[str, ...] = ("",)
+               ) -> frozenset[str]:
+    """Return the parameters that start fresh, because the start does not hold them.
+
+    Args:
+        found: path -> shape of the start's parameters.
+        prefixes: only parameters whose paths begin with one of these.
+
+    Raises:
+        InputError: tensors that do not fit the model.
+    """
+    if run.init_only:
+        found = {path: shape for path, shape in found.items() if re.match(run.init_only, path)}
+        if not found:
+            raise InputError(f"init_only={run.init_only}: {run.init_from} has no parameter of this pattern")
+    fresh = "|".join(pattern for pattern in (run.init_fresh, run.init_only and f"^(?!{run.init_only})") if pattern)
+    wanted = lambda shapes: {path: tuple(shape) for path, shape in shapes.items() if path.startswith(prefixes)}
+    expected = wanted({path: x.shape for path, x in param_shapes(run.model).items()})
+    try:
+        check_paths(expected, wanted(found), run.init_from, fresh)
+    except InputError as error:
+        fields = _other_fields(Path(run.init_from), run.model)
+        if not fields:
+            raise
+        raise InputError(f"{run.init_from} is of another model than the config: {fields}. Import or train one of this "
+                         "config, or change the config") from error
+    return frozenset(set(expected) - set(found))
 
 
 def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: Layout | None = None) -> FlatParams:
@@ -56,28 +110,14 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
                                  layout and layout.place).params
     if run.init_only:
         loaded = {path: x for path, x in loaded.items() if re.match(run.init_only, path)}
-        if not loaded:
-            raise InputError(f"init_only={run.init_only}: {run.init_from} has no parameter of this pattern")
-    fresh = "|".join(pattern for pattern in (run.init_fresh, run.init_only and f"^(?!{run.init_only})") if pattern)
-    wanted = lambda shapes: {path: x.shape for path, x in shapes.items() if path.startswith(prefixes)}
-    expected, loaded_shapes = wanted(param_shapes(run.model)), wanted(loaded)
-    try:
-        check_paths(expected, loaded_shapes, run.init_from, fresh)
-    except InputError as error:
-        fields = _other_fields(folder, run.model)
-        if not fields:
-            raise
-        raise InputError(f"{run.init_from} is of another model than the config: {'; '.join(fields)}. Import or "
-                         "train one of this config, or change the config") from error
-    missing = frozenset(set(expected) - set(loaded))
+    missing = _check_fit(run, {path: x.shape for path, x in loaded.items()}, prefixes)
     started = init_params(run.model, run.seed, missing, place) if missing else {}
-    return {**{path: loaded[path] for path in loaded_shapes}, **started}
+    return {**{path: x for path, x in loaded.items() if path.startswith(prefixes)}, **started}
 
 
-def _other_fields(folder: Path, model: ModelConfig) -> list[str]:
+def _other_fields(folder: Path, model: ModelConfig) -> str:
     """Describe the fields in which a checkpoint's model differs; empty if the folder is no checkpoint."""
-    if not (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
-        return []
-    found, wanted = (flatten_dict(x.to_dict(), sep=".") for x in (read_description(folder).config, model))
-    names = sorted(name for name in {**found, **wanted} if found.get(name) != wanted.get(name))
-    return [f"{name} is {found.get(name)}, the config has {wanted.get(name)}" for name in names]
+    if not os.path.isfile(folder / "config.json") or os.path.isdir(folder / "checkpoints"):
+        return ""
+    return describe(differences(read_description(folder).config.to_dict(), model.to_dict()),
+                    "{name} is {before}, the config has {now}")

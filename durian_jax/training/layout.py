@@ -2,7 +2,7 @@
 
 from durian_jax.models.parameters import param_axes, param_shapes
 from durian_jax.training.config import RunConfig
-from durian_jax.training.sharding import Layout, make_mesh
+from durian_jax.training.sharding import Layout, check_batch, make_mesh
 from durian_jax.training.state import TEACHER, split
 
 
@@ -15,11 +15,11 @@ def run_layout(run: RunConfig, devices: list | None = None) -> Layout:
     Raises:
         InputError: a mesh that does not fit the devices, or a batch that does not fit the mesh.
     """
+    mesh = make_mesh(run.mesh, devices)
+    check_batch(mesh.shape, run.batch_size, run.data.frames)  # before the model is traced, which takes seconds
     trained, frozen = split(param_shapes(run.model), run.recipe.trains)
     axes = param_axes(run.model)
     if run.recipe.teacher:
         copies = {TEACHER + path: axes[path] for path in trained}
         axes, frozen = {**axes, **copies}, {**frozen, **copies}
-    layout = Layout(make_mesh(run.mesh, devices), axes, frozenset(frozen if run.frozen_whole else ()))
-    layout.check_batch(run.batch_size, run.data.frames)
-    return layout
+    return Layout(mesh, axes, frozenset(frozen if run.frozen_whole else ()))

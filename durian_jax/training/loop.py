@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,25 @@ from ml_collections import ConfigDict
 
 from durian_jax.checkpoints.weights import Checkpoint, save_checkpoint
 from durian_jax.compiling import compiling
-from durian_jax.data.encoded_samples import EncodedSamples, make_encoded_loader
-from durian_jax.data.pipeline import make_loader
+from durian_jax.data.encoded_samples import EncodedSamples
+from durian_jax.data.pipeline import make_encoded_loader, make_loader
+from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.fields import UnknownField
-from durian_jax.files import atomic_file, read_json, writable_folder, write_json
+from durian_jax.files import atomic_file, check_folder, folder_for, read_json, write_json
+from durian_jax.locks import FolderLock
 from durian_jax.progress import progress_bar, say
-from durian_jax.training.cluster import Heartbeat, Preemption, barrier, is_first
+from durian_jax.training.cluster import Heartbeat, Preemption, agreed, barrier, is_first
 from durian_jax.training.config import FIXED, RunConfig
+from durian_jax.training.differences import describe, differences
 from durian_jax.training.encoder_probe import check_samples
-from durian_jax.training.initialization import check_start, initial_params
+from durian_jax.training.initialization import check_codec, check_start, initial_params
 from durian_jax.training.layout import run_layout
 from durian_jax.training.metrics import Clock, MetricsWriter, Tracing
+from durian_jax.training.named_files import saved_steps
 from durian_jax.training.optimizer import make_optimizer
-from durian_jax.training.run_checkpoints import OUT_OF_MEMORY, RunCheckpoints, saved_steps
+from durian_jax.training.run_checkpoints import OUT_OF_MEMORY, RunCheckpoints
 from durian_jax.training.sample_sheet import sample_sheet
 from durian_jax.training.sharding import Layout, to_host
 from durian_jax.training.state import TrainState, create_state, state_shapes, without_teacher
@@ -54,22 +59,27 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         Whether the run has reached its end. False: it got SIGTERM, has saved and can be resumed.
 
     Raises:
-        InputError: see `RunConfig`; also a run of another model in `workdir`, a loss that is not finite, a checkpoint
-            that cannot be written, too little memory, and a process that has exited.
+        InputError: see `RunConfig`; also a run of another model or a living run in `workdir`, a loss that is not
+            finite, a checkpoint that cannot be written, too little memory, and a process that has exited.
+        KeyboardInterrupt: Ctrl-C; the run has finished its step, has saved and can be resumed.
     """
-    clock = Clock(jax.devices())
     run = RunConfig.read(config)
-    layout = run_layout(run)
-    workdir = writable_folder(workdir)
+    workdir = check_folder(workdir)
     check_same_run(workdir, run)
-    if not saved_steps(workdir / "checkpoints"):
+    resumes = bool(saved_steps(workdir / "checkpoints"))
+    if not resumes:
+        check_codec(run)
+    source = EncodedSamples(run.source.samples) if run.encoded else make_source(run)
+    clock = Clock(jax.devices())
+    layout = run_layout(run)
+    if not resumes:
         check_start(run)
-    batches = _Batches(run, layout)
+    batches = _Batches(run, layout, source)
     optimizer = make_optimizer(run)
     jitted = make_train_step(run, optimizer, layout)
     train_step: Callable[[TrainState, dict], tuple[TrainState, dict]] = jitted
     last_saved = lambda: max(saved_steps(workdir / "checkpoints"), default=None)
-    with Heartbeat(last_saved, run.silence_seconds), Preemption() as preemption, \
+    with _held(workdir), Heartbeat(last_saved, run.silence_seconds), Preemption() as preemption, \
             RunCheckpoints(workdir, run.keep_last, run.keep_every) as checkpoints, _memory_explained():
         state = _first_state(run, optimizer, layout, checkpoints, batches)
         batches.check_encoders(state)
@@ -95,6 +105,7 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
                         clock.flops = step_flops(run, state, inputs)
                         train_step = jitted.lower(state, inputs).compile()
                     barrier("compiled")  # the first collective times out after half a minute
+                    preemption.listen()
                 with tracing.step(step):
                     state, values = train_step(state, inputs)
                 tracing.end(step, values)
@@ -120,6 +131,8 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
         metrics.close()
         checkpoints.wait()
         if int(state.step) < run.total_steps:
+            if preemption.signal == signal.SIGINT:
+                raise KeyboardInterrupt
             return False
         _export(workdir, run, current_checkpoint(run, state))
         return True
@@ -128,22 +141,25 @@ def train(config: ConfigDict, workdir: str | Path, profile: tuple[int, int] | No
 class _Batches:
     """Batches of a run, from clips or encoded samples, as global arrays.
 
+    Args:
+        source: the clips, or the encoded samples.
+
     Attributes:
         local: this process's part of the last batch, as the loader made it.
     """
 
-    def __init__(self, run: RunConfig, layout: Layout):
+    def __init__(self, run: RunConfig, layout: Layout, source: ClipSource | EncodedSamples):
         self._run, self._layout, self._parts = run, layout, layout.host_parts()
         self._identity_encoder: IdentityEncoder | None = open_identity_encoder(run.identity_model,
                                                                                run.model.identity_dim)
-        self._samples = EncodedSamples(run.source.samples) if run.encoded else None
+        self._samples = source if isinstance(source, EncodedSamples) else None
         options: dict[str, Any] = {
             "seed": run.seed, "batch_size": run.batch_size // layout.clip_groups * len(self._parts),
             "shard_index": self._parts, "shard_count": layout.clip_groups, "worker_count": run.data_workers}
-        if self._samples is not None:
-            loader = make_encoded_loader(self._samples, max_failures=run.data.max_failures, **options)
+        if isinstance(source, EncodedSamples):
+            loader = make_encoded_loader(source, max_failures=run.data.max_failures, **options)
         else:
-            loader = make_loader(make_source(run), run.data, **options)
+            loader = make_loader(source, run.data, **options)
         self._iterator = iter(loader)
         self.get_state: Callable[[], dict] = self._iterator.get_state
         self.set_state: Callable[[dict], None] = self._iterator.set_state
@@ -161,6 +177,22 @@ class _Batches:
             prefixes = self._run.model.encoders
             encoders = {path: x for path, x in {**state.frozen, **state.params}.items() if path.startswith(prefixes)}
             check_samples(self._samples, self._run, to_host(encoders), self._identity_encoder)
+
+
+@contextmanager
+def _held(workdir: Path) -> Iterator[None]:
+    """Create the workdir and hold its lock in the first process; an error removes a workdir that stayed empty.
+
+    Raises:
+        InputError: in every process, if another run uses the workdir.
+    """
+    lock = FolderLock(workdir, "durian train", "wait for it, stop it, or choose another --workdir")
+    with ExitStack() as resources:
+        def hold() -> None:
+            resources.enter_context(folder_for(workdir / "x"))
+            resources.enter_context(lock)
+        agreed(hold, "workdir")
+        yield
 
 
 @contextmanager
@@ -238,7 +270,8 @@ def check_finite(name: str, value: float, logged: int, step: int, last_saved: in
     if not np.isfinite(value):
         saved = f"the last good checkpoint is of step {last_saved}" if last_saved else "there is no checkpoint yet"
         raise InputError(f"{name} is {value} between steps {logged + 1} and {step}; {saved}. Start again with a lower "
-                         "learning_rate or gradient_clip.")
+                         "learning_rate or gradient_clip; if this happens within the first steps, check that the "
+                         "autoencoder of init_from is trained")
 
 
 def check_same_run(workdir: Path, run: RunConfig) -> None:
@@ -259,6 +292,13 @@ def check_same_run(workdir: Path, run: RunConfig) -> None:
             raise InputError(f"{path}: {error}; choose another --workdir") from error
         changed = [name for name in FIXED if getattr(run, name) != getattr(before, name)]
         if changed:
-            name = changed[0]
-            raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: {getattr(before, name)} "
-                             f"instead of {getattr(run, name)}; choose another --workdir")
+            raise InputError(f"{workdir} holds a run with another {', '.join(changed)}: "
+                             f"{_described(before, run, changed)}; choose another --workdir")
+
+
+def _described(before: RunConfig, run: RunConfig, changed: list[str]) -> str:
+    if len(changed) == 1:
+        before, run = (getattr(config, changed[0]) for config in (before, run))
+        return describe(differences(before, run), "{name} {before} instead of {now}")
+    values = ({name: getattr(config, name) for name in changed} for config in (before, run))
+    return describe(differences(*values), "{name} {before} instead of {now}")

@@ -12,6 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from durian_jax.errors import ClusterError, InputError
 from durian_jax.models.parameters import FlatParams
+from durian_jax.training.named_files import has_checkpoints, saved_steps
 from durian_jax.training.sharding import Layout
 from durian_jax.training.state import TrainState, without_teacher
 
@@ -148,11 +149,8 @@ class RunCheckpoints:
         elif jax.process_count() == 1:  # closing would wait for other processes, which may have exited
             with suppress(Exception):  # a failed save raises again
                 self._checkpointer.close()
-
-
-def saved_steps(folder: Path) -> set[int]:
-    """Steps of the complete checkpoints in a folder."""
-    return {int(path.name) for path in folder.glob("*") if path.name.isdigit()}
+            with suppress(OSError):
+                self._folder.rmdir()  # if it is empty: a run that fails before its first checkpoint leaves no folder
 
 
 def _all_agree(mine: bool) -> bool:
@@ -179,6 +177,16 @@ def placed(shapes, layout: Layout | None):
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, places)
 
 
+def stored_shapes(workdir: Path) -> dict[str, tuple[int, ...]]:
+    """Return path -> shape of the parameters that `load_params` loads, without loading them.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
+    with _newest(workdir) as (_, state):
+        return {path: tuple(x.shape) for path, x in without_teacher({**state["frozen"], **state["average"]}).items()}
+
+
 def load_params(workdir: Path, layout: Layout | None = None) -> FlatParams:
     """Load all parameters of a run's newest checkpoint; of the trained ones, the moving average.
 
@@ -188,13 +196,18 @@ def load_params(workdir: Path, layout: Layout | None = None) -> FlatParams:
     Raises:
         InputError: the run has no checkpoint yet.
     """
+    with _newest(workdir) as (checkpointer, shapes):
+        state = checkpointer.load_checkpointables(None, {"state": placed(shapes, layout)})["state"]
+    return without_teacher({**state["frozen"], **state["average"]})
+
+
+@contextmanager
+def _newest(workdir: Path) -> Iterator[tuple[ocp.training.Checkpointer, dict]]:
+    """Yield a reader of a run's checkpoints, and the shapes of all parameters of the newest one."""
     _quieten()
+    has_checkpoints(workdir)
     context = ocp.Context()
     context.pytree.loading.partial_load = True  # without the optimiser's state
     with ocp.training.Checkpointer((workdir / "checkpoints").absolute(), context=context) as checkpointer:
-        if checkpointer.latest is None:
-            raise InputError(f"{workdir}: no complete checkpoint yet; let the run reach its first (checkpoint_every)")
         of_state = checkpointer.checkpointables_metadata(None).metadata["state"]
-        shapes = {name: of_state[name] for name in ("frozen", "average")}
-        state = checkpointer.load_checkpointables(None, {"state": placed(shapes, layout)})["state"]
-    return without_teacher({**state["frozen"], **state["average"]})
+        yield checkpointer, {name: of_state[name] for name in ("frozen", "average")}

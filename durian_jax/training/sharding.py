@@ -47,17 +47,50 @@ def make_mesh(sizes: Mapping[str, int], devices: list | None = None) -> Mesh:
         InputError: the product of the sizes is not the number of devices, or slices differ in size.
     """
     devices = jax.devices() if devices is None else devices
+    shape = mesh_shape(sizes, len(devices))
+    return Mesh(arrange(shape, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def mesh_shape(sizes: Mapping[str, int], count: int) -> tuple[int, ...]:
+    """Return the number of devices along each of `MESH_AXES`.
+
+    Args:
+        sizes: see `make_mesh`.
+        count: number of devices.
+
+    Raises:
+        InputError: the product of the sizes is not the number of devices.
+    """
     shape = [sizes[name] for name in MESH_AXES]
     text = " x ".join(f"{name}={size}" for name, size in zip(MESH_AXES, shape, strict=True))
     if any(size < 1 and size != -1 for size in shape) or shape.count(-1) > 1:
         raise InputError(f"mesh: expected sizes of at least 1, one of them may be -1 (the rest), found {text}")
     if -1 in shape:
         others = -int(np.prod(shape))
-        shape[shape.index(-1)] = max(len(devices) // others, 1)
-    if int(np.prod(shape)) != len(devices):
-        raise InputError(f"mesh: expected sizes whose product is the {len(devices)} devices, found {text}; change "
-                         "mesh.data, mesh.fsdp, mesh.frames or mesh.tensor")
-    return Mesh(arrange(tuple(shape), devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(shape))
+        shape[shape.index(-1)] = max(count // others, 1)
+    if int(np.prod(shape)) != count:
+        raise InputError(f"mesh: expected sizes whose product is the {count} devices, found {text}; change mesh.data, "
+                         "mesh.fsdp, mesh.frames or mesh.tensor")
+    return tuple(shape)
+
+
+def check_batch(mesh: Mapping[str, int], batch_size: int, frames: int) -> None:
+    """Check that a batch can be divided evenly.
+
+    Args:
+        mesh: number of devices along each of `MESH_AXES`.
+        batch_size: number of clips, on all devices together.
+        frames: F.
+
+    Raises:
+        InputError: the clips or the frames cannot.
+    """
+    groups = mesh["data"] * mesh["fsdp"]
+    if frames % mesh["frames"]:
+        raise InputError(f"data.frames={frames} cannot be divided among mesh.frames={mesh['frames']}; take a multiple")
+    if batch_size % groups:
+        raise InputError(f"batch_size={batch_size} cannot be divided among data x fsdp = {groups} groups of devices; "
+                         "take a multiple")
 
 
 def arrange(shape: tuple[int, ...], devices: Sequence) -> np.ndarray:
@@ -159,19 +192,6 @@ class Layout:
             gather.defvjp(lambda x: (gather(x), None), lambda _, g: (jax.lax.with_sharding_constraint(g, kept),))
             return gather(x if "norm" in self.axes[path] else x.astype(dtype))
         return {path: of(path, x) for path, x in params.items()}
-
-    def check_batch(self, batch_size: int, frames: int) -> None:
-        """Check that a batch can be divided evenly.
-
-        Raises:
-            InputError: the clips or the frames cannot.
-        """
-        if frames % self.mesh.shape["frames"]:
-            raise InputError(f"data.frames={frames} cannot be divided among mesh.frames={self.mesh.shape['frames']}; "
-                             "take a multiple")
-        if batch_size % self.clip_groups:
-            raise InputError(f"batch_size={batch_size} cannot be divided among data x fsdp = {self.clip_groups} groups "
-                             "of devices; take a multiple")
 
     def host_parts(self) -> tuple[int, ...]:
         """Return the numbers of the parts, out of `clip_groups`, of every batch that this process loads.

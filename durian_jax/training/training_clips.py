@@ -15,8 +15,8 @@ def make_source(run: RunConfig) -> ClipSource:
         run: its `source` names them; "synthetic" is the procedural world, drawn on demand.
 
     Raises:
-        InputError: no clips, too few synthetic ones, `weights` that do not match the number of sources, or clips of a
-            frame rate that the run cannot use.
+        InputError: no clips, too few synthetic ones, `weights` that do not match the number of sources, or clips that
+            the run cannot use: of another frame rate, or of one person where it needs several.
     """
     config, image_size = run.source, run.data.image_size
     names = [name for name in config.clips.split(",") if name]
@@ -39,6 +39,6 @@ def make_source(run: RunConfig) -> ClipSource:
             if side < image_size:
                 warnings.warn(f"{source.directory} holds pictures of {side} px, which are enlarged to the model's "
                               f"{image_size} px", stacklevel=2)
-    if len(sources) == 1:
-        return sources[0]
-    return Mixture(sources, config.weights or None)
+    source = sources[0] if len(sources) == 1 else Mixture(sources, config.weights or None)
+    run.data.check_clips(source)
+    return source

@@ -1,5 +1,6 @@
 """Read and write pictures as uint8 RGB arrays, by OpenCV; HEIC by pillow-heif, if it is installed."""
 
+import warnings
 from pathlib import Path
 
 import av
@@ -7,8 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.files import atomic_file
+from durian_jax.video.decoders import native_messages
 from durian_jax.video.given import existing_file, open_media
 from durian_jax.video.limits import check_photo_bytes, check_photo_size, other_picture_size, picture_size
 
@@ -24,13 +26,32 @@ STILL_BRANDS = (*_HEIC_BRANDS, "avif")
 _JPEG_END = b"\xff\xd9"
 _BAND = 256  # rows
 
+# What decoders say of colour profiles and comments, which the pixels do not depend on.
+_HARMLESS = "libpng warning"
+
+
+class DamagedPicture(UserWarning):
+    """A picture can be read, but is not quite what its file should hold."""
+
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB: upright (EXIF orientation applied), alpha blended over white.
 
+    A warning names a picture that can be read, but of which the decoder reports damage.
+
     Raises:
         InputError: the file is missing, unreadable, not a picture, too large (`limits`), or cut off.
     """
+    with native_messages() as messages:
+        image = _read(path)
+    damage = [message for message in messages if not message.startswith(_HARMLESS)]
+    if damage:
+        warnings.warn(f"{path}: the picture may be damaged ({cut(damage[0])}); look at it, or copy the file again from "
+                      "its source", DamagedPicture, stacklevel=2)
+    return image
+
+
+def _read(path: str | Path) -> np.ndarray:
     path = existing_file(path, "a picture")
     check_photo_bytes(path)
     data = path.read_bytes()

@@ -17,6 +17,8 @@ CRF = 17
 # By default the bit rate stays below this factor x (pixels per second) ** 0.75: 12 Mbit/s at 1920 x 1080 and 30 frames
 # per second, 0.3 at 128 x 128 and 25. Only pictures full of noise reach it.
 _LARGEST_RATE = 17.0
+# Pixels that x264 keeps to look ahead: its usual 40 frames up to 1920 x 1080; larger ones would take gigabytes.
+_AHEAD = 40 * 1920 * 1080
 # Numbers of ISO 23091-2: primaries and transfer function of sRGB's screens, the matrix, values from 16 to 235.
 _BT709, _BT601, _LIMITED = 1, 6, 1
 
@@ -127,7 +129,8 @@ class _Encoder:
     def _start(self, height: int, width: int) -> None:
         self._stream.height, self._stream.width = height + height % 2, width + width % 2
         options = {"crf": str(CRF if self._crf is None else self._crf), "preset": "medium", "flags": "+bitexact",
-                   "x264-params": "weightp=0:weightb=0"}  # its choice of weights varies for pictures of few pixels
+                   "x264-params": "weightp=0:weightb=0",  # its choice of weights varies for pictures of few pixels
+                   "rc-lookahead": str(min(40, max(8, _AHEAD // (height * width))))}
         if self._crf is None:
             largest = round(_LARGEST_RATE * float(height * width * self._rate) ** 0.75)
             options |= {"maxrate": str(largest), "bufsize": str(largest)}

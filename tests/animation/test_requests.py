@@ -79,6 +79,7 @@ def test_missing_and_contradicting_arguments_are_refused(folder, given, message)
     ("source,driving,attributes\na.png,b.mp4,hair\n", "line 2: attribute 'hair': expected KIND=PHOTO"),
     ("source,driving,out\na.png,b.mp4,c.avi\n", "line 2: out: expected a name ending in .mp4, found c.avi"),
     ("source,driving\na.png,b.mp4,c\n", "line 2: expected at most 2 cells, found 3"),
+    ("source,driving\nhttps://x.org/a.png,b.mp4\n", "line 2: https://x.org/a.png: .*download it first"),
 ])
 def test_mistakes_in_a_table_are_named_with_their_line(folder, text, message):
     (folder / "jobs.csv").write_text(text)

@@ -27,11 +27,22 @@ def test_the_program_arguments_of_another_program_do_not_matter(monkeypatch):
 
 @pytest.mark.parametrize(("name", "overrides", "message"), [
     (None, [], "expected a training config, found none; for example --config=tiny,stage=1"),
-    ("tiny", ["--config.sed=8"], "the config has no field 'sed'. Did you mean \"seed\""),
-    ("tiny", ["--config.model.unet.chanels=8"], "the config has no field 'chanels'. Did you mean \"channels\""),
-    ("tiny", ["--config.seed=many"], "--config.seed=many: invalid literal"),
+    ("tiny", ["--config.sed=8"], "the config has no field sed; did you mean seed?"),
+    ("tiny", ["--config.model.unet.chanels=8"],
+     "the config has no field model.unet.chanels; did you mean model.unet.channels?"),
+    ("tiny", ["--config.seed.x=8"], "the config has no field seed.x; seed has no fields"),
+    ("tiny", ["--config.mesh.rows=8"], "the config has no field mesh.rows; mesh has data, frames, fsdp, tensor"),
+    ("tiny", ["--config.seed=many"], "--config.seed=many: expected a whole number, found 'many'"),
+    ("tiny", ["--config.learning_rate=fast"], "--config.learning_rate=fast: expected a number, found 'fast'"),
+    ("tiny", ["--config.frozen_whole=maybe"], "--config.frozen_whole=maybe: expected true or false, found 'maybe'"),
+    ("tiny", ["--config.mesh.data=x"], "--config.mesh.data=x: expected a whole number, found 'x'"),
+    ("tiny", ["--config.mesh=4"], "--config.mesh=4: expected one of its fields, such as --config.mesh.data"),
+    ("tiny", ["--config.model.unet.channels=(8,16"], "expected numbers in parentheses, such as (1,2), in quotes"),
     ("tiny", ["--config.seed"], "Missing value for flag --config.seed"),
-    ("tiny", ["--sed=8"], "Unknown command line flag 'sed'"),
+    ("tiny", ["--sed=8"], "unknown option --sed; a field of the config is changed as in --config.seed=8"),
+    ("tiny", ["--conifg.seed=8"], "unknown option --conifg.seed; did you mean --config.FIELD=VALUE?"),
+    ("tiny,stage=7", [], "config 'tiny,stage=7': unknown stage '7'; expected one of 1, 2, codec, decoder, joint"),
+    ("tiny,stge=1", [], "config 'tiny,stge=1': unknown option 'stge'; expected one of"),
     ("tiny", ["seed=8"], "unexpected seed=8; options begin with two dashes"),
 ])
 def test_mistakes_are_one_line(name, overrides, message):

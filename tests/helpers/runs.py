@@ -47,7 +47,9 @@ SMALL_PAPER = {
 def command(records: str | Path, workdir: str | Path, stage: str | int, *more: str) -> list[str]:
     """Return the command line of a small run. A flag in `more` replaces the same flag in `SMALL`."""
     optimizer = ["--config.optimizer=muon"] if str(stage) == "2" else []
-    flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *optimizer, *more)}
+    # Most tests do without a trained codec.
+    fresh = ["--config.init_fresh=codec/"] if not any("init_from" in flag for flag in more) else []
+    flags = {flag.partition("=")[0]: flag for flag in (*SMALL, *optimizer, *fresh, *more)}
     return [sys.executable, "-m", "durian_jax", "train", f"--config=tiny,stage={stage}",
             f"--workdir={workdir}", f"--config.source.clips={records}", *flags.values()]
 
@@ -58,15 +60,20 @@ def small_config(records: str | Path, stage: str = "1", **changes) -> ConfigDict
     flags = [option.removeprefix("--config.").split("=") for option in SMALL]
     values = {name: value if name.endswith((".reference_mode", "optimizer")) else ast.literal_eval(value)
               for name, value in flags}
-    return changed(config, {**values, "source.clips": str(records), **changes})
+    return changed(config, {**values, "source.clips": str(records), **fresh_codec(changes), **changes})
 
 
 def small_paper_config(ablation: str = "none", stage: str = "1", **changes) -> ConfigDict:
     """Return the paper's config of an ablation with tiny sizes, with `changes` by dotted name."""
     config = get_config(f"sd15,stage={stage},ablation={ablation}")
-    changed(config, {**SMALL_PAPER, "data.frames": 2 if stage == "2" else 1, **changes})
+    changed(config, {**SMALL_PAPER, "data.frames": 2 if stage == "2" else 1, **fresh_codec(changes), **changes})
     config.update_from_flattened_dict(ABLATIONS[ablation])
     return config
+
+
+def fresh_codec(changes: dict) -> dict:
+    """Let a run that starts from nothing do without a trained autoencoder."""
+    return {} if "init_from" in changes else {"init_fresh": "codec/"}
 
 
 def changed(config: ConfigDict, changes: dict) -> ConfigDict:

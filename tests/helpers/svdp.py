@@ -8,7 +8,7 @@ from durian_jax.configs.svdp import get_config
 from durian_jax.models.codecs.config import CodecConfig
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.svdp.config import SVDPConfig
-from tests.helpers.runs import changed
+from tests.helpers.runs import changed, fresh_codec
 
 CODEC = CodecConfig(patch=4, encoder_channels=(8,), decoder_channels=(8,), latent_channels=4, norm_groups=2)
 SIZES = {"width": 32, "layers": 2, "heads": 2, "time_rotation": 4}
@@ -42,4 +42,5 @@ SMALL = {
 def small_config(records: str | Path, stage: str = "video", **changes) -> ConfigDict:
     """Return the config of a small run, with `changes` by dotted name."""
     continued = {"data.history": 2} if stage in ("history", "fusion", "steps") else {}
-    return changed(get_config(f"tiny,stage={stage}"), {**SMALL, "source.clips": str(records), **continued, **changes})
+    return changed(get_config(f"tiny,stage={stage}"), {
+        **SMALL, "source.clips": str(records), **continued, **fresh_codec(changes), **changes})

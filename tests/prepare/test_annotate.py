@@ -1,5 +1,7 @@
 """Annotated photos and videos, most of them of real people."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import GROUPS
 from durian_jax.prepare import annotate
+from durian_jax.prepare.crop import Box
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_image, read_video, write_image, write_video
 
@@ -20,6 +23,26 @@ def test_photo(portraits, annotator):
     assert not clip.mask("beard").any() and not clip.mask("hat").any()
     # The nose's tip is nearer to the camera than the contour.
     assert clip.keypoints[0, GROUPS["nose_bridge"], 2][-1] < contour[:, 2].mean()
+
+
+def test_a_clip_knows_which_part_of_the_picture_it_shows(annotator, tmp_path):
+    person = sample_person("validation", 1).without("glasses", "hat")
+    frames = np.pad(render(person, sample_motion("validation", 1, 12), 300).frames,
+                    ((0, 0), (40, 60), (90, 10), (0, 0)), mode="edge")
+    write_image(tmp_path / "photo.png", frames[0])
+    clip = annotate.annotate_image(tmp_path / "photo.png", 128, annotator=annotator)
+    box = Box(clip.box[:, :2].astype(float), clip.box[:, 2].astype(float))
+    assert np.abs(box.crop(frames[0], 0, 128).astype(int) - clip.frames[0]).mean() < 1.5
+    assert clip.box[0, 2] == pytest.approx(300, abs=60) and clip[:1].box.shape == (1, 3)
+    bordered = replace(clip, margin=16, frames=np.pad(clip.frames, ((0, 0), (16, 16), (16, 16), (0, 0))),
+                       masks=np.pad(clip.masks, ((0, 0), (16, 16), (16, 16))), box=clip.box * (1, 1, 160 / 128))
+    np.testing.assert_allclose(bordered.view().box, clip.box, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"Clip.box: expected shape \(1, 3\)"):
+        replace(clip, box=clip.box[0])
+    write_video(tmp_path / "talk.mp4", frames, 24)
+    video, skipped = annotate.annotate_video(tmp_path / "talk.mp4", 64, annotator=annotator, fps=12)
+    assert (len(video), video.fps, skipped) == (6, 12, [])
+    assert len(annotate.annotate_video(tmp_path / "talk.mp4", 64, 4, annotator=annotator, fps=48)[0]) == 4
 
 
 def test_weak_evidence_of_a_known_attribute_warns(annotator, tmp_path):

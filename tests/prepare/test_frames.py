@@ -1,6 +1,5 @@
 """Frames of video files and of picture folders: ranges, rates, damage and missing files."""
 
-from pathlib import Path
 
 import av
 import numpy as np
@@ -24,7 +23,7 @@ def indices(frames):
 
 
 def whole(path, start=None, end=None, pictures="*"):
-    return VideoInput(Path(path), "a", "a", start, end, pictures=pictures)
+    return VideoInput(str(path), "a", "a", start, end, pictures=pictures)
 
 
 @pytest.fixture(scope="module")

@@ -200,11 +200,12 @@ def test_csv_and_jsonl_say_the_same(tmp_path):
             {"path": f"../{VFHQ[1]}.mp4", "end": 20, "labels": "hair; hat"}, {"path": "missing.mp4"}]
     lines = write_manifest(tmp_path / "lists/list.jsonl", "\n\n".join(map(json.dumps, rows)))
     expected = [
-        VideoInput(tmp_path / "a.mp4", "a@1.5-4.0", "anna", 1.5, 4.0, ("glasses", "hat")),
-        VideoInput(tmp_path / "a.mp4", "a@10.0-end", "anna", 10.0, None, ()),
-        VideoInput(tmp_path / "with, comma.mp4", "with__comma", "with__comma"),
-        VideoInput(tmp_path / f"{VFHQ[1]}.mp4", f"{VFHQ[1]}@start-20.0", "--rKDzyFQdw+P0", None, 20.0, ("hair", "hat")),
-        VideoInput(tmp_path / "lists/missing.mp4", "missing", "missing")]
+        VideoInput(str(tmp_path / "a.mp4"), "a@1.5-4.0", "anna", 1.5, 4.0, ("glasses", "hat")),
+        VideoInput(str(tmp_path / "a.mp4"), "a@10.0-end", "anna", 10.0, None, ()),
+        VideoInput(str(tmp_path / "with, comma.mp4"), "with__comma", "with__comma"),
+        VideoInput(str(tmp_path / f"{VFHQ[1]}.mp4"), f"{VFHQ[1]}@start-20.0", "--rKDzyFQdw+P0", None, 20.0,
+                   ("hair", "hat")),
+        VideoInput(str(tmp_path / "lists/missing.mp4"), "missing", "missing")]
     assert find_inputs([table]) == find_inputs([lines]) == expected
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,8 +20,8 @@ from durian_jax.annotator.files import find_models
 from durian_jax.data.recorded_clips import RecordedClips, shard_name
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import GROUPS, K
+from durian_jax.prepare import pipeline
 from durian_jax.prepare.clips import Settings
-from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
 from durian_jax.synthetic import render, sample_motion, sample_person
@@ -220,18 +221,74 @@ def test_the_limit_holds_for_the_last_video_too(videos, tmp_path):
     assert prepare([folder], tmp_path / "out", SMALL, max_rejected=0)["accepted"] == 2
 
 
+def test_without_an_annotator_the_run_stops_and_rejects_nothing(videos, tmp_path, monkeypatch):
+    """A machine of a cluster may lack the models, although the one that starts the run has them."""
+    out = tmp_path / "out"
+    with monkeypatch.context() as changed:
+        changed.setattr(pipeline, "find_models", lambda: None)
+        changed.setenv("DURIAN_ANNOTATOR", str(tmp_path))
+        with pytest.raises(InputError, match="^the preparation stopped: DURIAN_ANNOTATOR=.*: expected a folder of "
+                                             ".*variable. Finished videos are kept; repeat the command to continue$"):
+            prepare([videos / "person0.mp4"], out, SMALL)
+    assert not list(out.rglob("*.rejected"))
+    assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
+
+
+def test_a_video_is_rejected_if_two_processes_die_of_it(videos, tmp_path):
+    """The run goes on with the other videos. A single death, of a process that was short of memory, is forgiven."""
+    once, twice = tmp_path / "once", tmp_path / "twice"
+
+    def fatal(names, frames, identities):
+        if identities[0] == "person0" or not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return identities
+    report = prepare([videos / "person1.mp4", videos / "person0.mp4", videos / "person2.mp4"], twice, SMALL,
+                     identify=fatal)
+    assert report["accepted"] == 2
+    assert "person0.mp4: two processes died while they worked on this video" in report["rejected_files"][0]["reason"]
+
+
+WAITING = """
+import os, sys, time
+from pathlib import Path
+from durian_jax.commands.main import main
+from durian_jax.prepare import pipeline
+
+def wait(names, frames, identities):
+    Path(os.environ["BEGUN"]).touch()
+    time.sleep(600)
+pipeline.prepare.__kwdefaults__["identify"] = wait
+main(["prepare", sys.argv[1], "--out", sys.argv[2], "--size", "64"])
+"""
+KEPT = "{out} keeps all finished videos; repeat the command to continue"
+
+
 @pytest.mark.slow
-def test_a_video_that_kills_two_processes_is_rejected(videos, tmp_path):
-    settings, video = SMALL, find_inputs([videos / "person0.mp4"])[0]
-    work = Work(tmp_path, settings)
-    with work.held():
-        assert [work.start(work.key(video)) for _ in range(3)] == [True, True, False]
-    with pytest.raises(InputError, match="two processes died while they worked on this video"):
-        prepare([videos / "person0.mp4"], tmp_path, settings)
+@pytest.mark.parametrize(("number", "status", "line"), [
+    (signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 130, "durian: stopped (Ctrl-C): " + KEPT),
+    (signal.SIGTERM, 143, "durian: stopped (SIGTERM): " + KEPT)])
+def test_stopping_never_loses_a_video(number, status, line, videos, tmp_path):
+    """A run is stopped twice while it works on the same video, with all its processes, as by a terminal."""
+    out, begun = tmp_path / "out", tmp_path / "begun"
+    for _ in range(2):
+        begun.unlink(missing_ok=True)
+        process = subprocess.Popen([sys.executable, "-c", WAITING, videos / "person0.mp4", out], text=True,
+                                   stderr=subprocess.PIPE, start_new_session=True,
+                                   env={**os.environ, "BEGUN": str(begun)})
+        limit = time.monotonic() + 300
+        while not begun.exists() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        assert process.wait(60) == status
+        assert number == signal.SIGKILL or process.stderr.read().splitlines()[-1] == line.format(out=out)
+        assert not list(out.rglob("*.rejected")) and not list(out.rglob("*.tmp"))
+    assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
 
 
 def test_only_one_preparation_writes_into_a_folder(videos, tmp_path):
-    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match="another `durian prepare` writes to this"):
+    holder = f"process {os.getpid()} on {socket.gethostname()} uses this folder"
+    with Work(tmp_path, SMALL).held(), pytest.raises(InputError, match=holder + r" \(durian prepare\); wait for it"):
         prepare([videos], tmp_path, SMALL)
 
 

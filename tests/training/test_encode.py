@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from durian_jax.checkpoints.weights import Checkpoint, load_checkpoint, save_checkpoint
 from durian_jax.commands.main import main
-from durian_jax.data.encoded_samples import EncodedSamples, make_encoded_loader
-from durian_jax.data.pipeline import DamagedRecord, make_samples
+from durian_jax.data.encoded_samples import EncodedSamples
+from durian_jax.data.pipeline import DamagedRecord, make_encoded_loader, make_samples
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import K
 from durian_jax.models.batch import model_inputs

@@ -19,7 +19,7 @@ from durian_jax.models.parameters import init_params, param_axes, param_shapes
 from durian_jax.training.config import RunConfig
 from durian_jax.training.optimizer import make_optimizer
 from durian_jax.training.recipes.durian import STAGES
-from durian_jax.training.sharding import MESH_AXES, Layout, arrange, make_mesh
+from durian_jax.training.sharding import MESH_AXES, Layout, arrange, check_batch, make_mesh
 from durian_jax.training.state import split, state_shapes
 from tests.helpers.runs import losses, train_on
 
@@ -137,7 +137,7 @@ def test_a_host_loads_the_clips_of_its_chips():
                            devices=np.vectorize(lambda host: SimpleNamespace(process_index=host))(hosts))
     assert Layout(mesh, {}).host_parts() == (0, 2)
     with pytest.raises(InputError, match="data.frames=3 cannot be divided among mesh.frames=2"):
-        Layout(SimpleNamespace(shape={**mesh.shape, "frames": 2}), {}).check_batch(16, 3)
+        check_batch({**mesh.shape, "frames": 2}, 16, 3)
 
 
 DIVIDED = """

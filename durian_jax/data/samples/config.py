@@ -53,6 +53,13 @@ class SampleConfig(ABC):
         if not fps > 0:
             raise InputError(f"{name}: expected a frame rate above 0, found {fps:g}; write the dataset again")
 
+    def check_clips(self, source: "ClipSource") -> None:  # noqa: B027 - most families take any clips
+        """Refuse clips of which no sample can be made, before training compiles.
+
+        Raises:
+            InputError: says what is missing.
+        """
+
     @abstractmethod
     def sample(self, source: "ClipSource", index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make one training sample from clip `index`, a function of the arguments and of `rng`'s state only.

@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 import cv2
 import numpy as np
 
+from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.samples.rerendered import RerenderedDriver, choose_other
 from durian_jax.data.samples.views import View, blanked
 from durian_jax.data.sources import ClipSource, OpenClip
@@ -72,6 +73,22 @@ class RecordedDriver:
     def frame(self, index: int) -> np.ndarray:
         """(H, W, 3) uint8."""
         return self._clip.driver_frame(index)
+
+
+def check_drivers(source: ClipSource, config: DriverConfig) -> None:
+    """Refuse clips that cannot be driven, before training compiles; judged by the first readable clip.
+
+    Raises:
+        InputError: no recorded driver, and all clips show the same person.
+    """
+    for index in range(len(source)):
+        try:
+            recorded = source.open(index).driver_keypoints is not None
+        except DecodeError:
+            continue
+        if not recorded and config.own_probability < 1:
+            choose_other(source, index, np.random.default_rng(0), config.driver_tries)
+        return
 
 
 def driver_of(source: ClipSource, index: int, clip: OpenClip, rng: np.random.Generator, config: DriverConfig

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 
 from durian_jax.data.augment import change_colours
-from durian_jax.data.samples.drivers import DriverConfig, choose_regions, driver_of, driving_regions
+from durian_jax.data.samples.drivers import DriverConfig, check_drivers, choose_regions, driver_of, driving_regions
 from durian_jax.data.samples.references import (
     References,
     ReferenceSamples,
@@ -71,6 +71,10 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
             raise InputError(f"{name}: expected clips of about {self.fps:g} frames per second, as the model makes "
                              f"videos, found {fps:g}; prepare or synthesize them at this rate (source.synthetic_fps of "
                              "clips drawn on demand), or set model.fps")
+
+    def check_clips(self, source: ClipSource) -> None:
+        """Refuse clips of one person without recorded drivers; see `SampleConfig.check_clips`."""
+        check_drivers(source, self)
 
     def sample(self, source: ClipSource, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make one training sample, see `SampleConfig.sample`.

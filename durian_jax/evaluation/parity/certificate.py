@@ -22,7 +22,7 @@ from durian_jax.diffusion.noise import frame_noise
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import psnr
 from durian_jax.families import get_family
-from durian_jax.files import writable_folder, write_json
+from durian_jax.files import check_folder, write_json
 from durian_jax.inference.generate import generate
 from durian_jax.inference.size import at_size
 from durian_jax.models.family import ModelConfig
@@ -57,7 +57,7 @@ def verify_export(folder: str | Path, checkpoint: str | Path, *, frames: int = 4
     """
     folder = Path(folder)
     found, dtype = read_bundle(folder)
-    writable_folder(folder)
+    check_folder(folder)
     known = read_description(checkpoint)
     if (known.config, known.objective) != (found.config, found.objective):
         raise InputError(f"{folder} is no export of {checkpoint}: {_difference(found.config, known.config)} differ; "

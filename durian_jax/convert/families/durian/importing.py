@@ -32,7 +32,7 @@ from durian_jax.convert.tensors import (
 )
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
-from durian_jax.files import writable_folder
+from durian_jax.files import check_folder
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.parameters import init_params, param_shapes, zero_at_start
 from durian_jax.progress import progress_bar
@@ -79,7 +79,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
         InputError: a missing, unknown or damaged part; a config.json of another network, with every wrong field; parts
             that do not fit, with every wrong tensor. Nothing is written before these checks.
     """
-    writable_folder(out)
+    check_folder(out)
     if not set(BASE_PARTS) <= set(parts) <= set(PARTS):
         raise InputError(f"import: expected the parts unet and vae, and perhaps motion and image_encoder, found "
                          f"{', '.join(parts) or 'none'}")

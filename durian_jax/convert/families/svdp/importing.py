@@ -23,7 +23,7 @@ from durian_jax.convert.names import Tensor
 from durian_jax.convert.tensors import Excuse, check_count, check_fit
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
-from durian_jax.files import writable_folder
+from durian_jax.files import check_folder
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.parameters import init_params, param_shapes, zero_at_start
 from durian_jax.models.svdp.config import SVDPConfig
@@ -70,7 +70,7 @@ def import_checkpoint(out: str | Path, parts: Mapping[str, str], *, like: Descri
         InputError: a missing, unknown or damaged part; a config.json of another network, with every wrong field; parts
             that do not fit, with every wrong tensor; an unknown position table. Nothing is written before these checks.
     """
-    writable_folder(out)
+    check_folder(out)
     if set(parts) != set(BASE_PARTS):
         raise InputError(f"import: expected the parts {' and '.join(BASE_PARTS)}, found {', '.join(parts) or 'none'}")
     folders = {part: find_folder(name, PARTS[part]) for part, name in parts.items()}
