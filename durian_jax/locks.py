@@ -19,7 +19,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.files import full_disk_explained, parse_json, remove_temporaries
 
 NAME = "run.lock"
@@ -140,7 +140,8 @@ def _state(path: Path) -> tuple[bytes, int] | None:
 
 
 def _name(holder: dict | None) -> str:
-    return "another process" if holder is None else f"process {holder['process']} on {holder['host']}"
+    return ("another process" if holder is None else
+            f"process {cut(str(holder['process']), 20)} on {cut(str(holder['host']), 80)}")
 
 
 def _is_alive(holder: dict) -> bool | None:
