@@ -37,3 +37,14 @@ def test_unknown_names_raise():
         durian_jax.nothing  # noqa: B018
     with pytest.raises(ImportError):
         from durian_jax import nothing  # noqa: F401
+
+
+def test_imports_inside_functions_name_modules_that_exist():
+    package = Path(durian_jax.__file__).parent
+    modules = {".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+               for path in package.rglob("*.py")}
+    missing = [f"{path.relative_to(package)}, line {node.lineno}: {node.module}"
+               for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("durian_jax")
+               and node.module not in modules]
+    assert not missing
