@@ -25,7 +25,7 @@ export PIP_COMPILE := 0
 
 help:
 	@echo "make demo       install into $(VENV), run the demo, write demo/index.html"
-	@echo "make develop    install into $(VENV) and $(ANNOTATOR) all that tests need"
+	@echo "make develop    install into $(VENV) all that tests need, and the annotator's models into $(ANNOTATOR)"
 	@echo "make test       make develop, then run all tests but the slow ones"
 	@echo "make test-slow  run the slow tests: whole commands, clusters, notebooks, full-size compilations"
 	@echo "make test-fast  run the rooms whose tests compile little, in minutes, for daily work"

@@ -58,7 +58,7 @@ def find_models() -> Path:
     for folder in (Path.cwd() / FOLDER, source_tree / FOLDER, default_folder()):
         if not _missing(folder):
             return _checked(folder)
-    raise InputError("the models of the face annotator are missing (5 MB, out of MediaPipe's wheel of 36 MB); run "
+    raise InputError("the models of the face annotator are missing (4 MB, out of MediaPipe's wheel of 36 MB); run "
                      "`durian annotator` once to get them")
 
 

@@ -25,8 +25,8 @@ def train(ctx, config, overrides, workdir, profile):
     durian train --config=tiny,stage=2 --workdir=runs/tiny2 --config.init_from=runs/tiny
 
     Repeat the command to continue from the last checkpoint in the workdir, on any number of devices and hosts.
-    Raise --config.total_steps to train longer. Ctrl-C and SIGTERM save a checkpoint and stop the run (status 130
-    or 143; 0 with several processes). The scripts in launch/ start a run on several hosts.
+    Raise --config.total_steps to train longer. Ctrl-C saves a checkpoint and stops the run (status 130). So does
+    SIGTERM (status 143, or 0 with several processes). The scripts in launch/ start a run on several hosts.
     """
     from durian_jax import runtime
 
