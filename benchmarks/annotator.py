@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", type=Path, help="photos and videos, or folders of them")
     parser.add_argument("--peer", required=True, help="a Python with mediapipe==0.10.21")
-    parser.add_argument("--frames", type=int, default=100, help="read at most so many frames of a video")
+    parser.add_argument("--frames", type=int, default=100, help="read at most this number of frames of a video")
     parser.add_argument("--markdown", type=Path, help="write the table into this file")
     options = parser.parse_args()
     files = [file for given in options.files for file in (sorted(given.rglob("*")) if given.is_dir() else [given])

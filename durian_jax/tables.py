@@ -1,4 +1,4 @@
-"""Tables that a user writes: CSV with a header, or JSON Lines. They are read row by row and may have millions."""
+"""Tables that a user writes: CSV with a header, or JSON Lines. They are read row by row, so millions of rows fit."""
 
 import csv
 from collections.abc import Iterator, Sequence

@@ -20,6 +20,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.files import together, writable_file, write_json
+from durian_jax.images import turned
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
 from durian_jax.prepare.annotate import annotate_image, annotate_video
@@ -127,13 +128,13 @@ class Session:
             self._found = self.settings.describe()
         return self._found
 
-    def start_annotator(self) -> None:
+    def load_annotator(self) -> None:
         """Load the annotator now.
 
         Raises:
             InputError: its models are missing.
         """
-        assert self.annotator is not None
+        _ = self.annotator
 
     def check(self, request: Request) -> None:
         """Check a request as far as it takes no time. What needs neither JAX nor PyTorch comes first.
@@ -234,7 +235,7 @@ class Session:
 
     def _place(self, request: Request, portrait: Clip) -> Place:
         photo = read_image(request.source)
-        photo = np.ascontiguousarray(np.rot90(photo, self.annotator.turn(photo)))
+        photo = turned(photo, self.annotator.turn(photo))
         size, pasted = photo.shape[:2], pasted_size(*photo.shape[:2])
         if pasted != size:
             say(f"durian: {request.out}: {pasted[1]} x {pasted[0]} pixels for a photo of {size[1]} x {size[0]}; "

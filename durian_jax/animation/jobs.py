@@ -1,4 +1,4 @@
-"""Several videos in one call: the model and the annotator start once, and a failure does not stop the rest."""
+"""Several videos in one call: the model and the annotator are loaded once. A failure does not stop the rest."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -99,7 +99,7 @@ def animate_jobs(requests: Sequence[Request], summary: str | Path, settings: Set
         if outcome.state == FAILED:
             finished(outcome)
     _write(summary, outcomes, settings)
-    session.start_annotator()  # Without an annotator or a model, no request can be served.
+    session.load_annotator()  # without an annotator or a model, no request can be served
     for outcome in outcomes:
         if outcome.state == FAILED:
             continue

@@ -13,6 +13,7 @@ from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, layer_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.images import turned
 from durian_jax.video import read_image
 
 # H.264 level 5.2: the largest pictures that the decoders of phones and browsers take.
@@ -51,11 +52,11 @@ def paste_back(photo: np.ndarray | str | Path, portrait: Clip, frames: Iterable[
     Raises:
         InputError: the portrait has no `box`, or was cut from another photo.
     """
-    worker = annotator or Annotator()
+    annotator = annotator or Annotator()
     picture = read_image(photo) if isinstance(photo, str | Path) else photo
-    place = Place(np.ascontiguousarray(np.rot90(picture, worker.turn(picture))), portrait)
+    place = Place(turned(picture, annotator.turn(picture)), portrait)
     for frame in frames:
-        yield place.paste(frame, worker)
+        yield place.paste(frame, annotator)
 
 
 def pasted_size(height: int, width: int) -> tuple[int, int]:

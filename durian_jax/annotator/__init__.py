@@ -13,9 +13,9 @@ from durian_jax.annotator.graph import Graph
 
 __all__ = ["Annotator"]
 
-# Frames of a video between looks for further faces.
+# Number of frames of a video between two searches for further faces.
 _LOOK_EVERY = 10
-# A picture is turned if its faces are found so much better then; see `Annotator.turn`.
+# A picture is turned if this raises the score of its best face by more than this value; see `Annotator.turn`.
 _CLEARLY_BETTER = 0.05
 # What an upright face adds to its score.
 _UPRIGHT = 0.2
@@ -54,7 +54,7 @@ class Annotator:
     def follow(self, image: np.ndarray) -> np.ndarray:
         """Return the meshes of all faces in the next frame of a video; shape and units as in `faces`.
 
-        Faces are followed from the previous frame. Others are looked for if there is none, and in every tenth frame.
+        Faces are followed from the previous frame. Without one, and in every tenth frame, the whole frame is searched.
         """
         look = not self._followed or self._frame % _LOOK_EVERY == 0
         self._followed = self._finder.follow(image, self._followed, look)

@@ -33,7 +33,7 @@ class Detection:
         return face_square(self.box[:2], self.box[2:], self.eyes)
 
     def moved(self, x: float, y: float) -> "Detection":
-        """Return the detection in a picture that reaches so many pixels farther to the left and up."""
+        """Return the detection in a picture whose left and upper edges lie `x` and `y` pixels farther out."""
         return Detection(self.box + [x, y, x, y], self.eyes + [x, y], self.score)
 
 

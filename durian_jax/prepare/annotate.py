@@ -5,7 +5,7 @@ boxes. The second pass cuts the crops. So memory holds only the pictures of the 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
+from durian_jax.images import turned
 from durian_jax.prepare.crop import face_centre, face_height, head_box, smooth_track
 from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, finish, stretch_of, take
 from durian_jax.prepare.track import (
@@ -27,7 +28,7 @@ from durian_jax.prepare.track import (
     describe_ranges,
     find_faces,
 )
-from durian_jax.progress import progress_bar
+from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import iterate_video, probe_video, read_image
 
 # What becomes of frames without a face, see `annotate_video`; and the longest gap in seconds that is bridged.
@@ -79,14 +80,14 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
     """
     image = read_image(path)
     crop = Crop(size, known=known)
-    worker = annotator or Annotator()
-    image = upright(image, worker, path)
-    points = _chosen_face(worker.faces(image), path, face)
+    annotator = annotator or Annotator()
+    image = upright(image, annotator, path)
+    points = _chosen_face(annotator.faces(image), path, face)
     run = Run(0, points[None])
     box = head_box(run.points, 1.0, *image.shape[:2])
     stretch = Stretch(run, np.zeros(1, int), box, box, run.points, 25.0)
     take(stretch, image, 0, crop, None)
-    clip, evidence = finish(stretch, crop, worker)
+    clip, evidence = finish(stretch, crop, annotator)
     for kind in known or ():
         if not clip.mask(kind).any():
             raise InputError(f"no {kind} found on the person in {path}; choose a photo that shows it clearly")
@@ -102,7 +103,6 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     """Annotate a person in a video, as one clip.
 
     A video that is not upright is turned. Warnings say so, which of several faces is used, and which frames show none.
-
 
     Args:
         path: a video.
@@ -127,13 +127,13 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
         raise InputError(f"gaps: expected one of {', '.join(GAPS)}, found {gaps!r}")
     crop, info = Crop(size, known=known), probe_video(path).at_rate(fps)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
-    worker = annotator or Annotator()
+    annotator = annotator or Annotator()
     if info.hdr:
         warnings.warn(f"{path}: HDR colours ({info.hdr}); shown as ordinary ones", ColoursReduced, stacklevel=2)
-    turns = worker.turn(next(iterate_video(path, 1)))
+    turns = annotator.turn(next(iterate_video(path, 1)))
     _warn_turned(turns, path)
-    found = find_faces(_bar(_turned(iterate_video(path, max_frames, fps=fps), turns), total,
-                            f"finding the face in {Path(path).name}"), info.fps, worker)
+    found = find_faces(_bar((turned(picture, turns) for picture in iterate_video(path, max_frames, fps=fps)), total,
+                            f"finding the face in {Path(path).name}"), info.fps, annotator)
     if not found.runs:
         raise no_face(path, found)
     faces = replace(found, runs=choose_person(found.runs, face))
@@ -147,8 +147,9 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     elif missing:
         faces = replace(faces, runs=_bridged(path, faces, missing, gaps))
     stretches = [stretch_of(run, smooth_track(run.points), faces, run.first, run.last) for run in faces.runs]
-    pictures = _bar(_turned(iterate_video(path, len(faces), fps=fps), turns), len(faces), f"cropping {Path(path).name}")
-    clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, worker)]
+    pictures = _bar((turned(picture, turns) for picture in iterate_video(path, len(faces), fps=fps)), len(faces),
+                    f"cropping {Path(path).name}")
+    clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, annotator)]
     joined = Clip(*(np.concatenate([getattr(clip, name) for clip in clips])
                     for name in ("frames", "keypoints", "masks")), faces.fps)
     return _named(joined, path), missing
@@ -158,7 +159,7 @@ def upright(image: np.ndarray, annotator: Annotator, path: str | Path) -> np.nda
     """Return a photo turned so that its heads are upright; a warning says so."""
     turns = annotator.turn(image)
     _warn_turned(turns, path)
-    return next(_turned([image], turns))
+    return turned(image, turns)
 
 
 def no_face(path: str | Path, faces: Faces) -> InputError:
@@ -206,16 +207,9 @@ def _warn_turned(turns: int, path: str | Path) -> None:
         warnings.warn(f"{path}: not upright; turned by {angle}", PictureTurned, stacklevel=3)
 
 
-def _turned(pictures: Iterable[np.ndarray], turns: int) -> Iterator[np.ndarray]:
-    """Pictures turned by quarter turns to the left."""
-    for picture in pictures:
-        yield np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
-
-
 def _which(face: str) -> str:
     return f"number {face} from the left" if face.isdecimal() else f"the {face}{'most' * (face != 'largest')} one"
 
 
 def _bar(iterable: Iterable, total: int | None, words: str) -> tqdm:
-    # The delay hides the bar of short jobs.
-    return progress_bar(iterable, total=total, desc=words, unit="frame", leave=False, delay=2)
+    return progress_bar(iterable, total=total, desc=words, unit="frame", leave=False, delay=SHORT)

@@ -17,7 +17,7 @@ from durian_jax.errors import InputError
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, runs
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
-from durian_jax.progress import progress_bar
+from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
 
 # A second face counts from this share of the largest face's height.
@@ -101,11 +101,11 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
     Raises:
         InputError: the annotator is not installed.
     """
-    worker, reports = annotator or Annotator(), []
-    for path in progress_bar(paths, desc="checking", unit="file", leave=False, delay=2, disable=len(paths) < 2):
+    annotator, reports = annotator or Annotator(), []
+    for path in progress_bar(paths, desc="checking", unit="file", leave=False, delay=SHORT, disable=len(paths) < 2):
         kind = _kind(Path(path))
         try:
-            look = look_at_photo(path, worker) if kind == "photo" else look_at_video(path, worker)
+            look = look_at_photo(path, annotator) if kind == "photo" else look_at_video(path, annotator)
             findings, measures = _judge(look)
         except InputError as error:
             findings, measures = [_unreadable(path, error)], {}

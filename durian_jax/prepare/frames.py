@@ -11,6 +11,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
+from durian_jax.images import turned
 from durian_jax.prepare.inputs import VideoInput
 from durian_jax.video import IMAGE_SUFFIXES, iterate_video, probe_video, read_image
 
@@ -50,7 +51,7 @@ class Frames:
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the frames; raise InputError at the first damaged frame (see `iterate_video`)."""
         for image in self._as_stored():
-            yield np.ascontiguousarray(np.rot90(image, self.turns)) if self.turns else image
+            yield turned(image, self.turns)
 
     def _as_stored(self) -> Iterator[np.ndarray]:
         if not self.pictures:

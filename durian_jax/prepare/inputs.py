@@ -22,7 +22,7 @@ __all__ = ["LAYOUTS", "VideoInput", "find_inputs"]
 # A folder with fewer numbered pictures holds photos, not a video.
 _LEAST_PICTURES = 8
 
-# A folder of which more files are looked up is listed as a whole.
+# If more files of one folder are looked up, list the folder once.
 _FEW_FILES = 64
 
 
@@ -92,8 +92,7 @@ def _find(inputs: Sequence[str | Path], layout: str) -> list[VideoInput]:
     return with_names(listed)
 
 
-# ------------------------------------------------------------------------------------------ searching
-
+# --- searching ------------------------------------------------------------------------------------------
 
 def files_and_folders(given: str) -> list[Path]:
     """Return the files and folders that one input names.
@@ -159,7 +158,7 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[Path]]]:
 
 
 class _RealPaths:
-    """Real paths of files. Looks once at a folder of many files, and not at each of them."""
+    """Real paths of files. A folder of many files is listed once, instead of one look-up per file."""
 
     def __init__(self):
         self._folders: dict[str, str] = {}

@@ -13,9 +13,10 @@ from durian_jax.annotator import Annotator
 from durian_jax.faces import quality
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
+from durian_jax.images import turned
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
-from durian_jax.progress import progress_bar
+from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import check_length, iterate_video, probe_video, read_image
 
 # A long video is sampled at about this many evenly spaced frames, and at all of the first frames.
@@ -83,21 +84,21 @@ class Look:
         return tuple((int(edges[a]), int(edges[b])) for a, b in runs(flags, np.zeros(len(flags), bool)))
 
 
-def look_at_photo(path: str | Path, worker: Annotator) -> Look:
+def look_at_photo(path: str | Path, annotator: Annotator) -> Look:
     """Return the `Look` of a photo.
 
     Raises:
         InputError: the picture is unreadable.
     """
     image = read_image(path)
-    turns = worker.turn(image)
-    image = np.ascontiguousarray(np.rot90(image, turns))
-    faces = worker.faces(image)
+    turns = annotator.turn(image)
+    image = turned(image, turns)
+    faces = annotator.faces(image)
     return _gather([_sample(0, image, faces)], [_thumbnail(image)], 0.0, image.shape, turns,
-                   len(faces) > 0 and _head_cut(image, faces[0], worker))
+                   len(faces) > 0 and _head_cut(image, faces[0], annotator))
 
 
-def look_at_video(path: str | Path, worker: Annotator) -> Look:
+def look_at_video(path: str | Path, annotator: Annotator) -> Look:
     """Read a video, the beginning of a long one, and return its `Look`.
 
     Raises:
@@ -108,28 +109,28 @@ def look_at_video(path: str | Path, worker: Annotator) -> Look:
     most = min(_MOST_FRAMES, max(_LOOKS, _MOST_PIXELS // max(1, info.height * info.width)))
     count = min(info.declared_frames, most)
     stride = max(1, -(-count // _LOOKS))
-    turns = worker.turn(next(iterate_video(path, 1)))
-    worker.reset()
+    turns = annotator.turn(next(iterate_video(path, 1)))
+    annotator.reset()
     samples, thumbnails, shape = [], [], None
     bar = progress_bar(iterate_video(path, most), total=count or None, desc=f"looking at {Path(path).name}",
-               unit="frame", leave=False, delay=2)
+                       unit="frame", leave=False, delay=SHORT)
     for number, image in enumerate(bar):
-        image = np.ascontiguousarray(np.rot90(image, turns))
+        image = turned(image, turns)
         thumbnails.append(_thumbnail(image))
         if number >= _FIRST and number % stride:
             continue
         shape = image.shape
         if stride > 1:  # Tracking needs consecutive frames; over larger steps it may follow a wrong object.
-            worker.reset()
-        samples.append(_sample(number, image, worker.follow(image)))
+            annotator.reset()
+        samples.append(_sample(number, image, annotator.follow(image)))
         if len(samples) > _LOOKS + _FIRST:
             # The video is longer than its header declares, or the header declares no length.
             stride *= 2
             samples = [sample for sample in samples if sample[0] < _FIRST or sample[0] % stride == 0]
     if samples[-1][0] != number:
         # Sample the last frame too, because title cards without a face come last.
-        worker.reset()
-        samples.append(_sample(number, image, worker.follow(image)))
+        annotator.reset()
+        samples.append(_sample(number, image, annotator.follow(image)))
     return replace(_gather(samples, thumbnails, info.fps, shape, turns), hdr=info.hdr,
                    total=max(info.declared_frames, len(thumbnails)) if len(thumbnails) == most else len(thumbnails))
 
@@ -147,7 +148,7 @@ def _sample(number: int, image: np.ndarray, faces: np.ndarray) -> tuple:
     return number, points, box.crop(image, 0, _CROP), keypoints, other
 
 
-def _head_cut(image: np.ndarray, points: np.ndarray, worker: Annotator) -> bool:
+def _head_cut(image: np.ndarray, points: np.ndarray, annotator: Annotator) -> bool:
     """Return whether the person's head reaches the picture's upper edge."""
     (x, y), tall = face_centre(points), face_height(points)
     side = tall / FACE_HEIGHT
@@ -155,7 +156,7 @@ def _head_cut(image: np.ndarray, points: np.ndarray, worker: Annotator) -> bool:
     if y - FACE_CENTRE * side > 0 or x <= 0 or x >= image.shape[1] or y <= 0:
         return False
     head = image[:int(y + side / 2), left:right]
-    person = worker.person(cv2.resize(head, (256, 256), interpolation=cv2.INTER_AREA))
+    person = annotator.person(cv2.resize(head, (256, 256), interpolation=cv2.INTER_AREA))
     columns = (np.arange(256) + 0.5) / 256 * head.shape[1] + left
     return bool((person[:4, np.abs(columns - x) < 0.3 * tall] > 128).mean() > 0.3)
 
@@ -164,8 +165,8 @@ def _gather(samples: list[tuple], thumbnails: list[np.ndarray], fps: float, shap
             turns: int, head_cut: bool = False) -> Look:
     index, points, crops, keypoints, others = zip(*samples, strict=True)
     return Look(np.array(index), np.stack(points), np.stack(crops), np.stack(keypoints),
-                 {number: other for number, other in zip(index, others, strict=True) if other is not None},
-                 np.stack(thumbnails), fps, *shape[:2], turns, head_cut)
+                {number: other for number, other in zip(index, others, strict=True) if other is not None},
+                np.stack(thumbnails), fps, *shape[:2], turns, head_cut)
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:

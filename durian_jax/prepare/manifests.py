@@ -1,4 +1,4 @@
-"""Manifests: tables of videos with time range, person and labels. They are read row by row and may have millions."""
+"""Manifests: tables of videos with time range, person and labels. They are read row by row, so millions fit."""
 
 import math
 import os

@@ -102,7 +102,7 @@ def cut_clips(pictures: Iterable[np.ndarray], stretches: list[Stretch], crop: Cr
         pictures: the video's frames from the first one, (H, W, 3) uint8 RGB.
         stretches: the frames of each clip; they may overlap if a frame shows several faces.
         crop: size and masks.
-        annotator: a running annotator.
+        annotator: a loaded annotator.
         supplied: returns user-made masks, which replace the masker's.
 
     Yields:

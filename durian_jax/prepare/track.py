@@ -89,7 +89,7 @@ def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator)
     Args:
         pictures: (H, W, 3) uint8 RGB frames of one size, at least one.
         fps: frames per second.
-        annotator: a running annotator; it forgets the faces that it follows.
+        annotator: a loaded annotator; it forgets the faces that it follows.
     """
     annotator.reset()
     thumbnails, ended, active, shape = [], [], [], None
@@ -144,7 +144,7 @@ def choose_face(places: np.ndarray, sizes: np.ndarray, which: str) -> int:
         return int(np.argmin(places) if which == "left" else np.argmax(places))
     check_choice(which)
     if not 1 <= int(which) <= len(places):
-        raise InputError(f"face {which}: expected a number from 1 to {len(places)}, because so many faces were found")
+        raise InputError(f"face {which}: expected a number from 1 to {len(places)}, the number of faces found")
     return int(np.argsort(places)[int(which) - 1])
 
 

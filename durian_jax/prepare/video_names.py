@@ -1,4 +1,4 @@
-"""A video of an input: which file, of which person; and its name, which is unique within the run.
+"""A video of an input: its file, its person, and its name, which is unique within the run.
 
 The names of three data sets are recognised:
 

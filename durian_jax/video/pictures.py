@@ -31,13 +31,13 @@ _HARMLESS = "libpng warning"
 
 
 class DamagedPicture(UserWarning):
-    """A picture can be read, but is not quite what its file should hold."""
+    """Warning: the decoder reports damage of a picture that can be read."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 RGB: upright (EXIF orientation applied), alpha blended over white.
 
-    A warning names a picture that can be read, but of which the decoder reports damage.
+    A warning names a picture that can be read although the decoder reports damage.
 
     Raises:
         InputError: the file is missing, unreadable, not a picture, too large (`limits`), or cut off.

@@ -55,7 +55,7 @@ class Sound:
         self._written, self._damaged = 0, False
 
     def write_until(self, seconds: float) -> None:
-        """Write the sound up to a time of the output; nothing if the file has no sound so long."""
+        """Write the sound up to a time of the output; it ends earlier if the file's sound does."""
         if self._track is None:
             return
         end = round(seconds * self._rate)

@@ -31,7 +31,7 @@ def request_of(tmp_path):
 
 
 def test_a_failure_does_not_stop_the_rest(calls, request_of, tmp_path, monkeypatch):
-    """Model and annotator start once, and photos and videos that serve several requests are annotated once."""
+    """Model and annotator are loaded once, and photos and videos that serve several requests are annotated once."""
     annotate = module.annotate_image
 
     def picky(path, *given, **options):

@@ -235,7 +235,7 @@ def test_unreadable_files_do_not_stop_the_others(annotator, files):
 
 
 def test_unexpected_errors_do_not_stop_the_others(annotator, files, monkeypatch):
-    def fail(path, worker):
+    def fail(path, annotator):
         raise ZeroDivisionError("odd file")
     monkeypatch.setattr("durian_jax.prepare.check.look_at_photo", fail)
     finding = only(check_files([files / "good.png"], annotator)[0], "unreadable")
