@@ -1,4 +1,4 @@
-"""Output files: check that they can be written before work starts, and write them atomically. Reading of JSON."""
+"""Output files: check that they can be written before work starts, and write them atomically. Read JSON."""
 
 import errno
 import json
@@ -19,11 +19,11 @@ _FULL_WORDS = re.compile(r"No space left on device|Disk quota exceeded|File too 
 
 # The index of the largest published checkpoints has 0.1 MB, our deepest file 6 levels.
 _LARGEST_JSON, _DEEPEST_JSON = 64 << 20, 50
-# File systems take 255 bytes, and 4096 of a path. Temporary files have a few more than the name, `FILE_concat.mp4` too.
+# File systems take names of 255 bytes and paths of 4096. Names of temporary files and `FILE_concat.mp4` are longer.
 _LONGEST_NAME, _LONGEST_PATH = 200, 3800
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
-# Prefix of temporary folders.
+# Prefix of the folders of `hidden_folder`.
 _HIDDEN = ".writing."
 
 # Temporary files and folders of this process, for `remove_temporaries`.
@@ -67,8 +67,8 @@ def writable_folder(path: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create the folder {cut(str(folder))}: {error.strerror or error}; "
-                         "choose another output") from error
+        raise InputError(f"cannot create the folder {cut(str(folder))}: {reason_of(error)}; choose another output"
+                         ) from error
     return folder
 
 
@@ -136,22 +136,22 @@ def full_disk_explained(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def folder_for(path: Path) -> Iterator[None]:
-    """Create the missing folders above a path. Remove them again if the block raises and they are empty."""
-    made = [folder for folder in path.absolute().parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and those above it. Remove the new ones again if the block raises and they are empty."""
+    made = [place for place in (folder.absolute(), *folder.absolute().parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            for folder in made:  # the innermost first
-                folder.rmdir()
+            for place in made:  # the innermost first
+                place.rmdir()
         raise
 
 
 @contextmanager
 def temporary(path: str | Path) -> Iterator[Path]:
-    """Remove a temporary file or folder when the block ends, and if the program is stopped in between."""
+    """Yield the path of a temporary file or folder. Remove it when the block ends or the program is stopped."""
     path = Path(path)
     _temporaries.add(path)
     try:
@@ -159,6 +159,19 @@ def temporary(path: str | Path) -> Iterator[Path]:
     finally:
         _remove(path)
         _temporaries.discard(path)
+
+
+@contextmanager
+def hidden_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder in an existing one, for files that move to their places after all are written."""
+    with temporary(tempfile.mkdtemp(dir=folder, prefix=_HIDDEN)) as hidden:
+        yield hidden
+
+
+def remove_hidden_folders(folder: Path) -> None:
+    """Remove the folders of `hidden_folder` that killed processes have left in a folder."""
+    for left in folder.glob(f"{_HIDDEN}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_temporaries() -> None:
@@ -187,7 +200,7 @@ def atomic_file(path: str | Path) -> Iterator[str]:
         try:
             if os.path.isdir(path):
                 raise InputError(f"{cut(str(path))}: expected a file, found a folder; add a file name")
-            resources.enter_context(folder_for(path))
+            resources.enter_context(created_folder(path.parent))
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
             os.close(handle)
         except (OSError, ValueError) as error:
@@ -212,8 +225,7 @@ def staged(folder: str | Path) -> Iterator[Path]:
         DiskFull: the disk is full.
     """
     folder = check_folder(folder)
-    with full_disk_explained(folder), folder_for(folder / "x"), \
-            temporary(tempfile.mkdtemp(dir=folder, prefix=_HIDDEN)) as hidden:
+    with full_disk_explained(folder), created_folder(folder), hidden_folder(folder) as hidden:
         yield hidden
         for path in sorted(path for path in hidden.rglob("*") if path.is_file()):
             place = folder / path.relative_to(hidden)
@@ -265,7 +277,7 @@ def read_json(path: str | Path, advice: str = "copy it again from its source", m
 
 
 def reason_of(error: Exception) -> str:
-    """Why a file could not be opened, for a message that names it already."""
+    """Return why a file could not be opened, for a message that already names the file."""
     return cut(str(error.strerror or error if isinstance(error, OSError) else error))
 
 

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: a command ends with one line, also while its main thread computes outside of Python.
 
-Python runs signal handlers in the main thread, between two of its instructions. XLA compiles and computes for minutes
-without one. Therefore a second thread watches: if the main thread does not answer, the thread ends the process.
+Python runs signal handlers in the main thread, between two instructions. XLA compiles and computes for minutes without
+returning to Python. Therefore a second thread watches: if the main thread does not answer, it ends the process.
 """
 
 import functools
@@ -18,7 +18,7 @@ from durian_jax.files import remove_temporaries
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
-# Seconds that the main thread has to answer a signal, and to clean up afterwards.
+# Seconds in which the main thread must answer a signal, and then clean up.
 _PATIENCE, _CLEANING = 2.0, 20.0
 
 
@@ -36,7 +36,7 @@ def exit_status(number: int) -> int:
     return 128 + number
 
 
-def line(number: int, kept: str) -> str:
+def stop_message(number: int, kept: str) -> str:
     """Return the line that a stopped command prints.
 
     Args:
@@ -59,7 +59,7 @@ class Stoppable:
     second Ctrl-C always ends the process. Outside of the main thread the context does nothing.
 
     Args:
-        kept: returns what `line` says if the main thread does not answer.
+        kept: returns the end of `stop_message` if the main thread does not answer.
     """
 
     def __init__(self, kept: Callable[[], str]):
@@ -114,7 +114,7 @@ class Stoppable:
 
     def _leave(self, number: int) -> None:
         remove_temporaries()
-        os.write(self._screen, f"\n{line(number, self._kept())}\n".encode())
+        os.write(self._screen, f"\n{stop_message(number, self._kept())}\n".encode())
         os._exit(exit_status(number))
 
 
@@ -127,13 +127,13 @@ def stoppable(kept: Callable[..., str]) -> Callable[[Callable], Callable]:
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
-            words = lambda: kept(**named)
+            left = lambda: kept(**named)
             try:
-                with Stoppable(words):
+                with Stoppable(left):
                     return function(*arguments, **named)
             except KeyboardInterrupt as error:
                 number = signal_of(error)
-                print(line(number, words()), file=sys.stderr, flush=True)
+                print(stop_message(number, left()), file=sys.stderr, flush=True)
                 raise SystemExit(exit_status(number)) from None
         run.kept = kept
         return run

@@ -1,11 +1,11 @@
 """A lock on a folder that one process may write at a time. It names its holder, and a dead holder loses it.
 
 The lock is an ordinary file, because locks of the file system do not work on many shared folders and mounted buckets.
-Its holder changes the file every few seconds. Another process on the same machine asks the system whether the holder
-lives. A process on another machine watches the file: if it changes, the holder lives. Clocks are not compared.
+Its holder changes the file every few seconds (a beat). Another process on the same machine asks the system whether the
+holder lives. A process on another machine watches the file: if it changes, the holder lives. Clocks are not compared.
 
-Two processes that take over a dead lock within the same moment may both succeed on a file system that shows changes
-late. Each of them reads the lock at every beat, and the one that no longer finds its name stops.
+Two processes that take over a dead lock at the same moment may both succeed on a file system that shows changes late.
+Each of them reads the lock at every beat. The one that no longer finds its own token stops.
 """
 
 import json
@@ -24,9 +24,12 @@ from durian_jax.files import full_disk_explained, parse_json, remove_temporaries
 
 NAME = "run.lock"
 
-# Seconds between two changes of the file; without a change, after which the holder counts as dead; and to see whether
-# another process took the lock over at the same moment. NFS shows changes up to 60 seconds late.
-_BEAT, _SILENCE, _SETTLE = 10.0, 90.0, 1.0
+# Seconds between two beats.
+_BEAT = 10.0
+# After this many seconds without a beat the holder counts as dead. NFS shows changes up to 60 seconds late.
+_SILENCE = 90.0
+# Seconds to wait after taking a lock over, to see whether another process did so at the same moment.
+_SETTLE = 1.0
 
 
 class FolderLock:
@@ -36,7 +39,7 @@ class FolderLock:
         folder: existing folder; the lock is its file `NAME`.
         user: what holds the lock, for messages, such as "durian train".
         advice: what to do if the lock is taken.
-        beat, silence, settle: seconds, see the module.
+        beat, silence, settle: seconds, see `_BEAT`, `_SILENCE` and `_SETTLE`.
 
     Raises:
         InputError: a living process holds the lock; names its host and process.
@@ -48,21 +51,23 @@ class FolderLock:
         self._beat, self._silence, self._settle = beat, silence, settle
         self._token = uuid.uuid4().hex
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_alive, daemon=True)
 
     def __enter__(self) -> "FolderLock":
         self._acquire()
-        threading.Thread(target=self._live, daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_) -> None:
         self._over.set()
+        self._thread.join()  # a late beat would write the lock again
         if (_read(self._path) or {}).get("token") == self._token:
             self._path.unlink(missing_ok=True)
 
     def _text(self, beats: int) -> str:
-        """The content; all beats have the same length, so that overwriting needs no space on the disk."""
+        """Return the content; all beats have the same length, so that overwriting needs no space on the disk."""
         return json.dumps({"host": socket.gethostname(), "process": os.getpid(), "token": self._token,
-                           "place": _place(), "started": _started(os.getpid()), "beat": f"{beats:012d}"})
+                           "machine": _machine(), "started": _started(os.getpid()), "beat": f"{beats:012d}"})
 
     def _acquire(self) -> None:
         with full_disk_explained(self._path):
@@ -88,7 +93,7 @@ class FolderLock:
         return InputError(f"{self._folder}: {_name(holder)} uses this folder ({self._user}); {self._advice}")
 
     def _changes(self, holder: dict | None) -> bool:
-        """Watch the lock for as long as a living holder would need to change it."""
+        """Return whether the lock changes within the time in which a living holder changes it."""
         print(f"durian: {self._folder} was used by {_name(holder)}; waiting up to {self._silence:g} s to see whether "
               "it still runs", file=sys.stderr, flush=True)
         before, end = _state(self._path), time.monotonic() + self._silence
@@ -101,7 +106,7 @@ class FolderLock:
                 return True
         return False
 
-    def _live(self) -> None:
+    def _keep_alive(self) -> None:
         beats = 0
         while not self._over.wait(self._beat):
             beats += 1
@@ -109,6 +114,7 @@ class FolderLock:
                 found = _read(self._path)
                 if found is not None and found["token"] != self._token:
                     self._leave(found)
+                    return
                 with self._path.open("r+" if found else "w") as file:
                     file.write(self._text(beats))
 
@@ -123,7 +129,7 @@ class FolderLock:
 
 
 def _read(path: Path) -> dict | None:
-    """The lock's content; None if it does not exist or is not complete."""
+    """Return the lock's content; None if it does not exist or is not complete."""
     try:
         found = parse_json(path.read_bytes())
     except (OSError, ValueError):
@@ -132,7 +138,7 @@ def _read(path: Path) -> dict | None:
 
 
 def _state(path: Path) -> tuple[bytes, int] | None:
-    """What changes with every beat; None without a lock."""
+    """Return values that change with every beat; None without a lock."""
     try:
         return path.read_bytes(), path.stat().st_mtime_ns
     except OSError:
@@ -145,14 +151,14 @@ def _name(holder: dict | None) -> str:
 
 
 def _is_alive(holder: dict) -> bool | None:
-    """Whether the holder lives; None if this machine cannot tell."""
-    if not holder.get("place") or holder["place"] != _place():
+    """Return whether the holder lives; None if this machine cannot tell."""
+    if not holder.get("machine") or holder["machine"] != _machine():
         return None
     return holder.get("started") is not None and _started(holder["process"]) == holder["started"]
 
 
-def _place() -> str:
-    """The machine since it was started, and the container: in one place, a number belongs to one process at a time."""
+def _machine() -> str:
+    """Return the machine since its last start, and the container: there, a number is of one process at a time."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux
@@ -160,7 +166,7 @@ def _place() -> str:
 
 
 def _started(process: int) -> str | None:
-    """When a process of this machine started, as the system counts; None if it does not live."""
+    """Return when a process of this machine started, as the system counts; None if it does not live."""
     if not Path("/proc/self/stat").exists():
         found = subprocess.run(["ps", "-p", str(process), "-o", "lstart="], capture_output=True, text=True, check=False)
         return found.stdout.strip() or None

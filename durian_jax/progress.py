@@ -1,11 +1,15 @@
-"""Progress of long work on standard error: drawn in a terminal or notebook, one line at a time in a log."""
+"""Standard error: progress of long work, drawn in a terminal or notebook, one line at a time in a log.
 
+Messages of libraries go elsewhere, if they are not for the user.
+"""
+
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from tqdm import tqdm
 
@@ -38,6 +42,19 @@ def is_log(file: TextIO | None = None) -> bool:
 def say(text: str) -> None:
     """Write lines to standard error, above the bars that are being drawn."""
     tqdm.write(text, file=sys.stderr)
+
+
+@contextmanager
+def messages_into(file: IO[bytes]) -> Iterator[None]:
+    """Write what a block prints on standard error, also outside of Python, into an open file instead."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

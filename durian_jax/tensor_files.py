@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from durian_jax.errors import InputError, cut, listed, shown
-from durian_jax.files import make_readable, read_json, write_json
+from durian_jax.files import hidden_folder, make_readable, read_json, remove_hidden_folders, write_json
 
 # Names of weight files in diffusers and in transformers; this project writes the second one.
 WEIGHT_NAMES = ("diffusion_pytorch_model", "model")
@@ -228,14 +227,13 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         stem: one of `WEIGHT_NAMES`.
         metadata: metadata of every file.
     """
-    for left in folder.glob(".writing.*"):  # left by a killed call
-        shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
+    remove_hidden_folders(folder)
+    with hidden_folder(folder) as hidden:
         shards: list[list[str]] = []
         pending: dict[str, np.ndarray] = {}
 
         def flush():
-            save_file(pending, Path(temporary) / str(len(shards)), metadata)
+            save_file(pending, hidden / str(len(shards)), metadata)
             shards.append(list(pending))
             pending.clear()
 
@@ -253,8 +251,8 @@ def write_tensors(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], shard
         index = folder / f"{stem}.safetensors.index.json"
         index.unlink(missing_ok=True)  # an old index would name other shards
         for i, name in enumerate(names):
-            make_readable(Path(temporary) / str(i))
-            os.replace(Path(temporary) / str(i), folder / name)
+            make_readable(hidden / str(i))
+            os.replace(hidden / str(i), folder / name)
         for old in folder.glob(f"{stem}*.safetensors"):
             if old.name not in names:
                 old.unlink()

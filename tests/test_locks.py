@@ -46,7 +46,7 @@ def holder(tmp_path):
 def elsewhere(folder):
     """Make the lock that of a process on another machine."""
     held = json.loads((folder / NAME).read_text())
-    (folder / NAME).write_text(json.dumps({**held, "host": "far", "process": 7, "place": "another machine"}))
+    (folder / NAME).write_text(json.dumps({**held, "host": "far", "process": 7, "machine": "another"}))
 
 
 def test_the_second_process_is_refused_with_host_and_process(tmp_path, holder):

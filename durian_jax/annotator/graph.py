@@ -5,13 +5,13 @@ LiteRT runs, and runs the operators between them in numpy.
 """
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+
+from durian_jax.progress import messages_into
 
 # (attributes, inputs) -> output
 Operator = Callable[[Mapping[str, Any], list[np.ndarray]], np.ndarray]
@@ -75,7 +75,8 @@ class _Part:
     def __init__(self, content: bytes, inputs: list[int], outputs: list[int], threads: int):
         from ai_edge_litert.interpreter import Interpreter
 
-        with _quiet():
+        # LiteRT reports what it does while it loads a model, and has no setting against that.
+        with open(os.devnull, "wb") as nothing, messages_into(nothing):
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
         given, made = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -98,20 +99,6 @@ class _Custom:
 
     def run(self, values: dict[int, np.ndarray]) -> None:
         values[self._output] = self._operator(self._attributes, [values[number] for number in self._inputs])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what LiteRT says while it loads a model from standard error: it has no setting for that."""
-    sys.stderr.flush()
-    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
 
 
 def _groups(model) -> list[tuple[str | None, list]]:

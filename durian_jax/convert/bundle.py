@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from durian_jax.checkpoints.description import Description
 from durian_jax.errors import InputError, cut, listed
 from durian_jax.families import get_family
 from durian_jax.fields import OneOf, check_fields, in_file, read_fields
-from durian_jax.files import make_readable, read_json, write_json
+from durian_jax.files import hidden_folder, make_readable, read_json, write_json
 from durian_jax.progress import progress_bar
 
 BUNDLE_FILE = "durian.json"
@@ -119,12 +118,12 @@ def replace_files(folder: Path, writers: Mapping[str, Callable[[Path], None]]) -
     """
     values = read_json(folder / BUNDLE_FILE)
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing.") as temporary:
-            made = {name: Path(temporary) / str(i) for i, name in enumerate(writers)}
+        with hidden_folder(folder) as hidden:
+            made = {name: hidden / str(i) for i, name in enumerate(writers)}
             for name, write in writers.items():
                 write(made[name])
                 make_readable(made[name])
-            found = hashes(Path(temporary), [path.name for path in made.values()])
+            found = hashes(hidden, [path.name for path in made.values()])
             values["files"] |= {name: found[path.name] for name, path in made.items()}
             for name, path in made.items():
                 os.replace(path, folder / name)

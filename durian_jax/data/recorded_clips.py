@@ -9,8 +9,6 @@
 """
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +34,7 @@ from durian_jax.data.shards import open_shard, read_row, shard_writer
 from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.files import full_disk_explained, reason_of, temporary, write_json
+from durian_jax.files import full_disk_explained, hidden_folder, reason_of, remove_hidden_folders, write_json
 
 
 def shard_name(number: int, count: int) -> str:
@@ -125,7 +123,7 @@ def _put_in_place(directory: Path, shards: Sequence[Sequence[Outline]], about: d
     """
     names = [shard_name(number, len(shards)) for number in range(len(shards))]
     sizes = [parts.get(number, directory / name).stat().st_size for number, name in enumerate(names)]
-    with full_disk_explained(directory), temporary(tempfile.mkdtemp(dir=directory, prefix=".writing.")) as made:
+    with full_disk_explained(directory), hidden_folder(directory) as made:
         content = _write_index(made, shards, about, sizes)
         # Nothing below needs space on the disk.
         for old in [*(directory / name for name in outdated),
@@ -275,8 +273,7 @@ def prepare_directory(directory: str | os.PathLike) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         for old in [*directory.glob(".part-*.tmp"), *directory.glob(".portrait_clips-*.tmp")]:
             old.unlink(missing_ok=True)
-        for old in directory.glob(".writing.*"):
-            shutil.rmtree(old, ignore_errors=True)
+        remove_hidden_folders(directory)
     except (OSError, ValueError) as error:
         raise InputError(f"{cut(str(directory))}: expected a writable folder, found {reason_of(error)}; name another "
                          "folder") from error

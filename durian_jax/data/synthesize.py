@@ -8,7 +8,7 @@ from durian_jax.data.clip_record import Outline, Provenance, write_record
 from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 from durian_jax.errors import InputError
-from durian_jax.files import folder_for
+from durian_jax.files import created_folder
 from durian_jax.interruption import ignore_interrupts
 from durian_jax.progress import progress_bar
 
@@ -42,7 +42,7 @@ def synthesize(directory: str | os.PathLike, split: str, clips: int, frames: int
     """
     if not 0 < fps <= 1000:
         raise InputError(f"fps: expected frames per second, above 0 and at most 1000, found {fps:g}")
-    with folder_for(Path(directory) / "x"):
+    with created_folder(Path(directory)):
         directory = prepare_directory(directory)
         try:
             return _draw(directory, split, clips, frames, size, first, fps, workers, shard_size, encoding, drivers)

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,14 +28,14 @@ from durian_jax.data.recorded_clips import (
     write_shard,
 )
 from durian_jax.errors import DiskFull, InputError
-from durian_jax.files import check_folder, folder_for, read_json, write_json, write_text
+from durian_jax.files import check_folder, created_folder, read_json, write_json, write_text
 from durian_jax.installation import install_command
 from durian_jax.interruption import Terminated
 from durian_jax.prepare.clips import Identify, Settings, Tools
 from durian_jax.prepare.inputs import VideoInput, find_inputs
 from durian_jax.prepare.work import Work
 from durian_jax.prepare.worker import RunStopped, Worker, WorkerDied
-from durian_jax.progress import progress_bar
+from durian_jax.progress import messages_into, progress_bar
 
 # Importing Beam logs warnings about optional parts that are not needed here.
 _before = logging.root.manager.disable
@@ -100,13 +99,14 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         refuse_to_replace(out)
     _check_tools(settings, videos)
     start = time.perf_counter()
-    with folder_for(out / "x"), work.held():
+    with created_folder(out), work.held():
         prepare_directory(out)
         work.forget_rejected()
         keys = [work.key(video) for video in videos]
         annotate = _Annotate(work, settings, max_rejected, set(keys), identify)
         assemble = _Assemble(work, out, keys, settings, shard_clips, max_rejected)
-        with _progress(work, set(keys)), _quiet(work.folder / "beam.log"):
+        # Beam's workers write pages of their internal state to standard error.
+        with _progress(work, set(keys)), (work.folder / "beam.log").open("ab") as log, messages_into(log):
             _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)), work)
         return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
 
@@ -286,20 +286,6 @@ class _Assemble:
 
 
 # --- logs, progress and reports -----------------------------------------------------------------------
-
-@contextmanager
-def _quiet(log: Path):
-    """Redirect standard error to a file, because Beam's workers write pages of their internal state to it."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
 
 @contextmanager
 def _progress(work: Work, keys: set[str]):

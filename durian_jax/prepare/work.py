@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from durian_jax.errors import InputError
-from durian_jax.files import folder_for, read_json, write_json, write_text
+from durian_jax.files import created_folder, read_json, write_json, write_text
 from durian_jax.locks import NAME as LOCK
 from durian_jax.locks import FolderLock
 from durian_jax.prepare.clips import Settings
@@ -51,8 +51,8 @@ class Work:
         Raises:
             InputError: another process holds the lock.
         """
-        with folder_for(self.folder / "x"), FolderLock(self.folder, "durian prepare", "wait for it, stop it, or name "
-                                                       "another output"):
+        lock = FolderLock(self.folder, "durian prepare", "wait for it, stop it, or name another output")
+        with created_folder(self.folder), lock:
             for name in ("stopped", "assembled"):
                 (self.folder / name).unlink(missing_ok=True)
             yield

@@ -17,7 +17,7 @@ import jax
 from jax._src import distributed
 
 from durian_jax.errors import ClusterError, InputError
-from durian_jax.interruption import exit_status, line, signal_of
+from durian_jax.interruption import exit_status, signal_of, stop_message
 from durian_jax.progress import say
 
 # Environment variables from a launcher. _OWN describes the processes explicitly (launch/local.sh). With _CLUSTER,
@@ -244,8 +244,8 @@ def leaving_at_once() -> Iterator[None]:
             raise
         if isinstance(error, KeyboardInterrupt):
             number = signal_of(error)
-            print(line(number, "the same command on all hosts resumes from the last checkpoint"), file=sys.stderr,
-                  flush=True)
+            print(stop_message(number, "the same command on all hosts resumes from the last checkpoint"),
+                  file=sys.stderr, flush=True)
             os._exit(exit_status(number))
         if isinstance(error, InputError):
             print(f"durian: error: {error}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from durian_jax.data.sources import ClipSource
 from durian_jax.errors import InputError
 from durian_jax.faces.arcface import IDENTITY_FILE, IdentityEncoder, embed_faces, open_identity_encoder
 from durian_jax.fields import UnknownField
-from durian_jax.files import atomic_file, check_folder, folder_for, read_json, write_json
+from durian_jax.files import atomic_file, check_folder, created_folder, read_json, write_json
 from durian_jax.locks import FolderLock
 from durian_jax.progress import progress_bar, say
 from durian_jax.training.cluster import Heartbeat, Preemption, agreed, barrier, is_first
@@ -189,7 +189,7 @@ def _held(workdir: Path) -> Iterator[None]:
     lock = FolderLock(workdir, "durian train", "wait for it, stop it, or choose another --workdir")
     with ExitStack() as resources:
         def hold() -> None:
-            resources.enter_context(folder_for(workdir / "x"))
+            resources.enter_context(created_folder(workdir))
             resources.enter_context(lock)
         agreed(hold, "workdir")
         yield

@@ -1,11 +1,11 @@
-"""What libraries of C write to standard error, kept out of the program's output."""
+"""Messages that C libraries write to standard error, kept out of the program's output."""
 
-import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from durian_jax.progress import messages_into
 
 # Standard error belongs to the process, so one thread at a time redirects it.
 _lock = threading.Lock()
@@ -19,13 +19,9 @@ def native_messages() -> Iterator[list[str]]:
     """
     lines: list[str] = []
     with _lock, tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        kept = os.dup(2)
         try:
-            os.dup2(file.fileno(), 2)
-            yield lines
+            with messages_into(file):
+                yield lines
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
             file.seek(0)
             lines += file.read().decode(errors="replace").splitlines()
