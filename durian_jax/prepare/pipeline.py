@@ -6,7 +6,6 @@ The steps exchange their results through the output folder (`work`). All workers
 local disk, or on a shared disk of a cluster.
 """
 
-import json
 import logging
 import os
 import re
@@ -28,11 +27,12 @@ from durian_jax.data.recorded_clips import (
     write_shard,
 )
 from durian_jax.errors import DiskFull, InputError
-from durian_jax.files import check_folder, created_folder, read_json, write_json, write_text
+from durian_jax.files import check_folder, created_folder
 from durian_jax.installation import install_command
 from durian_jax.interruption import Terminated
 from durian_jax.prepare.clips import Identify, Settings, Tools
 from durian_jax.prepare.inputs import VideoInput, find_inputs
+from durian_jax.prepare.report import finished_before, write_report
 from durian_jax.prepare.work import Work
 from durian_jax.prepare.worker import RunStopped, Worker, WorkerDied
 from durian_jax.progress import messages_into, progress_bar
@@ -48,10 +48,6 @@ except ImportError as error:
                      + install_command("prepare")) from error
 finally:
     logging.disable(_before)
-
-# A report of millions of videos has gigabytes.
-_LARGEST_REPORT = 16 << 30
-
 
 def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | None = None, *,
             layout: str = "auto", overwrite: bool = False, max_rejected: int | None = None,
@@ -94,7 +90,7 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         raise InputError(f"every input lies in the output folder {out}; name another output")
     work = Work(out, settings)
     if not overwrite and not work.folder.exists():  # its existence means that a run is unfinished
-        if done := _finished_before(out, videos, settings):
+        if done := finished_before(out, videos, settings):
             return done
         refuse_to_replace(out)
     _check_tools(settings, videos)
@@ -108,22 +104,7 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         # Beam's workers write pages of their internal state to standard error.
         with _progress(work, set(keys)), (work.folder / "beam.log").open("ab") as log, messages_into(log):
             _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)), work)
-        return _report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
-
-
-def _finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> dict | None:
-    """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
-    try:
-        made = (out / "dataset.json").stat().st_mtime
-        report = read_json(out / "report.json", most=_LARGEST_REPORT)
-        if any(video.path.stat().st_mtime > made for video in videos):
-            return None
-        entries = (*report.get("files", ()), *report.get("rejected_files", ()))
-        seen = [(entry["file"], entry["name"]) for entry in entries]
-    except (OSError, InputError, KeyError, TypeError):  # not a report of ours: the dataset is not replaced either
-        return None
-    same = sorted(map(str, seen)) == sorted(str((str(video.path), video.name)) for video in videos)
-    return report if same and report.get("settings") == asdict(settings) else None
+        return write_report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
 
 
 def _run(pipeline: beam.Pipeline, work: Work) -> None:
@@ -285,7 +266,7 @@ class _Assemble:
             self._work.mark_assembled()
 
 
-# --- logs, progress and reports -----------------------------------------------------------------------
+# --- progress -----------------------------------------------------------------------------------------
 
 @contextmanager
 def _progress(work: Work, keys: set[str]):
@@ -313,36 +294,3 @@ def _progress(work: Work, keys: set[str]):
         thread.join()
         bar.close()
         screen.close()
-
-
-def _report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,
-            max_rejected: int | None, seconds: float) -> dict:
-    """Write the reports and return the main one; remove the work folder if the dataset is complete."""
-    outcomes = [(video, work.outcome(key)) for video, key in zip(videos, keys, strict=True)]
-    accepted = [entry for _, (entry, _) in outcomes if entry]
-    rejected = [{"file": str(video.path), "name": video.name, "reason": reason}
-                for video, (_, reason) in outcomes if reason]
-    # The reports of an earlier dataset, which this run would have replaced, stay with it.
-    place = work.folder if (out / "dataset.json").exists() and not work.assembled else out
-    write_text(place / "rejected.jsonl", "".join(json.dumps(entry) + "\n" for entry in rejected))
-    report = {
-        "accepted": len(accepted), "rejected": len(rejected),
-        "clips": sum(len(entry["clips"]) for entry in accepted),
-        "frames": sum(clip["frames"] for entry in accepted for clip in entry["clips"]),
-        "seconds": round(seconds, 1), "settings": asdict(settings), "files": accepted, "rejected_files": rejected,
-    }
-    write_json(place / "report.json", report)
-    if max_rejected is not None and len(rejected) > max_rejected:
-        reasons = "\n".join(f"  {entry['reason']}" for entry in rejected[:5])
-        raise InputError(f"stopped: {len(rejected)} of {len(accepted) + len(rejected)} videos were rejected, more than "
-                         f"--max-rejected {max_rejected}; {len(videos) - len(accepted) - len(rejected)} were not "
-                         f"processed. All reasons are in {place / 'rejected.jsonl'}; the first are:\n{reasons}\n"
-                         "Repair or remove these files and run the same command again; finished videos are kept")
-    if not accepted:
-        raise InputError(f"none of the {len(rejected)} videos could be used (all reasons are in "
-                         f"{place / 'rejected.jsonl'}); the first reason: {rejected[0]['reason']}")
-    if not work.assembled:
-        raise InputError(f"{out}: the pipeline ended without a dataset ({len(accepted)} accepted, {len(rejected)} "
-                         f"rejected of {len(videos)}); run the same command again")
-    work.remove()
-    return report
