@@ -28,7 +28,7 @@ def synthesize(out, clips, frames, size, split, fps, first, workers, drivers, ov
 
     The format is the same as that of `durian prepare`.
     """
-    from durian_jax.data.recorded_clips import refuse_to_replace
+    from durian_jax.data.dataset_writer import refuse_to_replace
     from durian_jax.data.synthesize import synthesize as draw
     from durian_jax.files import check_folder
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from durian_jax.data.dataset_writer import write_clips as write_clips
 from durian_jax.data.recorded_clips import RecordedClips as RecordedClips
-from durian_jax.data.recorded_clips import write_clips as write_clips
 from durian_jax.data.samples.config import SampleConfig as SampleConfig
 from durian_jax.data.sources import ClipList as ClipList
 from durian_jax.data.sources import Mixture as Mixture

@@ -18,7 +18,8 @@ import cv2
 import jinja2
 import numpy as np
 
-from durian_jax.data.clip_record import QUALITIES, EncodedClip, Outline, Provenance
+from durian_jax.data.clip_outline import Outline
+from durian_jax.data.clip_record import QUALITIES, EncodedClip, Provenance
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from durian_jax.data.clip_record import DecodeError, EncodedClip, rewrite_record
-from durian_jax.data.recorded_clips import RecordedClips, replace_records
+from durian_jax.data.dataset_writer import replace_records
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError, cut, listed, shown
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS

@@ -9,7 +9,8 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from durian_jax.data.clip_record import DONOR_SIZE, DONORS, QUALITIES, Donors, Outline
+from durian_jax.data.clip_outline import DONOR_SIZE, DONORS, Donors, Outline
+from durian_jax.data.clip_record import QUALITIES
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
 from durian_jax.files import atomic_file
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from durian_jax.data.clip_record import Outline, outline
+from durian_jax.data.clip_outline import Outline, outline
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 from pathlib import Path
 
-from durian_jax.data.clip_record import Outline, Provenance, write_record
-from durian_jax.data.recorded_clips import finish_dataset, part_name, prepare_directory, write_shard
+from durian_jax.data.clip_outline import Outline
+from durian_jax.data.clip_record import Provenance, write_record
+from durian_jax.data.dataset_writer import finish_dataset, part_name, prepare_directory, write_shard
 from durian_jax.data.sources import SyntheticClips
 from durian_jax.errors import InputError
 from durian_jax.files import created_folder

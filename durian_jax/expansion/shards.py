@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from durian_jax.data.about import ABOUT_FILE
 from durian_jax.data.clip_record import DecodeError
-from durian_jax.data.recorded_clips import RecordedClips, replace_records
+from durian_jax.data.dataset_writer import replace_records
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError, shown
 from durian_jax.progress import progress_bar
 

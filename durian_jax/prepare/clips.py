@@ -12,7 +12,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.data.clip_record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
-from durian_jax.data.recorded_clips import write_shard
+from durian_jax.data.dataset_writer import write_shard
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.pose import head_pose

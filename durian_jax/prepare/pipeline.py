@@ -17,15 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from durian_jax.annotator.files import find_models
+from durian_jax.data.dataset_writer import finish_dataset, part_name, prepare_directory, refuse_to_replace, write_shard
 from durian_jax.data.outlines import Outlines, save_outlines
-from durian_jax.data.recorded_clips import (
-    finish_dataset,
-    part_name,
-    prepare_directory,
-    read_shard,
-    refuse_to_replace,
-    write_shard,
-)
+from durian_jax.data.recorded_clips import read_shard
 from durian_jax.errors import DiskFull, InputError
 from durian_jax.files import check_folder, created_folder
 from durian_jax.installation import install_command

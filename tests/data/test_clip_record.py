@@ -7,6 +7,7 @@ import pytest
 from tensorflow_datasets.proto import tf_example_pb2
 
 from durian_jax.data import clip_record as record
+from durian_jax.data.clip_outline import outline
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, Driver, view_keypoints
 
@@ -38,7 +39,7 @@ def test_the_view_excludes_the_margin(clips):
     # In pixels, view coordinates are 8 smaller.
     np.testing.assert_allclose(view.keypoints[..., :2] * 48, wide.keypoints[..., :2] * 64 - 8, atol=1e-4)
     np.testing.assert_allclose(view_keypoints(view.keypoints, 64, 64, -8), wide.keypoints, atol=1e-6)
-    np.testing.assert_allclose(record.outline(wide).areas, record.outline(view).areas)
+    np.testing.assert_allclose(outline(wide).areas, outline(view).areas)
     with pytest.raises(ValueError, match="margin"):
         Clip(wide.frames, wide.keypoints, wide.masks, margin=32)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from durian_jax.data import RecordedClips, synthesize
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.data.clip_record import QUALITIES, read_record, write_record
 from durian_jax.data.dataset_sheet import (
     COLUMNS,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from durian_jax.data.dataset_sheet import dataset_sheet
+from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.mask_files import export_masks, replace_masks
-from durian_jax.data.recorded_clips import RecordedClips, write_clips
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.maskers import UserMasks
 from durian_jax.video import write_image

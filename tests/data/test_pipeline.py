@@ -7,7 +7,7 @@ import pytest
 
 from durian_jax.data import ClipList, RecordedClips, make_loader
 from durian_jax.data import clip_record as record
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.data.pipeline import DamagedRecord
 from durian_jax.errors import InputError
 from tests.helpers.data import CONFIG, assert_same

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from durian_jax import synthetic
-from durian_jax.data import RecordedClips
+from durian_jax.data import RecordedClips, clip_outline
 from durian_jax.data import clip_record as record
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.errors import InputError
 from durian_jax.faces.pose import head_pose
 from tests.helpers.faces import clip
@@ -27,7 +27,7 @@ def test_lossless_records_return_the_clips_exactly(tmp_path, clips):
     for i, original in enumerate(clips):
         for name, value in dataclasses.asdict(original).items():
             np.testing.assert_array_equal(getattr(source[i], name), value)
-        np.testing.assert_array_equal(source.outline(i).areas, record.outline(original).areas)
+        np.testing.assert_array_equal(source.outline(i).areas, clip_outline.outline(original).areas)
         np.testing.assert_array_equal(source.outline(i).areas[:, 0], original.mask("hair").mean((1, 2), dtype="f4"))
         np.testing.assert_array_equal(source.outline(i).poses, head_pose(original.keypoints))
         assert source.outline(i).identity == original.identity
@@ -82,8 +82,8 @@ def test_donors_are_frames_with_different_poses(tmp_path):
     for index, own in enumerate(drawn):
         frames = source.donor_frames(index)
         poses = source.outline(index).poses[:, :2]
-        assert len(set(frames.tolist())) == record.DONORS
-        apart = np.linalg.norm(poses[frames][:, None] - poses[frames], axis=-1)[np.triu_indices(record.DONORS, 1)]
+        assert len(set(frames.tolist())) == clip_outline.DONORS
+        apart = np.linalg.norm(poses[frames][:, None] - poses[frames], axis=-1)[np.triu_indices(clip_outline.DONORS, 1)]
         everywhere = np.linalg.norm(poses[:, None] - poses, axis=-1)[np.triu_indices(24, 1)]
         assert apart.min() > np.median(everywhere) / 2
         for number, frame in enumerate(frames):

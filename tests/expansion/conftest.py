@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from durian_jax.checkpoints.weights import load_checkpoint
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.synthetic import render
 from tests.helpers.expansion import SIZE, motion, person
 from tests.helpers.faces import clip

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from durian_jax.checkpoints.description import Description
 from durian_jax.commands.main import main
 from durian_jax.data import RecordedClips
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.data.clip_record import DecodeError, rewrite_record
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError

@@ -7,7 +7,7 @@ import pytest
 
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.data import RecordedClips
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.diffusion import Objective
 from durian_jax.expansion.request import Wanted
 from durian_jax.expansion.transfer import TransferGenerator, transfer_regions

@@ -7,7 +7,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from durian_jax.commands.main import main
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.data.clip_record import read_record, write_record
 from durian_jax.data.dataset_sheet import COLUMNS
 from durian_jax.data.samples.durian import DurianSamples

@@ -24,9 +24,10 @@ from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.convert.files import read_json
 from durian_jax.data.clip_record import DecodeError
 from durian_jax.data.dataset_sheet import dataset_sheet
+from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.encoded_samples import FORMAT, EncodedSamples, shard_name, write_samples
 from durian_jax.data.mask_files import export_masks, replace_masks
-from durian_jax.data.recorded_clips import RecordedClips, write_clips
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from durian_jax.data.recorded_clips import write_clips
+from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.sources import SyntheticClips
 from tests.helpers.runs import losses
 

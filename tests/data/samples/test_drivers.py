@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from durian_jax.data import ClipList, RecordedClips
-from durian_jax.data import recorded_clips as records
+from durian_jax.data import dataset_writer as records
 from durian_jax.data.samples.drivers import DriverConfig, choose_regions, driver_of, driving_regions
 from durian_jax.data.samples.rerendered import RerenderedDriver, choose_other, clip_colours
 from durian_jax.data.samples.views import BLANK, View

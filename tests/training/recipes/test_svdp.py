@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.pipeline import make_loader
-from durian_jax.data.recorded_clips import RecordedClips, write_clips
+from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.data.sources import SyntheticClips
 from durian_jax.diffusion.sampling_loop import sample
 from durian_jax.diffusion.training_draws import sample_noise
