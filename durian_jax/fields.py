@@ -37,7 +37,7 @@ class FieldError(InputError):
         self.field, self.problem = field, problem
 
     def inside(self, outer: str) -> "FieldError":
-        """The same error, of a field of `outer`."""
+        """Return the same error for a field of `outer`."""
         return type(self)(f"{outer}.{self.field}" if self.field else outer, self.problem)
 
 
@@ -78,7 +78,7 @@ class Range:
     open: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """Whether a number is in the range."""
+        """Return whether a number is in the range."""
         return (self.least < value if self.open else self.least <= value) and value <= self.most
 
     def __str__(self) -> str:
@@ -97,7 +97,7 @@ class OneOf:
     values: tuple[str, ...]
 
     def accepts(self, value: Any) -> bool:
-        """Whether a text is one of them."""
+        """Return whether a text is one of them."""
         return value in self.values
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ class Items:
     most: int = 4096
 
     def accepts(self, value: Any) -> bool:
-        """Whether a list has this length."""
+        """Return whether a list has this length."""
         return self.least <= len(value) <= self.most
 
     def __str__(self) -> str:
@@ -229,7 +229,7 @@ def check_complete(made: Any, values: Mapping[str, Any]) -> None:
 
 @cache
 def _hints(cls: Any) -> dict[str, Any]:
-    """Name -> annotation of every field of a dataclass."""
+    """Return name -> annotation of every field of a dataclass."""
     found = typing.get_type_hints(cls, include_extras=True)
     return {field.name: found[field.name] for field in fields(cls)}
 
@@ -279,7 +279,7 @@ def _check_union(hint: Any, arguments: tuple, value: Any, path: str) -> None:
 
 
 def _parts(hint: Any) -> tuple[Any, list[Any]]:
-    """The type of an annotation, and its rules."""
+    """Return the type of an annotation, and its rules."""
     if typing.get_origin(hint) is Annotated:
         kind, rules = _parts(hint.__origin__)
         return kind, [*rules, *(rule for rule in hint.__metadata__ if rule != OPTIONAL)]
@@ -294,14 +294,13 @@ _TYPES = {
     str: lambda value: isinstance(value, str) and "\0" not in value,
     tuple: lambda value: isinstance(value, tuple),
     Mapping: lambda value: isinstance(value, Mapping),
-    typing.get_origin(Mapping[str, int]): lambda value: isinstance(value, Mapping),
 }
 _WORDS = {bool: "true or false", int: "an integer", float: "a finite number", str: "a text", NoneType: "null",
           Mapping: "an object of fields"}
 
 
 def _words(hint: Any) -> str:
-    """An annotation in words: "an integer from 1 to 256"."""
+    """Return an annotation in words: "an integer from 1 to 256"."""
     kind, rules = _parts(hint)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     rule = "".join(map(str, rules))

@@ -134,7 +134,7 @@ class Session:
         Raises:
             InputError: its models are missing.
         """
-        _ = self.annotator
+        _ = self.annotator  # loads it
 
     def check(self, request: Request) -> None:
         """Check a request as far as it takes no time. What needs neither JAX nor PyTorch comes first.

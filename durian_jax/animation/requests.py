@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, listed
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.progress import say
 from durian_jax.tables import TABLE_SUFFIXES, read_table
@@ -191,6 +191,5 @@ def _files(folder: Path, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
         raise InputError(f"{folder}: expected {kind}s ({', '.join(suffix[1:] for suffix in suffixes)}), found none "
                          f"among {len(found)} files; name a folder that contains {kind}s")
     if others := [path.name for path in found if path not in files]:
-        say(f"durian: {folder}: left out {len(others)} files that are no {kind}s: {', '.join(others[:5])}"
-            f"{', ...' if len(others) > 5 else ''}")
+        say(f"durian: {folder}: left out {len(others)} files that are no {kind}s: {listed(others)}")
     return files

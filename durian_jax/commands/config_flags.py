@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, listed
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -109,15 +109,14 @@ def _check_field(settings: "ConfigDict", name: str) -> None:
         if part not in known:
             inside = ".".join(path[:depth])
             near = get_close_matches(part, known, 1)
-            listed = ", ".join(sorted(known)[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
             hint = f"did you mean {'.'.join([*path[:depth], near[0]])}?" if near else \
-                f"{inside or 'it'} has {listed or 'no fields'}"
+                f"{inside or 'it'} has {listed(sorted(known), _LISTED) or 'no fields'}"
             raise InputError(f"the config has no field {name or 'without a name'}; {hint}")
         found = found[part]
 
 
 def _unknown(option: str) -> str:
-    """What to say of an option that a verb does not have."""
+    """Return the message about an option that a verb does not have."""
     context = click.get_current_context(silent=True)
     known = ["--config"] + [name for parameter in (context.command.params if context else [])
                             for name in parameter.opts if name.startswith("--")]
@@ -128,7 +127,7 @@ def _unknown(option: str) -> str:
 
 
 def _wrong_value(settings: "ConfigDict", text: str) -> str:
-    """What to say of an override that the config's flags refuse with this text."""
+    """Return the message about an override that the config's flags refuse with this text."""
     from ml_collections import ConfigDict
 
     match = re.match(r"flag --config\.([\w.]+)=(.*?): ", text)

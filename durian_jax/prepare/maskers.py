@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from durian_jax.errors import InputError, cut
+from durian_jax.errors import InputError, cut, listed
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -187,7 +187,7 @@ def _check_model_folder(folder: Path) -> None:
     missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
     missing += [] if any(folder.glob("*.safetensors")) else ["model.safetensors"]
     if missing:
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        found = listed(sorted(path.name for path in folder.iterdir()), 8) or "nothing"
         raise InputError(f"{folder}: expected a face-parsing SegFormer, {' and '.join(missing)} is missing (found: "
                          f"{found}); save the model and the image processor there with save_pretrained, as safetensors")
 

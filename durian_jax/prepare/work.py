@@ -71,8 +71,8 @@ class Work:
         except OSError:
             state = []
         fields = video._asdict()
-        said = json.dumps([{"path": fields.pop("place"), **fields}, state], sort_keys=True)
-        return hashlib.sha256(f"{said}{self._settings_text}".encode(errors="surrogateescape")).hexdigest()[:20]
+        text = json.dumps([{"path": fields.pop("place"), **fields}, state], sort_keys=True)
+        return hashlib.sha256(f"{text}{self._settings_text}".encode(errors="surrogateescape")).hexdigest()[:20]
 
     def shard(self, key: str) -> Path:
         """Return the path for the clips of a video."""
@@ -89,7 +89,7 @@ class Work:
     def outcome(self, key: str) -> tuple[dict | None, str | None]:
         """Return the video's entry and the reason of its rejection; both are None for an unfinished video.
 
-        A damaged file counts as none: the video is prepared again.
+        A damaged file is ignored: the video is prepared again.
         """
         for suffix in ("json", "rejected"):
             path = self.folder / f"{key}.{suffix}"
@@ -112,7 +112,7 @@ class Work:
             path.unlink()
 
     def stop(self, reason: str) -> None:
-        """Record why the run cannot go on. If the disk is full, only the exception says it."""
+        """Record why the run cannot go on. On a full disk only the exception says so."""
         with suppress(OSError, InputError):
             write_text(self.folder / "stopped", reason)
 
@@ -143,6 +143,6 @@ class Work:
 
 
 def _state(file: Path) -> tuple[str, int, int]:
-    """What changes if a file is replaced."""
+    """Return values that change if the file is replaced."""
     found = file.stat()
     return file.name, found.st_size, found.st_mtime_ns

@@ -84,7 +84,7 @@ class Preparer:
     def prepare(self, video: VideoInput, shard: Path) -> dict:
         """See `Worker.prepare`."""
         try:
-            _ = self._tools.annotator
+            _ = self._tools.annotator  # loads it
         except InputError as error:
             raise RunStopped(str(error)) from error
         try:
