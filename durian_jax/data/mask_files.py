@@ -53,8 +53,8 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
         for index, frame in enumerate(decoded.frames):
             write_image(made / FRAMES / _file_name(index), frame)
             for kind in ATTRIBUTE_KINDS:
-                shown = (decoded.masks[index] & attribute_bit(kind)) > 0
-                write_image(made / kind / _file_name(index), shown.astype(np.uint8) * 255)
+                visible = (decoded.masks[index] & attribute_bit(kind)) > 0
+                write_image(made / kind / _file_name(index), visible.astype(np.uint8) * 255)
     return len(clip)
 
 

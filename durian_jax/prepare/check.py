@@ -14,7 +14,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
-from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, runs
+from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, frame_ranges
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
 from durian_jax.progress import SHORT, progress_bar
@@ -306,7 +306,7 @@ def _no_face(look: Look) -> Finding:
 def _lasting(flags: np.ndarray, least: int) -> np.ndarray:
     """Keep flags that hold for at least `least` neighbouring frames, or for all frames."""
     kept = np.zeros(len(flags), bool)
-    for first, last in runs(flags, np.zeros(len(flags), bool)):
+    for first, last in frame_ranges(flags):
         kept[first:last] = last - first >= min(least, len(flags))
     return kept
 

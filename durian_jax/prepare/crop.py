@@ -157,19 +157,19 @@ def scene_cuts(thumbnails: np.ndarray, fps: float) -> np.ndarray:
     return cuts
 
 
-def runs(usable: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
-    """Return the stretches of usable frames that no shot cut interrupts.
+def frame_ranges(usable: np.ndarray, cuts: np.ndarray | None = None) -> list[tuple[int, int]]:
+    """Return the ranges of usable frames that no shot cut interrupts.
 
     Args:
         usable: (T,) bool.
-        cuts: (T,) bool, True for the first frame of a new shot.
+        cuts: (T,) bool, True for the first frame of a new shot; None: one shot.
 
     Returns:
         (first, last + 1) frame indices, in order.
     """
     found, start = [], None
     for frame in range(len(usable) + 1):
-        ends = frame == len(usable) or not usable[frame] or cuts[frame]
+        ends = frame == len(usable) or not usable[frame] or (cuts is not None and cuts[frame])
         if start is not None and ends:
             found.append((start, frame))
             start = None

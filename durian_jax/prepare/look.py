@@ -14,7 +14,16 @@ from durian_jax.faces import quality
 from durian_jax.faces.pose import head_pose
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
 from durian_jax.images import turned
-from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, Box, face_centre, face_height, head_box, runs, shot_cuts
+from durian_jax.prepare.crop import (
+    FACE_CENTRE,
+    FACE_HEIGHT,
+    Box,
+    face_centre,
+    face_height,
+    frame_ranges,
+    head_box,
+    shot_cuts,
+)
 from durian_jax.prepare.track import MIN_FACE_HEIGHT
 from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import check_length, iterate_video, probe_video, read_image
@@ -81,7 +90,7 @@ class Look:
     def ranges(self, flags: np.ndarray) -> tuple[tuple[int, int], ...]:
         """Convert (S,) bool to ranges of frames; a sampled frame stands for all frames up to the next sample."""
         edges = np.append(self.index, len(self))
-        return tuple((int(edges[a]), int(edges[b])) for a, b in runs(flags, np.zeros(len(flags), bool)))
+        return tuple((int(edges[a]), int(edges[b])) for a, b in frame_ranges(flags))
 
 
 def look_at_photo(path: str | Path, annotator: Annotator) -> Look:
@@ -214,7 +223,7 @@ def find_cuts(look: Look) -> np.ndarray:
 def faceless(look: Look, missing: np.ndarray, cuts: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Return ranges of frames without a face: from the cut after the last face, or from that face, to the next one."""
     ranges = []
-    for first, last in runs(missing, np.zeros(len(missing), bool)):
+    for first, last in frame_ranges(missing):
         begin = look.index[first - 1] + 1 if first else 0
         cut = np.flatnonzero(cuts[begin:look.index[first] + 1])
         end = look.index[last] if last < len(missing) else len(look)
@@ -227,7 +236,7 @@ def outside_crop(look: Look, cuts: np.ndarray) -> np.ndarray:
     outside = np.zeros(len(look.index), bool)
     even = np.flatnonzero(look.index % look.stride == 0)
     new_shot = np.diff(np.cumsum(cuts)[look.index[even]], prepend=0) > 0
-    for first, last in runs(look.seen[even], new_shot):
+    for first, last in frame_ranges(look.seen[even], new_shot):
         points = look.points[even[first:last]]
         box = head_box(points, look.fps / look.stride, look.height, look.width)
         face = box.keypoints(points)[:, MEDIAPIPE_INDICES[GROUPS["contour"]], :2]

@@ -12,7 +12,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
-from durian_jax.prepare.crop import face_centre, face_height, runs, scene_cuts
+from durian_jax.prepare.crop import face_centre, face_height, frame_ranges, scene_cuts
 
 # A mesh is unreliable if it has fewer pixels than this between chin and hairline.
 MIN_FACE_HEIGHT = 48
@@ -80,7 +80,7 @@ class Faces:
         seen = np.zeros(len(self), bool)
         for run in self.runs:
             seen[run.first:run.last] = True
-        return runs(~seen, np.zeros(len(self), bool))
+        return frame_ranges(~seen)
 
 
 def find_faces(pictures: Iterable[np.ndarray], fps: float, annotator: Annotator) -> Faces:

@@ -27,7 +27,7 @@ def test_runs_and_segments():
     usable = np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)
     cuts = np.zeros(8, bool)
     cuts[5] = True
-    assert crop.runs(usable, cuts) == [(0, 2), (3, 5), (5, 7)]
+    assert crop.frame_ranges(usable, cuts) == [(0, 2), (3, 5), (5, 7)]
     assert split_run(10, 110, 2, 48, 8) == [(10, 60), (60, 110)]
     assert split_run(0, 15, 2, 48, 9) == []
     for last in range(17, 400, 13):

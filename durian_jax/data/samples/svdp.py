@@ -96,8 +96,8 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         views = [View(clip, i, size) for i in chosen]
         driver = driver_of(source, index, clip, rng, self)
         driver_views = [View(driver, i, size) for i in chosen]
-        shown = choose_regions(rng, self)
-        regions, masks = driving_regions(driver_views, shown, rng, self)
+        seen_regions = choose_regions(rng, self)
+        regions, masks = driving_regions(driver_views, seen_regions, rng, self)
         if self.aligned_pictures:
             faces = np.stack([view.keypoints for view in driver_views])
             regions, known = driver_on_face(regions, masks > 0, faces, references.source.keypoints)
@@ -105,7 +105,7 @@ class SVDPSamples(ReferenceSamples, DriverConfig):
         frames = np.stack([change_colours(view.frame(), colours) for view in views])
         t = self.history
         return {
-            **(self._moved(references, driver_views, shown) if self.aligned_pictures else {}),
+            **(self._moved(references, driver_views, seen_regions) if self.aligned_pictures else {}),
             "frames": frames[t:],
             "frame_masks": np.stack([_weighted(view, kinds) for view in views[t:]])[..., None] if self.frame_masks
             else np.zeros((self.frames, size, size, 1), np.uint8),
