@@ -43,14 +43,14 @@ def prepare(inputs, out, size, margin, layout, max_rejected, workers, beam_optio
 
     FOLDER also gets report.json, and rejected.jsonl with every rejected video and the reason.
     """
+    from durian_jax.annotator.files import find_models
     from durian_jax.files import check_folder
-    from durian_jax.prepare.environment import find_annotator
     from durian_jax.prepare.inputs import files_and_folders
 
     check_folder(out)  # before Apache Beam is imported, which takes seconds
     for given in inputs:
         files_and_folders(given)
-    find_annotator()
+    find_models()
     from durian_jax.prepare.clips import Settings
     from durian_jax.prepare.pipeline import prepare as prepare_clips
 

@@ -57,6 +57,7 @@ def media(tmp_path_factory):
     (["import", "--base", "nope", "--out", "x"], "nope: expected a folder, or a hub id"),
     (["import", "--base", "nobody/nothing", "--vae", "nope", "--out", "x"], "nope: expected a folder, or a hub id"),
     (["prepare", "nope", "--out", "p"], "nope: expected a file, a folder or a glob pattern, found nothing"),
+    (["prepare", "https://example.org/a.mp4", "--out", "p"], "found an address; download it first"),
     (["expand", "nope"], "nope: expected a dataset"),
     (["sheet", "nope"], "nope: expected a dataset"),
     (["masks", "export", "nope", "a", "b"], "nope: expected a dataset"),

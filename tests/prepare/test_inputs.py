@@ -60,6 +60,17 @@ def test_inputs_that_name_nothing_are_refused(tmp_path):
         find_inputs([tmp_path], "VFHQ")
 
 
+def test_addresses_of_files_are_paths_and_others_are_refused(tmp_path):
+    touch(tmp_path, "a b.mp4", "c.mp4")
+    (tmp_path / "list.csv").write_text(f"path\n{(tmp_path / 'a b.mp4').as_uri()}\n")
+    for given in ((tmp_path / "a b.mp4").as_uri(), tmp_path / "list.csv"):
+        assert list(summary(find_inputs([given]), tmp_path)) == ["a b.mp4"]
+    (tmp_path / "far.csv").write_text("path\nc.mp4\nhttps://example.org/a.mp4\n")
+    for given, place in (("https://example.org/a.mp4", ""), (tmp_path / "far.csv", "far.csv, line 3: ")):
+        with pytest.raises(InputError, match=f"{place}https://example.org/a.mp4: .*, found an address; download it"):
+            find_inputs([given])
+
+
 def test_an_unreadable_folder_is_an_error_rather_than_a_gap(tmp_path, monkeypatch):
     touch(tmp_path, "a.mp4", "locked/b.mp4")
     scan = os.scandir
