@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from durian_jax.errors import InputError
+from durian_jax.errors import DiskFull, InputError
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import iterate_video, probe_video, read_image, read_video, write_image, write_video
 from durian_jax.video.sound import DamagedSound
+from tests.helpers.disk import full_disk
 from tests.helpers.sound import with_sound
 
 DAMAGED_COPIES = 200
@@ -380,6 +381,16 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError):
         write_video(tmp_path / "a.mp4", frames(), 25)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_full_disk_is_named_and_leaves_the_earlier_video(tmp_path, size):
+    write_video(tmp_path / "a.mp4", moving_ramp(), 25)
+    before = (tmp_path / "a.mp4").read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    with pytest.raises(DiskFull, match=r"a\.mp4 could not be written: the disk is full"), full_disk(size):
+        write_video(tmp_path / "a.mp4", noise, 25)
+    assert os.listdir(tmp_path) == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == before
 
 
 def test_pictures_round_trip_and_alpha_is_blended_over_white(tmp_path):
