@@ -25,6 +25,28 @@ print(os.environ["XLA_FLAGS"])
 """
 
 
+TWICE = PROGRAM.replace("import jax\n", """import jax
+from collections import Counter
+
+seen = Counter()
+jax.monitoring.register_event_listener(lambda name, **_: seen.update([name.rpartition("/")[2]]))
+""", 1).replace('print(os.environ["XLA_FLAGS"])', """
+jnp.arange(7).sum().block_until_ready()  # takes milliseconds to compile
+print(seen["compile_requests_use_cache"], seen["cache_hits"], seen["cache_misses"])""")
+
+
+def test_the_same_command_compiles_nothing_again(tmp_path):
+    """Nor does it compile small functions, which JAX does not keep by default."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "XLA_FLAGS" and not name.startswith("JAX_PERSISTENT_CACHE_")}
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu",
+                    "PYTHONPATH": str(Path(__file__).parents[1])}
+    (first, _, _), (second, hits, misses) = (
+        map(int, subprocess.run([sys.executable, "-c", TWICE], env=environment, capture_output=True, text=True,
+                                check=True).stdout.split()) for _ in range(2))
+    assert first == second == hits > 3 and misses == 0
+
+
 def test_compiled_functions_are_cached_on_disk(tmp_path):
     """Of convolutions and matrix products, which some of XLA's flags give to another library."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}

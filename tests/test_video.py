@@ -9,11 +9,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from durian_jax.errors import InputError
+from durian_jax.errors import DiskFull, InputError
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import iterate_video, probe_video, read_image, read_video, write_image, write_video
+from durian_jax.video.pictures import DamagedPicture
 from durian_jax.video.sound import DamagedSound
+from tests.helpers.disk import full_disk
 from tests.helpers.sound import with_sound
 
 DAMAGED_COPIES = 200
@@ -281,6 +284,38 @@ def test_hdr_colours_become_ordinary_ones(tmp_path, transfer, name):
     assert probe_video(encoded(tmp_path / "sdr.mp4", greys(3), np.arange(3) / 30)).hdr == ""
 
 
+def test_files_of_phones_and_editors_play_as_in_a_player(portraits, tmp_path):
+    """Their right values are those of the table beside them."""
+    cases = portraits / "cases"
+    frames, _ = read_video(cases / "hdr_hlg.mov", 1)
+    near = np.abs(frames[0].astype(int) - (101, 166, 224)).max(-1) <= 12
+    assert near.mean() > 0.2, "the background"
+    frames, fps = read_video(cases / "trimmed.mov")
+    with av.open(str(cases / "trimmed.mov")) as container:
+        stream = container.streams.video[0]
+        assert len(frames) / fps == pytest.approx(float(stream.duration * stream.time_base), abs=1.5 / fps)
+    with av.open(str(cases / "anamorphic.mp4")) as container:
+        stored = container.streams.video[0]
+        assert stored.sample_aspect_ratio == 2
+        assert read_video(cases / "anamorphic.mp4", 1)[0].shape[1:3] == (stored.height, 2 * stored.width)
+
+
+def test_a_video_of_changing_rate_stays_in_time_with_its_sound(portraits, tmp_path):
+    """30 frames in the first second and 15 in the next: each of these is shown twice, and the sound lasts as long."""
+    path = portraits / "cases" / "vfr.mp4"
+    frames, fps = read_video(path)
+    assert fps == pytest.approx(30, rel=0.01) and len(frames) in (59, 60, 61)
+    repeated = [np.array_equal(a, b) for a, b in zip(frames[:-1], frames[1:], strict=True)]
+    assert sum(repeated[:29]) <= 1 and sum(repeated[30:]) in (14, 15, 16)
+    write_video(tmp_path / "a.mp4", frames, fps, audio_from=path)
+    given, rate = heard(path)
+    written, written_rate = heard(tmp_path / "a.mp4")
+    assert rate == written_rate and len(written) / rate == pytest.approx(len(frames) / fps, abs=1 / fps)
+    loud, expected = (np.abs(sound[:rate // 200 * 200]).reshape(200, -1).mean(1) for sound in (written, given))
+    together = np.correlate(loud - loud.mean(), (expected - expected.mean())[20:180], "valid")
+    assert abs(together.argmax() - 20) / 200 < 1 / fps, "the sounds lie within a frame of each other"
+
+
 def test_stills_and_covers_are_no_videos(tmp_path):
     path = encoded(tmp_path / "photo.mp4", greys(1), [0])
     path.write_bytes(path.read_bytes().replace(b"ftypisom", b"ftypheic").replace(b"isomiso2", b"heicmif1"))
@@ -302,6 +337,27 @@ def test_stills_and_covers_are_no_videos(tmp_path):
         output.mux(sound.encode())
     with pytest.raises(InputError, match="cover picture"):
         probe_video(tmp_path / "music.mp3")
+
+
+def test_a_heic_photo_and_a_song_are_no_driving_videos(portraits):
+    for name, words in {"phone.heic": "still picture", "cover.mp3": "cover picture"}.items():
+        with pytest.raises(InputError, match=f"{name}: expected a video, found .*{words}"):
+            probe_video(portraits / "cases" / name)
+
+
+def test_a_heic_photo_is_read_upright(tmp_path):
+    """Phones store the turn beside the pixels."""
+    heif = pytest.importorskip("pillow_heif", reason="needs the extra `heic`")
+    picture = np.full((64, 96, 3), 40, np.uint8)
+    picture[:32, :48] = (220, 60, 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees clockwise for display
+    heif.from_bytes("RGB", (96, 64), picture.tobytes()).save(tmp_path / "a.heic", quality=90, exif=exif.tobytes())
+    found = read_image(tmp_path / "a.heic")
+    assert found.shape == (96, 64, 3) and np.abs(found.astype(int) - np.rot90(picture, -1)).mean() < 8
+    (tmp_path / "a.heic").write_bytes((tmp_path / "a.heic").read_bytes()[:-200])
+    with pytest.raises(InputError, match="a.heic: the HEIC photo is damaged"):
+        read_image(tmp_path / "a.heic")
 
 
 def test_a_heic_photo_without_its_library_gets_a_hint(tmp_path, monkeypatch):
@@ -382,6 +438,16 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_full_disk_is_named_and_leaves_the_earlier_video(tmp_path, size):
+    write_video(tmp_path / "a.mp4", moving_ramp(), 25)
+    before = (tmp_path / "a.mp4").read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    with pytest.raises(DiskFull, match=r"a\.mp4 could not be written: the disk is full"), full_disk(size):
+        write_video(tmp_path / "a.mp4", noise, 25)
+    assert os.listdir(tmp_path) == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == before
+
+
 def test_pictures_round_trip_and_alpha_is_blended_over_white(tmp_path):
     image = moving_ramp(1)[0]
     write_image(tmp_path / "a.png", image)
@@ -419,6 +485,17 @@ def test_pictures_with_extra_bytes_or_without_an_end_marker_are_read(tmp_path):
     (tmp_path / "c.jpg").write_bytes(data[:-30])  # the last blocks are missing
     with pytest.raises(InputError, match="cut off"):
         read_image(tmp_path / "c.jpg")
+
+
+def test_a_damaged_photo_gives_one_warning_and_no_message_of_its_decoder(tmp_path, capfd):
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    write_image(tmp_path / "a.jpg", image)
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    data[len(data) // 2:len(data) // 2 + 2] = b"\xff\xd0"  # a marker in the middle of the pixels
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.warns(DamagedPicture, match=r"a\.jpg: the picture may be damaged \(Corrupt JPEG data.*\); look at it"):
+        assert read_image(tmp_path / "a.jpg").shape == image.shape
+    assert capfd.readouterr() == ("", "")
 
 
 def test_unreadable_files_are_refused(tmp_path, monkeypatch):

@@ -31,11 +31,15 @@ def train(ctx, config, overrides, workdir, profile):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.training.named_files import check_named_files, what_is_kept
+    from durian_jax.training.named_files import check_codec, check_named_files, has_started, what_is_kept
 
     steps = None if profile is None else _steps(profile)
     check_named_files(given_fields(overrides), workdir)
     settings = read_config(config, overrides)
+    from durian_jax.training.config import RunConfig
+
+    if not has_started(workdir):
+        check_codec(RunConfig.read(settings))
     from durian_jax.training import cluster
 
     cluster.join()  # before anything else uses JAX

@@ -4,6 +4,7 @@ The limits are set so that ordinary talking heads pass. A false alarm costs more
 to ignore the next one. S is the number of frames sampled for the face mesh, T the number of all frames.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, lo
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
 from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from durian_jax.video.pictures import DamagedPicture
 
 # A second face counts from this share of the largest face's height.
 _OTHER_FACE = 0.4
@@ -105,8 +107,9 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
     for path in progress_bar(paths, desc="checking", unit="file", leave=False, delay=SHORT, disable=len(paths) < 2):
         kind = _kind(Path(path))
         try:
-            look = look_at_photo(path, annotator) if kind == "photo" else look_at_video(path, annotator)
+            look, damage = _look(path, kind, annotator)
             findings, measures = _judge(look)
+            findings += damage
         except InputError as error:
             findings, measures = [_unreadable(path, error)], {}
         except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
@@ -114,6 +117,20 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
         findings = sorted(findings, key=lambda finding: finding.level != "error")
         reports.append(Report(str(path), kind, tuple(findings), measures))
     return reports
+
+
+def _look(path: str | Path, kind: str, worker: Annotator) -> tuple[Look, list[Finding]]:
+    """Return the `Look` of a file, and what its decoder says of damage."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", DamagedPicture)
+        look = look_at_photo(path, worker) if kind == "photo" else look_at_video(path, worker)
+    damage = []
+    for one in given:
+        if issubclass(one.category, DamagedPicture):
+            damage.append(Finding("warning", "damaged", *_message_and_fix(path, one.message)))
+        else:
+            warnings.warn(one.message, one.category, stacklevel=2)
+    return look, damage
 
 
 def describe(report: Report) -> str:
@@ -312,9 +329,13 @@ def _lasting(flags: np.ndarray, least: int) -> np.ndarray:
 
 
 def _unreadable(path: str | Path, error: InputError | str) -> Finding:
-    """Split an error's text at its last semicolon into the message and the fix."""
+    return Finding("error", "unreadable", *_message_and_fix(path, error))
+
+
+def _message_and_fix(path: str | Path, error: Exception | str) -> tuple[str, str]:
+    """Split a text at its last semicolon into the message and the fix."""
     words = " ".join(str(error).removeprefix(f"{path}: ").split())
     message, _, fix = words.rpartition("; ")
     if not message or fix.startswith("expected"):
         message, fix = words, "use a complete picture or video"
-    return Finding("error", "unreadable", message, fix)
+    return message, fix

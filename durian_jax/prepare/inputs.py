@@ -15,7 +15,7 @@ from durian_jax.errors import InputError, cut
 from durian_jax.prepare.manifests import MANIFEST_COLUMNS, read_manifest
 from durian_jax.prepare.video_names import CELEBV_INFO, LAYOUTS, VideoInput, in_celebv, recognise, with_names
 from durian_jax.tables import TABLE_SUFFIXES
-from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, local_path
 
 __all__ = ["LAYOUTS", "VideoInput", "find_inputs"]
 
@@ -98,8 +98,9 @@ def files_and_folders(given: str) -> list[Path]:
     """Return the files and folders that one input names.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or it is an address of another machine.
     """
+    given = str(local_path(given)) if ":/" in given else given
     names = [given] if os.path.exists(given) else sorted(glob.glob(given, recursive=True))
     if not names:
         raise InputError(f"{cut(given)}: expected a file, a folder or a glob pattern, found nothing; correct the path")

@@ -11,6 +11,7 @@ from durian_jax.errors import InputError, shown
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.prepare.video_names import VideoInput, recognise
 from durian_jax.tables import read_table
+from durian_jax.video import local_path
 
 MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
@@ -41,6 +42,8 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     path, identity = row.get("path"), row.get("identity")
     if not isinstance(path, str) or not (path := path.strip()) or "\0" in path:
         raise InputError(f"expected a path, found {shown(path)}")
+    if ":/" in path:
+        path = str(local_path(path))
     place = os.path.normpath(path if path.startswith("/") else f"{folder}/{path}")
     if not _is_path(place):
         raise InputError(f"expected a path, found {shown(path)}")

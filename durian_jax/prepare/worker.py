@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cloudpickle
 
-from durian_jax.errors import DiskFull, InputError
+from durian_jax.errors import DiskFull, InputError, cut
 from durian_jax.files import is_disk_full, remove_temporaries
 from durian_jax.interruption import ignore_interrupts
 from durian_jax.prepare.clips import Identify, Settings, Tools, prepare_video
@@ -97,7 +97,10 @@ class Preparer:
             raise InputError(f"{video.path}: expected a video that fits into the memory of this machine; use a larger "
                              "machine, or cut the video into parts") from error
         except Exception as error:  # noqa: BLE001 (one odd file must not stop a long run)
-            if is_disk_full(error) or isinstance(error, OSError):
+            if is_disk_full(error):
+                raise RunStopped("a file could not be written: the disk is full, or a quota is used up "
+                                 f"({cut(str(error))}); free some space") from error
+            if isinstance(error, OSError):
                 raise RunStopped(f"{video.path}: {error}") from error
             where = traceback.extract_tb(error.__traceback__)[-1]
             raise InputError(f"unexpected {type(error).__name__}: {error} (in {where.name}, line {where.lineno} of "

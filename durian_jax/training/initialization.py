@@ -13,12 +13,9 @@ from durian_jax.models.parameters import FlatParams, init_params, param_shapes
 from durian_jax.tensor_files import TensorFiles, check_paths
 from durian_jax.training.config import RunConfig
 from durian_jax.training.differences import describe, differences
-from durian_jax.training.named_files import has_checkpoints
+from durian_jax.training.named_files import check_codec, has_checkpoints
 from durian_jax.training.run_checkpoints import load_params, stored_shapes
 from durian_jax.training.sharding import Layout
-
-# A parameter of every autoencoder: a stage that does not train it needs a trained one.
-_ENCODER = "codec/encoder/"
 
 
 def check_start(run: RunConfig) -> None:
@@ -41,20 +38,6 @@ def check_start(run: RunConfig) -> None:
             raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
                              f"{found}; name another, or take a part of it, such as init_only=codec/")
     _check_fit(run, shapes)
-
-
-def check_codec(run: RunConfig) -> None:
-    """Refuse a fresh autoencoder that the stage does not train: its decoder makes infinite gradients.
-
-    Raises:
-        InputError: says where a trained one comes from.
-    """
-    loaded = run.init_from and (not run.init_only or re.match(run.init_only, _ENCODER))
-    asked = run.init_fresh and re.search(run.init_fresh, _ENCODER)
-    if not (loaded or asked or re.match(run.recipe.trains, _ENCODER)):
-        raise InputError(f"stage {run.stage} needs a trained autoencoder (codec), found a fresh one, which makes the "
-                         "loss infinite; name a run or a checkpoint in --config.init_from (stage codec trains one, "
-                         "`durian import` brings one), or try a fresh one with --config.init_fresh=codec/")
 
 
 def _check_fit(run: RunConfig, found: Mapping[str, tuple[int, ...]], prefixes: tuple[str, ...] = ("",)

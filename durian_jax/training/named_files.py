@@ -1,14 +1,19 @@
-"""The files that a run names on the command line, looked up before JAX and the config are imported. Imports no jax."""
+"""What a run starts from, looked up before the machinery of training is imported. Imports no jax."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from durian_jax.checkpoints.weights import find_checkpoint
 from durian_jax.data.encoded_samples import find_samples
 from durian_jax.data.recorded_clips import find_dataset
 from durian_jax.errors import InputError
 from durian_jax.files import check_folder
+
+# A parameter of every autoencoder: a stage that does not train it needs a trained one.
+_ENCODER = "codec/encoder/"
 
 
 def saved_steps(folder: Path) -> set[int]:
@@ -30,6 +35,11 @@ def has_checkpoints(workdir: str | os.PathLike) -> bool:
     return True
 
 
+def has_started(workdir: str | os.PathLike) -> bool:
+    """Return whether a folder is the workdir of a run that can be resumed."""
+    return bool(saved_steps(Path(workdir) / "checkpoints"))
+
+
 def check_named_files(fields: Mapping[str, str], out: str | os.PathLike, resumable: bool = True) -> None:
     """Refuse files that do not exist, and an output that cannot be written. Everything else is checked later.
 
@@ -42,7 +52,7 @@ def check_named_files(fields: Mapping[str, str], out: str | os.PathLike, resumab
         InputError: names the first file that is missing.
     """
     check_folder(out)
-    resumes = resumable and saved_steps(Path(out) / "checkpoints")
+    resumes = resumable and has_started(out)
     start = fields.get("init_from", "")
     if start and not resumes and not has_checkpoints(start):
         find_checkpoint(start)
@@ -51,6 +61,23 @@ def check_named_files(fields: Mapping[str, str], out: str | os.PathLike, resumab
             find_dataset(name)
     if fields.get("source.samples"):
         find_samples(fields["source.samples"])
+
+
+def check_codec(run: Any) -> None:
+    """Refuse a fresh autoencoder that the stage does not train: its decoder makes infinite gradients.
+
+    Args:
+        run: a `training.config.RunConfig`.
+
+    Raises:
+        InputError: says where a trained one comes from.
+    """
+    loaded = run.init_from and (not run.init_only or re.match(run.init_only, _ENCODER))
+    asked = run.init_fresh and re.search(run.init_fresh, _ENCODER)
+    if not (loaded or asked or re.match(run.recipe.trains, _ENCODER)):
+        raise InputError(f"stage {run.stage} needs a trained autoencoder (codec), found a fresh one, which makes the "
+                         "loss infinite; name a run or a checkpoint in --config.init_from (stage codec trains one, "
+                         "`durian import` brings one), or try a fresh one with --config.init_fresh=codec/")
 
 
 def what_is_kept(workdir: str | os.PathLike) -> str:

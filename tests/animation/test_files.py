@@ -8,10 +8,11 @@ import pytest
 
 from durian_jax.animation.files import animate_files, concat, parse_attributes
 from durian_jax.diffusion import Sampling
-from durian_jax.errors import InputError
+from durian_jax.errors import DiskFull, InputError
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import probe_video, read_image, read_video, write_image, write_video
 from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
+from tests.helpers.disk import full_disk
 from tests.helpers.inference import photo
 from tests.helpers.sound import with_sound
 
@@ -120,6 +121,16 @@ def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, me
     with pytest.raises(InputError, match=message):
         animate(inputs, tmp_path / "out.mp4", **options)
     assert not calls.photos and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_the_earlier_result(inputs, calls, tmp_path):
+    """The larger video, the last but one of the outputs, does not fit."""
+    animate(inputs, tmp_path / "out.mp4")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    sizes = sorted(len(content) for content in before.values())
+    with pytest.raises(DiskFull, match="could not be written: the disk is full"), full_disk(sizes[-1] - 500):
+        animate(inputs, tmp_path / "out.mp4", sampling={"seed": 9})
+    assert len(before) == 3 and {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_attributes_keep_their_order():

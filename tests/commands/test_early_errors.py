@@ -57,6 +57,7 @@ def media(tmp_path_factory):
     (["import", "--base", "nope", "--out", "x"], "nope: expected a folder, or a hub id"),
     (["import", "--base", "nobody/nothing", "--vae", "nope", "--out", "x"], "nope: expected a folder, or a hub id"),
     (["prepare", "nope", "--out", "p"], "nope: expected a file, a folder or a glob pattern, found nothing"),
+    (["prepare", "https://example.org/a.mp4", "--out", "p"], "found an address; download it first"),
     (["expand", "nope"], "nope: expected a dataset"),
     (["sheet", "nope"], "nope: expected a dataset"),
     (["masks", "export", "nope", "a", "b"], "nope: expected a dataset"),
@@ -70,3 +71,11 @@ def test_a_misspelt_name_is_refused_at_once(arguments, message, media, tmp_path)
     status, line = done.stdout.split(" [] durian: error: ")
     assert status == "2" and message in line and line.count("\n") == 1, done.stdout
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkpoints", "empty", "file"]
+
+
+def test_a_fresh_autoencoder_is_refused_before_the_machinery_of_training_is_imported(tmp_path):
+    """The config needs JAX; Orbax and the data pipelines take as long again."""
+    done = subprocess.run([sys.executable, "-c", RUN, "train", CONFIG, "--workdir=w"], cwd=tmp_path,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("2 ['jax'] durian: error: stage 1 needs a trained autoencoder (codec), found a fresh")
+    assert done.stdout.count("\n") == 1 and not list(tmp_path.iterdir())

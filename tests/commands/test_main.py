@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 
 import click
 import pytest
 
 from durian_jax.commands.main import VERBS, main
+from durian_jax.prepare.annotate import UnsureAttribute
 from tests.commands.runner import durian
 
 ORDER = ["demo", "animate", "reenact", "check", "train", "plan", "import", "encode", "export", "verify", "evaluate",
@@ -67,6 +69,19 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "durian_jax.annotator.files", files)
     result = durian("annotator")
     assert result.exit_code == 2 and result.stderr.startswith("durian: error: this needs cv3") and not result.stdout
+
+
+def test_a_warning_is_one_line_without_the_name_of_its_class(monkeypatch):
+    def install(folder, wheel):
+        warnings.warn("little evidence\n of hair", UnsureAttribute, stacklevel=2)
+        return "models"
+    files = type(sys)("durian_jax.annotator.files")
+    files.install_models = install
+    monkeypatch.setitem(sys.modules, "durian_jax.annotator.files", files)
+    before = warnings.showwarning
+    result = durian("annotator")
+    assert result.exit_code == 0 and result.stderr == "durian: warning: little evidence of hair\n"
+    assert warnings.showwarning is before
 
 
 def test_outputs_are_checked_before_the_work(tmp_path):

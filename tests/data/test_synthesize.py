@@ -4,9 +4,12 @@ import dataclasses
 import pickle
 
 import numpy as np
+import pytest
 
 from durian_jax.data import RecordedClips, SyntheticClips, synthesize
+from durian_jax.errors import DiskFull
 from tests.helpers.data import CONFIG, assert_same, sample
+from tests.helpers.disk import full_disk
 
 
 def test_rendered_and_recorded_clips_are_equal(tmp_path):
@@ -20,3 +23,11 @@ def test_rendered_and_recorded_clips_are_equal(tmp_path):
         np.testing.assert_array_equal(recorded[i].keypoints, drawn[i].keypoints)
     config = dataclasses.replace(CONFIG, image_size=32)
     assert_same(sample(recorded, 0, 1, config), sample(drawn, 0, 1, config))
+
+
+def test_a_full_disk_leaves_the_earlier_dataset(tmp_path):
+    synthesize(tmp_path, "train", 2, 2, 32, workers=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DiskFull, match="could not be written: the disk is full"), full_disk(4000):
+        synthesize(tmp_path, "validation", 6, 4, 32, workers=0)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

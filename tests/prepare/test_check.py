@@ -234,6 +234,16 @@ def test_unreadable_files_do_not_stop_the_others(annotator, files):
     assert reports[5].kind == "photo"
 
 
+def test_a_photo_that_may_be_damaged_is_not_ok(annotator, tmp_path, photo):
+    write_image(tmp_path / "a.jpg", photo)
+    data = (tmp_path / "a.jpg").read_bytes()
+    place = data.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data[:place] + bytes(40) + data[place:])
+    finding = only(check_files([tmp_path / "a.jpg"], annotator)[0], "damaged")
+    assert finding.level == "warning" and "the picture may be damaged (Corrupt JPEG data" in finding.message
+    assert finding.fix == "look at it, or copy the file again from its source" and str(tmp_path) not in finding.message
+
+
 def test_unexpected_errors_do_not_stop_the_others(annotator, files, monkeypatch):
     def fail(path, annotator):
         raise ZeroDivisionError("odd file")

@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from durian_jax.errors import InputError
 from durian_jax.prepare.inputs import LAYOUTS, VideoInput, find_inputs
+from durian_jax.prepare.manifests import read_manifest
 from tests.helpers.prepare import touch
 
 
@@ -58,6 +60,17 @@ def test_inputs_that_name_nothing_are_refused(tmp_path):
         assert str(tmp_path / given) in str(error.value)
     with pytest.raises(InputError, match="expected one of auto, files, vfhq, celebv-text, nersemble, got 'VFHQ'"):
         find_inputs([tmp_path], "VFHQ")
+
+
+def test_addresses_of_files_are_paths_and_others_are_refused(tmp_path):
+    touch(tmp_path, "a b.mp4", "c.mp4")
+    (tmp_path / "list.csv").write_text(f"path\n{(tmp_path / 'a b.mp4').as_uri()}\n")
+    for given in ((tmp_path / "a b.mp4").as_uri(), tmp_path / "list.csv"):
+        assert list(summary(find_inputs([given]), tmp_path)) == ["a b.mp4"]
+    (tmp_path / "far.csv").write_text("path\nc.mp4\nhttps://example.org/a.mp4\n")
+    for given, place in (("https://example.org/a.mp4", ""), (tmp_path / "far.csv", "far.csv, line 3: ")):
+        with pytest.raises(InputError, match=f"{place}https://example.org/a.mp4: .*, found an address; download it"):
+            find_inputs([given])
 
 
 def test_an_unreadable_folder_is_an_error_rather_than_a_gap(tmp_path, monkeypatch):
@@ -277,6 +290,26 @@ def test_bad_jsonl_is_named_with_its_line(tmp_path, line, words):
     manifest = write_manifest(tmp_path / "list.jsonl", f'{{"path": "ok.mp4"}}\n\n{line}\n')
     with pytest.raises(InputError, match=f"line 3: {words}"):
         find_inputs([manifest])
+
+
+def test_a_manifest_of_many_rows_is_read_row_by_row_and_looks_at_few_files(tmp_path, monkeypatch):
+    """A million rows take seconds: no row waits for the next ones, nor for the file system."""
+    touch(tmp_path, "a.mp4", "b.mp4")
+    rows = [f"{'ab'[n % 2]}.mp4,{n},{n + 1},p{n % 9},hair" for n in range(20_000)]
+    write_manifest(tmp_path / "list.csv", "\n".join(["path,start,end,identity,labels", *rows, "a.mp4,3,2,,", ""]))
+    lines = read_manifest(tmp_path / "list.csv", "auto")
+    assert isinstance(lines, Iterator) and next(lines)[0] == 2, "the mistake in the last line comes later"
+    with pytest.raises(InputError, match="list.csv, line 20002: expected an end after the start"):
+        list(lines)
+    write_manifest(tmp_path / "list.csv", "\n".join(["path,start,end,identity,labels", *rows, ""]))
+    asked = []
+
+    def counted(function):
+        return lambda *given, **more: (asked.append(given), function(*given, **more))[1]
+    for module, name in (os.path, "islink"), (os.path, "realpath"), (os.path, "exists"), (os, "stat"), (os, "scandir"):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
+    assert len(find_inputs([tmp_path / "list.csv"])) == 20_000
+    assert len(asked) < 500
 
 
 def test_a_manifest_in_another_encoding_is_refused(tmp_path):

@@ -26,6 +26,7 @@ from durian_jax.prepare.pipeline import prepare
 from durian_jax.prepare.work import Work
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_video, write_image, write_video
+from tests.helpers.disk import full_disk
 from tests.helpers.tools import require
 
 SMALL = Settings(size=64, margin=8, segment_frames=12)
@@ -231,6 +232,14 @@ def test_without_an_annotator_the_run_stops_and_rejects_nothing(videos, tmp_path
                                              ".*variable. Finished videos are kept; repeat the command to continue$"):
             prepare([videos / "person0.mp4"], out, SMALL)
     assert not list(out.rglob("*.rejected"))
+    assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
+
+
+def test_a_full_disk_stops_the_run_and_rejects_nothing(videos, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="could not be written: the disk is full"), full_disk(30_000):
+        prepare([videos / "person0.mp4"], out, SMALL)
+    assert not list(out.rglob("*.rejected")) and not (out / "dataset.json").exists()
     assert prepare([videos / "person0.mp4"], out, SMALL)["accepted"] == 1
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
-from durian_jax.prepare import crop, track
+from durian_jax.prepare import annotate, crop, track
+from durian_jax.video import iterate_video, probe_video
 from tests.helpers.prepare import face_mesh
 
 
@@ -96,3 +97,26 @@ def test_gaps_are_bridged():
     np.testing.assert_array_equal(held.points[3:7], mesh[[2, 2, 2, 2]])
     cut = faces_of([[] if 3 <= t < 7 else [m] for t, m in enumerate(mesh)], cut=5)
     assert [(run.first, run.last) for run in track.bridge(cut.runs, cut.cuts, 4)] == [(0, 5), (5, 40)]
+
+
+@pytest.mark.parametrize("longer", [0, 1])
+def test_gaps_of_up_to_half_a_second_are_bridged(longer):
+    """At 25 frames per second these are 12 frames."""
+    last = 20 + 12 + longer
+    faces = faces_of([[] if 20 <= t < last else [m] for t, m in enumerate(face_mesh(frames=60))])
+    if longer:
+        with pytest.raises(InputError, match="frames 20-32; expected one in every frame, or none for at most 12 fra"):
+            annotate._bridged("a.mp4", faces, faces.faceless(), "bridge")
+        with pytest.warns(annotate.FramesBridged, match="the face stands still"):
+            annotate._bridged("a.mp4", faces, faces.faceless(), "hold")
+        return
+    with pytest.warns(annotate.FramesBridged, match="no face in frames 20-31 of 60; the face moves on to where it is"):
+        (run,) = annotate._bridged("a.mp4", faces, faces.faceless(), "bridge")
+    assert (run.first, run.last) == (0, 60)
+
+
+def test_one_woman_is_one_person(annotator, portraits):
+    """Other tracks found a second person in this video."""
+    path = portraits / "cases" / "phantom.mp4"
+    faces = track.find_faces(iterate_video(path), probe_video(path).fps, annotator)
+    assert {run.person for run in track.choose_faces(faces.runs, "all")} == {0}
