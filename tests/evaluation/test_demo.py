@@ -62,6 +62,6 @@ def test_demo_reenacts_people_beside_the_transfers(batches, monkeypatch, tmp_pat
 def test_reenactments_can_be_left_out(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(demo, "run_demo", lambda out, **options: asked.append(options["reenactment"]))
-    for arguments in ((), ("--reenactment=none",), ("--reenactment=mine",)):
+    for arguments in ((), ("--reenactment=none",), ("--reenactment=tiny",)):
         assert durian("demo", "--out", tmp_path, *arguments).exit_code == 0
-    assert asked == [options_of("demo")["reenactment"].default, None, "mine"] and asked[0] == "svdp-tiny"
+    assert asked == [options_of("demo")["reenactment"].default, None, "tiny"] and asked[0] == "svdp-tiny"

@@ -216,7 +216,7 @@ def config(stage: str = "paint", **changes) -> ConfigDict:
     made = base(NAME, stage)
     made.model = {name: x for name, x in ToyConfig().to_dict().items() if name != "family"}
     made.update({"batch_size": 2, "total_steps": 3, "log_every": 1, "checkpoint_every": 1, "sample_every": 2,
-                 "learning_rate": 1e-2, "warmup_steps": 1, **changes})
+                 "learning_rate": 1e-2, "warmup_steps": 1, "init_fresh": "codec/", **changes})
     return made
 
 
