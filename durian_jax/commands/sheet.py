@@ -42,8 +42,8 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, config, s
     # The products are small: on a busy machine BLAS's threads make them ten times slower. NumPy reads this at import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from durian_jax.data import RecordedClips
-    from durian_jax.data.batch_sheet import batch_sheet
     from durian_jax.data.dataset_sheet import dataset_sheet
+    from durian_jax.data.recorded_clips import find_dataset
     from durian_jax.families import DEFAULT, get_family
     from durian_jax.files import writable_file
     from durian_jax.video import IMAGE_SUFFIXES, write_image
@@ -63,6 +63,9 @@ def sheet(ctx, dataset, out, limit, batches, size, frames, attributes, config, s
     if out is None:
         raise InputError("--batches: expected --out FILE.png, found none; name the picture to draw")
     path = writable_file(out, IMAGE_SUFFIXES)
+    find_dataset(dataset)  # before Grain and JAX are imported
+    from durian_jax.data.batch_sheet import batch_sheet
+
     if config is None:
         samples = get_family(DEFAULT).load("samples")(image_size=size, frames=frames, attributes=attributes)
     else:

@@ -61,7 +61,7 @@ def _check_fit(run: RunConfig, found: Mapping[str, tuple[int, ...]], prefixes: t
     try:
         check_paths(expected, wanted(found), run.init_from, fresh)
     except InputError as error:
-        fields = _other_fields(Path(run.init_from), run.model)
+        fields = _other_fields(run.init_from, run.model)
         if not fields:
             raise
         raise InputError(f"{run.init_from} is of another model than the config: {fields}. Import or train one of this "
@@ -98,9 +98,9 @@ def initial_params(run: RunConfig, prefixes: tuple[str, ...] = ("",), layout: La
     return {**{path: x for path, x in loaded.items() if path.startswith(prefixes)}, **started}
 
 
-def _other_fields(folder: Path, model: ModelConfig) -> str:
-    """Describe the fields in which a checkpoint's model differs; empty if the folder is no checkpoint."""
-    if not os.path.isfile(folder / "config.json") or os.path.isdir(folder / "checkpoints"):
+def _other_fields(start: str, model: ModelConfig) -> str:
+    """Describe the fields in which the model of a checkpoint differs; "" for the workdir of a run."""
+    if os.path.isdir(Path(start) / "checkpoints"):
         return ""
-    return describe(differences(read_description(folder).config.to_dict(), model.to_dict()),
+    return describe(differences(read_description(start).config.to_dict(), model.to_dict()),
                     "{name} is {before}, the config has {now}")
