@@ -31,7 +31,7 @@ def train(ctx, config, overrides, workdir, profile):
     from durian_jax import runtime
 
     runtime.configure()
-    from durian_jax.training.named_files import check_codec, check_named_files, has_started, what_is_kept
+    from durian_jax.training.named_files import check_codec, check_family, check_named_files, has_started, what_is_kept
 
     steps = None if profile is None else _steps(profile)
     check_named_files(given_fields(overrides), workdir)
@@ -39,7 +39,9 @@ def train(ctx, config, overrides, workdir, profile):
     from durian_jax.training.config import RunConfig
 
     if not has_started(workdir):
-        check_codec(RunConfig.read(settings))
+        run_config = RunConfig.read(settings)
+        check_codec(run_config)
+        check_family(run_config)
     from durian_jax.training import cluster
 
     cluster.join()  # before anything else uses JAX

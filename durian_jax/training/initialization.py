@@ -13,7 +13,7 @@ from durian_jax.models.parameters import FlatParams, init_params, param_shapes
 from durian_jax.tensor_files import TensorFiles, check_paths
 from durian_jax.training.config import RunConfig
 from durian_jax.training.differences import describe, differences
-from durian_jax.training.named_files import check_codec, has_checkpoints
+from durian_jax.training.named_files import check_codec, check_family, has_checkpoints
 from durian_jax.training.run_checkpoints import load_params, stored_shapes
 from durian_jax.training.sharding import Layout
 
@@ -26,18 +26,13 @@ def check_start(run: RunConfig) -> None:
             do not fit the model, or a fresh autoencoder in a stage that does not train it.
     """
     check_codec(run)
+    check_family(run)
     if not run.init_from:
         return
     folder = Path(run.init_from)
-    if has_checkpoints(folder):
-        shapes = stored_shapes(folder)
-    else:
-        found = read_description(run.init_from).config.family
-        shapes = TensorFiles(find_checkpoint(run.init_from)).shapes  # a file that was cut off is refused
-        if found != run.family and not run.init_only:
-            raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
-                             f"{found}; name another, or take a part of it, such as init_only=codec/")
-    _check_fit(run, shapes)
+    # Looking at the shapes also refuses a file that was cut off.
+    _check_fit(run, stored_shapes(folder) if has_checkpoints(folder) else
+               TensorFiles(find_checkpoint(run.init_from)).shapes)
 
 
 def _check_fit(run: RunConfig, found: Mapping[str, tuple[int, ...]], prefixes: tuple[str, ...] = ("",)

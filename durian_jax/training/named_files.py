@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from durian_jax.checkpoints.weights import find_checkpoint
+from durian_jax.checkpoints.weights import find_checkpoint, read_description
 from durian_jax.data.encoded_samples import find_samples
 from durian_jax.data.recorded_clips import find_dataset
 from durian_jax.errors import InputError
@@ -78,6 +78,23 @@ def check_codec(run: Any) -> None:
         raise InputError(f"stage {run.stage} needs a trained autoencoder (codec), found a fresh one, which makes the "
                          "loss infinite; name a run or a checkpoint in --config.init_from (stage codec trains one, "
                          "`durian import` brings one), or try a fresh one with --config.init_fresh=codec/")
+
+
+def check_family(run: Any) -> None:
+    """Refuse a checkpoint of another family, unless only a part of it is taken.
+
+    Args:
+        run: a `training.config.RunConfig`.
+
+    Raises:
+        InputError: names both families; or the checkpoint is missing or damaged.
+    """
+    if not run.init_from or has_checkpoints(run.init_from):
+        return
+    found = read_description(run.init_from).config.family
+    if found != run.family and not run.init_only:
+        raise InputError(f"init_from={run.init_from}: expected a model of the family {run.family}, found one of "
+                         f"{found}; name another, or take a part of it, such as init_only=codec/")
 
 
 def what_is_kept(workdir: str | os.PathLike) -> str:

@@ -73,9 +73,13 @@ def test_a_misspelt_name_is_refused_at_once(arguments, message, media, tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkpoints", "empty", "file"]
 
 
-def test_a_fresh_autoencoder_is_refused_before_the_machinery_of_training_is_imported(tmp_path):
+@pytest.mark.parametrize(("start", "message"), [
+    ([], "stage 1 needs a trained autoencoder (codec), found a fresh one"),
+    (["--config.init_from=svdp-tiny"], "init_from=svdp-tiny: expected a model of the family durian, found one of svdp"),
+])
+def test_a_wrong_start_is_refused_before_the_machinery_of_training_is_imported(start, message, tmp_path):
     """The config needs JAX; Orbax and the data pipelines take as long again."""
-    done = subprocess.run([sys.executable, "-c", RUN, "train", CONFIG, "--workdir=w"], cwd=tmp_path,
+    done = subprocess.run([sys.executable, "-c", RUN, "train", CONFIG, "--workdir=w", *start], cwd=tmp_path,
                           capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("2 ['jax'] durian: error: stage 1 needs a trained autoencoder (codec), found a fresh")
+    assert done.stdout.startswith(f"2 ['jax'] durian: error: {message}")
     assert done.stdout.count("\n") == 1 and not list(tmp_path.iterdir())

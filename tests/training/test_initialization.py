@@ -107,13 +107,16 @@ def test_a_start_is_checked_before_anything_is_built(checkpoint, tmp_path):
     """A folder that does not exist, a file that was cut off, and a model of another family without `init_only`."""
     run = RunConfig.read(small_paper_config(init_from=str(checkpoint)))
     check_start(run)
-    check_start(replace(run, init_from=""))
+    check_start(replace(run, init_from="", init_fresh="codec/"))
+    with pytest.raises(InputError, match="needs a trained autoencoder"):
+        check_start(replace(run, init_from=""))
     with pytest.raises(InputError, match="no checkpoint 'nowhere'"):
         check_start(replace(run, init_from="nowhere"))
     other = RunConfig.read(driven_config("clips", "video", init_from=str(checkpoint)))
     with pytest.raises(InputError, match="expected a model of the family svdp, found one of durian; name another, or"):
         check_start(other)
-    check_start(replace(other, init_only="codec/"))
+    with pytest.raises(InputError, match="is of another model than the config: .*codec.channels is 8"):
+        check_start(replace(other, init_only="codec/"))  # its autoencoder is of another kind
     damaged = Path(shutil.copytree(checkpoint, tmp_path / "damaged"))
     weights = next(damaged.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-100])
