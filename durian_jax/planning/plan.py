@@ -6,6 +6,7 @@ compiler's. Times are bounds, computed from them and from the chip's figures; no
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.families import DEFAULT, get_family
 from durian_jax.files import write_json
 from durian_jax.hardware.chips import GIB, Chip, group_bandwidth, parse_topology
@@ -30,6 +31,9 @@ from durian_jax.training.sharding import MESH_AXES, check_batch, mesh_shape
 
 # Treat the dump as complete once its size has not changed for this many seconds.
 _SETTLED_SECONDS = 4.0
+
+# A line of the log of TensorFlow and XLA.
+_LOGGED = re.compile(r"[IWEF]\d{4} ")
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,10 @@ def _compile(folder: Path, topology: str, full: bool, progress: bool, environmen
     refused = [line.partition("InputError: ")[2] for line in text.splitlines() if "errors.InputError: " in line]
     if refused:
         raise InputError(refused[-1])
-    lines = [line for line in text.splitlines() if "Error" in line] or text.splitlines()[-5:]
-    raise InputError(f"the step cannot be compiled for {topology}: " + "\n".join(lines[-3:])[:1500])
+    # The compiler's log has lines such as "E0000 ... TPU_WORKER_HOSTNAMES", which are not the reason.
+    lines = [line for line in text.splitlines() if line.strip() and not _LOGGED.match(line)]
+    reasons = [line for line in lines if "Error" in line] or lines
+    raise InputError(f"the step cannot be compiled for {topology}: {cut(reasons[-1] if reasons else text, 600)}")
 
 
 def _settled(folder: Path) -> bool:
