@@ -144,7 +144,7 @@ def test_a_failed_join_exits_with_status_1(monkeypatch, tmp_path):
     monkeypatch.delenv("JAX_PLATFORMS", raising=False)
     for name, value in {"COORDINATOR": "host:1", "PROCESSES": "2", "PROCESS": "1"}.items():
         monkeypatch.setenv(f"DURIAN_{name}", value)
-    done = CliRunner().invoke(main, ["train", "--config=configs/durian.py:tiny,stage=1", f"--workdir={tmp_path}"])
+    done = CliRunner().invoke(main, ["train", "--config=configs/durian.py:tiny,stage=codec", f"--workdir={tmp_path}"])
     assert done.exit_code == 1 and "did not find each other: DEADLINE_EXCEEDED" in done.stderr
 
 
