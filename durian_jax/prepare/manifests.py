@@ -17,6 +17,8 @@ MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
 _LONGEST_IDENTITY = 200
 _LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, on Linux
+# These run for millions of rows.
+_IDENTITY_TYPES = (str, int, type(None))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -44,24 +46,31 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
         raise InputError(f"expected a path, found {shown(path)}")
     if ":/" in path:
         path = str(local_path(path))
-    place = os.path.normpath(path if path.startswith("/") else f"{folder}/{path}")
+    place = path if path[0] == "/" else f"{folder}/{path}"
+    if "//" in place or "/." in place or place[-1] == "/":
+        place = os.path.normpath(place)
     if not _is_path(place):
         raise InputError(f"expected a path, found {shown(path)}")
-    if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
+    if not isinstance(identity, _IDENTITY_TYPES) or identity is True or identity is False or (
+            not _is_name(str(identity))):
         raise InputError(f"identity: expected a string of at most {_LONGEST_IDENTITY} characters or an integer, found "
                          f"{shown(identity)}")
-    start, end = _seconds("start", row.get("start")), _seconds("end", row.get("end"))
+    start, end = row.get("start"), row.get("end")
+    start = None if start is None or start == "" else _seconds("start", start)
+    end = None if end is None or end == "" else _seconds("end", end)
     if end is not None and end <= (start or 0):
         raise InputError(f"expected an end after the start, found {start or 0:g} s to {end:g} s")
     found = recognise(place, layout)
     identity = "" if identity is None else str(identity).strip()
     labels = row.get("labels")
-    return VideoInput(found.place, found.name, identity or found.identity, start, end,
-                      _words(labels) if isinstance(labels, str) else _labels(labels, labels), found.pictures)
+    labels = _words(labels) if isinstance(labels, str) else _labels(labels, labels)
+    return VideoInput(found.place, found.name, identity or found.identity, start, end, labels, found.pictures)
 
 
 def _is_path(text: str) -> bool:
     """Whether a file system can have this absolute path."""
+    if len(text) <= _LONGEST_PART and text.isascii():
+        return True
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError:
@@ -72,12 +81,10 @@ def _is_path(text: str) -> bool:
 
 def _is_name(text: str) -> bool:
     """Whether a record can hold this name of a person, and a page can show it."""
-    return len(text) <= _LONGEST_IDENTITY and not _CONTROL.search(text)
+    return len(text) <= _LONGEST_IDENTITY and (text.isalnum() or not _CONTROL.search(text))
 
 
-def _seconds(column: str, value: object) -> float | None:
-    if value is None or value == "":
-        return None
+def _seconds(column: str, value: object) -> float:
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

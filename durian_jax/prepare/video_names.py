@@ -72,7 +72,7 @@ def recognise(path: str, layout: str) -> VideoInput:
     name = stem if stem and f".{suffix}".lower() in VIDEO_SUFFIXES else file
     if name.startswith("Clip+") and layout in ("auto", "vfhq") and (match := _VFHQ.fullmatch(name)):
         return VideoInput(path, name, f"{match['video']}+P{match['person']}")
-    if layout in ("auto", "celebv-text") and (match := _CELEBV.fullmatch(file)) and (
+    if file[11:12] == "_" and layout in ("auto", "celebv-text") and (match := _CELEBV.fullmatch(file)) and (
             layout != "auto" or in_celebv(folder)):
         return VideoInput(path, name, match["video"])
     if "/images/cam_" in path and layout in ("auto", "nersemble") and (match := _NERSEMBLE.fullmatch(path)):
@@ -100,7 +100,8 @@ def with_names(videos: list[VideoInput]) -> list[VideoInput]:
     named = []
     for place, _, identity, start, end, labels, pictures in videos:
         name, part = names[place, pictures], ""
-        identity = identity.encode(errors="replace").decode()  # names of files may be no valid text
+        if not identity.isascii():
+            identity = identity.encode(errors="replace").decode()  # names of files may be no valid text
         if start is not None or end is not None:
             # The names contain no @ so far, so the parts of one file cannot clash with another file.
             part = f"@{'start' if start is None else start}-{'end' if end is None else end}"
@@ -110,22 +111,26 @@ def with_names(videos: list[VideoInput]) -> list[VideoInput]:
 
 def _different(labels: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
     """Return a safe, unique name for each label: the label, after as many of its folders as needed."""
+    if len(set(labels.values())) == len(labels) and all(map(_is_safe, labels.values())):  # the usual case, for millions
+        return labels
     names, step, waiting = {}, 0, labels
     while waiting:
         tried = {key: _name(*key, label, step) for key, label in waiting.items()}
         count = Counter(tried.values())
         count.update(names.values())
-        if len(count) == len(labels):  # the usual case
-            return names | tried
         names |= {key: name for key, name in tried.items() if count[name] == 1}
         waiting = {key: label for key, label in waiting.items() if key not in names}
         step += 1
     return names
 
 
+def _is_safe(label: str) -> bool:
+    return len(label) <= _LONGEST_NAME // 4 and _SAFE_NAME.fullmatch(label) is not None
+
+
 def _name(path: str, pictures: str, label: str, step: int) -> str:
     """Return the label after `step` of its folders, or the label and a hash of its path if that is not possible."""
-    if not step and len(label) <= _LONGEST_NAME // 4 and _SAFE_NAME.fullmatch(label):
+    if not step and _is_safe(label):
         return label
     folders = path.split("/")[1:-1]
     safe = re.sub(r"[^\w.+-]", "_", "_".join([*folders[max(0, len(folders) - step):], label])).lstrip(".")
