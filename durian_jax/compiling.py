@@ -67,10 +67,10 @@ class _Compilations:
     def describe(self, what: str, seconds: float, cache: str | None) -> str:
         """Return a line about `what`, which was ready after `seconds`; "" if nothing was compiled."""
         if self.hits and self.saved >= self.compiled:
-            return f"{what} was in the compile cache {cache}; ready after {seconds:.0f} s"
+            return f"found {what} in the compile cache {cache}; ready after {seconds:.0f} s"
         if not self.compiled:
             return ""
         if cache is None:
             return (f"compiled {what} in {seconds:.0f} s, without a compile cache; JAX_COMPILATION_CACHE_DIR names a "
                     "folder for one")
-        return f"compiled {what} in {seconds:.0f} s; it was not in the compile cache {cache}, where it is now"
+        return f"compiled {what} in {seconds:.0f} s, and kept the program in the compile cache {cache}"

@@ -41,9 +41,9 @@ def test_the_cache_is_named_where_it_had_the_function(monkeypatch):
 
     def missing():
         jax.monitoring.record_event_duration_secs(ready, 40.0)
-    assert told(monkeypatch, found) == f"durian: the sampler was in the compile cache {cache}; ready after 0 s\n"
+    assert told(monkeypatch, found) == f"durian: found the sampler in the compile cache {cache}; ready after 0 s\n"
     assert told(monkeypatch, lambda: (found(), missing(), missing())) == (
-        f"durian: compiled the sampler in 0 s; it was not in the compile cache {cache}, where it is now\n")
+        f"durian: compiled the sampler in 0 s, and kept the program in the compile cache {cache}\n")
     made = module._Compilations()
     made.duration(ready, 3.0)
     assert "without a compile cache; JAX_COMPILATION_CACHE_DIR names a folder" in made.describe("it", 3.0, None)
