@@ -294,11 +294,24 @@ def _serialize(*, identity: str, provenance: Provenance, fps: float, size: tuple
     return _parse(example).SerializeToString(deterministic=True)
 
 
+def load_parser() -> None:
+    """Import what `read_record` needs. Call it before several threads read.
+
+    Two threads that import TFDS at the same time can wait for each other forever (Python 3.11, etils' lazy imports).
+    """
+    _example_class()
+
+
+@cache
+def _example_class() -> type:
+    from tensorflow_datasets.proto import tf_example_pb2  # takes a second, see `features`
+
+    return tf_example_pb2.Example
+
+
 def _parse(example: bytes):
     """Return the tf.train.Example of these bytes."""
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    return tf_example_pb2.Example.FromString(example)
+    return _example_class().FromString(example)
 
 
 def _encode_frames(frames: np.ndarray, encoding: str) -> list[bytes]:

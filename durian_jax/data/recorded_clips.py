@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from durian_jax.data.about import ABOUT_FILE, read_about
 from durian_jax.data.clip_outline import Outline
-from durian_jax.data.clip_record import DecodeError, EncodedClip, read_record
+from durian_jax.data.clip_record import DecodeError, EncodedClip, load_parser, read_record
 from durian_jax.data.outlines import Outlines
 from durian_jax.data.shards import open_shard, read_row
 from durian_jax.errors import InputError, cut
@@ -86,6 +86,7 @@ class RecordedClips:
             if not os.path.isfile(self._shard(number)):
                 raise InputError(f"{self._shard(number)}: expected {len(self._shard_ends)} shards, this one is "
                                  "missing; copy the dataset again")
+        load_parser()
 
     def __reduce__(self):
         return RecordedClips, (str(self.directory),)

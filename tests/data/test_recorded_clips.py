@@ -35,6 +35,23 @@ def test_lossless_records_return_the_clips_exactly(tmp_path, clips):
     assert not list((tmp_path / "d").glob(".*"))
 
 
+READ = """
+import sys
+from durian_jax.data import RecordedClips
+clips = RecordedClips(sys.argv[1])
+before = set(sys.modules)
+clips[0]
+print(sorted(name for name in set(sys.modules) - before if not name.startswith("encodings.")))
+"""
+
+
+def test_reading_a_record_imports_nothing(tmp_path, clips):
+    """Several threads read. With Python 3.11, two that import TFDS at the same time wait for each other forever."""
+    records.write_clips(tmp_path, clips)
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_folder_of_records_is_a_tfds_dataset(tmp_path, clips):
     """TFDS alone reads it, without TensorFlow and without durian_jax."""
     records.write_clips(tmp_path, clips, shard_size=5)
