@@ -49,7 +49,7 @@ def test_a_run_stops_while_it_compiles(records, tmp_path):
     """XLA compiles outside of Python; there is nothing to save yet."""
     process = start(records, tmp_path / "run", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"))
     for line in process.stderr:
-        if "compiling, once" in line:
+        if "compiling the training step" in line:
             break
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
