@@ -47,7 +47,8 @@ def test_a_run_finishes_its_step_and_saves(number, line, records, tmp_path):
 
 def test_a_run_stops_while_it_compiles(records, tmp_path):
     """XLA compiles outside of Python; there is nothing to save yet."""
-    process = start(records, tmp_path / "run", "--config.total_steps=3", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"))
+    process = start(records, tmp_path / "run", "--config.total_steps=3",
+                    JAX_COMPILATION_CACHE_DIR=str(tmp_path / "cache"))
     for line in process.stderr:
         if "compiling the training step" in line:
             break
