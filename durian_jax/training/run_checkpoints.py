@@ -1,6 +1,7 @@
 """Run checkpoints: everything that a killed run needs to resume with the same losses, on any mesh."""
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from durian_jax.errors import ClusterError, InputError
+from durian_jax.files import is_disk_full
 from durian_jax.models.parameters import FlatParams
 from durian_jax.training.named_files import has_checkpoints, saved_steps
 from durian_jax.training.sharding import Layout
@@ -107,9 +109,13 @@ class RunCheckpoints:
                 else f"The checkpoint of step {self.last_saved} is complete, and the same command resumes from it"
             # A process may have waited for one that has exited: the disk may be fine, and a retry may work.
             lost = jax.process_count() > 1 and isinstance(error, RuntimeError)
+            what = f"the checkpoint of step {step} could not be written"
+            if is_disk_full(error):
+                for unfinished in Path(self._folder).glob(f"{step}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(unfinished, ignore_errors=True)
+                raise InputError(f"{what}: the disk is full, or a quota is used up; free some space. {kept}") from error
             kind, reason = (ClusterError, "Another process has exited, or is") if lost else (InputError, "Is")
-            raise kind(f"the checkpoint of step {step} could not be written: {_first_line(error)}. {reason} the disk "
-                       f"full? {kept}") from error
+            raise kind(f"{what}: {_first_line(error)}. {reason} the disk full? {kept}") from error
 
     def restore(self, like: TrainState, layout: Layout) -> tuple[TrainState, dict]:
         """Restore the state and data state of the newest readable checkpoint.
@@ -167,7 +173,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _quieten() -> None:
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every file otherwise
+    logger = logging.getLogger("absl")
+    logger.setLevel(logging.WARNING)  # Orbax reports every file otherwise
+    logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message of Orbax is needed: its threads print tracebacks of a full disk, which `_explained` names."""
+    return not (record.exc_info and is_disk_full(record.exc_info[1]))
 
 
 def placed(shapes, layout: Layout | None):
