@@ -149,10 +149,14 @@ def _compile(folder: Path, topology: str, full: bool, progress: bool, environmen
     refused = [line.partition("InputError: ")[2] for line in text.splitlines() if "errors.InputError: " in line]
     if refused:
         raise InputError(refused[-1])
-    # The compiler's log has lines such as "E0000 ... TPU_WORKER_HOSTNAMES", which are not the reason.
-    lines = [line for line in text.splitlines() if line.strip() and not _LOGGED.match(line)]
-    reasons = [line for line in lines if "Error" in line] or lines
-    raise InputError(f"the step cannot be compiled for {topology}: {cut(reasons[-1] if reasons else text, 600)}")
+    raise InputError(f"the step cannot be compiled for {topology}: {_reason(text)}")
+
+
+def _reason(log: str) -> str:
+    """Return the line of a failed compiler that says why; lines of its log, such as "E0000 ...", are no reason."""
+    lines = [line for line in log.splitlines() if line.strip() and not _LOGGED.match(line)]
+    reasons = [line for line in lines if "Error" in line] or lines or [log]
+    return cut(reasons[-1], 600)
 
 
 def _settled(folder: Path) -> bool:

@@ -119,11 +119,11 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
     return reports
 
 
-def _look(path: str | Path, kind: str, worker: Annotator) -> tuple[Look, list[Finding]]:
+def _look(path: str | Path, kind: str, annotator: Annotator) -> tuple[Look, list[Finding]]:
     """Return the `Look` of a file, and what its decoder says of damage."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always", DamagedPicture)
-        look = look_at_photo(path, worker) if kind == "photo" else look_at_video(path, worker)
+        look = look_at_photo(path, annotator) if kind == "photo" else look_at_video(path, annotator)
     damage = []
     for one in given:
         if issubclass(one.category, DamagedPicture):

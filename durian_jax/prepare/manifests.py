@@ -17,8 +17,6 @@ MANIFEST_COLUMNS = ("path", "start", "end", "identity", "labels")
 
 _LONGEST_IDENTITY = 200
 _LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, on Linux
-# These run for millions of rows.
-_IDENTITY_TYPES = (str, int, type(None))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -51,8 +49,7 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
         place = os.path.normpath(place)
     if not _is_path(place):
         raise InputError(f"expected a path, found {shown(path)}")
-    if not isinstance(identity, _IDENTITY_TYPES) or identity is True or identity is False or (
-            not _is_name(str(identity))):
+    if not isinstance(identity, str | int | None) or isinstance(identity, bool) or not _is_name(str(identity)):
         raise InputError(f"identity: expected a string of at most {_LONGEST_IDENTITY} characters or an integer, found "
                          f"{shown(identity)}")
     start, end = row.get("start"), row.get("end")
@@ -81,7 +78,7 @@ def _is_path(text: str) -> bool:
 
 def _is_name(text: str) -> bool:
     """Whether a record can hold this name of a person, and a page can show it."""
-    return len(text) <= _LONGEST_IDENTITY and (text.isalnum() or not _CONTROL.search(text))
+    return len(text) <= _LONGEST_IDENTITY and not _CONTROL.search(text)
 
 
 def _seconds(column: str, value: object) -> float:

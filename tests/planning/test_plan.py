@@ -12,7 +12,8 @@ from durian_jax.commands.main import main
 from durian_jax.configs.durian import get_config
 from durian_jax.errors import InputError
 from durian_jax.hardware.chips import CHIPS, group_bandwidth, parse_topology
-from durian_jax.planning import hlo
+from durian_jax.planning import ahead, hlo
+from durian_jax.planning import plan as plan_module
 from durian_jax.planning.plan import (
     Plan,
     candidates,
@@ -23,6 +24,7 @@ from durian_jax.planning.plan import (
     search,
     size_text,
 )
+from durian_jax.training.config import RunConfig
 from tests.helpers.runs import ON_MESHES, SMALL
 
 
@@ -135,6 +137,23 @@ def test_mistakes_are_refused(flags, message, compiler):
     result = CliRunner().invoke(main, ["plan", "--config=tiny,stage=codec", *flags])
     assert result.exit_code == 2 and message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_slice_that_the_compiler_refuses_is_named(monkeypatch):
+    def refused(**_):
+        raise RuntimeError("no such slice\nmore")
+    monkeypatch.setattr(ahead.topologies, "get_topology_desc", refused)
+    run = RunConfig.read(get_config("tiny,stage=codec"))
+    with pytest.raises(InputError, match=r"v5e:4x4: the compiler knows no such slice \(no such slice\); take a size"):
+        ahead.prepare(run, "v5e:4x4")
+
+
+@pytest.mark.parametrize(("log", "reason"), [
+    ("E0000 00:00:1 x.cc:1] Error: unexpected hostname\nValueError: too large\n", "ValueError: too large"),
+    ("E0000 00:00:1 x.cc:1] Error: a\n*** SIGABRT received ***\n", "*** SIGABRT received ***"),
+    ("E0000 00:00:1 x.cc:1] Error: a", "E0000 00:00:1 x.cc:1] Error: a")])
+def test_the_reason_of_a_failed_compiler_is_no_line_of_its_log(log, reason):
+    assert plan_module._reason(log) == reason
 
 
 def test_a_plan_without_machine_code_has_no_figures_of_the_compiler():
