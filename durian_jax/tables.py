@@ -74,6 +74,7 @@ def _csv_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict[str, 
 
 
 def _json_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict]]:
+    checked: tuple[str, ...] | None = None  # most rows have the columns of the row before
     for number, line in enumerate(file, start=1):
         if not line.strip():
             continue
@@ -82,5 +83,7 @@ def _json_rows(file: TextIO, columns: _Columns) -> Iterator[tuple[int, dict]]:
         except ValueError as error:
             raise columns.error(number, f"expected a valid row, parsing it failed ({cut(str(error))}); check the "
                                 "row") from error
-        columns.check(number, list(row))
+        if (names := tuple(row)) != checked:
+            columns.check(number, names)
+            checked = names
         yield number, row

@@ -177,7 +177,8 @@ class _RealPaths:
                 links = self._links[folder] = _links_in(folder or "/")
         if os.path.islink(path) if links is None else file in links:
             return os.path.realpath(path)
-        return f"{self._folders[folder]}/{file}"
+        real = self._folders[folder]
+        return path if real == folder else f"{real}/{file}"  # the same string, for millions of them take memory
 
 
 def _links_in(folder: str) -> set[str]:

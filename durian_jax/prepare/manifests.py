@@ -57,11 +57,10 @@ def _from_row(row: dict[str, object], folder: str, layout: str) -> VideoInput:
     end = None if end is None or end == "" else _seconds("end", end)
     if end is not None and end <= (start or 0):
         raise InputError(f"expected an end after the start, found {start or 0:g} s to {end:g} s")
-    found = recognise(place, layout)
     identity = "" if identity is None else str(identity).strip()
     labels = row.get("labels")
     labels = _words(labels) if isinstance(labels, str) else _labels(labels, labels)
-    return VideoInput(found.place, found.name, identity or found.identity, start, end, labels, found.pictures)
+    return recognise(place, layout, identity, start, end, labels)
 
 
 def _is_path(text: str) -> bool:

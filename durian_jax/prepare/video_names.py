@@ -59,33 +59,34 @@ class VideoInput(NamedTuple):
         return Path(self.place)
 
 
-def recognise(path: str, layout: str) -> VideoInput:
-    """Return the video of a file or folder, see `with_names`. Its identity is empty if the name matches no data set.
+def recognise(path: str, layout: str, identity: str = "", start: float | None = None, end: float | None = None,
+              labels: tuple[str, ...] | None = None) -> VideoInput:
+    """Return the video of a file or folder, see `with_names`. Its identity is empty if it is neither given nor known.
 
     Args:
         path: absolute.
         layout: one of `LAYOUTS`.
+        identity, start, end, labels: what a manifest says of this video, see `VideoInput`.
     """
     folder, _, file = path.rpartition("/")
     stem, _, suffix = file.rpartition(".")
     # Other files keep their suffix, so that notes beside a video (a.mp4, a.txt) do not take its name.
     name = stem if stem and f".{suffix}".lower() in VIDEO_SUFFIXES else file
     if name.startswith("Clip+") and layout in ("auto", "vfhq") and (match := _VFHQ.fullmatch(name)):
-        return VideoInput(path, name, f"{match['video']}+P{match['person']}")
+        return VideoInput(path, name, identity or f"{match['video']}+P{match['person']}", start, end, labels)
     if file[11:12] == "_" and layout in ("auto", "celebv-text") and (match := _CELEBV.fullmatch(file)) and (
             layout != "auto" or in_celebv(folder)):
-        return VideoInput(path, name, match["video"])
+        return VideoInput(path, name, identity or match["video"], start, end, labels)
     if "/images/cam_" in path and layout in ("auto", "nersemble") and (match := _NERSEMBLE.fullmatch(path)):
         participant, sequence, step, serial, number, suffix = match.groups()
-        label = f"{participant}_{sequence}_{serial}"
+        given = f"{participant}_{sequence}_{serial}", identity or participant, start, end, labels
         if suffix == ".mp4" and not step and not number:
-            return VideoInput(path, label, participant)
+            return VideoInput(path, *given)
         if suffix in (".jpg", ".png") and number and not step:
-            return VideoInput(folder, label, participant, pictures=f"cam_{serial}_*{suffix}")
+            return VideoInput(folder, *given, f"cam_{serial}_*{suffix}")
         if suffix in (".jpg", ".png") and step and not number:
-            return VideoInput(path.rsplit("/", 3)[0], label, participant,
-                              pictures=f"frame_*/images/cam_{serial}{suffix}")
-    return VideoInput(path, name, "")
+            return VideoInput(path.rsplit("/", 3)[0], *given, f"frame_*/images/cam_{serial}{suffix}")
+    return VideoInput(path, name, identity, start, end, labels)
 
 
 @lru_cache(1 << 16)
@@ -99,13 +100,13 @@ def with_names(videos: list[VideoInput]) -> list[VideoInput]:
     names = _different({(video.place, video.pictures): video.name for video in videos})
     named = []
     for place, _, identity, start, end, labels, pictures in videos:
-        name, part = names[place, pictures], ""
+        name = part = names[place, pictures]
         if not identity.isascii():
             identity = identity.encode(errors="replace").decode()  # names of files may be no valid text
         if start is not None or end is not None:
             # The names contain no @ so far, so the parts of one file cannot clash with another file.
-            part = f"@{'start' if start is None else start}-{'end' if end is None else end}"
-        named.append(VideoInput(place, name + part, identity or name, start, end, labels, pictures))
+            part = f"{name}@{'start' if start is None else start}-{'end' if end is None else end}"
+        named.append(VideoInput(place, part, identity or name, start, end, labels, pictures))
     return named
 
 

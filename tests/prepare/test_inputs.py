@@ -270,7 +270,7 @@ def test_bad_csv_is_named_with_its_line(tmp_path, text, words):
 @pytest.mark.parametrize(("line", "words"), [
     ("{path: 1}", "expected a valid row, parsing it failed"),
     ('["a.mp4"]', r".*expected an object of fields, found \['a.mp4'\]"),
-    ('{"file": "a.mp4"}', ".*found unknown: file"),
+    ('{"file": "a.mp4"}', ".*found unknown: file"), ("{}", ".*expected the column path"),
     ('{"path": 3}', "expected a path, found 3"),
     ('{"path": "a\\u0000"}', "expected a path"),
     ('{"path": "a.mp4", "start": true}', "start: expected seconds"),
