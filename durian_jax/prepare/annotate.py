@@ -16,7 +16,9 @@ from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.images import turned
+from durian_jax.prepare.attributes import attribute_masks
 from durian_jax.prepare.crop import face_centre, face_height, head_box, smooth_track
+from durian_jax.prepare.maskers import Masker
 from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, finish, stretch_of, take
 from durian_jax.prepare.track import (
     MIN_FACE_HEIGHT,
@@ -61,7 +63,8 @@ class UnsureAttribute(UserWarning):
 
 
 def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | None = None,
-                   annotator: Annotator | None = None, face: str = "largest") -> Clip:
+                   annotator: Annotator | None = None, face: str = "largest",
+                   masker: Masker = attribute_masks) -> Clip:
     """Annotate a photo as a clip of one frame.
 
     A photo that is not upright is turned. A warning says so, and also which of several faces is used.
@@ -73,13 +76,14 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
             the pixels.
         annotator: a loaded annotator; None: load one for this call.
         face: of several faces "largest", "left", "right", or its number, counted from the left from 1.
+        masker: finds the pixels of each attribute, see `maskers.make_masker`.
 
     Raises:
         InputError: the picture is unreadable or shows no usable face, a known attribute is not found, or the
             annotator is not installed.
     """
     image = read_image(path)
-    crop = Crop(size, known=known)
+    crop = Crop(size, masker=masker, known=known)
     annotator = annotator or Annotator()
     image = upright(image, annotator, path)
     points = _chosen_face(annotator.faces(image), path, face)
@@ -99,7 +103,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
                    known: tuple[str, ...] | None = None, annotator: Annotator | None = None, face: str = "largest",
-                   gaps: str = "skip", fps: float | None = None) -> tuple[Clip, list[tuple[int, int]]]:
+                   gaps: str = "skip", fps: float | None = None, masker: Masker = attribute_masks
+                   ) -> tuple[Clip, list[tuple[int, int]]]:
     """Annotate a person in a video, as one clip.
 
     A video that is not upright is turned. Warnings say so, which of several faces is used, and which frames show none.
@@ -115,6 +120,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
             second the face moves on to where it is seen again, and longer gaps are refused. "hold": in longer gaps the
             last face stands still.
         fps: frames per second to read; None: the video's.
+        masker: finds the pixels of each attribute, see `maskers.make_masker`.
 
     Returns:
         The clip, and the frames without a face as (first, last + 1) ranges.
@@ -125,7 +131,7 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     """
     if gaps not in GAPS:
         raise InputError(f"gaps: expected one of {', '.join(GAPS)}, found {gaps!r}")
-    crop, info = Crop(size, known=known), probe_video(path).at_rate(fps)
+    crop, info = Crop(size, masker=masker, known=known), probe_video(path).at_rate(fps)
     total = min(info.declared_frames or max_frames or 0, max_frames or info.declared_frames) or None
     annotator = annotator or Annotator()
     if info.hdr:
@@ -150,8 +156,8 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
     pictures = _bar((turned(picture, turns) for picture in iterate_video(path, len(faces), fps=fps)), len(faces),
                     f"cropping {Path(path).name}")
     clips = [clip for _, clip, _ in cut_clips(pictures, stretches, crop, annotator)]
-    joined = Clip(*(np.concatenate([getattr(clip, name) for clip in clips])
-                    for name in ("frames", "keypoints", "masks")), faces.fps)
+    joined = Clip(**{name: np.concatenate([getattr(clip, name) for clip in clips])
+                     for name in ("frames", "keypoints", "masks", "box")}, fps=faces.fps)
     return _named(joined, path), missing
 
 
