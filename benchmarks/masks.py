@@ -4,7 +4,8 @@
 
 FOLDER holds the photos and clips that tests/data/true_masks.json names. A masker sees a photo, or about 12 frames of
 a clip, as in `durian prepare`. Its mask of the drawn picture is compared with the drawing in the crop of 256 px,
-without the pixels that the drawing leaves open.
+without the pixels that the drawing leaves open. A masker with {fold} in its name is four: each judges a quarter of the
+people (`fold_of`), which `benchmarks.train_masks --fold` has left out.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -27,11 +30,12 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import write_text
 from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.maskers import make_masker
-from durian_jax.video import probe_video
+from durian_jax.video import probe_video, read_image
 
 TRUTH = Path(__file__).parents[1] / "tests" / "data" / "true_masks.json"
 HEADING = "## Measured"
 SIZE = 256
+FOLDS = 4
 # A kind is missed if less than this share of its true pixels is found.
 FOUND = 0.1
 # A forehead is taken for hair from this share of the face on.
@@ -43,9 +47,10 @@ NAMES = {"heuristic": "default"}
 class Case:
     """One picture, its clip and its true masks in the crop."""
 
-    def __init__(self, row: dict[str, Any], clip: Clip, number: int, height: int, width: int):
-        self.row, self.number, self.tags = row, number, row["tags"]
+    def __init__(self, row: dict[str, Any], clip: Clip, number: int, height: int, width: int, annotator: Annotator):
+        self.row, self.fold, self.tags = row, fold_of(row["person"]), row["tags"]
         self.frame, self.keypoints, self.masks = clip.frames[number], clip.keypoints[number], clip.masks[number]
+        self.person = annotator.person(self.frame)
         x, y, side = clip.box[number]
 
         def filled(name: str) -> np.ndarray:
@@ -90,27 +95,33 @@ class Case:
         yield "photo" if "photo" in tags["look"] else "drawn"
 
 
+@lru_cache
+def _folds() -> dict[str, int]:
+    people = {row["person"] for row in json.loads(TRUTH.read_text())}
+    return {person: place % FOLDS for place, person in enumerate(sorted(people, key=lambda name: crc32(name.encode())))}
+
+
+def fold_of(person: str) -> int:
+    """Return the quarter of the people that a person belongs to."""
+    return _folds()[person]
+
+
 def read_cases(folder: Path, masker: str, annotator: Annotator, progress: Callable = tqdm) -> Iterator[Case]:
     """Annotate every picture of the drawn masks by a masker."""
-    find = make_masker(masker)
+    maskers = [make_masker(masker.replace("{fold}", str(fold))) for fold in range(FOLDS if "{fold}" in masker else 1)]
     for row in progress(json.loads(TRUTH.read_text()), unit="picture", desc=masker):
-        path = folder / row["file"]
+        path, find = folder / row["file"], maskers[fold_of(row["person"]) % len(maskers)]
         if "fps" not in row:
-            clip, number = annotate_image(path, SIZE, annotator=annotator, masker=find), 0
-            height, width = _size_of(path)
+            face = row.get("face", "largest")
+            clip, number = annotate_image(path, SIZE, annotator=annotator, masker=find, face=face), 0
+            height, width = read_image(path).shape[:2]
         else:
             clip, missing = annotate_video(path, SIZE, annotator=annotator, fps=row["fps"], masker=find)
             number = row["picture"] - sum(min(last, row["picture"]) - first for first, last in missing
                                           if first < row["picture"])
             info = probe_video(path)
             height, width = info.height, info.width
-        yield Case(row, clip, number, height, width)
-
-
-def _size_of(path: Path) -> tuple[int, int]:
-    from durian_jax.video import read_image
-
-    return read_image(path).shape[:2]
+        yield Case(row, clip, number, height, width, annotator)
 
 
 def rows_of(cases: list[Case], masker: str) -> list[dict[str, Any]]:

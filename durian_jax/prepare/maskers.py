@@ -19,6 +19,7 @@ from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.installation import install_command
 from durian_jax.prepare.attributes import Evidence, attribute_masks
+from durian_jax.prepare.segmentation_masker import SegmentationMasker
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, iterate_video, read_image
 from durian_jax.video.decoders import native_messages
 
@@ -51,6 +52,8 @@ def make_masker(name: str) -> Masker:
     method, _, source = name.partition(":")
     if name == "heuristic":
         return attribute_masks
+    if method == "segmentation" and source:
+        return SegmentationMasker(source)
     if method == "segformer" and source:
         return SegFormerMasker(source)
     raise InputError(f"unknown masker {name!r}; expected heuristic, segformer:FOLDER (a face-parsing model in "

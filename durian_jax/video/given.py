@@ -52,13 +52,17 @@ def existing_file(path: str | Path, what: str) -> Path:
     return path
 
 
+# PyAV 19 replaces undecodable letters of titles by itself and refuses the option.
+_ANY_LETTERS = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
 def open_media(path: str | Path) -> av.container.InputContainer:
     """Open a video or a sound file by FFmpeg, whatever letters its titles have.
 
     Raises:
         av.error.FFmpegError, OSError: it is unreadable.
     """
-    return av.open(str(path), metadata_errors="replace")
+    return av.open(str(path), **_ANY_LETTERS)
 
 
 def _kind(path: Path) -> str:

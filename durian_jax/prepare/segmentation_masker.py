@@ -1,0 +1,96 @@
+"""Masks by the segmentation network of our own: the default.
+
+T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.regions import FaceFrame, beard_region, face_frame, glasses_region
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.prepare.attributes import Evidence
+from durian_jax.segmentation.features import head_features, mirrored
+from durian_jax.segmentation.network import SHIPPED, Network
+from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
+
+_BATCH = 8  # frames
+# A kind counts as present if its pixels have this mean probability and this area in squared face heights.
+_CONFIDENT = 0.6
+_LEAST_AREA = {"hair": 0.02, "glasses": 0.03, "beard": 0.02, "hat": 0.1}
+# Parts of a mask that are smaller than this share of its largest part are specks.
+_SPECK = 0.02
+
+
+class SegmentationMasker:
+    """A `maskers.Masker` that runs `segmentation.Network` on every frame.
+
+    The evidence of a kind is the median over the frames of
+
+        mean probability of its pixels / 0.6 * min(1, its area / the least area of the kind)
+
+    Args:
+        folder: of the weights.
+
+    Raises:
+        InputError: see `Network`.
+    """
+
+    def __init__(self, folder: str | Path = SHIPPED):
+        self._network = Network(folder)
+
+    def __call__(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
+                 known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
+        """See `maskers.Masker`."""
+        faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
+        logits = self.logits(frames, keypoints, person)
+        if known is not None and "hat" not in known:  # what looks like a hat is hair then
+            logits["hair"] = np.maximum(logits["hair"], logits["hat"])
+            logits["hat"] = np.full_like(logits["hat"], -20)
+        found, evidence = {}, {}
+        for kind in ATTRIBUTE_KINDS:
+            opacity = follow_outlines(with_clip_colours(logits[kind], frames), frames)
+            found[kind] = np.stack([_without_specks(layer > 0.5) for layer in opacity])
+            evidence[kind] = _evidence(kind, opacity, found[kind], faces)
+        evidence = Evidence(**evidence)
+        present = set(evidence.present())
+        if known is not None:
+            present = (present - {"hat"}) | set(known)
+        for kind, region in (("glasses", glasses_region), ("beard", beard_region)):
+            if kind in present and not found[kind].any():  # the user knows better
+                found[kind] = np.stack([region(face) for face in faces])
+        for kind in present & {"glasses", "hat"}:  # both are in front of hair
+            found["hair"] = found["hair"] & ~found[kind]
+        masks = np.zeros(frames.shape[:3], np.uint8)
+        for kind in present:
+            masks[found[kind]] |= attribute_bit(kind)
+        return masks, evidence
+
+    def logits(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
+        """Return (T, H, W) float32 per kind: the mean of the network's answers to the frames and their mirror images."""
+        size, layers = frames.shape[2::-1], []
+        seen = np.stack([head_features(*one) for one in zip(frames, keypoints, person, strict=True)])
+        for first in range(0, len(seen), _BATCH):
+            part = seen[first:first + _BATCH]
+            answer = (self._network(part) + self._network(mirrored(part))[:, :, ::-1]) / 2
+            layers += [cv2.resize(one, size[:2], interpolation=cv2.INTER_CUBIC) for one in answer]
+        return {kind: np.stack([layer[..., index] for layer in layers]) for index, kind in enumerate(ATTRIBUTE_KINDS)}
+
+
+def _evidence(kind: str, opacity: np.ndarray, mask: np.ndarray, faces: list[FaceFrame]) -> float:
+    area = mask.sum(axis=(1, 2))
+    sureness = (opacity * mask).sum(axis=(1, 2)) / np.maximum(area, 1)
+    share = area / np.array([face.unit for face in faces]) ** 2 / _LEAST_AREA[kind]
+    return float(np.median(sureness / _CONFIDENT * np.minimum(share, 1)))
+
+
+def _without_specks(mask: np.ndarray) -> np.ndarray:
+    """Drop small parts of a mask and close small holes."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return (areas >= max(_SPECK * areas.max(), 1))[labels]

@@ -1,0 +1,98 @@
+"""The segmentation network in numpy. `flax_network` describes its layers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from durian_jax.errors import InputError
+from durian_jax.segmentation.features import CHANNELS
+from durian_jax.tensor_files import TensorFiles
+
+SHIPPED = Path(__file__).parent / "weights"
+_GROUPS = 8
+
+
+class Network:
+    """The network as a function: (N, H, W, CHANNELS) float32 -> (N, H, W, 4) logits of `ATTRIBUTE_KINDS`.
+
+    Args:
+        folder: holds model.safetensors, as `training.train` writes it.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds another network.
+    """
+
+    def __init__(self, folder: str | Path = SHIPPED):
+        stored = TensorFiles(Path(folder))
+        self._weights = {name: stored.checked(name, may_be_zero=True).astype(np.float32) for name in stored}
+        self._levels = sum(name.startswith("down_") and name.endswith("_conv_0/kernel") for name in self._weights)
+        try:
+            self(np.zeros((1, 16, 16, CHANNELS), np.float32))
+        except (KeyError, ValueError) as error:
+            raise InputError(f"{folder}: expected the weights of a segmentation network, found others ({error}); name "
+                             "a folder that `durian masks train` has written") from error
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """See the class."""
+        x, kept = _blocks_to_channels(x), []
+        for level in range(self._levels):
+            if level:
+                n, h, w, c = x.shape
+                x = x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+            x = self._block(x, f"down_{level}")
+            kept.append(x)
+        whole = np.maximum(self._dense(x.mean(axis=(1, 2), keepdims=True), "whole_0"), 0)
+        x = x + self._dense(whole, "whole_1")
+        for level in reversed(range(self._levels - 1)):
+            x = self._dense(x, f"join_{level}").repeat(2, axis=1).repeat(2, axis=2)  # as after the enlargement
+            x = self._block(np.concatenate([x, kept[level]], axis=-1), f"up_{level}")
+        return _channels_to_blocks(self._dense(x, "out"))
+
+    def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
+        """A linear layer, or a convolution of one pixel."""
+        kernel = self._weights[f"{name}/kernel"]
+        return x @ kernel.reshape(kernel.shape[-2:]) + self._weights[f"{name}/bias"]
+
+    def _block(self, x: np.ndarray, name: str) -> np.ndarray:
+        for number in range(2):
+            x = _convolution(x, self._weights[f"{name}_conv_{number}/kernel"])
+            norm = f"{name}_norm_{number}"
+            x = np.maximum(_group_norm(x, self._weights[f"{norm}/scale"], self._weights[f"{norm}/bias"]), 0)
+        return x
+
+
+def _convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """A 3 x 3 convolution with zeros around the picture: (N, H, W, C) -> (N, H, W, features)."""
+    n, h, w, c = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    rows = windows.transpose(0, 1, 2, 4, 5, 3).reshape(n * h * w, 9 * c)
+    return (rows @ kernel.reshape(9 * c, -1)).reshape(n, h, w, -1)
+
+
+def _group_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    n, h, w, c = x.shape
+    grouped = x.reshape(n, h * w, _GROUPS, c // _GROUPS)
+    mean = grouped.mean(axis=(1, 3), keepdims=True)
+    variance = np.maximum(np.square(grouped).mean(axis=(1, 3), keepdims=True) - np.square(mean), 0)
+    return ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * scale + bias
+
+
+def _blocks_to_channels(x: np.ndarray) -> np.ndarray:
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
+
+
+def _channels_to_blocks(x: np.ndarray) -> np.ndarray:
+    n, h, w, c = x.shape
+    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+
+
+def flat_weights(params: Mapping, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return nested Flax parameters as arrays by path, as in the file."""
+    flat = {}
+    for name, value in params.items():
+        flat |= flat_weights(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {
+            f"{prefix}{name}": np.asarray(value)}
+    return flat

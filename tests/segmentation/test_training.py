@@ -1,0 +1,72 @@
+"""Examples change together with their masks, and training learns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from durian_jax.errors import InputError
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.segmentation.examples import READ, changed, procedural_example
+from durian_jax.segmentation.features import CHANNELS, SIDE
+from durian_jax.segmentation.network import Network
+from durian_jax.segmentation.training import TrainingSettings, mask_loss, train
+
+
+@pytest.fixture(scope="module")
+def example():
+    """A procedural head that counts as a photo."""
+    return replace(procedural_example(1), real=True)
+
+
+def test_masks_move_with_the_features(example):
+    """The whole face lies where the inside of the face lies in the features, however the picture is turned."""
+    inside = np.zeros((READ, READ), np.uint8)
+    from durian_jax.faces.regions import face_frame, oval
+
+    inside = oval(face_frame(example.keypoints, READ, READ))
+    marked = replace(example, masks=np.repeat(inside[..., None], len(ATTRIBUTE_KINDS), axis=-1))
+    for seed in range(6):
+        features, masks, known = changed(marked, [example.frame], np.random.default_rng(seed))
+        assert features.shape == (SIDE, SIDE, CHANNELS) and masks.shape == known.shape == (SIDE, SIDE, 4)
+        there, drawn = features[..., -1] > 0, masks[..., 2] > 0
+        assert (there & drawn).sum() > 0.9 * (there | drawn).sum()
+
+
+def test_the_same_seed_changes_the_same_way_and_leaves_the_example_alone(example):
+    before = [example.frame.copy(), example.masks.copy()]
+    first, second = (changed(example, [example.frame], np.random.default_rng(4)) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert np.array_equal(example.frame, before[0]) and np.array_equal(example.masks, before[1])
+
+
+def test_drawn_glasses_have_a_mask(example):
+    bare = replace(example, masks=np.zeros_like(example.masks))
+    found = [changed(bare, [example.frame], np.random.default_rng(seed))[1][..., 1].mean() for seed in range(30)]
+    assert 3 <= sum(area > 0.01 for area in found) <= 20
+
+
+def test_unknown_pixels_do_not_count():
+    rng = np.random.default_rng(0)
+    logits, masks = rng.normal(size=(1, 8, 8, 4)).astype(np.float32), np.zeros((1, 8, 8, 4), np.float32)
+    known = np.ones_like(masks)
+    known[:, :4] = 0
+    other = masks.copy()
+    other[:, :4] = 1
+    assert float(mask_loss(logits, masks, known)) == float(mask_loss(logits, other, known))
+    assert float(mask_loss(logits, masks, known)) != float(mask_loss(logits, other, np.ones_like(known)))
+
+
+def test_training_learns_and_writes_the_network(tmp_path, example):
+    settings = TrainingSettings(steps=25, batch=2, real=0.5, procedural=2, average=0.5)
+    losses = train([example], tmp_path / "net", settings)
+    assert len(losses) == 25 and np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    assert (tmp_path / "net" / "model.safetensors").stat().st_size < 2e6
+    assert Network(tmp_path / "net")(np.zeros((1, SIDE, SIDE, CHANNELS), np.float32)).shape == (1, SIDE, SIDE, 4)
+
+
+def test_bad_settings_are_refused(tmp_path):
+    with pytest.raises(InputError, match="expected heads with true masks, got none"):
+        train([], tmp_path)
+    with pytest.raises(InputError, match="at least one step"):
+        TrainingSettings(steps=0)
