@@ -69,16 +69,26 @@ class Graph:
         return _Custom(operator, attributes, [int(index) for index in op.inputs], int(op.outputs[0]))
 
 
+def interpreter_of(content: bytes, threads: int) -> Any:
+    """Return LiteRT's interpreter of a model.
+
+    Raises:
+        ValueError, RuntimeError: the model is damaged, or has operators that LiteRT lacks.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    # LiteRT reports what it does while it loads a model, and has no setting against that.
+    with open(os.devnull, "wb") as nothing, messages_into(nothing):
+        interpreter = Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
+    return interpreter
+
+
 class _Part:
     """A model of ordinary operators. `inputs` and `outputs` number its tensors in the whole model."""
 
     def __init__(self, content: bytes, inputs: list[int], outputs: list[int], threads: int):
-        from ai_edge_litert.interpreter import Interpreter
-
-        # LiteRT reports what it does while it loads a model, and has no setting against that.
-        with open(os.devnull, "wb") as nothing, messages_into(nothing):
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+        self._interpreter = interpreter_of(content, threads)
         given, made = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         self._given = [(int(number), one["index"]) for number, one in zip(inputs, given, strict=True)]
         self._made = [(int(number), one["index"]) for number, one in zip(outputs, made, strict=True)]

@@ -25,9 +25,10 @@ from durian_jax.prepare.attributes import Evidence
 from durian_jax.prepare.crop import face_height, smooth_track
 from durian_jax.prepare.frames import open_frames
 from durian_jax.prepare.inputs import VideoInput
-from durian_jax.prepare.maskers import UserMasks, make_masker
+from durian_jax.prepare.maskers import make_masker
 from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, stretch_of
 from durian_jax.prepare.track import FACES, choose_faces, describe_ranges, find_faces
+from durian_jax.prepare.user_masks import UserMasks
 
 # Names the person of each clip of one video: (clips' names, clips' first frames (H, W, 3) uint8, proposed
 # identities) -> identities. It may compare the frames with any reference, such as a gallery or embeddings.
@@ -48,7 +49,7 @@ class Settings:
         encoding: encoding of the frames, one of `data.clip_record.ENCODINGS`.
         faces: which of several simultaneous faces become clips, one of `track.FACES`.
         masker: see `maskers.make_masker`.
-        masks: folder of user-made masks (`maskers.UserMasks`); None: use the masker for all kinds.
+        masks: folder of user-made masks (`user_masks.UserMasks`); None: use the masker for all kinds.
     """
 
     size: int = 512

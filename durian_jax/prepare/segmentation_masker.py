@@ -69,7 +69,7 @@ class SegmentationMasker:
         return masks, evidence
 
     def logits(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
-        """Return (T, H, W) float32 per kind: the mean of the network's answers to the frames and their mirror images."""
+        """Return (T, H, W) float32 per kind: the mean of the answers to the frames and to their mirror images."""
         size, layers = frames.shape[2::-1], []
         seen = np.stack([head_features(*one) for one in zip(frames, keypoints, person, strict=True)])
         for first in range(0, len(seen), _BATCH):

@@ -10,7 +10,7 @@ from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.mask_files import export_masks, replace_masks
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.prepare.inputs import find_inputs
-from durian_jax.prepare.maskers import UserMasks
+from durian_jax.prepare.user_masks import UserMasks
 from durian_jax.video import write_image
 from tests.helpers.prepare import draw
 

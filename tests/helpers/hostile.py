@@ -37,7 +37,7 @@ from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.inputs import find_inputs
-from durian_jax.prepare.maskers import UserMasks
+from durian_jax.prepare.user_masks import UserMasks
 from durian_jax.prepare.work import Work
 from durian_jax.tensor_files import TensorFiles, write_tensors
 from durian_jax.training.config import RunConfig

@@ -11,9 +11,12 @@ import pytest
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import brow_height, face_frame, glasses_region, hair_region, hat_region, oval
-from durian_jax.prepare import maskers
+from durian_jax.prepare import user_masks
 from durian_jax.prepare.attributes import attribute_masks, glasses_evidence
-from durian_jax.prepare.maskers import SegFormerMasker, UserMasks, make_masker
+from durian_jax.prepare.maskers import make_masker
+from durian_jax.prepare.parsing import kinds_of_classes
+from durian_jax.prepare.segformer import SegFormerMasker
+from durian_jax.prepare.user_masks import UserMasks
 from durian_jax.video import write_image, write_video
 from tests.helpers.faces import face
 
@@ -286,7 +289,7 @@ def test_kinds_without_a_class_come_from_the_heuristic(save):
     (["hair", "l_lip", "cloth", "hairband"], {"hair": [0]}),
 ])
 def test_labels_are_understood(labels, expected):
-    assert maskers._classes(dict(enumerate(labels)), "model") == expected
+    assert kinds_of_classes(dict(enumerate(labels)), "model") == expected
 
 
 def test_probabilities_of_one_kind_are_added(save):
@@ -369,7 +372,7 @@ def test_make_masker(noise):
     assert make_masker("heuristic") is attribute_masks
     assert isinstance(make_masker(f"segformer:{noise}"), SegFormerMasker)
     for name in ("", "segformer", "segformer:", "heuristic:x", "Segformer:x", "sam"):
-        with pytest.raises(InputError, match="expected heuristic, segformer:FOLDER"):
+        with pytest.raises(InputError, match="expected heuristic, segmentation:F.* segformer:F.* tflite:FILE"):
             make_masker(name)
     with pytest.raises(InputError, match="at least 1, got 0"):
         SegFormerMasker(noise, batch=0)
@@ -418,7 +421,7 @@ def test_masks_from_videos_are_read_in_any_order(tmp_path, truth, monkeypatch):
         for kind, masks in (("hair", truth), ("hat", ~truth)):
             write_video(tmp_path / video / f"{kind}.mp4", (masks[..., None] * np.full(3, 255)).astype(np.uint8), 25)
     opened = []
-    monkeypatch.setattr(maskers, "iterate_video", lambda path, real=maskers.iterate_video: opened.append(path) or
+    monkeypatch.setattr(user_masks, "iterate_video", lambda path, real=user_masks.iterate_video: opened.append(path) or
                         real(path))
     masks = UserMasks(tmp_path)
     assert masks.kinds("walk") == ("hair", "hat") and not opened
