@@ -7,11 +7,13 @@ from durian_jax.interruption import stoppable
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
+              help="A photo that is to give hair, glasses, beard or hat: check this too. Repeat it for more.")
 @json_option("Write the reports with all measurements to this file.")
 @click.pass_context
 @stoppable(lambda **_: "nothing was written; repeat the command to start again")
-def check(ctx, files, json_path):
+def check(ctx, files, attributes, json_path):
     """Report problems of photos and videos.
 
     Checks source photos, attribute photos and driving videos for `durian animate`: small, blurred, turned or
@@ -20,13 +22,18 @@ def check(ctx, files, json_path):
 
     \b
     durian check me.png friend.png talk.mp4
+    durian check me.png talk.mp4 -a glasses=aunt.jpg
     """
+    from durian_jax.animation.requests import parse_attributes
     from durian_jax.files import writable_file, write_json
     from durian_jax.prepare.check import check_files, describe
 
     if json_path:
         writable_file(json_path, (".json",))
-    reports = check_files(files)
+    asked = [pair for text in attributes for pair in parse_attributes([text]).items()]
+    if not files and not asked:
+        raise click.UsageError("expected a photo or a video, or --attribute KIND=PHOTO; got nothing to check")
+    reports = check_files(files, attributes=asked)
     for report in reports:
         click.echo(describe(report))
     if json_path:

@@ -94,7 +94,9 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
     clip, evidence = finish(stretch, crop, annotator)
     for kind in known or ():
         if not clip.mask(kind).any():
-            raise InputError(f"no {kind} found on the person in {path}; choose a photo that shows it clearly")
+            seen = ", ".join(evidence.present()) or "none of the kinds that can be transferred"
+            raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
+                             "clearly")
         if getattr(evidence, kind) < 1:
             warnings.warn(f"{path}: little evidence of {kind} was found, so the mask of {kind} may be wrong; check the "
                           "photo", UnsureAttribute, stacklevel=2)

@@ -15,6 +15,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
+from durian_jax.prepare.annotate import UnsureAttribute, annotate_image
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, frame_ranges
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
@@ -91,7 +92,8 @@ class Report:
         return {**asdict(self), "ok": self.ok}
 
 
-def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None) -> list[Report]:
+def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
+                attributes: Sequence[tuple[str, str | Path]] = ()) -> list[Report]:
     """Return a report on each photo or video, in order.
 
     An unreadable file gets an error in its report and does not stop the others.
@@ -99,17 +101,22 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None)
     Args:
         paths: photos and videos. The suffix tells which one a file is; for an unknown suffix the content does.
         annotator: a loaded annotator; None: load one for this call.
+        attributes: (kind, photo) pairs. Each photo is also checked for whether it can give this attribute.
 
     Raises:
         InputError: the annotator is not installed.
     """
     annotator, reports = annotator or Annotator(), []
-    for path in progress_bar(paths, desc="checking", unit="file", leave=False, delay=SHORT, disable=len(paths) < 2):
-        kind = _kind(Path(path))
+    asked = [(None, path) for path in paths] + list(attributes)
+    for attribute, path in progress_bar(asked, desc="checking", unit="file", leave=False, delay=SHORT,
+                                        disable=len(asked) < 2):
+        kind = _kind(Path(path)) if attribute is None else "photo"
         try:
             look, damage = _look(path, kind, annotator)
             findings, measures = _judge(look)
             findings += damage
+            if attribute is not None and look.seen.any():
+                findings += _of_attribute(path, attribute, annotator)
         except InputError as error:
             findings, measures = [_unreadable(path, error)], {}
         except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
@@ -131,6 +138,18 @@ def _look(path: str | Path, kind: str, annotator: Annotator) -> tuple[Look, list
         else:
             warnings.warn(one.message, one.category, stacklevel=2)
     return look, damage
+
+
+def _of_attribute(path: str | Path, attribute: str, annotator: Annotator) -> list[Finding]:
+    """Return a finding if a photo gives no such attribute, or little evidence of it."""
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always", UnsureAttribute)
+        try:
+            annotate_image(path, known=(attribute,), annotator=annotator)
+        except InputError as error:
+            return [Finding("error", "no-attribute", *_message_and_fix(path, error))]
+    return [Finding("warning", "unsure-attribute", *_message_and_fix(path, one.message)) for one in given
+            if issubclass(one.category, UnsureAttribute)]
 
 
 def describe(report: Report) -> str:

@@ -9,6 +9,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.topology import GROUPS
 from durian_jax.prepare import annotate
+from durian_jax.prepare.attributes import Evidence
 from durian_jax.prepare.crop import Box
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_image, read_video, write_image, write_video
@@ -50,6 +51,11 @@ def test_weak_evidence_of_a_known_attribute_warns(annotator, tmp_path):
     write_image(tmp_path / "bare.png", render(bare, sample_motion("validation", 0, 1), 512).frames[0])
     with pytest.warns(annotate.UnsureAttribute, match="little evidence of glasses"):
         annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator)
+
+    def nothing(frames, keypoints, person, known):
+        return np.zeros(frames.shape[:3], np.uint8), Evidence(1.4, 0.0, 0.0, 0.0)
+    with pytest.raises(InputError, match=r"bare.png: no glasses found on the person \(found: hair\); choose a photo"):
+        annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator, masker=nothing)
 
 
 def test_photo_without_a_face(portraits, annotator, tmp_path):

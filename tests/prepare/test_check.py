@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from durian_jax.commands.main import main
+from durian_jax.errors import InputError
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES, POSITION
 from durian_jax.prepare import check
 from durian_jax.prepare.check import Finding, Report, check_files, describe
+from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import read_image, write_image, write_video
 from tests.helpers.prepare import FPS, calm_talk, draw
 
@@ -275,8 +277,32 @@ def test_command_line(annotator, files, tmp_path):
     assert [entry["ok"] for entry in json.loads((tmp_path / "report.json").read_text())["files"]] == [True, False]
 
 
+def test_a_photo_that_is_to_give_an_attribute_is_checked_for_it(annotator, files, tmp_path, monkeypatch):
+    people = {"bare": sample_person("validation", 0).without("glasses", "hat"),
+              "seen": sample_person("validation", 2, require=("glasses",))}
+    for name, person in people.items():
+        write_image(tmp_path / f"{name}.png", render(person, sample_motion("validation", 0, 1), 512).frames[0])
+    asked = [("glasses", tmp_path / "bare.png"), ("glasses", tmp_path / "seen.png"), ("hair", tmp_path / "none.png")]
+    bare, seen, none = check_files([], annotator, asked)
+    finding = only(bare, "unsure-attribute")
+    assert finding.level == "warning" and "little evidence of glasses was found" in finding.message
+    assert finding.fix == "check the photo" and str(tmp_path) not in finding.message
+    assert "unsure-attribute" not in codes(seen) and codes(none) == {"unreadable"}
+
+    def nothing(path, known, annotator):
+        raise InputError(f"{path}: no hat found on the person (found: hair); choose a photo that shows it clearly")
+    monkeypatch.setattr("durian_jax.prepare.check.annotate_image", nothing)
+    result = durian("check", "-a", f"hat={tmp_path}/seen.png")
+    assert result.exit_code == 1
+    assert "  error no-attribute: no hat found on the person (found: hair); choose a photo that" in result.stdout
+    for wrong, words in (("scarf=a.png", "scarf"), ("hat", "expected KIND=PHOTO")):
+        result = durian("check", "-a", wrong)
+        assert result.exit_code == 2 and words in result.stderr
+
+
 def test_command_line_errors(files, tmp_path, monkeypatch):
-    assert durian("check").exit_code == 2
+    result = durian("check")
+    assert result.exit_code == 2 and "or --attribute KIND=PHOTO; got nothing to check" in result.stderr
     result = durian("check", files / "good.png", "--json", tmp_path / "report.txt")
     assert result.exit_code == 2 and "expected a name ending in .json" in result.stderr
     monkeypatch.setenv("DURIAN_ANNOTATOR", str(tmp_path / "models"))
