@@ -7,13 +7,14 @@ from durian_jax.interruption import stoppable
 
 @click.group()
 def masks():
-    """Correct the masks of a clip by hand.
+    """Correct the masks of a clip by hand, and train a network on right masks.
 
     Export the masks, paint on them, and put them back. Only this clip is rewritten.
 
     \b
     durian masks export data/clips talk#0 talk
     durian masks replace data/clips talk#0 talk
+    durian masks train data/clips --out network
     """
 
 
@@ -47,3 +48,34 @@ def replace_masks(dataset, clip, folder):
 
     about = replace(dataset, clip, folder)
     click.echo(f"{dataset}: {clip} has other masks of {', '.join(about['replaced'])}")
+
+
+@masks.command("train")
+@click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
+@click.option("--out", required=True, metavar="FOLDER", help="Folder to write; --masker segmentation:FOLDER uses it.")
+@click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimiser steps.")
+@click.option("--real", type=click.FloatRange(0, 1), default=0.6, show_default=True,
+              help="Share of examples from DATASET; the others are procedural.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and examples.")
+@stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
+def train_network(datasets, out, steps, real, seed):
+    """Train the network that finds hair, glasses, beard and hat, on datasets whose masks are right.
+
+    Takes four frames of each clip, in other colours, light and places each time, and procedural people. 2,000 steps
+    take about 20 minutes on two cores.
+    """
+    import os
+
+    from durian_jax.data.recorded_clips import find_dataset
+    from durian_jax.errors import InputError
+
+    for dataset in datasets:
+        find_dataset(dataset)
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise InputError(f"{out}: expected a folder to write, found a file; choose another name")
+    from durian_jax.segmentation.datasets import examples_of_datasets
+    from durian_jax.segmentation.training import TrainingSettings, train
+
+    losses = train(examples_of_datasets(datasets, seed), out, TrainingSettings(steps=steps, real=real, seed=seed))
+    last = losses[-100:]
+    click.echo(f"{out}: {steps} steps, loss {sum(last) / len(last):.3f}; use it with --masker segmentation:{out}")

@@ -15,7 +15,7 @@ from durian_jax.faces.drawn_glasses import DrawnGlasses
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.features import SIDE, head_features, mirrored
-from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.synthetic import Person, render, sample_motion, sample_person
 
 READ = 128
 _HAIR, _GLASSES, _BEARD, _HAT = range(len(ATTRIBUTE_KINDS))
@@ -53,9 +53,17 @@ def example_of(clip: Clip, number: int) -> Example:
 
 
 def procedural_example(number: int) -> Example:
-    """Return the example of a procedural person in a random pose."""
-    clip = render(sample_person("train", number), sample_motion("train", number, 1), READ)
-    return replace(example_of(clip, 0), real=False)
+    """Return the example of a procedural person in a random pose, before black."""
+    person, motion = sample_person("train", number), sample_motion("train", number, 1)
+    black, white = (render(_before(person, tone), motion, READ) for tone in (0, 255))
+    share = white.frames[0].astype(np.int16).mean(axis=-1) - black.frames[0].mean(axis=-1)
+    return replace(example_of(black, 0), person=_bytes(255 - share), real=False)
+
+
+def _before(person: Person, tone: int) -> Person:
+    """The person before a grey wall."""
+    wall = (float(tone),) * 3
+    return replace(person, identity=replace(person.identity, background=wall, background_low=wall, backdrop=""))
 
 
 def changed(example: Example, backgrounds: Sequence[np.ndarray], rng: np.random.Generator
@@ -77,7 +85,7 @@ def changed(example: Example, backgrounds: Sequence[np.ndarray], rng: np.random.
         frame = _recoloured(frame, masks, body, example.keypoints, rng)
     if example.real and not masks[..., _GLASSES].any() and rng.random() < 0.3:
         frame, masks = _with_glasses(frame, masks, example.keypoints, rng)
-    if rng.random() < (0.5 if example.real else 0.7):
+    if not example.real or rng.random() < 0.5:
         opacity = cv2.GaussianBlur(body, (0, 0), 0.7)[..., None] / np.float32(255)
         frame = frame * opacity + _background(backgrounds, rng) * (1 - opacity)
     frame = _relit(frame, rng)
