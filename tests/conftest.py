@@ -2,8 +2,10 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 _CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax"
@@ -19,6 +21,8 @@ LONG = ("training/test_sharding.py", "training/test_loop.py", "training/test_clu
         "models/test_parity.py", "planning/test_plan.py", "expansion/test_dataset.py", "models/test_kept_tokens.py",
         "training/test_encode.py", "inference/test_generate.py", "models/durian/test_model.py")
 
+_LARGE_PROCESS = 3 << 30  # bytes; there are two, and the programs that tests start need memory too
+
 PORTRAITS = Path(os.environ.get("DURIAN_PORTRAITS") or Path(__file__).parents[2] / "shared" / "portraits")
 
 
@@ -32,6 +36,15 @@ def pytest_collection_finish():
 def pytest_collection_modifyitems(items):
     order = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path, len(LONG)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    """After a file of tests, drop compiled functions if the process has grown large; they come back from the cache."""
+    yield
+    if "jax" in sys.modules and psutil.Process().memory_info().rss > _LARGE_PROCESS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
