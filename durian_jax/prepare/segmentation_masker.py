@@ -20,6 +20,8 @@ _BATCH = 8  # frames
 # A kind counts as present if its pixels have this mean probability and this area in squared face heights.
 _CONFIDENT = 0.6
 _LEAST_AREA = {"hair": 0.02, "glasses": 0.03, "beard": 0.02, "hat": 0.1}
+# A kind whose logits stay below this value everywhere is absent.
+_UNLIKELY = -1.0
 # Parts of a mask that are smaller than this share of its largest part are specks.
 _SPECK = 0.02
 
@@ -51,7 +53,9 @@ class SegmentationMasker:
             logits["hat"] = np.full_like(logits["hat"], -20)
         found, evidence = {}, {}
         for kind in ATTRIBUTE_KINDS:
-            opacity = follow_outlines(with_clip_colours(logits[kind], frames), frames)
+            opacity = np.zeros(frames.shape[:3], np.float32)
+            if logits[kind].max() > _UNLIKELY:
+                opacity = follow_outlines(with_clip_colours(logits[kind], frames), frames)
             found[kind] = np.stack([_without_specks(layer > 0.5) for layer in opacity])
             evidence[kind] = _evidence(kind, opacity, found[kind], faces)
         evidence = Evidence(**evidence)

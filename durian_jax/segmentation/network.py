@@ -73,10 +73,14 @@ def _convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def _group_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
     n, h, w, c = x.shape
-    grouped = x.reshape(n, h * w, _GROUPS, c // _GROUPS)
-    mean = grouped.mean(axis=(1, 3), keepdims=True)
-    variance = np.maximum(np.square(grouped).mean(axis=(1, 3), keepdims=True) - np.square(mean), 0)
-    return ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape) * scale + bias
+    flat, count = x.reshape(n, h * w, c), h * w * c // _GROUPS
+    # Sums over the places of each channel, then over the channels of each group.
+    sums = np.ones((1, h * w), np.float32) @ flat
+    squares = np.einsum("npc,npc->nc", flat, flat, optimize=False)
+    mean = sums.reshape(n, _GROUPS, -1).sum(-1) / count
+    variance = np.maximum(squares.reshape(n, _GROUPS, -1).sum(-1) / count - np.square(mean), 0)
+    factor = (1 / np.sqrt(variance + 1e-5)).repeat(c // _GROUPS, axis=1) * scale
+    return x * factor[:, None, None] + (bias - mean.repeat(c // _GROUPS, axis=1) * factor)[:, None, None]
 
 
 def _blocks_to_channels(x: np.ndarray) -> np.ndarray:

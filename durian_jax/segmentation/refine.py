@@ -43,26 +43,35 @@ def with_clip_colours(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
 def follow_outlines(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Return (T, H, W) float32 opacities 0..1 of a region, whose outlines follow the picture (`guided_filter`)."""
     radius = max(2, round(_RADIUS * frames.shape[2]))
-    return np.stack([guided_filter(frame, _sigmoid(layer), radius, _SMOOTH)
+    return np.stack([guided_filter(frame, _sigmoid(layer), radius, _SMOOTH, coarser=2)
                      for frame, layer in zip(frames, logits, strict=True)])
 
 
-def guided_filter(picture: np.ndarray, layer: np.ndarray, radius: int, smooth: float) -> np.ndarray:
+def guided_filter(picture: np.ndarray, layer: np.ndarray, radius: int, smooth: float, coarser: int = 1) -> np.ndarray:
     """Smooth a layer along the colours of a picture (He et al. 2010): locally it becomes a linear function of them.
+
+    The functions vary slowly, so they can be computed at a lower resolution (He and Sun 2015).
 
     Args:
         picture: (H, W, 3) uint8.
         layer: (H, W) float.
         radius: of the windows in pixels.
         smooth: variance of the colours (0..1) below which a window counts as flat.
+        coarser: pixels per pixel of that resolution.
 
     Returns:
         (H, W) float32 within 0..1.
     """
-    def mean(values: np.ndarray) -> np.ndarray:
-        return cv2.boxFilter(values, -1, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)
+    size = picture.shape[1::-1]
+    full = picture.astype(np.float32) / 255
+    small = tuple(max(1, side // coarser) for side in size)
+    colours, layer = (cv2.resize(values, small, interpolation=cv2.INTER_AREA) if coarser > 1 else values
+                      for values in (full, layer.astype(np.float32)))
+    window = (2 * (radius // coarser) + 1,) * 2
 
-    colours, layer = picture.astype(np.float32) / 255, layer.astype(np.float32)
+    def mean(values: np.ndarray) -> np.ndarray:
+        return cv2.boxFilter(values, -1, window, borderType=cv2.BORDER_REFLECT)
+
     means, level = mean(colours), mean(layer)
     products = mean(np.concatenate([colours * layer[..., None], colours * colours], axis=-1))
     shared = products[..., :3] - means * level[..., None]
@@ -70,7 +79,9 @@ def guided_filter(picture: np.ndarray, layer: np.ndarray, radius: int, smooth: f
     cross = mean(colours * np.roll(colours, -1, axis=-1)) - means * np.roll(means, -1, axis=-1)  # rg, gb, br
     slope = _solve(spread, cross, shared)
     offset = level - (slope * means).sum(axis=-1)
-    return np.clip((mean(slope) * colours).sum(axis=-1) + mean(offset), 0, 1)
+    line = mean(np.concatenate([slope, offset[..., None]], axis=-1))
+    line = cv2.resize(line, size, interpolation=cv2.INTER_LINEAR) if coarser > 1 else line
+    return np.clip((line[..., :3] * full).sum(axis=-1) + line[..., 3], 0, 1)
 
 
 def _solve(diagonal: np.ndarray, cross: np.ndarray, right: np.ndarray) -> np.ndarray:
