@@ -16,10 +16,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Files that take minutes run first, so that both workers are busy until the end.
-LONG = ("training/test_sharding.py", "training/test_loop.py", "training/test_cluster.py", "colab/test_notebooks.py",
-        "prepare/test_pipeline.py", "training/test_ablations.py", "pytorch/durian/test_pipeline.py",
-        "models/test_parity.py", "planning/test_plan.py", "expansion/test_dataset.py", "models/test_kept_tokens.py",
-        "training/test_encode.py", "inference/test_generate.py", "models/durian/test_model.py")
+LONG = ("training/test_sharding.py", "training/test_cluster.py", "colab/test_notebooks.py",
+        "evaluation/test_reenactment.py", "training/test_ablations.py", "training/recipes/test_svdp.py",
+        "models/svdp/test_model.py", "training/test_loop.py", "pytorch/svdp/test_pipeline.py",
+        "models/test_kept_tokens.py", "pytorch/durian/test_pipeline.py", "inference/test_generate.py",
+        "pytorch/test_parity.py", "training/test_encode.py", "models/durian/test_model.py", "models/test_parity.py",
+        "prepare/test_pipeline.py", "planning/test_plan.py", "planning/test_ahead.py", "expansion/test_dataset.py")
 
 _LARGE_PROCESS = 3 << 30  # bytes; there are two, and the programs that tests start need memory too
 

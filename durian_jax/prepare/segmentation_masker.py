@@ -3,15 +3,16 @@
 T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from durian_jax.faces.clip import attribute_bit
-from durian_jax.faces.regions import FaceFrame, beard_region, face_frame, glasses_region
+from durian_jax.faces.regions import FaceFrame, face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.prepare.attributes import Evidence
+from durian_jax.prepare.attributes import Evidence, attribute_masks
 from durian_jax.segmentation.features import head_features, mirrored
 from durian_jax.segmentation.network import SHIPPED, Network
 from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
@@ -19,7 +20,7 @@ from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
 _BATCH = 8  # frames
 # A kind counts as present if its pixels have this mean probability and this area in squared face heights.
 _CONFIDENT = 0.6
-_LEAST_AREA = {"hair": 0.02, "glasses": 0.03, "beard": 0.02, "hat": 0.1}
+_LEAST_AREA = {"hair": 0.02, "hat": 0.1}
 # A kind whose logits stay below this value everywhere is absent.
 _UNLIKELY = -1.0
 # Parts of a mask that are smaller than this share of its largest part are specks.
@@ -27,11 +28,13 @@ _SPECK = 0.02
 
 
 class SegmentationMasker:
-    """A `maskers.Masker` that runs `segmentation.Network` on every frame.
+    """A `maskers.Masker` that runs `segmentation.Network` on every frame for hair and hats.
 
-    The evidence of a kind is the median over the frames of
+    Their evidence is the median over the frames of
 
         mean probability of its pixels / 0.6 * min(1, its area / the least area of the kind)
+
+    Glasses and beards keep the masks and the evidence of `attributes.attribute_masks`.
 
     Args:
         folder: of the weights.
@@ -49,22 +52,18 @@ class SegmentationMasker:
         faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
         logits = self.logits(frames, keypoints, person)
         if known is not None and "hat" not in known:  # what looks like a hat is hair then
-            logits["hair"] = np.maximum(logits["hair"], logits["hat"])
-            logits["hat"] = np.full_like(logits["hat"], -20)
-        found, evidence = {}, {}
-        for kind in ATTRIBUTE_KINDS:
+            logits["hair"], logits["hat"] = np.maximum(logits["hair"], logits["hat"]), np.full_like(logits["hat"], -20)
+        heuristic, evidence = attribute_masks(frames, keypoints, person, known)
+        found = {kind: (heuristic & attribute_bit(kind)) > 0 for kind in ATTRIBUTE_KINDS}
+        for kind in _LEAST_AREA:
             opacity = np.zeros(frames.shape[:3], np.float32)
             if logits[kind].max() > _UNLIKELY:
                 opacity = follow_outlines(with_clip_colours(logits[kind], frames), frames)
             found[kind] = np.stack([_without_specks(layer > 0.5) for layer in opacity])
-            evidence[kind] = _evidence(kind, opacity, found[kind], faces)
-        evidence = Evidence(**evidence)
+            evidence = replace(evidence, **{kind: _evidence(kind, opacity, found[kind], faces)})
         present = set(evidence.present())
         if known is not None:
             present = (present - {"hat"}) | set(known)
-        for kind, region in (("glasses", glasses_region), ("beard", beard_region)):
-            if kind in present and not found[kind].any():  # the user knows better
-                found[kind] = np.stack([region(face) for face in faces])
         for kind in present & {"glasses", "hat"}:  # both are in front of hair
             found["hair"] = found["hair"] & ~found[kind]
         masks = np.zeros(frames.shape[:3], np.uint8)
