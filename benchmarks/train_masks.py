@@ -1,6 +1,6 @@
-"""Train the shipped segmentation network on the drawn masks, or one that has not seen a part of the people.
+"""Train a segmentation network on the drawn masks, or one that has not seen a part of the people.
 
-    python -m benchmarks.train_masks FOLDER --out durian_jax/segmentation/weights
+    python -m benchmarks.train_masks FOLDER --out runs/masks/all
     for fold in 0 1 2 3; do python -m benchmarks.train_masks FOLDER --fold $fold --out runs/masks/$fold; done
 
 FOLDER holds the photos and clips that tests/data/true_masks.json names. --fold leaves a quarter of the people out;

@@ -1,4 +1,4 @@
-"""Masks by the segmentation network of our own: the default.
+"""Masks by the segmentation network of our own.
 
 T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
@@ -14,7 +14,7 @@ from durian_jax.faces.regions import FaceFrame, face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.prepare.attributes import Evidence, attribute_masks
 from durian_jax.segmentation.features import head_features, mirrored
-from durian_jax.segmentation.network import SHIPPED, Network
+from durian_jax.segmentation.network import Network
 from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
 
 _BATCH = 8  # frames
@@ -43,7 +43,7 @@ class SegmentationMasker:
         InputError: see `Network`.
     """
 
-    def __init__(self, folder: str | Path = SHIPPED):
+    def __init__(self, folder: str | Path):
         self._network = Network(folder)
 
     def __call__(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,

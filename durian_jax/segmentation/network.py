@@ -9,7 +9,6 @@ from durian_jax.errors import InputError
 from durian_jax.segmentation.features import CHANNELS
 from durian_jax.tensor_files import TensorFiles
 
-SHIPPED = Path(__file__).parent / "weights"
 _GROUPS = 8
 
 
@@ -23,7 +22,7 @@ class Network:
         InputError: the file is missing or damaged, or holds another network.
     """
 
-    def __init__(self, folder: str | Path = SHIPPED):
+    def __init__(self, folder: str | Path):
         stored = TensorFiles(Path(folder))
         self._weights = {name: stored.checked(name, may_be_zero=True).astype(np.float32) for name in stored}
         self._levels = sum(name.startswith("down_") and name.endswith("_conv_0/kernel") for name in self._weights)
