@@ -6,7 +6,7 @@ import numpy as np
 
 Colour = tuple[float, float, float]
 
-WHITE, BLACK = (255.0, 255.0, 255.0), (0.0, 0.0, 0.0)
+WHITE = (255.0, 255.0, 255.0)
 INK = (38.0, 30.0, 36.0)  # the darkest line of a drawing; pure black looks like a hole
 
 # Skin from light to dark, warm to neutral.

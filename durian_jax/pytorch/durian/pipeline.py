@@ -14,8 +14,8 @@ from durian_jax.pytorch.durian.model import Durian, References
 from durian_jax.pytorch.pipeline import Pipeline
 
 _ENCODERS = ("vae", "image_encoder", "identity_projection")
-# The branches of guidance, see `Durian.branches` of JAX.
-_WITHOUT_REFERENCES, _WITH_REFERENCES = 0, 1
+# The branch of guidance without references, see `Durian.branches` of JAX.
+_WITHOUT_REFERENCES = 0
 
 
 @dataclass
