@@ -5,7 +5,11 @@ LiteRT runs it in this process, without MediaPipe.
 
 import io
 import struct
+import subprocess
+import sys
 import zipfile
+import zlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +48,22 @@ class TfliteMasker(ParsingMasker):
         if path.stat().st_size > _LARGEST_FILE:
             raise InputError(f"{path}: expected a segmentation model of at most {_LARGEST_FILE >> 20} MB, found "
                              f"{path.stat().st_size >> 20} MB")
+        if find_spec("ai_edge_litert") is None:
+            raise InputError(f"{path}: needs ai-edge-litert, which is not installed and has no build for Intel Macs; "
+                             "name another masker")
         content = path.read_bytes()
+        _check_elsewhere(path)
         try:
             self._interpreter = interpreter_of(content, threads=2)
             self._input, = self._interpreter.get_input_details()
             self._output, = self._interpreter.get_output_details()
-        except ImportError as error:
-            raise InputError(f"{path}: needs LiteRT, which has no build for this machine ({error})") from error
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{path}: expected a segmentation model with one input and one output, loading it failed "
                              f"({cut(str(error))}); name another file or copy it again") from error
         given, made = tuple(self._input["shape"]), tuple(self._output["shape"])
-        if (len(given) != 4 or len(made) != 4 or given[3] not in (3, 4) or self._input["dtype"] != np.float32
-                or self._output["dtype"] != np.float32 or made[3] < 2):
+        floats = self._input["dtype"] == self._output["dtype"] == np.float32
+        pictures = len(given) == len(made) == 4 and given[0] == made[0] == 1
+        if not (floats and pictures and given[3] in (3, 4) and made[3] >= 2):
             raise InputError(f"{path}: expected a model from (1, h, w, 3) float pictures to (1, h, w, classes), found "
                              f"{given} to {made}; name a segmentation model")
         try:
@@ -92,6 +99,33 @@ class TfliteMasker(ParsingMasker):
         return logits.argmax(axis=1), share / share.sum(axis=1, keepdims=True)
 
 
+# Loads a model and runs it once.
+_TRIAL = """
+import sys
+import numpy as np
+from durian_jax.annotator.graph import interpreter_of
+model = interpreter_of(open(sys.argv[1], "rb").read(), 1)
+for given in model.get_input_details():
+    model.set_tensor(given["index"], np.zeros(given["shape"], given["dtype"]))
+model.invoke()
+"""
+_LONGEST_TRIAL = 60  # seconds
+
+
+def _check_elsewhere(path: Path) -> None:
+    """Refuse a model that ends a process: LiteRT trusts the sizes in a damaged file."""
+    try:
+        done = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True, timeout=_LONGEST_TRIAL)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{path}: running this model once took more than {_LONGEST_TRIAL} s; name a smaller "
+                         "one") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        why = "LiteRT crashes" if done.returncode < 0 or not lines else cut(lines[-1])
+        raise InputError(f"{path}: expected a segmentation model with one input and one output, running it failed "
+                         f"({why}); copy it again or name another")
+
+
 def _class_names(content: bytes) -> tuple[str, ...]:
     """Return the lines of the label file that is appended to a model as a ZIP archive; empty if there is none."""
     try:
@@ -99,7 +133,8 @@ def _class_names(content: bytes) -> tuple[str, ...]:
             labels = [info for info in archive.infolist() if info.filename.endswith(".txt")
                       and info.file_size < 1 << 16]
             return tuple(archive.read(labels[0]).decode("utf-8", "replace").split("\n")) if labels else ()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error,
+            struct.error):
         return ()
 
 

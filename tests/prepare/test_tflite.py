@@ -63,7 +63,7 @@ def test_the_metadata_scale_the_picture(tmp_path, head):
 
 def test_other_files_are_refused(tmp_path):
     good = pixel_classifier(*redness(6), 16)
-    for name, content, words in (("text", b"hello", "expected a segmentation model with one input and one output"),
+    for name, content, words in (("text", b"hello", "a segmentation model with one input and one output, running it"),
                                  ("cut", good[:len(good) // 2], "expected a segmentation model with one input"),
                                  ("empty", b"", "found an empty file"),
                                  ("classes", pixel_classifier(*redness(5), 16), "the names of its 5 classes"),
