@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import FaceFrame, face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -44,7 +45,7 @@ class SegmentationMasker:
     """
 
     def __init__(self, folder: str | Path):
-        self._network = Network(folder)
+        self._folder, self._network = folder, Network(folder)
 
     def __call__(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                  known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
@@ -78,6 +79,9 @@ class SegmentationMasker:
         for first in range(0, len(seen), _BATCH):
             part = seen[first:first + _BATCH]
             answer = (self._network(part) + self._network(mirrored(part))[:, :, ::-1]) / 2
+            if not np.isfinite(answer).all():
+                raise InputError(f"{self._folder}: the network's answer is not finite, so its weights are damaged; "
+                                 "train it again")
             layers += [cv2.resize(one, size[:2], interpolation=cv2.INTER_CUBIC) for one in answer]
         return {kind: np.stack([layer[..., index] for layer in layers]) for index, kind in enumerate(ATTRIBUTE_KINDS)}
 

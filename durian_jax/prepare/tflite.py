@@ -51,7 +51,7 @@ class TfliteMasker(ParsingMasker):
         if find_spec("ai_edge_litert") is None:
             raise InputError(f"{path}: needs ai-edge-litert, which is not installed and has no build for Intel Macs; "
                              "name another masker")
-        content = path.read_bytes()
+        self._path, content = path, path.read_bytes()
         _check_elsewhere(path)
         try:
             self._interpreter = interpreter_of(content, threads=2)
@@ -90,6 +90,9 @@ class TfliteMasker(ParsingMasker):
             self._interpreter.set_tensor(self._input["index"], picture[None].astype(np.float32))
             self._interpreter.invoke()
             answer = self._interpreter.get_tensor(self._output["index"])[0]
+            if not np.isfinite(answer).all():
+                raise InputError(f"{self._path}: the model's answer is not finite, so its weights are damaged; copy it "
+                                 "again")
             if answer.min() >= 0 and np.abs(answer.sum(axis=-1) - 1).max() < 0.01:
                 answer = np.log(np.maximum(answer, 1e-7))
             layers.append(cv2.resize(answer, frames.shape[2:0:-1]))

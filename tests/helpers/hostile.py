@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jax
 import numpy as np
 from hypothesis import strategies as st
 
@@ -37,8 +38,13 @@ from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.unet.config import UNetConfig
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.inputs import find_inputs
+from durian_jax.prepare.segmentation_masker import SegmentationMasker
+from durian_jax.prepare.tflite import TfliteMasker
 from durian_jax.prepare.user_masks import UserMasks
 from durian_jax.prepare.work import Work
+from durian_jax.segmentation.features import CHANNELS, SIDE
+from durian_jax.segmentation.flax_network import SegmentationNetwork
+from durian_jax.segmentation.network import flat_weights
 from durian_jax.tensor_files import TensorFiles, write_tensors
 from durian_jax.training.config import RunConfig
 from durian_jax.training.loop import check_same_run
@@ -46,10 +52,12 @@ from durian_jax.training.metrics import MetricsWriter
 from durian_jax.video import iterate_video, probe_video, read_image, write_image, write_video
 from tests.helpers import mutations as change
 from tests.helpers.exports import random_checkpoint
+from tests.helpers.faces import face
 from tests.helpers.models import TINY
 from tests.helpers.prepare import draw
 from tests.helpers.runs import small_config
 from tests.helpers.svdp import tiny as svdp_tiny
+from tests.helpers.tflite import pixel_classifier
 
 SECONDS, MEMORY = 10, 1 << 30
 
@@ -328,6 +336,35 @@ def _make_state(folder: Path) -> None:
     (folder / ".durian-work" / "bb.rejected").write_text(json.dumps({"reason": "no face"}))
 
 
+def _make_network(folder: Path) -> None:
+    params = SegmentationNetwork((8, 8)).init(jax.random.key(0), np.zeros((1, SIDE, SIDE, CHANNELS), np.float32))
+    write_tensors(folder, flat_weights(params["params"]).items())
+
+
+def _read_network(folder: Path) -> None:
+    frames, keypoints, person = _small_head()
+    with np.errstate(all="ignore"):
+        logits = SegmentationMasker(folder).logits(frames, keypoints, person)
+    assert all(np.isfinite(layer).all() for layer in logits.values())
+
+
+def _make_tflite(folder: Path) -> None:
+    weights = np.eye(6, 3)[[3, 0, 1, 2, 4, 5]]
+    names = ("wall", "hair", "skin", "face", "cloth", "other")
+    (folder / "model.tflite").write_bytes(pixel_classifier(weights, np.zeros(6), 16, ((0.0,), (255.0,)), names))
+
+
+def _read_tflite(folder: Path) -> None:
+    masks, evidence = TfliteMasker(folder / "model.tflite")(*_small_head())
+    assert masks.shape == (1, 64, 64) and np.isfinite(evidence.hair)
+
+
+def _small_head() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, keypoints and person of one picture."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (1, 64, 64, 3), np.uint8), face(rng)[None], np.full((1, 64, 64), 255, np.uint8)
+
+
 def _read_state(folder: Path) -> None:
     work = Work(folder, Settings())
     (entry, _), (_, reason) = work.outcome("aa"), work.outcome("bb")
@@ -387,6 +424,8 @@ KINDS: dict[str, Kind] = {
     **_pictures(),
     **{f"video {name}": Kind(partial(_make_video, name), name, change.changed_video, partial(_read_video, name))
        for name in ("a.mp4", "b.webm", "c.gif", "d.mkv")},
+    "segmentation network": Kind(_make_network, "model.safetensors", change.changed_tensors, _read_network),
+    "model.tflite": Kind(_make_tflite, "model.tflite", change.changed_bytes, _read_tflite, slow=True),
     "masks of a video": Kind(_make_masks, "talk/hair/1.png", change.changed_picture, _read_masks),
     "edited masks": Kind(_make_edited_masks, "masks/hair/00001.png", change.changed_picture, _replace_masks),
     "state of durian prepare": Kind(_make_state, ".durian-work/aa.json", _text, _read_state),
