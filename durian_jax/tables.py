@@ -25,6 +25,8 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> 
     Raises:
         InputError: the file is unreadable, a row cannot be parsed, or columns are missing, unknown or repeated.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a table ({', '.join(TABLE_SUFFIXES)})")
     is_csv = path.suffix.lower() == ".csv"
     columns = _Columns(path, required, optional)
     try:

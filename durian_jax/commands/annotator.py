@@ -18,4 +18,5 @@ def annotator(folder, wheel):
     """
     from durian_jax.annotator.files import install_models
 
-    click.echo(install_models(folder, wheel))
+    how = "set DURIAN_ANNOTATOR to this folder, so that" if folder else "from now on"
+    click.echo(f"{install_models(folder, wheel)}: the models are here; {how} every command finds them")

@@ -7,7 +7,7 @@ from durian_jax.interruption import stoppable
 
 @click.group()
 def masks():
-    """Correct the masks of a clip by hand, and train a network on right masks.
+    """Correct masks by hand, and train a network on right masks.
 
     Export the masks, paint on them, and put them back. Only this clip is rewritten.
 

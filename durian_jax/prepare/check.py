@@ -21,6 +21,7 @@ from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, lo
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
 from durian_jax.progress import SHORT, progress_bar
 from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from durian_jax.video.given import existing_file
 from durian_jax.video.pictures import DamagedPicture
 
 # A second face counts from this share of the largest face's height.
@@ -70,17 +71,19 @@ class Report:
 
     Attributes:
         file: the path as it was given.
-        kind: "photo" or "video".
+        kind: "photo" or "video"; "file" if neither its name nor its content tells.
         findings: errors first.
         measures: values by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
             the picture size up to which the face needs no enlargement. `second_face` is another face's height. A video
             with `whole_seconds` is this long, and only its first `seconds` were looked at.
+        attribute: kind that the photo is to give; empty: none.
     """
 
     file: str
     kind: str
     findings: tuple[Finding, ...]
     measures: dict[str, Any]
+    attribute: str = ""
 
     @property
     def ok(self) -> bool:
@@ -107,22 +110,23 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
         InputError: the annotator is not installed.
     """
     annotator, reports = annotator or Annotator(), []
-    asked = [(None, path) for path in paths] + list(attributes)
+    asked = [("", path) for path in paths] + list(attributes)
     for attribute, path in progress_bar(asked, desc="checking", unit="file", leave=False, delay=SHORT,
                                         disable=len(asked) < 2):
-        kind = _kind(Path(path)) if attribute is None else "photo"
+        kind = "photo" if attribute else _kind(Path(path))
         try:
             look, damage = _look(path, kind, annotator)
             findings, measures = _judge(look)
             findings += damage
-            if attribute is not None and look.seen.any():
-                findings += _of_attribute(path, attribute, annotator)
+            if attribute:
+                findings = [finding for finding in findings if finding.code != "not-neutral"]
+                findings += _of_attribute(path, attribute, annotator) if look.seen.any() else []
         except InputError as error:
             findings, measures = [_unreadable(path, error)], {}
         except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
             findings, measures = [_unreadable(path, f"unexpected {type(error).__name__}: {error}")], {}
         findings = sorted(findings, key=lambda finding: finding.level != "error")
-        reports.append(Report(str(path), kind, tuple(findings), measures))
+        reports.append(Report(str(path), kind, tuple(findings), measures, attribute))
     return reports
 
 
@@ -130,6 +134,8 @@ def _look(path: str | Path, kind: str, annotator: Annotator) -> tuple[Look, list
     """Return the `Look` of a file, and what its decoder says of damage."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always", DamagedPicture)
+        if kind == "file":
+            path = existing_file(path, "a photo or a video")
         look = look_at_photo(path, annotator) if kind == "photo" else look_at_video(path, annotator)
     damage = []
     for one in given:
@@ -154,7 +160,7 @@ def _of_attribute(path: str | Path, attribute: str, annotator: Annotator) -> lis
 
 def describe(report: Report) -> str:
     """Format a report as text: one line for the file, then one line per finding, or "ok"."""
-    measures, about = report.measures, report.kind
+    measures, about = report.measures, report.kind + (f" to take {report.attribute} from" if report.attribute else "")
     if measures:
         about += f", {measures['width']} x {measures['height']}"
     if "seconds" in measures:
@@ -178,7 +184,9 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in PHOTO_SUFFIXES + VIDEO_SUFFIXES:
         return "photo" if suffix in PHOTO_SUFFIXES else "video"
-    return "photo" if path.is_file() and cv2.haveImageReader(str(path)) else "video"
+    if not path.is_file():
+        return "file"
+    return "photo" if cv2.haveImageReader(str(path)) else "video"
 
 
 def _judge(look: Look) -> tuple[list[Finding], dict[str, Any]]:
@@ -353,7 +361,10 @@ def _unreadable(path: str | Path, error: InputError | str) -> Finding:
 
 def _message_and_fix(path: str | Path, error: Exception | str) -> tuple[str, str]:
     """Split a text at its last semicolon into the message and the fix."""
-    words = " ".join(str(error).removeprefix(f"{path}: ").split())
+    words = " ".join(str(error).removeprefix(f"{path}: ").removeprefix(f"{Path(path)}: ").split())
+    for what, fix in (("no such file", "correct the path"), ("found a folder", "name the files in it")):
+        if what in words:
+            return words, fix
     message, _, fix = words.rpartition("; ")
     if not message or fix.startswith("expected"):
         message, fix = words, "use a complete picture or video"

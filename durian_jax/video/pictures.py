@@ -136,7 +136,7 @@ def _describe(path: Path) -> str:
     except (av.error.FFmpegError, OSError):
         return "data in an unknown format"
     if name.endswith("_pipe") or name == "image2":
-        return "a damaged picture"
+        return "a damaged picture" if cv2.haveImageReader(str(path)) else "data in an unknown format"
     return "a video" if "video" in kinds else "a sound file" if "audio" in kinds else f"a {name} file"
 
 

@@ -61,7 +61,7 @@ def test_a_table_names_everything(folder):
     (("me.png", None, [], "out", "jobs.csv"), "the table .*jobs.csv names sources.*leave out -s, -d and -a"),
     ((None, None, ["hair=a.png"], "out", "jobs.csv"), "leave out -s, -d and -a"),
     ((None, None, [], "out", "talk.mp4"), r"jobs: expected a table \(.csv or .jsonl\), found .*talk.mp4"),
-    ((None, None, [], "out", "none.csv"), "none.csv: expected a table in UTF-8, cannot read it"),
+    ((None, None, [], "out", "none.csv"), "none.csv: no such file; expected a table"),
     ((None, None, [], "out.mp4", "jobs.csv"), "expected a folder"),
 ])
 def test_missing_and_contradicting_arguments_are_refused(folder, given, message):

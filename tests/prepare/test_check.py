@@ -230,6 +230,8 @@ def test_unreadable_files_do_not_stop_the_others(annotator, files):
         finding = only(report, "unreadable")
         assert finding.level == "error" and finding.fix and report.measures == {}
         assert str(files) not in finding.message
+    folder = only(check_files([f"{files}/"], annotator)[0], "unreadable")
+    assert folder.fix == "name the files in it" and folder.message == "expected a photo or a video, found a folder"
     assert reports[1].findings[0].fix == "copy the file again from its source"
     assert "found a still picture" in reports[2].findings[0].message
     assert [report.findings for report in reports[5:]] == [(), ()]
@@ -267,7 +269,7 @@ def test_command_line(annotator, files, tmp_path):
     assert warning.startswith("  warning not-neutral: the mouth is open by 0.")
     content = json.loads((tmp_path / "new" / "report.json").read_text())
     assert [entry["ok"] for entry in content["files"]] == [True, True]
-    assert set(content["files"][1]) == {"file", "kind", "findings", "measures", "ok"}
+    assert set(content["files"][1]) == {"file", "kind", "findings", "measures", "attribute", "ok"}
     assert set(content["files"][1]["findings"][0]) == {"level", "code", "message", "fix", "frames"}
     assert {"width", "height", "face_height", "yaw", "pitch", "roll", "sharpness", "headroom", "lips"} <= set(
         content["files"][0]["measures"])
@@ -286,8 +288,10 @@ def test_a_photo_that_is_to_give_an_attribute_is_checked_for_it(annotator, files
     bare, seen, none = check_files([], annotator, asked)
     finding = only(bare, "unsure-attribute")
     assert finding.level == "warning" and "little evidence of glasses was found" in finding.message
-    assert finding.fix == "check the photo" and str(tmp_path) not in finding.message
+    assert finding.fix == "choose another photo, or look at the result" and str(tmp_path) not in finding.message
     assert "unsure-attribute" not in codes(seen) and codes(none) == {"unreadable"}
+    assert describe(seen).startswith(f"{tmp_path}/seen.png: photo to take glasses from, 512 x 512")
+    assert none.findings[0].fix == "correct the path"
 
     def nothing(path, known, annotator):
         raise InputError(f"{path}: no hat found on the person (found: hair); choose a photo that shows it clearly")
