@@ -4,8 +4,8 @@
 
 FOLDER holds the photos and clips that tests/data/true_masks.json names. A masker sees a photo, or about 12 frames of
 a clip, as in `durian prepare`. Its mask of the drawn picture is compared with the drawing in the crop of 256 px,
-without the pixels that the drawing leaves open. A masker with {fold} in its name is four: each judges a quarter of the
-people (`fold_of`), which `benchmarks.train_masks --fold` has left out.
+without the pixels that the drawing leaves open. If a masker's name contains {fold}, four maskers are loaded, one per
+fold of people (`fold_of`). Each is tested only on the fold that it was not trained on.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from durian_jax.annotator import Annotator
+from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.regions import brow_height, face_frame, fill_polygon, oval
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -117,6 +118,8 @@ def read_cases(folder: Path, masker: str, annotator: Annotator, progress: Callab
             height, width = read_image(path).shape[:2]
         else:
             clip, missing = annotate_video(path, SIZE, annotator=annotator, fps=row["fps"], masker=find)
+            if any(first <= row["picture"] < last for first, last in missing):
+                raise InputError(f"{path}: no face found in frame {row['picture']}, which is drawn")
             number = row["picture"] - sum(min(last, row["picture"]) - first for first, last in missing
                                           if first < row["picture"])
             info = probe_video(path)
@@ -125,7 +128,7 @@ def read_cases(folder: Path, masker: str, annotator: Annotator, progress: Callab
 
 
 def rows_of(cases: list[Case], masker: str) -> list[dict[str, Any]]:
-    """The rows of docs/masks.json of one masker."""
+    """Return a masker's scores per kind and group."""
     rows = []
     for kind in ATTRIBUTE_KINDS:
         by_group: dict[str, list[dict]] = {}
@@ -146,7 +149,7 @@ def sheet(cases: list[Case]) -> np.ndarray:
     """Pictures with the found masks (colours) and the outline of the true ones (white), worst hair first."""
     colours = {"hair": (160, 60, 220), "glasses": (0, 200, 220), "beard": (60, 190, 60), "hat": (220, 50, 50)}
     tiles = []
-    for case in sorted(cases, key=lambda case: case.score("hair")["iou"] or 0):
+    for case in sorted(cases, key=lambda case: _or(case.score("hair")["iou"], 1.0)):
         tile = case.frame.copy()
         for index, kind in enumerate(ATTRIBUTE_KINDS):
             found = (case.masks >> index) & 1 > 0
@@ -162,7 +165,7 @@ def sheet(cases: list[Case]) -> np.ndarray:
 
 
 def table(rows: list[dict[str, Any]], foreheads: dict[str, int]) -> list[str]:
-    """The lines of Markdown tables."""
+    """Return the tables as Markdown lines."""
     maskers = list(dict.fromkeys(row["masker"] for row in rows))
     heads, lines = " | ".join(f"{name}: IoU, missed, false" for name in maskers), []
     for kind in ATTRIBUTE_KINDS:
@@ -173,8 +176,12 @@ def table(rows: list[dict[str, Any]], foreheads: dict[str, int]) -> list[str]:
             cells = [f"{_two_digits(row['iou'])}, {row['missed']}, {row['false_claims']}" for row in mine.values()]
             lines.append(f"| {group} | {next(iter(mine.values()))['cases']} | " + " | ".join(cells) + " |")
         lines.append("")
-    return [*lines, "Foreheads taken for hair (more than 2 % of the face): "
+    return [*lines, f"Foreheads taken for hair (more than {FOREHEAD:.0%} of the face): "
             + ", ".join(f"{name} {count}" for name, count in foreheads.items()) + "."]
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
 
 
 def _two_digits(value: float | None) -> str:
@@ -202,11 +209,11 @@ def main() -> None:
                    + "\n")
     if options.markdown:
         head = options.markdown.read_text().partition(HEADING)[0] if options.markdown.exists() else ""
-        about = f"`python -m benchmarks.masks`, {date.today()}, {len(cases)} pictures."
+        about = f"`python -m benchmarks.masks {' '.join(sys.argv[1:])}`, {date.today()}, {len(cases)} pictures."
         write_text(options.markdown, head + f"{HEADING}\n\n{about}\n\n" + "\n".join(lines) + "\n")
     if options.sheet:
         cv2.imwrite(str(options.sheet), sheet(cases)[..., ::-1])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.masks import Case, read_cases
+from benchmarks.masks import FOLDS, Case, read_cases
 from durian_jax.annotator import Annotator
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.examples import READ, Example
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--fold", type=int, choices=range(4), help="leave this quarter of the people out")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="leave this quarter of the people out")
     parser.add_argument("--steps", type=int, default=TrainingSettings.steps)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -25,8 +25,9 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str]) -> 
     Raises:
         InputError: the file is unreadable, a row cannot be parsed, or columns are missing, unknown or repeated.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a table ({', '.join(TABLE_SUFFIXES)})")
+    if path.is_dir() or not path.exists():
+        found = "found a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}; expected a table ({', '.join(TABLE_SUFFIXES)})")
     is_csv = path.suffix.lower() == ".csv"
     columns = _Columns(path, required, optional)
     try:

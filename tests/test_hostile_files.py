@@ -1,8 +1,8 @@
 """Damaged and hostile files of every kind that the program reads: one line says what is wrong, or the result is usable.
 
-The long variant reads 1,000 files of each of the kinds together:
+The slow tests read 1,000 files of all kinds together. To read more:
 
-    DURIAN_HOSTILE_FILES=1000 pytest -n 0 -m slow tests/test_hostile_files.py
+    DURIAN_HOSTILE_FILES=10000 pytest -n 0 -m slow tests/test_hostile_files.py
 """
 
 import os

@@ -94,7 +94,7 @@ class Inputs:
         driver: the driving video.
         faceless: its frames without a face, as (first, last + 1) ranges.
         place: of the portrait in the whole photo, to paste it back.
-        notes: what was warned of, such as little evidence of an attribute or a second face.
+        warnings: the texts of the warnings about the inputs.
     """
 
     portrait: Clip
@@ -102,7 +102,7 @@ class Inputs:
     driver: Clip
     faceless: list[tuple[int, int]]
     place: Place | None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Session:
@@ -166,16 +166,16 @@ class Session:
             InputError: an input shows no usable face or not its attribute, or the annotator is not installed.
         """
         self._clock = _Clock()
-        portrait, *notes = self._photo(str(request.source))
+        portrait, texts = self._photo(str(request.source))
         donors = []
         for kind, photo in request.attributes.items():
-            donor, *more = self._photo(str(photo), kind)
+            donor, more = self._photo(str(photo), kind)
             donors.append((kind, donor))
-            notes += more
-        (driver, faceless), *more = self._driver(str(request.driving))
+            texts += more
+        (driver, faceless), more = self._driver(str(request.driving))
         place = self._place(request, portrait) if self.settings.paste_back else None
         self._clock.lap("annotate")
-        return Inputs(portrait, donors, driver, faceless, place, (*notes, *more))
+        return Inputs(portrait, donors, driver, faceless, place, texts + more)
 
     def load(self) -> None:
         """Load the model, once.
@@ -218,7 +218,7 @@ class Session:
             clock.lap("write")
             report = {
                 "frames": done, "frames_without_a_face": describe_ranges(inputs.faceless),
-                "notes": list(inputs.notes),
+                "warnings": list(inputs.warnings),
                 "settings": self._used(request, driver.fps),
                 "seconds": clock.seconds(),
                 "versions": versions(),
@@ -250,14 +250,14 @@ class Session:
                 "H.264 players of phones and browsers take no larger video")
         return Place(photo, portrait)
 
-    def _annotate_photo(self, path: str, *known: str) -> tuple:
-        """The clip, and what was warned of."""
+    def _annotate_photo(self, path: str, *known: str) -> tuple[Clip, tuple[str, ...]]:
+        """Return the clip and the warnings' texts."""
         if not known:
             return _noted(annotate_image, path, self._size, annotator=self.annotator, face=self.settings.face)
         return _noted(annotate_image, path, self._size, known=known, annotator=self.annotator)
 
-    def _annotate_driver(self, path: str) -> tuple:
-        """The clip with its frames without a face, and what was warned of."""
+    def _annotate_driver(self, path: str) -> tuple[tuple[Clip, list[tuple[int, int]]], tuple[str, ...]]:
+        """Return the clip with its frames without a face, and the warnings' texts."""
         settings = self.settings
         return _noted(annotate_video, path, self._size, settings.frames, annotator=self.annotator,
                       face=settings.driving_face, gaps=settings.gaps, fps=settings.fps)
@@ -279,14 +279,17 @@ def _check_output(output: Path, inputs: Sequence[str | Path]) -> None:
             raise InputError(f"output {output} would replace the input {given}; choose another output name")
 
 
-def _noted(function: Callable[..., Result], *arguments: Any, **options: Any) -> tuple:
+def _noted(function: Callable[..., Result], *arguments: Any, **options: Any) -> tuple[Result, tuple[str, ...]]:
     """Return what a function returns, and the text of each warning; the warnings are shown as usual."""
-    with warnings.catch_warnings(record=True) as given:
-        warnings.simplefilter("always", UserWarning)
-        result = function(*arguments, **options)
-    for one in given:
-        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
-    return result, *(" ".join(str(one.message).split()) for one in given if issubclass(one.category, UserWarning))
+    given: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always", UserWarning)
+            result = function(*arguments, **options)
+    finally:
+        for one in given:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return result, tuple(" ".join(str(one.message).split()) for one in given if issubclass(one.category, UserWarning))
 
 
 class _Recent(Generic[Result]):

@@ -9,7 +9,7 @@ from durian_jax.interruption import stoppable
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
-              help="A photo that is to give hair, glasses, beard or hat: check this too. Repeat it for more.")
+              help="Check whether PHOTO can give hair, glasses, beard or hat. Repeatable.")
 @json_option("Write the reports with all measurements to this file.")
 @click.pass_context
 @stoppable(lambda **_: "nothing was written; repeat the command to start again")

@@ -7,7 +7,7 @@ from durian_jax.interruption import stoppable
 
 @click.group()
 def masks():
-    """Correct masks by hand, and train a network on right masks.
+    """Correct masks by hand, and train a network on corrected masks.
 
     Export the masks, paint on them, and put them back. Only this clip is rewritten.
 
@@ -54,25 +54,23 @@ def replace_masks(dataset, clip, folder):
 @click.argument("datasets", nargs=-1, required=True, metavar="DATASET...")
 @click.option("--out", required=True, metavar="FOLDER", help="Folder to write; --masker segmentation:FOLDER uses it.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimiser steps.")
-@click.option("--real", type=click.FloatRange(0, 1), default=0.6, show_default=True,
+@click.option("--real", type=click.FloatRange(0, 1, min_open=True), default=0.6, show_default=True,
               help="Share of examples from DATASET; the others are procedural.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights and examples.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Seed of the weights and examples.")
 @stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
 def train_network(datasets, out, steps, real, seed):
-    """Train the network that finds hair, glasses, beard and hat, on datasets whose masks are right.
+    """Train a network that finds hair and hats, on datasets with corrected masks.
 
-    Takes four frames of each clip, in other colours, light and places each time, and procedural people. 2,000 steps
-    take about 20 minutes on two cores.
+    DATASET comes from `durian prepare`. Training uses up to four frames of each clip and procedural people, and changes
+    their colours, light and position at random. 2,000 steps take about 20 minutes on two cores.
     """
-    import os
-
     from durian_jax.data.recorded_clips import find_dataset
-    from durian_jax.errors import InputError
+    from durian_jax.segmentation.network import check_output
 
     for dataset in datasets:
         find_dataset(dataset)
-    if os.path.exists(out) and not os.path.isdir(out):
-        raise InputError(f"{out}: expected a folder to write, found a file; choose another name")
+    check_output(out)
     from durian_jax.segmentation.datasets import examples_of_datasets
     from durian_jax.segmentation.training import TrainingSettings, train
 

@@ -21,7 +21,7 @@ from durian_jax.interruption import stoppable
 @click.option("--faces", type=click.Choice(["all", "largest", "left", "right"]), default="all", show_default=True,
               help="Which faces get a clip if several are visible.")
 @click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
-              help="heuristic; or segformer:FOLDER or tflite:FILE, a face-parsing model.")
+              help="heuristic, segmentation:FOLDER (from durian masks train), segformer:FOLDER or tflite:FILE.")
 @click.option("--masks", default=None, metavar="FOLDER",
               help="Your own masks: FOLDER/VIDEO/KIND/FRAME.png or FOLDER/VIDEO/KIND.mp4.")
 @click.option("--encoding", type=click.Choice(["jpeg", "webp", "png", "webp-lossless"]), default="jpeg",

@@ -98,8 +98,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
             raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
                              "clearly")
         if getattr(evidence, kind) < 1:
-            warnings.warn(f"{path}: little evidence of {kind} was found; the photo may show none, and what is taken "
-                          "from it may be something else; choose another photo, or look at the result",
+            warnings.warn(f"{path}: little evidence of {kind} was found, so another part of the photo may be "
+                          "transferred; choose another photo, or look at the result",
                           UnsureAttribute, stacklevel=2)
     return _named(clip, path)
 

@@ -76,7 +76,7 @@ class Report:
         measures: values by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
             the picture size up to which the face needs no enlargement. `second_face` is another face's height. A video
             with `whole_seconds` is this long, and only its first `seconds` were looked at.
-        attribute: kind that the photo is to give; empty: none.
+        attribute: kind to take from the photo; empty if none was asked for.
     """
 
     file: str
@@ -104,7 +104,7 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
     Args:
         paths: photos and videos. The suffix tells which one a file is; for an unknown suffix the content does.
         annotator: a loaded annotator; None: load one for this call.
-        attributes: (kind, photo) pairs. Each photo is also checked for whether it can give this attribute.
+        attributes: (kind, photo) pairs. Also check whether each photo shows its attribute.
 
     Raises:
         InputError: the annotator is not installed.
@@ -147,7 +147,7 @@ def _look(path: str | Path, kind: str, annotator: Annotator) -> tuple[Look, list
 
 
 def _of_attribute(path: str | Path, attribute: str, annotator: Annotator) -> list[Finding]:
-    """Return a finding if a photo gives no such attribute, or little evidence of it."""
+    """Return a finding if the photo lacks the attribute or shows it unclearly, judged at the crop's default size."""
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always", UnsureAttribute)
         try:
@@ -362,9 +362,8 @@ def _unreadable(path: str | Path, error: InputError | str) -> Finding:
 def _message_and_fix(path: str | Path, error: Exception | str) -> tuple[str, str]:
     """Split a text at its last semicolon into the message and the fix."""
     words = " ".join(str(error).removeprefix(f"{path}: ").removeprefix(f"{Path(path)}: ").split())
-    for what, fix in (("no such file", "correct the path"), ("found a folder", "name the files in it")):
-        if what in words:
-            return words, fix
+    if words.startswith(("no such file; ", "expected ")) and "://" not in str(path) and not Path(path).is_file():
+        return words, "name the files in it" if Path(path).is_dir() else "correct the path"
     message, _, fix = words.rpartition("; ")
     if not message or fix.startswith("expected"):
         message, fix = words, "use a complete picture or video"

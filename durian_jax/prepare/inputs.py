@@ -178,7 +178,7 @@ class _RealPaths:
         if os.path.islink(path) if links is None else file in links:
             return os.path.realpath(path)
         real = self._folders[folder]
-        return path if real == folder else f"{real}/{file}"  # the same string, for millions of them take memory
+        return path if real == folder else f"{real}/{file}"  # reuse the string: millions of copies fill the memory
 
 
 def _links_in(folder: str) -> set[str]:

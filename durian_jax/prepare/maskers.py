@@ -35,7 +35,10 @@ class Masker(Protocol):
 
 
 def make_masker(name: str) -> Masker:
-    """Return the masker of a name: "heuristic", or one of `_WITH_SOURCE` with a colon and a file or folder.
+    """Return the masker of a name.
+
+    Args:
+        name: "heuristic", "segmentation:FOLDER", "segformer:FOLDER_OR_HUB_ID" or "tflite:FILE".
 
     Raises:
         InputError: the name is unknown, or the masker raises it.

@@ -5,12 +5,11 @@ T frames, N frames at once, C classes, H x W pixels; masks are bit fields as in 
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, listed
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -44,14 +43,20 @@ class ParsingMasker(ABC):
     A known kind keeps all pixels of its class. If hats are ruled out, the next most likely class takes their pixels.
 
     Args:
-        classes: indices of the classes of each kind.
         batch: number of frames per forward pass.
+
+    Attributes:
+        classes: indices of the classes of each kind; a subclass fills them in.
+
+    Raises:
+        InputError: the batch is below 1.
     """
 
-    def __init__(self, classes: Mapping[str, list[int]], batch: int):
+    def __init__(self, batch: int):
         if batch < 1:
             raise InputError(f"frames per batch: expected at least 1, got {batch}")
-        self.classes, self._batch = classes, batch
+        self.classes: dict[str, list[int]] = {}
+        self._batch = batch
 
     @abstractmethod
     def _parse(self, frames: np.ndarray, ruled_out: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -102,5 +107,5 @@ def kinds_of_classes(labels: dict[int, str], origin: str | Path) -> dict[str, li
     classes = {kind: [index for index, label in plain.items() if label in names] for kind, names in _LABELS.items()}
     if not classes["hair"]:
         raise InputError(f"{origin}: expected a face-parsing model with a class for hair, found the classes "
-                         f"{', '.join(labels.values())}; name another model")
+                         f"{listed(list(labels.values()), 20)}; name another model")
     return {kind: indices for kind, indices in classes.items() if indices}

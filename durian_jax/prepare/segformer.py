@@ -28,7 +28,7 @@ class SegFormerMasker(ParsingMasker):
     """
 
     def __init__(self, folder: str | Path, batch: int = 8):
-        super().__init__({}, batch)
+        super().__init__(batch)
         try:
             import torch
             from transformers import AutoImageProcessor, SegformerConfig, SegformerForSemanticSegmentation

@@ -1,4 +1,4 @@
-"""Masks by the segmentation network of our own.
+"""Masks from the project's segmentation network.
 
 T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
@@ -38,7 +38,7 @@ class SegmentationMasker:
     Glasses and beards keep the masks and the evidence of `attributes.attribute_masks`.
 
     Args:
-        folder: of the weights.
+        folder: holds the weights.
 
     Raises:
         InputError: see `Network`.
@@ -52,7 +52,7 @@ class SegmentationMasker:
         """See `maskers.Masker`."""
         faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
         logits = self.logits(frames, keypoints, person)
-        if known is not None and "hat" not in known:  # what looks like a hat is hair then
+        if known is not None and "hat" not in known:  # hats are ruled out: count them as hair
             logits["hair"], logits["hat"] = np.maximum(logits["hair"], logits["hat"]), np.full_like(logits["hat"], -20)
         heuristic, evidence = attribute_masks(frames, keypoints, person, known)
         found = {kind: (heuristic & attribute_bit(kind)) > 0 for kind in ATTRIBUTE_KINDS}
@@ -74,15 +74,15 @@ class SegmentationMasker:
 
     def logits(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
         """Return (T, H, W) float32 per kind: the mean of the answers to the frames and to their mirror images."""
-        size, layers = frames.shape[2::-1], []
+        size, layers = frames.shape[2:0:-1], []
         seen = np.stack([head_features(*one) for one in zip(frames, keypoints, person, strict=True)])
         for first in range(0, len(seen), _BATCH):
             part = seen[first:first + _BATCH]
             answer = (self._network(part) + self._network(mirrored(part))[:, :, ::-1]) / 2
             if not np.isfinite(answer).all():
-                raise InputError(f"{self._folder}: the network's answer is not finite, so its weights are damaged; "
+                raise InputError(f"{self._folder}: the network's answer is not finite, so its weights may be damaged; "
                                  "train it again")
-            layers += [cv2.resize(one, size[:2], interpolation=cv2.INTER_CUBIC) for one in answer]
+            layers += [cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in answer]
         return {kind: np.stack([layer[..., index] for layer in layers]) for index, kind in enumerate(ATTRIBUTE_KINDS)}
 
 

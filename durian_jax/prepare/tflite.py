@@ -28,7 +28,7 @@ _LARGEST_FILE = 1 << 28  # bytes
 
 
 class TfliteMasker(ParsingMasker):
-    """See `ParsingMasker`. The kinds without a class keep the masks of the heuristics.
+    """Masks from a TensorFlow Lite segmentation model, see `ParsingMasker`.
 
     The model takes (1, h, w, 3) float pictures, or (1, h, w, 4) with an earlier mask, which stays empty. It returns
     (1, h, w, C) logits or probabilities. How pictures are scaled and how classes are called is read from the file's
@@ -38,12 +38,12 @@ class TfliteMasker(ParsingMasker):
         path: the .tflite file.
 
     Raises:
-        InputError: LiteRT is missing, the file is no such model, it needs operators that LiteRT lacks, or it has no
-            class for hair.
+        InputError: LiteRT is missing, the file is not a segmentation model, it needs operators that LiteRT lacks, or
+            it has no class for hair.
     """
 
     def __init__(self, path: str | Path):
-        super().__init__({}, batch=1)
+        super().__init__(batch=1)
         path = existing_file(path, "a segmentation model (.tflite)")
         if path.stat().st_size > _LARGEST_FILE:
             raise InputError(f"{path}: expected a segmentation model of at most {_LARGEST_FILE >> 20} MB, found "
@@ -52,7 +52,7 @@ class TfliteMasker(ParsingMasker):
             raise InputError(f"{path}: needs ai-edge-litert, which is not installed and has no build for Intel Macs; "
                              "name another masker")
         self._path, content = path, path.read_bytes()
-        _check_elsewhere(path)
+        _check_elsewhere(path, content)
         try:
             self._interpreter = interpreter_of(content, threads=2)
             self._input, = self._interpreter.get_input_details()
@@ -71,13 +71,14 @@ class TfliteMasker(ParsingMasker):
         except (struct.error, IndexError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: its metadata are damaged ({cut(str(error))}); copy the file again") from error
         lengths = {len(self._mean), len(self._spread)}
-        if not lengths <= {1, int(given[3])} or not (self._spread > 0).all():
+        if not lengths <= {1, 3} or not (self._spread > 0).all():
             raise InputError(f"{path}: expected a mean and a positive deviation per channel in its metadata, found "
-                             f"{self._mean} and {self._spread}; name another file")
+                             f"{cut(str(self._mean.tolist()))} and {cut(str(self._spread.tolist()))}; name another "
+                             "file")
         names = _class_names(content) or _CLASSES.get(int(made[3]), ())
         if len(names) != made[3]:
             raise InputError(f"{path}: expected the names of its {made[3]} classes in the file, or a model with 2 or 6 "
-                             "classes; found no names")
+                             f"classes; found {len(names)} names")
         self.classes = kinds_of_classes(dict(enumerate(names)), path)
 
     def _parse(self, frames: np.ndarray, ruled_out: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +92,8 @@ class TfliteMasker(ParsingMasker):
             self._interpreter.invoke()
             answer = self._interpreter.get_tensor(self._output["index"])[0]
             if not np.isfinite(answer).all():
-                raise InputError(f"{self._path}: the model's answer is not finite, so its weights are damaged; copy it "
-                                 "again")
+                raise InputError(f"{self._path}: the model's answer is not finite, so its weights may be damaged; "
+                                 "copy it again")
             if answer.min() >= 0 and np.abs(answer.sum(axis=-1) - 1).max() < 0.01:
                 answer = np.log(np.maximum(answer, 1e-7))
             layers.append(cv2.resize(answer, frames.shape[2:0:-1]))
@@ -107,7 +108,7 @@ _TRIAL = """
 import sys
 import numpy as np
 from durian_jax.annotator.graph import interpreter_of
-model = interpreter_of(open(sys.argv[1], "rb").read(), 1)
+model = interpreter_of(sys.stdin.buffer.read(), 1)
 for given in model.get_input_details():
     model.set_tensor(given["index"], np.zeros(given["shape"], given["dtype"]))
 model.invoke()
@@ -115,10 +116,11 @@ model.invoke()
 _LONGEST_TRIAL = 60  # seconds
 
 
-def _check_elsewhere(path: Path) -> None:
-    """Refuse a model that ends a process: LiteRT trusts the sizes in a damaged file."""
+def _check_elsewhere(path: Path, content: bytes) -> None:
+    """Run the model once in another process, because LiteRT crashes on damaged files."""
     try:
-        done = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True, timeout=_LONGEST_TRIAL)
+        done = subprocess.run([sys.executable, "-c", _TRIAL], input=content, capture_output=True,
+                              timeout=_LONGEST_TRIAL)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{path}: running this model once took more than {_LONGEST_TRIAL} s; name a smaller "
                          "one") from error
@@ -135,7 +137,7 @@ def _class_names(content: bytes) -> tuple[str, ...]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             labels = [info for info in archive.infolist() if info.filename.endswith(".txt")
                       and info.file_size < 1 << 16]
-            return tuple(archive.read(labels[0]).decode("utf-8", "replace").split("\n")) if labels else ()
+            return tuple(archive.read(labels[0]).decode("utf-8", "replace").splitlines()) if labels else ()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error,
             struct.error):
         return ()
@@ -156,7 +158,7 @@ def _scaling(content: bytes) -> tuple[np.ndarray, np.ndarray]:
             data = bytes(bytearray(model.buffers[entry.buffer].data))
             for process in _tables(_first(_first(_root(data), _SUBGRAPHS), _INPUTS), _PROCESSES):
                 if _byte(process, _TYPE) == _NORMALIZATION and (options := _table(process, _OPTIONS)) is not None:
-                    return _floats(options, _MEAN), _floats(options, _STD)
+                    return _floats(options, _MEAN, 0), _floats(options, _STD, 255)
     return np.zeros(1, np.float32), np.full(1, 255, np.float32)
 
 
@@ -200,7 +202,9 @@ def _first(of: Any, field: int) -> Any:
     return next(iter(_tables(of, field)), None)
 
 
-def _floats(of: Any, field: int) -> np.ndarray:
+def _floats(of: Any, field: int, missing: float) -> np.ndarray:
     offset = of.Offset(4 + 2 * field)
+    if not offset:
+        return np.full(1, missing, np.float32)
     start = of.Vector(offset)
     return np.frombuffer(of.Bytes, "<f4", of.VectorLen(offset), start).copy()

@@ -1,4 +1,4 @@
-"""Masks that a user has made, instead of a masker's."""
+"""User-made masks."""
 
 import os
 import re

@@ -100,13 +100,13 @@ def with_names(videos: list[VideoInput]) -> list[VideoInput]:
     names = _different({(video.place, video.pictures): video.name for video in videos})
     named = []
     for place, _, identity, start, end, labels, pictures in videos:
-        name = part = names[place, pictures]
+        name = full = names[place, pictures]
         if not identity.isascii():
             identity = identity.encode(errors="replace").decode()  # names of files may be no valid text
         if start is not None or end is not None:
             # The names contain no @ so far, so the parts of one file cannot clash with another file.
-            part = f"{name}@{'start' if start is None else start}-{'end' if end is None else end}"
-        named.append(VideoInput(place, part, identity or name, start, end, labels, pictures))
+            full = f"{name}@{'start' if start is None else start}-{'end' if end is None else end}"
+        named.append(VideoInput(place, full, identity or name, start, end, labels, pictures))
     return named
 
 

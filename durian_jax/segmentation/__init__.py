@@ -1,1 +1,1 @@
-"""A small network of our own that finds hair, glasses, beard and hat; it runs in numpy and is trained with JAX."""
+"""A small segmentation network for heads. NumPy runs it; JAX trains it."""

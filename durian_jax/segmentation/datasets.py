@@ -1,4 +1,4 @@
-"""Train the segmentation network on datasets whose masks are right, such as those that a person has corrected."""
+"""Training examples from datasets with corrected masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +23,11 @@ def examples_of_datasets(datasets: Sequence[str | Path], seed: int = 0) -> list[
 
     Args:
         datasets: folders of records with pictures.
-        seed: of the choice.
+        seed: of the random choice.
 
     Raises:
-        InputError: no dataset is given, a folder is none, more than a tenth of the clips cannot be read, or none has
-            the person's outline.
+        InputError: no dataset is given, a folder is not a dataset, over a tenth of the clips are unreadable, or none
+            has the person's outline.
     """
     if not datasets:
         raise InputError("expected at least one dataset, got none; `durian prepare` makes one from videos")

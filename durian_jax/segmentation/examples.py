@@ -4,7 +4,7 @@ Hair, hat, clothes and skin get other colours, the background is replaced, glass
 position change. R = `READ` pixels, S = `features.SIDE` pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -31,7 +31,7 @@ class Example:
         keypoints: (K, 3) normalised.
         person: (R, R) uint8, confidence that a pixel shows a person.
         masks: (R, R, 4) bool in the order of `ATTRIBUTE_KINDS`.
-        known: (R, R, 4) bool, False where nobody knows the truth.
+        known: (R, R, 4) bool, False where the true mask is unknown.
         real: whether it is a photo; its colours are changed more often.
     """
 
@@ -53,7 +53,7 @@ def example_of(clip: Clip, number: int) -> Example:
 
 
 def procedural_example(number: int) -> Example:
-    """Return the example of a procedural person in a random pose, before black."""
+    """Return the example of a procedural person in a random pose on a black background."""
     person, motion = sample_person("train", number), sample_motion("train", number, 1)
     black, white = (render(_before(person, tone), motion, READ) for tone in (0, 255))
     share = white.frames[0].astype(np.int16).mean(axis=-1) - black.frames[0].mean(axis=-1)
@@ -61,7 +61,7 @@ def procedural_example(number: int) -> Example:
 
 
 def _before(person: Person, tone: int) -> Person:
-    """The person before a grey wall."""
+    """Put the person in front of a wall of one grey level."""
     wall = (float(tone),) * 3
     return replace(person, identity=replace(person.identity, background=wall, background_low=wall, backdrop=""))
 
@@ -127,10 +127,12 @@ def _recoloured(frame: np.ndarray, masks: np.ndarray, body: np.ndarray, keypoint
     return frame
 
 
+# Lab colours and the median of a region -> other Lab colours
+_Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _GREY = np.array([0, 128, 128], np.float32)  # of 8-bit Lab
 
 
-def _other_colours(rng: np.random.Generator):
+def _other_colours(rng: np.random.Generator) -> "_Change":
     """Return a function of the Lab colours and their median that moves them to a colour of hair or cloth."""
     gain = np.array([rng.uniform(0.5, 1.3), rng.uniform(0.5, 1.2), rng.uniform(0.5, 1.2)], np.float32)
     reddish = max(0.0, rng.normal()) * 10 * (rng.random() < 0.4)
@@ -138,7 +140,7 @@ def _other_colours(rng: np.random.Generator):
     return lambda lab, middle: (lab - middle) * gain + target
 
 
-def _painted(frame: np.ndarray, region: np.ndarray, change) -> np.ndarray:
+def _painted(frame: np.ndarray, region: np.ndarray, change: "_Change") -> np.ndarray:
     """Change the Lab colours of a region with a soft edge."""
     lab = cv2.cvtColor(_bytes(frame), cv2.COLOR_RGB2LAB).astype(np.float32)
     soft = cv2.GaussianBlur(region.astype(np.float32), (0, 0), 1.0)[..., None]

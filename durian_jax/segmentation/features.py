@@ -1,4 +1,4 @@
-"""What the segmentation network sees of a head: colours, the person's outline and the place on the face.
+"""Input features of the segmentation network: colours, the person's outline and the place on the face.
 
 H x W pixels, K keypoints.
 """

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.segmentation.network import EPSILON, GROUPS, blocks_to_channels, channels_to_blocks
 
 WIDTHS = (32, 48, 64, 64)
-GROUPS = 8
 
 
 class SegmentationNetwork(nn.Module):
@@ -25,7 +25,7 @@ class SegmentationNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x, kept = _blocks_to_channels(x), []
+        x, kept = blocks_to_channels(x), []
         for level, width in enumerate(self.widths):
             if level:
                 x = nn.max_pool(x, (2, 2), (2, 2))
@@ -38,20 +38,10 @@ class SegmentationNetwork(nn.Module):
             x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
             x = nn.Conv(self.widths[level], (1, 1), name=f"join_{level}")(x)
             x = self._block(jnp.concatenate([x, kept[level]], axis=-1), self.widths[level], f"up_{level}")
-        return _channels_to_blocks(nn.Conv(4 * len(ATTRIBUTE_KINDS), (1, 1), name="out")(x))
+        return channels_to_blocks(nn.Conv(4 * len(ATTRIBUTE_KINDS), (1, 1), name="out")(x))
 
     def _block(self, x: Array, width: int, name: str) -> Array:
         for number in range(2):
             x = nn.Conv(width, (3, 3), use_bias=False, name=f"{name}_conv_{number}")(x)
-            x = nn.relu(nn.GroupNorm(GROUPS, epsilon=1e-5, name=f"{name}_norm_{number}")(x))
+            x = nn.relu(nn.GroupNorm(GROUPS, epsilon=EPSILON, name=f"{name}_norm_{number}")(x))
         return x
-
-
-def _blocks_to_channels(x: Array) -> Array:
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
-
-
-def _channels_to_blocks(x: Array) -> Array:
-    n, h, w, c = x.shape
-    return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)

@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, listed
+from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.files import check_folder
 from durian_jax.segmentation.features import CHANNELS
 from durian_jax.tensor_files import TensorFiles
 
-_GROUPS = 8
+GROUPS, EPSILON = 8, 1e-5  # of the group norms
+_FILE = "model.safetensors"
 
 
 class Network:
@@ -27,14 +31,16 @@ class Network:
         self._weights = {name: stored.checked(name, may_be_zero=True).astype(np.float32) for name in stored}
         self._levels = sum(name.startswith("down_") and name.endswith("_conv_0/kernel") for name in self._weights)
         try:
-            self(np.zeros((1, 16, 16, CHANNELS), np.float32))
+            shape = self(np.zeros((1, 16, 16, CHANNELS), np.float32)).shape
+            if shape != (1, 16, 16, len(ATTRIBUTE_KINDS)):
+                raise ValueError(f"answers of shape {shape}")
         except (KeyError, ValueError) as error:
             raise InputError(f"{folder}: expected the weights of a segmentation network, found others ({error}); name "
                              "a folder that `durian masks train` has written") from error
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """See the class."""
-        x, kept = _blocks_to_channels(x), []
+        x, kept = blocks_to_channels(x), []
         for level in range(self._levels):
             if level:
                 n, h, w, c = x.shape
@@ -44,9 +50,10 @@ class Network:
         whole = np.maximum(self._dense(x.mean(axis=(1, 2), keepdims=True), "whole_0"), 0)
         x = x + self._dense(whole, "whole_1")
         for level in reversed(range(self._levels - 1)):
-            x = self._dense(x, f"join_{level}").repeat(2, axis=1).repeat(2, axis=2)  # as after the enlargement
+            # A 1 x 1 convolution commutes with this enlargement and is cheaper before it.
+            x = self._dense(x, f"join_{level}").repeat(2, axis=1).repeat(2, axis=2)
             x = self._block(np.concatenate([x, kept[level]], axis=-1), f"up_{level}")
-        return _channels_to_blocks(self._dense(x, "out"))
+        return channels_to_blocks(self._dense(x, "out"))
 
     def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
         """A linear layer, or a convolution of one pixel."""
@@ -72,24 +79,40 @@ def _convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def _group_norm(x: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
     n, h, w, c = x.shape
-    flat, count = x.reshape(n, h * w, c), h * w * c // _GROUPS
+    flat, count = x.reshape(n, h * w, c), h * w * c // GROUPS
     # Sums over the places of each channel, then over the channels of each group.
     sums = np.ones((1, h * w), np.float32) @ flat
     squares = np.einsum("npc,npc->nc", flat, flat, optimize=False)
-    mean = sums.reshape(n, _GROUPS, -1).sum(-1) / count
-    variance = np.maximum(squares.reshape(n, _GROUPS, -1).sum(-1) / count - np.square(mean), 0)
-    factor = (1 / np.sqrt(variance + 1e-5)).repeat(c // _GROUPS, axis=1) * scale
-    return x * factor[:, None, None] + (bias - mean.repeat(c // _GROUPS, axis=1) * factor)[:, None, None]
+    mean = sums.reshape(n, GROUPS, -1).sum(-1) / count
+    variance = np.maximum(squares.reshape(n, GROUPS, -1).sum(-1) / count - np.square(mean), 0)
+    factor = (1 / np.sqrt(variance + EPSILON)).repeat(c // GROUPS, axis=1) * scale
+    return x * factor[:, None, None] + (bias - mean.repeat(c // GROUPS, axis=1) * factor)[:, None, None]
 
 
-def _blocks_to_channels(x: np.ndarray) -> np.ndarray:
+def blocks_to_channels(x: Any) -> Any:
+    """(N, H, W, C) -> (N, H / 2, W / 2, 4 C), of numpy or of JAX."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c)
 
 
-def _channels_to_blocks(x: np.ndarray) -> np.ndarray:
+def channels_to_blocks(x: Any) -> Any:
+    """(N, H, W, C) -> (N, 2 H, 2 W, C / 4), of numpy or of JAX."""
     n, h, w, c = x.shape
     return x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, c // 4)
+
+
+def check_output(folder: str | Path) -> Path:
+    """Check that a folder can be written and holds nothing but an earlier network, and return its path.
+
+    Raises:
+        InputError: it cannot be written, or holds other files, which may belong to another model.
+    """
+    folder = check_folder(folder)
+    others = sorted(path.name for path in folder.iterdir() if path.name != _FILE) if folder.is_dir() else []
+    if others:
+        raise InputError(f"{folder}: expected a new folder or one with a segmentation network, found "
+                         f"{listed(others, 4)}; choose another folder")
+    return folder
 
 
 def flat_weights(params: Mapping, prefix: str = "") -> dict[str, np.ndarray]:

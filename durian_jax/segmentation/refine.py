@@ -1,4 +1,4 @@
-"""From the network's coarse answer to masks of the picture's size that follow its outlines.
+"""Refine the network's coarse masks at the picture's size.
 
 H x W pixels, T frames.
 """
@@ -8,15 +8,14 @@ import numpy as np
 
 _BINS = 20  # per Lab channel
 _TRUST = 0.8  # weight of the clip's colours
-_FARTHEST = 0.05  # the colours are compared within this share of the picture's side around a region
+_NEIGHBOURHOOD = 0.05  # the colours are compared within this share of the picture's side around a region
 _RADIUS, _SMOOTH = 0.03, 1e-3  # of the guided filter; radius in sides of the picture
 
 
 def with_clip_colours(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Let the colours of the whole clip decide where the network is unsure.
+    """Adjust uncertain logits by the colours of the whole clip; confident logits hardly change.
 
-    The network's answer gives the colours of a region and of its surroundings. Where the network is sure, they change
-    nothing.
+    The network's answer gives the colours of a region and of its surroundings.
 
     Args:
         logits: (T, H, W) of one kind.
@@ -32,7 +31,7 @@ def with_clip_colours(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
     weight, found = np.exp(-np.abs(logits) / 4) * _TRUST, logits
     for _ in range(2):
         probability = _sigmoid(found)
-        near = np.stack([cv2.GaussianBlur((layer > 0.3).astype(np.float32), (0, 0), _FARTHEST * side) > 0.08
+        near = np.stack([cv2.GaussianBlur((layer > 0.3).astype(np.float32), (0, 0), _NEIGHBOURHOOD * side) > 0.08
                          for layer in probability])
         ratio = np.log((_histogram(bins, probability * near) + 1e-4)
                        / (_histogram(bins, (1 - probability) * near) + 1e-4))
@@ -57,7 +56,7 @@ def guided_filter(picture: np.ndarray, layer: np.ndarray, radius: int, smooth: f
         layer: (H, W) float.
         radius: of the windows in pixels.
         smooth: variance of the colours (0..1) below which a window counts as flat.
-        coarser: pixels per pixel of that resolution.
+        coarser: factor by which both sides shrink before the fit; 1: none.
 
     Returns:
         (H, W) float32 within 0..1.

@@ -12,13 +12,15 @@ import numpy as np
 import optax
 
 from durian_jax.errors import InputError
+from durian_jax.files import full_disk_explained
 from durian_jax.progress import progress_bar
 from durian_jax.segmentation.examples import Example, changed, procedural_example
 from durian_jax.segmentation.features import CHANNELS, SIDE
 from durian_jax.segmentation.flax_network import SegmentationNetwork
-from durian_jax.segmentation.network import flat_weights
+from durian_jax.segmentation.network import check_output, flat_weights
 from durian_jax.tensor_files import write_tensors
 
+_BACKGROUNDS = 32  # procedural pictures that serve as backgrounds
 _PIXELS = 50  # added to the areas in the Dice loss, so that a few pixels do not dominate
 
 
@@ -28,12 +30,12 @@ class TrainingSettings:
 
     Attributes:
         steps: optimiser steps.
-        batch: examples of a step.
+        batch: examples per step.
         real: share of examples with true masks; the others are procedural.
         procedural: number of procedural people.
-        learning_rate: the largest one; it rises for a fifteenth of the steps and falls along a cosine.
-        average: decay of the moving average of the weights, which is kept.
-        seed: of weights and changes.
+        learning_rate: peak; the rate rises linearly for 1/15 of the steps, then falls along a cosine.
+        average: decay of the moving average of the weights, which is stored. The first steps use less.
+        seed: of the weights and of all random changes.
     """
 
     steps: int = 2000
@@ -48,6 +50,8 @@ class TrainingSettings:
         if min(self.steps, self.batch, self.procedural) < 1 or not 0 <= self.real <= 1:
             raise InputError(f"expected at least one step, example and procedural person, and a share of real examples "
                              f"within 0..1, got {self}")
+        if not 0 < self.learning_rate < np.inf or not 0 <= self.average < 1:
+            raise InputError(f"expected a positive learning rate and an average within 0..1, got {self}")
 
 
 def train(examples: Sequence[Example], out: str | Path, settings: TrainingSettings | None = None) -> list[float]:
@@ -55,21 +59,23 @@ def train(examples: Sequence[Example], out: str | Path, settings: TrainingSettin
 
     Args:
         examples: heads with true masks.
-        out: folder; it is made if it is missing.
+        out: folder to write; see `check_output`.
         settings: None: the defaults.
 
     Returns:
         The loss of every step.
 
     Raises:
-        InputError: there is no example, but `settings.real` asks for some.
+        InputError: there is no example, but `settings.real` asks for some; `check_output` refuses the folder; or the
+            loss is not finite.
     """
-    settings = settings or TrainingSettings()
+    settings, out = settings or TrainingSettings(), check_output(out)
     if settings.real and not examples:
         raise InputError("expected heads with true masks, got none; name datasets, or set the share of real ones to 0")
     rng = np.random.default_rng(settings.seed)
     procedural = lru_cache(None)(procedural_example)
-    backgrounds = [example.frame for example in examples] + [procedural(number).frame for number in range(32)]
+    backgrounds = [example.frame for example in examples]
+    backgrounds += [procedural(number).frame for number in range(min(_BACKGROUNDS, settings.procedural))]
 
     def batch() -> list[np.ndarray]:
         chosen = [examples[rng.integers(len(examples))] if rng.random() < settings.real
@@ -84,25 +90,33 @@ def train(examples: Sequence[Example], out: str | Path, settings: TrainingSettin
     state, average, losses = optimiser.init(params), params, []
 
     @jax.jit
-    def step(params, state, average, features, masks, known):
+    def step(number, params, state, average, features, masks, known):
         loss, gradient = jax.value_and_grad(
             lambda params: mask_loss(network.apply(params, features), masks, known))(params)
         change, state = optimiser.update(gradient, state, params)
         params = optax.apply_updates(params, change)
-        average = jax.tree.map(lambda old, new: old * settings.average + new * (1 - settings.average), average, params)
+        # The random weights of the start fade within few steps.
+        decay = jnp.minimum(settings.average, (1 + number) / (10 + number))
+        average = jax.tree.map(lambda old, new: old * decay + new * (1 - decay), average, params)
         return params, state, average, loss
 
     with ThreadPoolExecutor(1) as pool, progress_bar(None, total=settings.steps, desc="training", unit="step") as bar:
         coming = pool.submit(batch)
-        for _ in range(settings.steps):
-            given, coming = coming.result(), pool.submit(batch)
-            params, state, average, loss = step(params, state, average, *given)
+        for number in range(settings.steps):
+            given = coming.result()
+            if number + 1 < settings.steps:
+                coming = pool.submit(batch)
+            params, state, average, loss = step(number, params, state, average, *given)
             losses.append(float(loss))
+            if not np.isfinite(losses[-1]):
+                raise InputError(f"the loss is not finite at step {number + 1}; nothing was written; use a lower "
+                                 "learning rate or another seed")
             bar.set_postfix_str(f"loss {np.mean(losses[-100:]):.3f}")
             bar.update()
-    Path(out).mkdir(parents=True, exist_ok=True)
     weights = flat_weights(jax.device_get(average)["params"])
-    write_tensors(Path(out), [(name, value.astype(np.float16)) for name, value in weights.items()])
+    with full_disk_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_tensors(out, [(name, value.astype(np.float16)) for name, value in weights.items()])
     return losses
 
 
@@ -112,7 +126,8 @@ def mask_loss(logits: jax.Array, masks: jax.Array, known: jax.Array) -> jax.Arra
     Args:
         logits, masks, known: (N, S, S, 4); pixels that are not known do not count.
     """
-    entropy = (optax.sigmoid_binary_cross_entropy(logits, masks) * known).mean((0, 1, 2))
+    entropy = (optax.sigmoid_binary_cross_entropy(logits, masks) * known).sum((0, 1, 2))
+    entropy = entropy / jnp.maximum(known.sum((0, 1, 2)), 1)
     found, true = jax.nn.sigmoid(logits) * known, masks * known
     shared, areas = (found * true).sum((1, 2)), (found + true).sum((1, 2))
     dice = 1 - (2 * shared + _PIXELS) / (areas + _PIXELS)

@@ -57,7 +57,7 @@ _ANY_LETTERS = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata
 
 
 def open_media(path: str | Path) -> av.container.InputContainer:
-    """Open a video or a sound file by FFmpeg, whatever letters its titles have.
+    """Open a video or a sound file by FFmpeg, even if its titles are not valid UTF-8.
 
     Raises:
         av.error.FFmpegError, OSError: it is unreadable.

@@ -59,7 +59,7 @@ def pixel_classifier(weights: np.ndarray, bias: np.ndarray, side: int = 16, scal
     if labels:
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w") as file:
-            file.writestr("labels.txt", "\n".join(labels))
+            file.writestr("labels.txt", "\n".join(labels) + "\n")
         content += archive.getvalue()
     return content
 

@@ -39,6 +39,7 @@ def overlap(masks, hair):
 @pytest.mark.parametrize(("classes", "channels", "scaling", "labels"), [
     (6, 3, None, ()),  # selfie_multiclass_256x256
     (2, 4, None, ()),  # hair_segmenter
+    (2, 4, ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)), ()),
     (6, 3, ((0.0,), (255.0,)), ()),
     (3, 3, None, ("wall", "Hair", "skin")),
 ])
@@ -70,6 +71,7 @@ def test_other_files_are_refused(tmp_path):
                                  ("labels", pixel_classifier(*redness(3), 16, None, ("a", "b", "c")),
                                   "a class for hair, found the classes a, b, c"),
                                  ("channels", pixel_classifier(np.ones((6, 5)), np.ones(6), 16), "float pictures"),
+                                 ("four", pixel_classifier(*redness(2, 4), 16, ((0.0,) * 4, (1.0,) * 4)), "deviation"),
                                  ("scale", pixel_classifier(*redness(6), 16, ((0.0,), (0.0,))), "positive deviation")):
         (tmp_path / f"{name}.tflite").write_bytes(content)
         with pytest.raises(InputError, match=words):

@@ -14,6 +14,7 @@ from durian_jax.segmentation.datasets import examples_of_datasets
 from durian_jax.segmentation.examples import READ
 from durian_jax.synthetic import render, sample_motion, sample_person
 from tests.commands.runner import durian
+from tests.helpers.faces import face
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +60,25 @@ def test_the_command_trains_a_masker(records, tmp_path, monkeypatch):
     result = durian("masks", "train", records, "--out", tmp_path / "net", "--steps", 2, "--real", 0.5)
     assert result.exit_code == 0, result.stderr
     assert f"{tmp_path}/net: 2 steps, loss " in result.stdout
-    assert make_masker(f"segmentation:{tmp_path / 'net'}")
+    logits = make_masker(f"segmentation:{tmp_path / 'net'}").logits(*one_head())
+    assert logits["hair"].shape == (1, 48, 40) and set(logits) == {"hair", "glasses", "beard", "hat"}
+    result = durian("masks", "train", records, "--out", tmp_path, "--steps", 2)
+    assert result.exit_code == 2 and "one with a segmentation network, found net" in result.stderr
+
+
+def one_head():
+    """Frames, keypoints and person of one picture."""
+    return np.zeros((1, 48, 40, 3), np.uint8), face(np.random.default_rng(0))[None], np.zeros((1, 48, 40), np.uint8)
 
 
 def _small(init):
     return lambda self, **options: init(self, **options, batch=2, procedural=1)
 
 
-def test_bad_input_is_refused_before_jax_is_imported(records, tmp_path):
+def test_bad_input_is_refused(records, tmp_path):
     (tmp_path / "file").touch()
     for arguments, words in ((("train", tmp_path, "--out", tmp_path / "net"), "expected a dataset"),
-                             (("train", records, "--out", tmp_path / "file"), "expected a folder to write"),
+                             (("train", records, "--out", tmp_path / "file"), "cannot write into the folder"),
                              (("train", records, "--out", tmp_path / "net", "--steps", 0), "0 is not in the range")):
         result = durian("masks", *arguments)
         assert result.exit_code == 2 and words in result.stderr and not (tmp_path / "net").exists()

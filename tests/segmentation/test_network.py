@@ -11,6 +11,8 @@ from durian_jax.segmentation.network import Network, flat_weights
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.tensor_files import write_tensors
 
+PERSON = np.tile(np.arange(128, dtype=np.uint8), (128, 1))  # procedural people have no outline
+
 
 @pytest.fixture(scope="module")
 def clip():
@@ -19,8 +21,7 @@ def clip():
 
 
 def features_of(clip):
-    person = clip.mask("person").astype(np.uint8) * 255
-    return np.stack([head_features(*one) for one in zip(clip.frames, clip.keypoints, person, strict=True)])
+    return np.stack([head_features(*one, PERSON) for one in zip(clip.frames, clip.keypoints, strict=True)])
 
 
 def test_numpy_equals_flax(tmp_path, clip):
@@ -37,7 +38,7 @@ def test_numpy_equals_flax(tmp_path, clip):
 
 
 def test_features_turn_with_the_mirror(clip):
-    frame, keypoints, person = clip.frames[0], clip.keypoints[0].copy(), clip.mask("person")[0].astype(np.uint8) * 255
+    frame, keypoints, person = clip.frames[0], clip.keypoints[0].copy(), PERSON
     there = head_features(frame, keypoints, person)
     assert there.shape == (SIDE, SIDE, CHANNELS) and np.abs(mirrored(mirrored(there)) - there).max() == 0
     keypoints[:, 0] = 1 - keypoints[:, 0]
@@ -50,4 +51,9 @@ def test_other_weights_are_refused(tmp_path):
         Network(tmp_path)
     write_tensors(tmp_path, {"down_0_conv_0/kernel": np.ones((3, 3, 3, 8), np.float32)}.items())
     with pytest.raises(InputError, match="expected the weights of a segmentation network"):
+        Network(tmp_path)
+    params = SegmentationNetwork((8, 8)).init(jax.random.key(0), np.zeros((1, 16, 16, CHANNELS)))["params"]
+    params["out"] = {"kernel": np.ones((1, 1, 8, 8), np.float32), "bias": np.ones(8, np.float32)}
+    write_tensors(tmp_path, flat_weights(params).items())
+    with pytest.raises(InputError, match=r"found others \(answers of shape \(1, 16, 16, 2\)\)"):
         Network(tmp_path)

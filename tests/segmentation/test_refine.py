@@ -16,11 +16,11 @@ def picture_of(mask, rng):
 
 
 def test_the_guided_filter_solves_least_squares_in_each_window():
-    """In one window that covers the whole picture, the result is the linear regression on the colours."""
+    """The result is the regression of each 3 x 3 window, averaged over the windows that contain a pixel."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (9, 9, 3), np.uint8)
     layer = rng.random((9, 9))
-    small = guided_filter(picture, layer, 1, 1e-3)
+    filtered = guided_filter(picture, layer, 1, 1e-3)
     from numpy.lib.stride_tricks import sliding_window_view
 
     colours = picture / 255
@@ -32,7 +32,7 @@ def test_the_guided_filter_solves_least_squares_in_each_window():
         slopes[i, j] = *slope, values.mean() - slope @ window.mean(0)
     mean = sliding_window_view(slopes, (3, 3), axis=(0, 1)).mean(axis=(3, 4))
     expected = (mean[..., :3] * colours[2:-2, 2:-2]).sum(-1) + mean[..., 3]
-    np.testing.assert_allclose(small[2:-2, 2:-2], np.clip(expected, 0, 1), atol=2e-3)
+    np.testing.assert_allclose(filtered[2:-2, 2:-2], np.clip(expected, 0, 1), atol=2e-3)
 
 
 def test_a_coarse_answer_follows_the_picture():

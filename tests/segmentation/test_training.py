@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
+from durian_jax.faces.regions import face_frame, oval
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.examples import READ, changed, procedural_example
 from durian_jax.segmentation.features import CHANNELS, SIDE
@@ -21,9 +22,6 @@ def example():
 
 def test_masks_move_with_the_features(example):
     """The whole face lies where the inside of the face lies in the features, however the picture is turned."""
-    inside = np.zeros((READ, READ), np.uint8)
-    from durian_jax.faces.regions import face_frame, oval
-
     inside = oval(face_frame(example.keypoints, READ, READ))
     marked = replace(example, masks=np.repeat(inside[..., None], len(ATTRIBUTE_KINDS), axis=-1))
     for seed in range(6):
@@ -58,9 +56,12 @@ def test_unknown_pixels_do_not_count():
 
 
 def test_training_learns_and_writes_the_network(tmp_path, example):
-    settings = TrainingSettings(steps=25, batch=2, real=0.5, procedural=2, average=0.5)
+    settings = TrainingSettings(steps=25, batch=2, real=0.5, procedural=2)
     losses = train([example], tmp_path / "net", settings)
     assert len(losses) == 25 and np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    features, masks, known = (layer[None] for layer in changed(example, [example.frame], np.random.default_rng(1)))
+    stored = mask_loss(Network(tmp_path / "net")(features), masks, known)
+    assert float(stored) < 0.9 * np.mean(losses[:5]), "what is stored is not the random start"
     assert (tmp_path / "net" / "model.safetensors").stat().st_size < 2e6
     assert Network(tmp_path / "net")(np.zeros((1, SIDE, SIDE, CHANNELS), np.float32)).shape == (1, SIDE, SIDE, 4)
 
@@ -70,3 +71,14 @@ def test_bad_settings_are_refused(tmp_path):
         train([], tmp_path)
     with pytest.raises(InputError, match="at least one step"):
         TrainingSettings(steps=0)
+    with pytest.raises(InputError, match="a positive learning rate"):
+        TrainingSettings(learning_rate=float("nan"))
+    (tmp_path / "config.json").touch()
+    with pytest.raises(InputError, match="expected a new folder or one with a segmentation network, found config.json"):
+        train([], tmp_path, TrainingSettings(real=0))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path, example):
+    with pytest.raises(InputError, match="the loss is not finite at step"):
+        train([example], tmp_path / "net", TrainingSettings(steps=6, batch=1, procedural=1, learning_rate=1e38))
+    assert not (tmp_path / "net").exists()
