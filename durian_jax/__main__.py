@@ -1,6 +1,6 @@
 """`python -m durian_jax`: the program `durian`."""
 
-from durian_jax.commands.main import main
+from durian_jax.commands.main import program
 
 if __name__ == "__main__":
-    main(prog_name="durian")
+    program()

@@ -1,7 +1,10 @@
 """The program `durian`."""
 
+import os
+import signal
 import sys
 import warnings
+from contextlib import suppress
 from importlib import import_module
 
 import click
@@ -9,6 +12,7 @@ import click
 from durian_jax.errors import InputError
 from durian_jax.files import is_disk_full
 from durian_jax.installation import install_command
+from durian_jax.interruption import exit_status
 from durian_jax.versions import __version__
 
 # Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
@@ -70,5 +74,26 @@ def main():
     """
 
 
+def program() -> None:
+    """Run `main` as a program.
+
+    A command that Ctrl-C or SIGTERM has stopped exits at once: threads that compile or compute outside of Python can
+    abort a regular exit.
+    """
+    try:
+        main(prog_name="durian")
+    except SystemExit as end:
+        if end.code not in [exit_status(number) for number in (signal.SIGINT, signal.SIGTERM)]:
+            raise
+        from multiprocessing import active_children
+
+        for child in active_children():
+            child.terminate()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(end.code)
+
+
 if __name__ == "__main__":
-    main()
+    program()
