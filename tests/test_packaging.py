@@ -86,7 +86,7 @@ def test_the_wheel_holds_the_whole_package(built):
     assert expected <= names, sorted(expected - names)
     assert not {name for name in names if name.startswith(("tests", "configs", "benchmarks"))}
     assert f"\nVersion: {durian_jax.__version__}\n" in metadata
-    assert "durian = durian_jax.commands.main:main" in scripts
+    assert "durian = durian_jax.commands.main:program" in scripts
 
 
 @pytest.mark.slow
