@@ -7,6 +7,7 @@ heavier. Masks of glasses and beard are face regions and include some skin. Mask
 T frames, H x W pixels. u and v are face coordinates (`faces.regions.FaceFrame`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -85,6 +86,24 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     for kind in present:
         masks[found[kind]] |= attribute_bit(kind)
     return masks, evidence
+
+
+def joined(found: Mapping[str, np.ndarray], evidence: Evidence, known: tuple[str, ...] | None) -> np.ndarray:
+    """Return the masks (T, H, W) uint8, as in `Clip.masks`, of the kinds that are present.
+
+    Args:
+        found: (T, H, W) bool per kind. Glasses and hats are in front of hair.
+        evidence: decides which kinds are present.
+        known: see `attribute_masks`.
+    """
+    present = set(evidence.present())
+    if known is not None:
+        present = (present - {"hat"}) | set(known)
+    masks = np.zeros(found["hair"].shape, np.uint8)
+    for kind in present:
+        front = [found[other] for other in present & {"glasses", "hat"}] if kind == "hair" else []
+        masks[found[kind] & ~np.any(front, axis=0)] |= attribute_bit(kind)
+    return masks
 
 
 # --- hair and other head coverings --------------------------------------------------------------------

@@ -13,7 +13,7 @@ from durian_jax.errors import InputError, listed
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.prepare.attributes import Evidence, attribute_masks
+from durian_jax.prepare.attributes import Evidence, attribute_masks, joined
 
 # Class names of published face-parsing models, letters only.
 _LABELS = {"hair": {"hair"},
@@ -90,15 +90,7 @@ class ParsingMasker(ABC):
             support = 0.75 + 0.25 * min(values["glasses"], 2) if kind == "glasses" else 1
             values[kind] = float(np.median(scores)) * support
         evidence = Evidence(**values)
-        present = set(evidence.present())
-        if known is not None:
-            present = (present - {"hat"}) | set(known)
-        for kind in present & {"glasses", "hat"}:  # both are in front of hair
-            found["hair"] &= ~found[kind]
-        masks = np.zeros(frames.shape[:3], np.uint8)
-        for kind in present:
-            masks[found[kind]] |= attribute_bit(kind)
-        return masks, evidence
+        return joined(found, evidence, known), evidence
 
 
 def kinds_of_classes(labels: dict[int, str], origin: str | Path) -> dict[str, list[int]]:

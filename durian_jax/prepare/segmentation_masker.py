@@ -13,7 +13,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import FaceFrame, face_frame
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.prepare.attributes import Evidence, attribute_masks
+from durian_jax.prepare.attributes import Evidence, attribute_masks, joined
 from durian_jax.segmentation.features import head_features, mirrored
 from durian_jax.segmentation.network import Network
 from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
@@ -62,15 +62,7 @@ class SegmentationMasker:
                 opacity = follow_outlines(with_clip_colours(logits[kind], frames), frames)
             found[kind] = np.stack([_without_specks(layer > 0.5) for layer in opacity])
             evidence = replace(evidence, **{kind: _evidence(kind, opacity, found[kind], faces)})
-        present = set(evidence.present())
-        if known is not None:
-            present = (present - {"hat"}) | set(known)
-        for kind in present & {"glasses", "hat"}:  # both are in front of hair
-            found["hair"] = found["hair"] & ~found[kind]
-        masks = np.zeros(frames.shape[:3], np.uint8)
-        for kind in present:
-            masks[found[kind]] |= attribute_bit(kind)
-        return masks, evidence
+        return joined(found, evidence, known), evidence
 
     def logits(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray) -> dict[str, np.ndarray]:
         """Return (T, H, W) float32 per kind: the mean of the answers to the frames and to their mirror images."""

@@ -75,7 +75,7 @@ class TfliteMasker(ParsingMasker):
             raise InputError(f"{path}: expected a mean and a positive deviation per channel in its metadata, found "
                              f"{cut(str(self._mean.tolist()))} and {cut(str(self._spread.tolist()))}; name another "
                              "file")
-        names = _class_names(content) or _CLASSES.get(int(made[3]), ())
+        names = _class_names(path, content) or _CLASSES.get(int(made[3]), ())
         if len(names) != made[3]:
             raise InputError(f"{path}: expected the names of its {made[3]} classes in the file, or a model with 2 or 6 "
                              f"classes; found {len(names)} names")
@@ -131,16 +131,18 @@ def _check_elsewhere(path: Path, content: bytes) -> None:
                          f"({why}); copy it again or name another")
 
 
-def _class_names(content: bytes) -> tuple[str, ...]:
+def _class_names(path: Path, content: bytes) -> tuple[str, ...]:
     """Return the lines of the label file that is appended to a model as a ZIP archive; empty if there is none."""
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return ()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             labels = [info for info in archive.infolist() if info.filename.endswith(".txt")
                       and info.file_size < 1 << 16]
             return tuple(archive.read(labels[0]).decode("utf-8", "replace").splitlines()) if labels else ()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError, zlib.error,
-            struct.error):
-        return ()
+            struct.error) as error:
+        raise InputError(f"{path}: the names of its classes are damaged ({cut(str(error))}); copy it again") from error
 
 
 # Places of the fields in the tables of TensorFlow Lite's metadata_schema.fbs.

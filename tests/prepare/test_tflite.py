@@ -63,9 +63,10 @@ def test_the_metadata_scale_the_picture(tmp_path, head):
 
 
 def test_other_files_are_refused(tmp_path):
-    good = pixel_classifier(*redness(6), 16)
+    good, named = pixel_classifier(*redness(6), 16), pixel_classifier(*redness(3), 16, None, ("a", "hair", "c"))
     for name, content, words in (("text", b"hello", "a segmentation model with one input and one output, running it"),
                                  ("cut", good[:len(good) // 2], "expected a segmentation model with one input"),
+                                 ("names", named.replace(b"labels.txt", b"labels.tx\0", 1), "names of its classes are"),
                                  ("empty", b"", "found an empty file"),
                                  ("classes", pixel_classifier(*redness(5), 16), "the names of its 5 classes"),
                                  ("labels", pixel_classifier(*redness(3), 16, None, ("a", "b", "c")),
