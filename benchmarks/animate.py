@@ -36,6 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.sections import replace_section
 from durian_jax.configs import load_config
 from durian_jax.files import write_text
 from durian_jax.models.durian.config import DurianConfig
@@ -137,13 +138,6 @@ def merged(setting: dict, results: Sequence[dict], bases: Sequence[dict]) -> dic
     return {**setting, **results[0], "step": statistics.median(x for result in results for x in result["seconds"]),
             "faster": statistics.median(middle(base) / middle(result)
                                         for base, result in zip(bases, results, strict=True))}
-
-
-def replace_section(page: str, heading: str, text: str) -> str:
-    """Replace the section of a Markdown page below the heading; append the section if it is missing."""
-    before, _, rest = page.partition(f"\n## {heading}\n")
-    after = rest[rest.find("\n## ") + 1:] if "\n## " in rest else ""
-    return f"{before.rstrip()}\n\n## {heading}\n\n{text.rstrip()}\n" + (f"\n{after}" if after else "")
 
 
 def table(found: list[dict], options) -> str:

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.sections import write_section
 from durian_jax.annotator import Annotator
 from durian_jax.faces.quality import eye_openness, mouth_openness
 from durian_jax.faces.topology import GROUPS, MEDIAPIPE_INDICES
-from durian_jax.files import write_text
 from durian_jax.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, iterate_video, read_image
 
-HEADING = "## Measured"
+HEADING = "Measured"
 CORNERS = (33, 263)
 LIPS = MEDIAPIPE_INDICES[np.r_[GROUPS["outer_lips"], GROUPS["inner_lips"]]]
 LIDS = MEDIAPIPE_INDICES[np.r_[GROUPS["right_eye"], GROUPS["left_eye"]]]
@@ -95,8 +95,7 @@ def main() -> None:
         about = (f"`python -m benchmarks.annotator`, ai-edge-litert {version('ai-edge-litert')}, {date.today()}, "
                  f"{os.cpu_count()} cores: {len(files)} files, {sum(map(len, pairs)):,} pictures in which both find a "
                  "face.")
-        head = options.markdown.read_text().partition(HEADING)[0] if options.markdown.exists() else ""
-        write_text(options.markdown, head + f"{HEADING}\n\n{about}\n\n" + "\n".join(lines) + "\n")
+        write_section(options.markdown, HEADING, [about, "", *lines])
 
 
 def table(pairs: list[np.ndarray], seconds: list[list[float]], persons: list[float], missing: list[int]) -> list[str]:

@@ -18,6 +18,7 @@ from benchmarks.masks import FOLDS, Case, read_cases
 from durian_jax.annotator import Annotator
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.examples import READ, Example
+from durian_jax.segmentation.eye_examples import EyeExample, eye_example, glasses_worn
 from durian_jax.segmentation.training import TrainingSettings, train
 
 
@@ -32,6 +33,13 @@ def example_of_case(case: Case) -> Example:
                    known)
 
 
+def eyes_of_case(case: Case) -> list[EyeExample]:
+    """Return examples of the eyes in all frames of a drawn picture's clip."""
+    worn = glasses_worn(case.true["glasses"], case.keypoints)
+    return [eye_example(frame, points, worn)
+            for frame, points in zip(case.clip.frames, case.clip.keypoints, strict=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -42,7 +50,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     cases = [case for case in read_cases(options.folder, "heuristic", Annotator())
              if options.fold is None or case.fold != options.fold]
-    losses = train([example_of_case(case) for case in cases], options.out, TrainingSettings(steps=options.steps))
+    people: dict[str, list[EyeExample]] = {}
+    for case in cases:
+        people.setdefault(case.row["person"], []).extend(eyes_of_case(case))
+    losses = train([example_of_case(case) for case in cases], list(people.values()), options.out,
+                   TrainingSettings(steps=options.steps))
     print(f"{options.out}: {len(cases)} pictures, loss {np.mean(losses[:100]):.3f} at first, "
           f"{np.mean(losses[-100:]):.3f} at last")
 

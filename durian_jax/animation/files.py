@@ -260,7 +260,7 @@ class Session:
         """Return the clip with its frames without a face, and the warnings' texts."""
         settings = self.settings
         return _noted(annotate_video, path, self._size, settings.frames, annotator=self.annotator,
-                      face=settings.driving_face, gaps=settings.gaps, fps=settings.fps)
+                      face=settings.driving_face, gaps=settings.gaps, fps=settings.fps, masker=None)
 
 
 def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]],

@@ -21,8 +21,8 @@ _REGIONS = ("generator", "controlnet", "masker", "frames", "kinds", "batch")
               help="Model of the generator own, or of --pairs.")
 @click.option("--controlnet", default=None, metavar="FOLDER|OWNER/NAME",
               help="For diffusers: a ControlNet that follows keypoints as durian draws them.")
-@click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
-              help="For diffusers: finds the attribute; heuristic, or segformer:FOLDER.")
+@click.option("--masker", default="default", show_default=True, metavar="NAME",
+              help="For diffusers: finds the attribute; default, heuristic or segformer:FOLDER.")
 @click.option("--frames", type=click.IntRange(1), default=2, show_default=True,
               help="Number of frames per clip, spread over its head poses.")
 @click.option("--kinds", default="hair,glasses,beard,hat", show_default=True, metavar="KIND,...",

@@ -20,10 +20,12 @@ from durian_jax.interruption import stoppable
               show_default=True, help="Folder layout of a downloaded data set; it tells the identities.")
 @click.option("--faces", type=click.Choice(["all", "largest", "left", "right"]), default="all", show_default=True,
               help="Which faces get a clip if several are visible.")
-@click.option("--masker", default="heuristic", show_default=True, metavar="NAME",
-              help="heuristic, segmentation:FOLDER (from durian masks train), segformer:FOLDER or tflite:FILE.")
+@click.option("--masker", default="default", show_default=True, metavar="NAME",
+              help="default, heuristic, segmentation:FOLDER (durian masks train), segformer:FOLDER or tflite:FILE.")
 @click.option("--masks", default=None, metavar="FOLDER",
               help="Your own masks: FOLDER/VIDEO/KIND/FRAME.png or FOLDER/VIDEO/KIND.mp4.")
+@click.option("--corrections", default=None, metavar="DATASET",
+              help="Keep masks that were corrected in this dataset.  [default: FOLDER]")
 @click.option("--encoding", type=click.Choice(["jpeg", "webp", "png", "webp-lossless"]), default="jpeg",
               show_default=True, help="Encoding of the frames.")
 @click.option("--max-rejected", type=click.IntRange(0), default=None, metavar="N",

@@ -20,6 +20,7 @@ import numpy as np
 
 from durian_jax.data.clip_outline import Outline
 from durian_jax.data.clip_record import QUALITIES, EncodedClip, Provenance
+from durian_jax.data.corrections import corrected_clips
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
@@ -73,6 +74,8 @@ COLUMNS = (
     Column("#", "index in the dataset"), Column("name", "name of the clip", "text"),
     Column("identity", "name of the person", "text"),
     Column("video", "source video and range of its frames", "text"), Column("frames", "number of frames"),
+    Column("certainty", "of the masks' least certain kind, from 0 (it may be there or not) to 1; click to see doubtful "
+                        "masks first; – if unknown"),
     *(Column(f"{kind} %", f"share of the view that {kind} covers, mean over the frames; – if it is never visible")
       for kind in ATTRIBUTE_KINDS),
     *(Column(name.replace("_", " "), f"{name}; – if not measured") for name in QUALITIES),
@@ -107,14 +110,15 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
 
     # Threads are enough, because OpenCV releases the GIL. They start faster than processes.
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-    rows = []
+    rows, certainties = [], _certainties(clips.directory)
     try:
         drawn = pool.map(lambda index: _open(clips, index), chosen)
         bar = progress_bar(drawn, desc="drawing", total=len(chosen), unit="clip")
         for index, opened in zip(chosen, bar, strict=True):
             if opened.strip:
                 _write_bytes(pictures / _picture_name(index), opened.strip)
-            rows.append(_row(index, clips.outline(index), opened, pictures.name))
+            outline = clips.outline(index)
+            rows.append(_row(index, outline, opened, pictures.name, certainties.get(outline.name)))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run waits only for the clips in progress
     rejected_columns, rejected = _rejected(clips.directory / "rejected.jsonl")
@@ -232,23 +236,24 @@ def _open(clips: RecordedClips, index: int) -> _Opened:
         return _Opened(provenance, error=str(error) or type(error).__name__)
 
 
-def _row(index: int, outline: Outline, opened: _Opened, folder: str) -> dict:
+def _row(index: int, outline: Outline, opened: _Opened, folder: str, certainty: Cell | None) -> dict:
     """Return the template's values for one clip."""
     worn = [kind for kind, area in zip(ATTRIBUTE_KINDS, outline.areas.max(0), strict=True) if area > 0]
     video = opened.provenance.video if opened.provenance else ""
     words = [outline.name, outline.identity, video, *worn, *(["damaged"] if opened.error else [])]
-    return {"cells": _cells(index, outline, opened.provenance), "words": " ".join(words).lower(),
+    return {"cells": _cells(index, outline, opened.provenance, certainty), "words": " ".join(words).lower(),
             "error": opened.error, "picture": quote(f"{folder}/{_picture_name(index)}"), "size": opened.size,
             "frames": ", ".join(map(str, shown_frames(len(outline))))}
 
 
-def _cells(index: int, outline: Outline, provenance: Provenance | None) -> list[Cell]:
+def _cells(index: int, outline: Outline, provenance: Provenance | None, certainty: Cell | None) -> list[Cell]:
     """Return one cell per column of `COLUMNS`."""
     areas = [float(area) if area > 0 else math.nan for area in outline.areas.mean(0)]
     spans = [(float(low), float(high)) for low, high in zip(outline.poses.min(0), outline.poses.max(0), strict=True)]
     return [
         Cell(str(index), float(index)), Cell(outline.name, outline.name), Cell(outline.identity, outline.identity),
         _origin(provenance, len(outline)), Cell(str(len(outline)), float(len(outline))),
+        certainty or Cell("–", math.nan),
         *(Cell(_number(100 * area), area) for area in areas),
         *(Cell(_number(value), value) for value in map(float, outline.quality)),
         *(Cell(f"{round(low)}…{round(high)}" if math.isfinite(high - low) else "–", high - low)
@@ -263,6 +268,22 @@ def _origin(provenance: Provenance | None, frames: int) -> Cell:
     step = f", every {stride}" if stride > 1 else ""
     return Cell(f"{Path(provenance.video).name} {first}–{first + (frames - 1) * stride}{step}",
                 f"{provenance.video} {first}", provenance.video)
+
+
+def _certainties(directory: Path) -> dict[str, Cell]:
+    """Return the certainty of each clip's masks by the clip's name, from report.json and the stored corrections."""
+    found = {}
+    try:
+        files = _listed(read_json(directory / "report.json"), "files")
+    except InputError:
+        files = []
+    for clip in (clip for part in files for clip in _listed(part, "clips") if isinstance(clip, dict)):
+        kind, value = clip.get("least_certain"), clip.get("certainty")
+        if isinstance(value, int | float) and isinstance(kind, str):
+            found[str(clip.get("name"))] = Cell(f"{value:.2f} {kind}", float(value), f"least certain: {kind}")
+    for name in corrected_clips(directory):
+        found[name] = Cell("corrected", math.nan, "a person has corrected these masks")
+    return found
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from durian_jax.data.clip_record import DecodeError, EncodedClip, rewrite_record
+from durian_jax.data.corrections import keep_correction
 from durian_jax.data.dataset_writer import replace_records
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError, cut, listed, shown
@@ -61,7 +62,8 @@ def export_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.
 def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os.PathLike) -> dict:
     """Replace the masks of each attribute kind that has a folder FOLDER/<kind>.
 
-    Other kinds, clips and frames keep their bytes. Only the clip's shard, the index and dataset.json are written.
+    Other kinds, clips and frames keep their bytes. Only the clip's shard, the index, dataset.json and the stored
+    correction (`corrections`) are written.
     A pixel is set if it is more than half white and more than half opaque. Kinds may overlap: a kind worn on top
     (`faces.fill_region.LAYERS`) does not clear the kinds below it. If new glasses hide hair, erase this hair from
     the hair's masks too.
@@ -88,6 +90,7 @@ def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os
         for kind in kinds:
             drawn = _read_masks(Path(folder) / kind, masks.shape)
             masks = np.where(drawn, masks | np.uint8(attribute_bit(kind)), masks & np.uint8(255 - attribute_bit(kind)))
+        keep_correction(directory, clip, masks, kinds)
         about = replace_records(directory, {index: rewrite_record(clip, masks=masks)})
     except DecodeError as error:
         raise _damaged(error) from error

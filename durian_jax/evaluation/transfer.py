@@ -24,7 +24,7 @@ from durian_jax.families import get_family
 from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
 from durian_jax.progress import progress_bar
-from durian_jax.synthetic import Motion, render, sample_motion, sample_person
+from durian_jax.synthetic import render, sample_motion, sample_person
 
 SPLIT = "benchmark"
 # Number of people and motions that are reserved for one case, so that no two cases share any.
@@ -58,7 +58,8 @@ class TransferCase:
         return np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
 
 
-def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128) -> TransferCase:
+def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128, split: str = SPLIT
+                  ) -> TransferCase:
     """Render case `index` of the benchmark for one attribute kind, or for several in one pass.
 
     Args:
@@ -66,31 +67,28 @@ def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size:
         index: number of the case, >= 0.
         frames: T.
         size: H = W in pixels.
+        split: of the procedural people; "validation" to choose settings.
     """
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     block = _BLOCKS * index + ATTRIBUTE_KINDS.index(kinds[0]) + (len(ATTRIBUTE_KINDS) if len(kinds) > 1 else 0)
     first = block * _BLOCK
-    portrait_person, driver = sample_person(SPLIT, first), sample_person(SPLIT, first + 1)
+    portrait_person, driver = sample_person(split, first), sample_person(split, first + 1)
     if {"hair", "hat"} & set(kinds):
         # The portrait's own hat would cover the transferred hair, and a person cannot wear two hats.
         portrait_person = portrait_person.without("hat")
     answer, attributes = portrait_person, []
     for number, kind in enumerate(kinds, start=2):
-        donor = sample_person(SPLIT, first + number, require=(kind,))
+        donor = sample_person(split, first + number, require=(kind,))
         answer = answer.wear(**{kind: donor})
         # A hat would cover part of the attribute in the reference.
         shown = donor if kind == "hat" else donor.without("hat")
-        attributes.append((kind, render(shown, _photo_motion(first + number), size=size)))
-    motion = sample_motion(SPLIT, first + 1, frames)
+        attributes.append((kind, render(shown, sample_motion(split, first + number, 1), size=size)))
+    motion = sample_motion(split, first + 1, frames)
     return TransferCase(
-        portrait=render(portrait_person, _photo_motion(first), size=size),
+        portrait=render(portrait_person, sample_motion(split, first, 1), size=size),
         attributes=tuple(attributes),
         driving=render(driver, motion, size=size),
         truth=render(answer, motion, size=size))
-
-
-def _photo_motion(index: int) -> Motion:
-    return sample_motion(SPLIT, index, 1)
 
 
 def paste(case: TransferCase) -> np.ndarray:

@@ -32,7 +32,7 @@ from durian_jax.inference.family import check_transfers
 
 
 def expand(dataset: str | os.PathLike, generator: str | Generator = "own", *, checkpoint: str | Path = "tiny",
-           controlnet: str | None = None, masker: str = "heuristic", frames: int = 2,
+           controlnet: str | None = None, masker: str = "default", frames: int = 2,
            kinds: Iterable[str] = ATTRIBUTE_KINDS, seed: int = 0, steps: int | None = None, batch: int = 8,
            overwrite: bool = False) -> dict:
     """Add generated regions to the clips of a dataset, at a few frames per clip, for the kinds that the clip shows.

@@ -6,7 +6,7 @@ union for both: here M_gen is the attribute mask of another person (the donor), 
 keypoints, as at inference.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -52,7 +52,8 @@ def move_mask(mask: np.ndarray, from_keypoints: np.ndarray, to_keypoints: np.nda
 
 
 def portrait_region(worn: np.ndarray, kinds: Iterable[str],
-                    moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int) -> np.ndarray:
+                    moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int | Mapping[str, int]
+                    ) -> np.ndarray:
     """Return M_port of a portrait that receives new attributes: dilate(worn masks UNION moved masks).
 
     Moved masks spare the kinds that stay on top. Otherwise new hair would erase a hat that stays on, and no
@@ -62,19 +63,23 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
         worn: (H, W) uint8 bit field of the attributes that the portrait wears (`Clip.masks`).
         kinds: attribute kinds to replace or remove.
         moved_masks: (kind, (H, W) bool) of the new attributes, already moved to the portrait.
-        margin: dilation in pixels; at least 1 removes the blended pixels of an antialiased edge.
+        margin: dilation in pixels, or that of each kind; at least 1 removes the blended pixels of an antialiased edge.
 
     Returns:
         (H, W) bool, True = region to fill.
     """
     moved_masks = list(moved_masks)
     kinds = set(kinds) | {kind for kind, _ in moved_masks}
-    coming = []
+    margins = margin if isinstance(margin, Mapping) else dict.fromkeys(kinds, margin)
+    # Masks of one margin are dilated together.
+    layers: dict[int, list[np.ndarray]] = {}
+    for kind in kinds:
+        layers.setdefault(margins[kind], []).append((worn & attribute_bit(kind)) > 0)
     for kind, mask in moved_masks:
         stays = [other for other in LAYERS[LAYERS.index(kind) + 1:] if other not in kinds]
-        coming.append(mask & ((worn & sum(attribute_bit(other) for other in stays)) == 0))
-    own = (worn & sum(attribute_bit(kind) for kind in kinds)) > 0
-    return dilate(np.logical_or.reduce([own, *coming]), margin)
+        layers[margins[kind]].append(mask & ((worn & sum(attribute_bit(other) for other in stays)) == 0))
+    grown = [dilate(np.logical_or.reduce(masks), pixels) for pixels, masks in layers.items()]
+    return np.logical_or.reduce([np.zeros(worn.shape, bool), *grown])
 
 
 def margin_at(size: int, pixels: float = 2) -> int:

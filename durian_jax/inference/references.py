@@ -14,9 +14,10 @@ from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
 
-# Margin of M_port in pixels at 128. In training the region always held the attribute's true extent. If the portrait
-# wears nothing of a kind, only the donor's mask tells the extent, moved by a similarity that is a few pixels off.
-MARGIN, ABSENT_MARGIN = 2, 4
+# Margin of M_port in pixels at 128 per kind, where the portrait wears the kind and where it does not. In training the
+# region always held the attribute's true extent. Here the donor's mask tells the extent, moved by a similarity that is
+# a few pixels off. `benchmarks.margins` chose the numbers (docs/masks.md).
+MARGINS = {"hair": (2, 4), "glasses": (2, 4), "beard": (2, 4), "hat": (2, 4)}
 
 
 def blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
@@ -107,20 +108,19 @@ def stacked_references(cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
 def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
     """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
 
-    The region is grown by `MARGIN`, and by `ABSENT_MARGIN` around attributes of kinds that the portrait does not wear.
+    The region is grown by `MARGINS`.
     """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
     moved = [(kind, move_mask(photo.mask(kind)[0], photo.keypoints[0], portrait.keypoints[0]))
              for kind, photo in attributes]
     size, worn = portrait.frames.shape[1], portrait.masks[0]
-    margin = margin_at(size, MARGIN)
-    wider = margin_at(size, ABSENT_MARGIN) - margin
-    coming = [(kind, mask if (worn & attribute_bit(kind)).any() else dilate(mask, wider)) for kind, mask in moved]
-    region = portrait_region(worn, [kind for kind, _ in attributes], coming, margin=margin)
+    kinds = {kind for kind, _ in attributes}
+    margin = {kind: margin_at(size, MARGINS[kind][not (worn & attribute_bit(kind)).any()]) for kind in kinds}
+    region = portrait_region(worn, kinds, moved, margin=margin)
     for kind, mask in moved:
         if kind == "hat":
-            region |= dilate(_hair_under_hat(portrait, mask), margin)
+            region |= dilate(_hair_under_hat(portrait, mask), margin[kind])
     return region
 
 

@@ -16,9 +16,8 @@ from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.images import turned
-from durian_jax.prepare.attributes import attribute_masks
 from durian_jax.prepare.crop import face_centre, face_height, head_box, smooth_track
-from durian_jax.prepare.maskers import Masker
+from durian_jax.prepare.maskers import Masker, default_masker
 from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, finish, stretch_of, take
 from durian_jax.prepare.track import (
     MIN_FACE_HEIGHT,
@@ -36,6 +35,9 @@ from durian_jax.video import iterate_video, probe_video, read_image
 # What becomes of frames without a face, see `annotate_video`; and the longest gap in seconds that is bridged.
 GAPS = ("skip", "bridge", "hold")
 _BRIDGE = 0.5
+# With less evidence, a photo shows no such attribute. White beards give none, so beards have no limit. A photo without
+# hair or hat gives an empty mask.
+_NOTHING = {"glasses": 0.15}
 
 
 class FramesLeftOut(UserWarning):
@@ -64,7 +66,7 @@ class UnsureAttribute(UserWarning):
 
 def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | None = None,
                    annotator: Annotator | None = None, face: str = "largest",
-                   masker: Masker = attribute_masks) -> Clip:
+                   masker: Masker | None = default_masker) -> Clip:
     """Annotate a photo as a clip of one frame.
 
     A photo that is not upright is turned. A warning says so, and also which of several faces is used.
@@ -76,7 +78,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
             the pixels.
         annotator: a loaded annotator; None: load one for this call.
         face: of several faces "largest", "left", "right", or its number, counted from the left from 1.
-        masker: finds the pixels of each attribute, see `maskers.make_masker`.
+        masker: finds the pixels of each attribute, see `maskers.make_masker`. None: no masks, which is faster; a
+            driving video needs none.
 
     Raises:
         InputError: the picture is unreadable or shows no usable face, a known attribute is not found, or the
@@ -93,7 +96,7 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
     take(stretch, image, 0, crop, None)
     clip, evidence = finish(stretch, crop, annotator)
     for kind in known or ():
-        if not clip.mask(kind).any():
+        if not clip.mask(kind).any() or getattr(evidence, kind) < _NOTHING.get(kind, 0):
             seen = ", ".join(evidence.present()) or "none of the kinds that can be transferred"
             raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
                              "clearly")
@@ -106,8 +109,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
                    known: tuple[str, ...] | None = None, annotator: Annotator | None = None, face: str = "largest",
-                   gaps: str = "skip", fps: float | None = None, masker: Masker = attribute_masks
-                   ) -> tuple[Clip, list[tuple[int, int]]]:
+                   gaps: str = "skip", fps: float | None = None,
+                   masker: Masker | None = default_masker) -> tuple[Clip, list[tuple[int, int]]]:
     """Annotate a person in a video, as one clip.
 
     A video that is not upright is turned. Warnings say so, which of several faces is used, and which frames show none.
@@ -123,7 +126,8 @@ def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = N
             second the face moves on to where it is seen again, and longer gaps are refused. "hold": in longer gaps the
             last face stands still.
         fps: frames per second to read; None: the video's.
-        masker: finds the pixels of each attribute, see `maskers.make_masker`.
+        masker: finds the pixels of each attribute, see `maskers.make_masker`. None: no masks, which is faster; a
+            driving video needs none.
 
     Returns:
         The clip, and the frames without a face as (first, last + 1) ranges.

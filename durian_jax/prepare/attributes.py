@@ -7,6 +7,7 @@ heavier. Masks of glasses and beard are face regions and include some skin. Mask
 T frames, H x W pixels. u and v are face coordinates (`faces.regions.FaceFrame`).
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -45,6 +46,16 @@ class Evidence:
         """Return the kinds that are judged present."""
         return tuple(kind for kind in ATTRIBUTE_KINDS if getattr(self, kind) >= 1)
 
+    def least_certain(self) -> tuple[str, float]:
+        """Return the kind that is closest to its threshold, and its certainty: 0 at the threshold, 1 from half of it
+        downwards or from twice of it upwards."""
+        away = {kind: min(1.0, abs(math.log2(max(getattr(self, kind), 0.01)))) for kind in ATTRIBUTE_KINDS}
+        kind = min(away, key=away.__getitem__)
+        return kind, round(away[kind], 2)
+
+
+NO_EVIDENCE = Evidence(hair=0.0, glasses=0.0, beard=0.0, hat=0.0)
+
 
 def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                     known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
@@ -60,10 +71,8 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     Returns:
         masks (T, H, W) uint8 as in `Clip.masks`, and the evidence.
     """
-    height, width = frames.shape[1:3]
-    faces = [face_frame(points, height, width) for points in keypoints]
-    lab = np.stack([cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 0.006 * width), cv2.COLOR_RGB2LAB)
-                    for frame in frames])
+    faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
+    lab = smooth_lab(frames)
     covered, covering = head_covering(lab, faces, person)
     evidence = Evidence(hair=covered / _COVERED, glasses=glasses_evidence(frames, faces),
                         beard=beard_evidence(lab, faces), hat=hat_evidence(lab, faces, covering))
@@ -86,6 +95,12 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     for kind in present:
         masks[found[kind]] |= attribute_bit(kind)
     return masks, evidence
+
+
+def smooth_lab(frames: np.ndarray) -> np.ndarray:
+    """Return OpenCV's Lab colours of slightly blurred frames: (T, H, W, 3) uint8 RGB -> uint8."""
+    return np.stack([cv2.cvtColor(cv2.GaussianBlur(frame, (0, 0), 0.006 * frame.shape[1]), cv2.COLOR_RGB2LAB)
+                     for frame in frames])
 
 
 def joined(found: Mapping[str, np.ndarray], evidence: Evidence, known: tuple[str, ...] | None) -> np.ndarray:

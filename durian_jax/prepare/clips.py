@@ -12,6 +12,7 @@ import numpy as np
 
 from durian_jax.annotator import Annotator
 from durian_jax.data.clip_record import ENCODINGS, Provenance, read_record, rewrite_record, write_record
+from durian_jax.data.corrections import Corrections
 from durian_jax.data.dataset_writer import write_shard
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
@@ -50,6 +51,8 @@ class Settings:
         faces: which of several simultaneous faces become clips, one of `track.FACES`.
         masker: see `maskers.make_masker`.
         masks: folder of user-made masks (`user_masks.UserMasks`); None: use the masker for all kinds.
+        corrections: dataset whose masks were corrected by `durian masks replace`; they replace the masker's. None:
+            none.
     """
 
     size: int = 512
@@ -60,8 +63,9 @@ class Settings:
     max_frames: int | None = None
     encoding: str = "jpeg"
     faces: str = "all"
-    masker: str = "heuristic"
+    masker: str = "default"
     masks: str | None = None
+    corrections: str | None = None
 
     def __post_init__(self):
         if min(self.size, self.segment_frames, self.min_frames) < 1 or self.margin < 0 or not self.fps > 0:
@@ -72,8 +76,9 @@ class Settings:
                              f"least 1, got segment_frames {self.segment_frames} and max_frames {self.max_frames}")
         if self.encoding not in ENCODINGS:
             raise InputError(f"unknown frame encoding {self.encoding!r}; expected one of {', '.join(ENCODINGS)}")
-        if self.masks is not None:  # workers may run in another directory
-            object.__setattr__(self, "masks", os.path.abspath(self.masks))
+        for name in ("masks", "corrections"):
+            if getattr(self, name) is not None:  # workers may run in another directory
+                object.__setattr__(self, name, os.path.abspath(getattr(self, name)))
         if self.faces not in FACES:
             raise InputError(f"faces: expected one of {', '.join(FACES)}, got {self.faces!r}")
 
@@ -85,6 +90,7 @@ class Tools:
         cv2.setNumThreads(1)  # parallelism comes from the worker processes
         self.masker = make_masker(settings.masker)
         self.masks = UserMasks(settings.masks) if settings.masks else None
+        self.corrections = Corrections(settings.corrections) if settings.corrections else None
 
     @cached_property
     def annotator(self) -> Annotator:
@@ -136,7 +142,7 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         wearers = [(part.person, int(shots[part.first - frames.first])) for part in cut]
         worn = {wearer: _agreed([part.evidence for part, other in zip(cut, wearers, strict=True) if other == wearer],
                                 video.labels, kinds) for wearer in dict.fromkeys(wearers)}
-        write_shard(shard, (_agree(part, identity, worn[wearer][0], kinds)
+        write_shard(shard, (_agree(part, identity, worn[wearer][0], kinds, tools.corrections)
                             for part, identity, wearer in zip(cut, identities, wearers, strict=True)))
     heights = np.concatenate([face_height(run.points) for run in chosen])
     whole = video.start is None and video.end is None and settings.max_frames is None
@@ -149,7 +155,9 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
         "judged": [{"person": person, "shot": shot, "attributes": kinds_worn, "evidence": evidence}
                    for (person, shot), (kinds_worn, evidence) in worn.items()],
         "clips": [{"name": part.name, "identity": identity, "first": part.first, "last": part.last,
-                   "frames": part.frames} for part, identity in zip(cut, identities, strict=True)],
+                   "frames": part.frames,
+                   **dict(zip(("least_certain", "certainty"), part.evidence.least_certain(), strict=True))}
+                  for part, identity in zip(cut, identities, strict=True)],
     }
 
 
@@ -224,11 +232,16 @@ def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: 
     return worn, middle
 
 
-def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...]) -> bytes:
+def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...],
+           corrections: Corrections | None) -> bytes:
     """Return the final record of a clip."""
     record = read_record(part.path.read_bytes(), part.name)
     masks = np.stack([record.mask(i) for i in range(len(record))])
     agreed = agreed_masks(masks, record.keypoints, worn, supplied)
+    if corrections is not None:
+        origin = record.provenance
+        numbers = origin.first_frame + origin.stride * np.arange(len(record))
+        agreed = corrections.apply(part.name.rpartition("#")[0], numbers, record.keypoints, agreed)
     return rewrite_record(record, masks=None if np.array_equal(agreed, masks) else agreed, identity=identity)
 
 

@@ -4,6 +4,8 @@ T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -14,9 +16,12 @@ from durian_jax.prepare.segformer import SegFormerMasker
 from durian_jax.prepare.segmentation_masker import SegmentationMasker
 from durian_jax.prepare.tflite import TfliteMasker
 
+# The network that ships with the package.
+_SHIPPED = Path(__file__).parents[1] / "checkpoints" / "masks"
+
 
 class Masker(Protocol):
-    """A function that annotates one clip of one person; `attributes.attribute_masks` needs no extra files."""
+    """A function that annotates one clip of one person."""
 
     def __call__(self, frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                  known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
@@ -38,20 +43,33 @@ def make_masker(name: str) -> Masker:
     """Return the masker of a name.
 
     Args:
-        name: "heuristic", "segmentation:FOLDER", "segformer:FOLDER_OR_HUB_ID" or "tflite:FILE".
+        name: "default", "heuristic", "segmentation:FOLDER", "segformer:FOLDER_OR_HUB_ID" or "tflite:FILE".
 
     Raises:
         InputError: the name is unknown, or the masker raises it.
     """
     method, _, source = name.partition(":")
-    if name == "heuristic":
-        return attribute_masks
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     if method in _WITH_SOURCE and source:
         return _WITH_SOURCE[method](source)
-    raise InputError(f"unknown masker {cut(name)!r}; expected heuristic, segmentation:FOLDER (from durian masks "
-                     "train), segformer:FOLDER (a face-parsing model in transformers' format), segformer:OWNER/NAME (a "
-                     "model on the Hugging Face hub) or tflite:FILE (a segmentation model of MediaPipe)")
+    raise InputError(f"unknown masker {cut(name)!r}; expected default, heuristic, segmentation:FOLDER (from durian "
+                     "masks train), segformer:FOLDER (a face-parsing model in transformers' format), "
+                     "segformer:OWNER/NAME (a model on the Hugging Face hub) or tflite:FILE (a segmentation model of "
+                     "MediaPipe)")
 
 
+def default_masker(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
+                   known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
+    """A `Masker`: the segmentation network that ships with the package. The first call reads its weights."""
+    return _shipped()(frames, keypoints, person, known)
+
+
+@lru_cache
+def _shipped() -> SegmentationMasker:
+    return SegmentationMasker(_SHIPPED)
+
+
+_BY_NAME: dict[str, Masker] = {"default": default_masker, "heuristic": attribute_masks}
 _WITH_SOURCE: dict[str, Callable[[str], Masker]] = {
     "segmentation": SegmentationMasker, "segformer": SegFormerMasker, "tflite": TfliteMasker}

@@ -26,7 +26,9 @@ def finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> 
     except (OSError, InputError, KeyError, TypeError):  # not a report of ours: the dataset is not replaced either
         return None
     same = sorted(map(str, seen)) == sorted(str((str(video.path), video.name)) for video in videos)
-    return report if same and report.get("settings") == asdict(settings) else None
+    # Corrections change the finished dataset at once, so they do not make it out of date.
+    current, used = ({**values, "corrections": None} for values in (asdict(settings), report.get("settings") or {}))
+    return report if same and used == current else None
 
 
 def write_report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,

@@ -14,9 +14,9 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import MASK_LAYERS, Clip, attribute_bit, layer_bit
 from durian_jax.faces.regions import expression_regions
 from durian_jax.faces.topology import MEDIAPIPE_INDICES
-from durian_jax.prepare.attributes import Evidence, attribute_masks
+from durian_jax.prepare.attributes import NO_EVIDENCE, Evidence
 from durian_jax.prepare.crop import Box, face_centre, face_height, head_box
-from durian_jax.prepare.maskers import Masker
+from durian_jax.prepare.maskers import Masker, default_masker
 from durian_jax.prepare.track import Faces, Run
 
 # Masks are made at a size in this range, in pixels per side. The person detector works at 256 pixels. The heuristic's
@@ -35,13 +35,13 @@ class Crop:
     Attributes:
         size: side of the square view in pixels.
         margin: pixels kept on each side around the view.
-        masker: finds the pixels of each attribute.
+        masker: finds the pixels of each attribute. None: no masks of attributes or of the person, which is faster.
         known: attribute kinds that the person certainly wears (see `Masker`); None: judge all kinds from the pixels.
     """
 
     size: int = 128
     margin: int = 0
-    masker: Masker = attribute_masks
+    masker: Masker | None = default_masker
     known: tuple[str, ...] | None = None
 
     def __post_init__(self):
@@ -147,12 +147,14 @@ def finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, Ev
     box = Box(stretch.view.centre, stretch.view.side * (side / crop.size))
     mesh = box.keypoints(stretch.points)
     keypoints = np.ascontiguousarray(mesh[:, MEDIAPIPE_INDICES])
-    small = int(np.clip(side, *_MASK_SIZES))
-    looked_at = np.stack([_resize(picture, small) for picture in stretch.crops])
-    person = np.stack([annotator.person(picture) for picture in looked_at])
-    masks, evidence = crop.masker(looked_at, keypoints, person, crop.known)
-    masks |= (person > 127).astype(np.uint8) * np.uint8(layer_bit("person"))
-    masks = np.stack([_resize_bits(mask, side) for mask in masks])
+    masks, evidence = np.zeros((len(keypoints), side, side), np.uint8), NO_EVIDENCE
+    if crop.masker is not None:
+        small = int(np.clip(side, *_MASK_SIZES))
+        looked_at = np.stack([_resize(picture, small) for picture in stretch.crops])
+        person = np.stack([annotator.person(picture) for picture in looked_at])
+        found, evidence = crop.masker(looked_at, keypoints, person, crop.known)
+        found |= (person > 127).astype(np.uint8) * np.uint8(layer_bit("person"))
+        masks = np.stack([_resize_bits(mask, side) for mask in found])
     for kind, given in stretch.supplied.items():
         masks &= np.uint8(255 - attribute_bit(kind))
         masks |= np.stack(given).astype(np.uint8) * np.uint8(attribute_bit(kind))

@@ -6,8 +6,8 @@
     .durian-work/stopped           reason why the run cannot go on
     .durian-work/assembled         the dataset is complete
 
-The key depends on the video (its path, size, date and range), its user-made masks and the settings. If any of them
-changes, the video is prepared again.
+The key depends on the video (its path, size, date and range), its user-made and corrected masks, and the settings. If
+any of them changes, the video is prepared again.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from durian_jax.data.corrections import Corrections
 from durian_jax.errors import InputError
 from durian_jax.files import created_folder, read_json, write_json, write_text
 from durian_jax.locks import NAME as LOCK
@@ -43,6 +44,7 @@ class Work:
     def __init__(self, directory: str | Path, settings: Settings):
         self.folder = Path(directory) / FOLDER
         self._settings, self._settings_text = settings, json.dumps(asdict(settings), sort_keys=True)
+        self._corrections = Corrections(settings.corrections) if settings.corrections else None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -68,6 +70,8 @@ class Work:
             if self._settings.masks:
                 masks = Path(self._settings.masks) / video.name
                 state += [_state(path) for path in sorted(masks.rglob("*")) if path.is_file()]
+            if self._corrections is not None:
+                state += [_state(path) for path in self._corrections.files(video.name)]
         except OSError:
             state = []
         fields = video._asdict()

@@ -12,7 +12,8 @@ import numpy as np
 
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.drawn_glasses import DrawnGlasses
-from durian_jax.faces.regions import face_frame
+from durian_jax.faces.fill_region import dilate
+from durian_jax.faces.regions import brow_height, face_frame, oval
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.features import SIDE, head_features, mirrored
 from durian_jax.synthetic import Person, render, sample_motion, sample_person
@@ -20,6 +21,7 @@ from durian_jax.synthetic import Person, render, sample_motion, sample_person
 READ = 128
 _HAIR, _GLASSES, _BEARD, _HAT = range(len(ATTRIBUTE_KINDS))
 _SHOULDERS = -0.85  # v below which most pixels of a person are clothes
+_TILT = 45  # largest tilt of a head in degrees
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,13 @@ def changed(example: Example, backgrounds: Sequence[np.ndarray], rng: np.random.
         frame = _recoloured(frame, masks, body, example.keypoints, rng)
     if example.real and not masks[..., _GLASSES].any() and rng.random() < 0.3:
         frame, masks = _with_glasses(frame, masks, example.keypoints, rng)
+    if example.real and not masks[..., _HAT].any() and rng.random() < 0.15:
+        frame, masks = _with_hat(frame, masks, example.keypoints, backgrounds, rng)
+        body = np.maximum(body, masks[..., _HAT] * np.uint8(255))
     if not example.real or rng.random() < 0.5:
         opacity = cv2.GaussianBlur(body, (0, 0), 0.7)[..., None] / np.float32(255)
         frame = frame * opacity + _background(backgrounds, rng) * (1 - opacity)
-    frame = _relit(frame, rng)
+    frame = relit(frame, rng)
     person, points = _disturbed(example.person, rng), example.keypoints
     if rng.random() < 0.5:
         points = points + rng.normal(size=points.shape).astype(np.float32) * np.array([0.004, 0.004, 0], np.float32)
@@ -96,7 +101,8 @@ def changed(example: Example, backgrounds: Sequence[np.ndarray], rng: np.random.
     if rng.random() < 0.5:
         layers = [mirrored(layers[0]), *(layer[:, ::-1] for layer in layers[1:])]
     scale = np.exp(rng.normal() * 0.12) * SIDE / READ
-    matrix = cv2.getRotationMatrix2D((READ / 2, READ / 2), rng.normal() * 10, scale)
+    angle = rng.uniform(-_TILT, _TILT) if rng.random() < 0.25 else rng.normal() * 10
+    matrix = cv2.getRotationMatrix2D((READ / 2, READ / 2), angle, scale)
     matrix[:, 2] += (SIDE - READ) / 2 + rng.normal(size=2) * 5 * SIDE / READ
     features, masks, known = (_moved(layer, matrix) for layer in layers)
     return features, (masks > 0.5).astype(np.float32), (known > 0.9).astype(np.float32)
@@ -121,6 +127,9 @@ def _recoloured(frame: np.ndarray, masks: np.ndarray, body: np.ndarray, keypoint
                           (rest & low, 0.4)):
         if rng.random() < share and region.sum() >= 20:
             frame = _painted(frame, region, _other_colours(rng))
+            strands = region & (_clouds(rng) > 0.3)
+            if rng.random() < 0.25 and strands.any():
+                frame = _painted(frame, strands, _other_colours(rng))
     if rng.random() < 0.4 and (rest & ~low).any():
         gain = np.array([rng.uniform(0.35, 1.2), *[rng.uniform(0.6, 1.3)] * 2], np.float32)
         frame = _painted(frame, rest & ~low, lambda lab, _: (lab - _GREY) * gain + _GREY)
@@ -162,6 +171,32 @@ def _with_glasses(frame: np.ndarray, masks: np.ndarray, keypoints: np.ndarray, r
     return glasses.worn(_bytes(frame), points).astype(np.float32), masks
 
 
+def _with_hat(frame: np.ndarray, masks: np.ndarray, keypoints: np.ndarray, pictures: Sequence[np.ndarray],
+              rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a cap of one colour or of a pattern over the upper head; hair hangs out below it."""
+    face = face_frame(keypoints, READ, READ)
+    head = dilate(oval(face), round(rng.uniform(0.06, 0.3) * face.unit))
+    if rng.random() < 0.4:
+        head |= masks[..., _HAIR]
+    # The lower edge is tilted and bent.
+    edge = brow_height(face) + rng.uniform(-0.02, 0.22) + face.u * rng.normal() * 0.15 - face.u ** 2 * rng.uniform(0, 0.5)
+    hat = head & (face.v > edge)
+    if rng.random() < 0.3:  # a band
+        hat &= face.v < edge + rng.uniform(0.1, 0.25)
+    if not hat.any():
+        return frame, masks
+    colour, cloth = rng.uniform(0, 255, 3).astype(np.float32), _background(pictures, rng)
+    cloth = colour + (cloth - cloth.mean(axis=(0, 1))) * rng.uniform(0, 0.6)
+    # Light and shade of what is below stay in part.
+    light = cv2.GaussianBlur(frame.mean(axis=-1), (0, 0), 3)
+    cloth = cloth * (light / max(float(light[hat].mean()), 1))[..., None] ** rng.uniform(0, 0.8)
+    soft = cv2.GaussianBlur(hat.astype(np.float32), (0, 0), 0.8)[..., None]
+    masks = masks.copy()
+    masks[..., _HAT] = hat
+    masks[..., _HAIR] &= ~hat
+    return np.clip(frame * (1 - soft) + cloth * soft, 0, 255).astype(np.float32), masks
+
+
 def _background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """Return (R, R, 3) float32: a part of a picture, one colour, or two colours in clouds, some with noise."""
     kind = rng.random()
@@ -177,13 +212,13 @@ def _background(pictures: Sequence[np.ndarray], rng: np.random.Generator) -> np.
     return mixed + rng.normal(size=(READ, READ, 1)).astype(np.float32) * (rng.uniform(5, 40) if kind > 0.85 else 0)
 
 
-def _relit(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Change light, contrast, colour cast, sharpness and noise; return uint8."""
+def relit(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change light, contrast, colour cast, sharpness and noise of (H, W, 3) float32; return uint8."""
     if rng.random() < 0.3:
-        frame = frame * (1 + np.clip(_clouds(rng), -2, 2)[..., None] * 0.15)
+        frame = frame * (1 + np.clip(_clouds(rng, frame.shape[:2]), -2, 2)[..., None] * 0.15)
     frame = 255 * np.clip(frame / 255, 0, 1) ** np.exp(rng.normal() * 0.3)
     frame = (frame - 127) * np.exp(rng.normal() * 0.2) + 127 + rng.normal() * 15
-    frame = frame * np.exp(rng.normal(size=3) * 0.08)
+    frame = frame * np.exp(rng.normal(size=3) * (0.2 if rng.random() < 0.15 else 0.07))
     if rng.random() < 0.12:
         frame = np.repeat(frame.mean(axis=-1, keepdims=True), 3, axis=-1)
     if rng.random() < 0.3:
@@ -200,13 +235,17 @@ def _disturbed(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         person = (cv2.dilate if rng.random() < 0.5 else cv2.erode)(person, kernel)
     if rng.random() < 0.15:
         person = _bytes(person * (1 - np.clip(_clouds(rng) - 0.7, 0, 1)))
+    if rng.random() < 0.1:  # other people
+        place = rng.uniform(0.05, 0.3) * READ
+        beside = np.arange(READ) < place if rng.random() < 0.5 else np.arange(READ) > READ - place
+        person = np.maximum(person, beside[None] * np.uint8(255))
     return person
 
 
-def _clouds(rng: np.random.Generator) -> np.ndarray:
-    """(R, R) float32 smooth noise."""
+def _clouds(rng: np.random.Generator, size: tuple[int, int] = (READ, READ)) -> np.ndarray:
+    """(H, W) float32 smooth noise."""
     coarse = rng.normal(size=(rng.integers(2, 9),) * 2).astype(np.float32)
-    return cv2.resize(coarse, (READ, READ), interpolation=cv2.INTER_CUBIC)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:

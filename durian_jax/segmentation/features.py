@@ -1,19 +1,25 @@
-"""Input features of the segmentation network: colours, the person's outline and the place on the face.
+"""Input features of the segmentation networks: colours, the person's outline and the place on the face.
 
-H x W pixels, K keypoints.
+H x W pixels, K keypoints. P x Q is `PATCH`.
 """
 
 import cv2
 import numpy as np
 
 from durian_jax.faces.regions import brow_height, face_frame, glasses_region, lips, oval
+from durian_jax.faces.topology import GROUPS
+from durian_jax.faces.warp import similarity, warp_image
 
 # Side of the square picture that the network sees.
 SIDE = 96
 # RGB; Lab relative to the skin; person; u, v and the inside of the face.
 CHANNELS = 10
+# Patch around the eyes in pixels, and the distance of their centres in it. Rims are too thin for a picture of the head.
+PATCH, EYE_DISTANCE = (48, 96), 40
+EYE_HEIGHT = 0.42  # of the eyes from the patch's top
 _U = 7  # changes its sign in a mirror
 _FARTHEST = 1.5  # u and v are cut at this number of face heights
+_SCALE = np.array([40, 15, 15], np.float32)  # of Lab differences in the patch
 _LEAST_SKIN = 6  # pixels
 
 
@@ -44,3 +50,32 @@ def mirrored(features: np.ndarray) -> np.ndarray:
     turned = features[..., ::-1, :].copy()
     turned[..., _U] *= -1
     return turned
+
+
+def eye_features(frame: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Return (P, Q, 3) float32: colours around the eyes.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        keypoints: (K, 3) normalised.
+    """
+    return relative_colours(cut_eyes(frame, keypoints)[0])
+
+
+def cut_eyes(frame: np.ndarray, keypoints: np.ndarray, size: tuple[int, int] = PATCH, distance: float = EYE_DISTANCE
+             ) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a patch with level eyes at a distance; return it and the (2, 3) map from the frame."""
+    points = keypoints[:, :2] * frame.shape[1::-1]
+    eyes = np.stack([points[GROUPS[name]].mean(axis=0) for name in ("right_eye", "left_eye")])
+    middle, half = np.array([size[1] / 2, size[0] * EYE_HEIGHT]), np.array([distance / 2, 0])
+    matrix = similarity(eyes, np.stack([middle - half, middle + half]))
+    scale = np.hypot(matrix[0, 0], matrix[0, 1])
+    if scale < 0.6:  # bilinear sampling would skip pixels
+        frame = cv2.GaussianBlur(frame, (0, 0), 0.4 / scale)
+    return warp_image(frame, matrix, "replicate", size), matrix
+
+
+def relative_colours(patch: np.ndarray) -> np.ndarray:
+    """Return the Lab colours of (P, Q, 3) uint8 relative to their median."""
+    lab = cv2.cvtColor(patch, cv2.COLOR_RGB2LAB).astype(np.float32)
+    return (lab - np.median(lab.reshape(-1, 3), axis=0)) / _SCALE

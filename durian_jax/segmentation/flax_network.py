@@ -1,4 +1,4 @@
-"""The segmentation network in Flax, to train it; `network` runs it without JAX.
+"""The segmentation networks in Flax, to train them; `network` runs them without JAX.
 
 A U-Net (Ronneberger et al. 2015) with group norms. Blocks of 2 x 2 pixels enter and leave as channels, which makes the
 first and the last layers four times cheaper.
@@ -12,6 +12,7 @@ from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.segmentation.network import EPSILON, GROUPS, blocks_to_channels, channels_to_blocks
 
 WIDTHS = (32, 48, 64, 64)
+EYE_WIDTHS = (24, 32, 48)
 
 
 class SegmentationNetwork(nn.Module):
@@ -45,3 +46,24 @@ class SegmentationNetwork(nn.Module):
             x = nn.Conv(width, (3, 3), use_bias=False, name=f"{name}_conv_{number}")(x)
             x = nn.relu(nn.GroupNorm(GROUPS, epsilon=EPSILON, name=f"{name}_norm_{number}")(x))
         return x
+
+
+class EyeNetwork(nn.Module):
+    """(N, P, Q, 3) `features.eye_features` -> (N,) logits that glasses are worn.
+
+    Attributes:
+        widths: channels of the convolutions; the resolution halves between them.
+    """
+
+    widths: tuple[int, ...] = EYE_WIDTHS
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = blocks_to_channels(x)
+        for number, width in enumerate(self.widths):
+            if number:
+                x = nn.max_pool(x, (2, 2), (2, 2))
+            x = nn.Conv(width, (3, 3), use_bias=False, name=f"eyes_conv_{number}")(x)
+            x = nn.relu(nn.GroupNorm(GROUPS, epsilon=EPSILON, name=f"eyes_norm_{number}")(x))
+        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], axis=-1)
+        return nn.Dense(1, name="eyes_out")(nn.relu(nn.Dense(32, name="eyes_whole")(x)))[:, 0]

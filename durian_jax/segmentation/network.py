@@ -1,4 +1,4 @@
-"""The segmentation network in numpy. `flax_network` describes its layers."""
+"""The segmentation networks in numpy. `flax_network` describes their layers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from durian_jax.errors import InputError, listed
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.files import check_folder
-from durian_jax.segmentation.features import CHANNELS
+from durian_jax.segmentation.features import CHANNELS, PATCH
 from durian_jax.tensor_files import TensorFiles
 
 GROUPS, EPSILON = 8, 1e-5  # of the group norms
@@ -17,7 +17,7 @@ _FILE = "model.safetensors"
 
 
 class Network:
-    """The network as a function: (N, H, W, CHANNELS) float32 -> (N, H, W, 4) logits of `ATTRIBUTE_KINDS`.
+    """A network for the head and one for the eyes.
 
     Args:
         folder: holds model.safetensors, as `training.train` writes it.
@@ -30,21 +30,22 @@ class Network:
         stored = TensorFiles(Path(folder))
         self._weights = {name: stored.checked(name, may_be_zero=True).astype(np.float32) for name in stored}
         self._levels = sum(name.startswith("down_") and name.endswith("_conv_0/kernel") for name in self._weights)
+        self._convolutions = sum(name.startswith("eyes_conv_") for name in self._weights)
         try:
-            shape = self(np.zeros((1, 16, 16, CHANNELS), np.float32)).shape
-            if shape != (1, 16, 16, len(ATTRIBUTE_KINDS)):
-                raise ValueError(f"answers of shape {shape}")
+            shapes = (self.head(np.zeros((1, 16, 16, CHANNELS), np.float32)).shape,
+                      self.eyes(np.zeros((1, *PATCH, 3), np.float32)).shape)
+            if shapes != ((1, 16, 16, len(ATTRIBUTE_KINDS)), (1,)):
+                raise ValueError(f"answers of the shapes {shapes}")
         except (KeyError, ValueError) as error:
             raise InputError(f"{folder}: expected the weights of a segmentation network, found others ({error}); name "
                              "a folder that `durian masks train` has written") from error
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """See the class."""
+    def head(self, x: np.ndarray) -> np.ndarray:
+        """(N, H, W, CHANNELS) float32 `features.head_features` -> (N, H, W, 4) logits of `ATTRIBUTE_KINDS`."""
         x, kept = blocks_to_channels(x), []
         for level in range(self._levels):
             if level:
-                n, h, w, c = x.shape
-                x = x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+                x = _halved(x)
             x = self._block(x, f"down_{level}")
             kept.append(x)
         whole = np.maximum(self._dense(x.mean(axis=(1, 2), keepdims=True), "whole_0"), 0)
@@ -55,6 +56,14 @@ class Network:
             x = self._block(np.concatenate([x, kept[level]], axis=-1), f"up_{level}")
         return channels_to_blocks(self._dense(x, "out"))
 
+    def eyes(self, x: np.ndarray) -> np.ndarray:
+        """(N, P, Q, 3) float32 `features.eye_features` -> (N,) logits that glasses are worn."""
+        x = blocks_to_channels(x)
+        for number in range(self._convolutions):
+            x = self._layer(_halved(x) if number else x, "eyes", number)
+        whole = np.concatenate([x.mean(axis=(1, 2)), x.max(axis=(1, 2))], axis=-1)
+        return self._dense(np.maximum(self._dense(whole, "eyes_whole"), 0), "eyes_out")[:, 0]
+
     def _dense(self, x: np.ndarray, name: str) -> np.ndarray:
         """A linear layer, or a convolution of one pixel."""
         kernel = self._weights[f"{name}/kernel"]
@@ -62,10 +71,19 @@ class Network:
 
     def _block(self, x: np.ndarray, name: str) -> np.ndarray:
         for number in range(2):
-            x = _convolution(x, self._weights[f"{name}_conv_{number}/kernel"])
-            norm = f"{name}_norm_{number}"
-            x = np.maximum(_group_norm(x, self._weights[f"{norm}/scale"], self._weights[f"{norm}/bias"]), 0)
+            x = self._layer(x, name, number)
         return x
+
+    def _layer(self, x: np.ndarray, name: str, number: int) -> np.ndarray:
+        x = _convolution(x, self._weights[f"{name}_conv_{number}/kernel"])
+        norm = f"{name}_norm_{number}"
+        return np.maximum(_group_norm(x, self._weights[f"{norm}/scale"], self._weights[f"{norm}/bias"]), 0)
+
+
+def _halved(x: np.ndarray) -> np.ndarray:
+    """The largest value of every 2 x 2 pixels."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
 def _convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

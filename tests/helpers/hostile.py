@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import jax
 import numpy as np
 from hypothesis import strategies as st
 
@@ -42,9 +41,6 @@ from durian_jax.prepare.segmentation_masker import SegmentationMasker
 from durian_jax.prepare.tflite import TfliteMasker
 from durian_jax.prepare.user_masks import UserMasks
 from durian_jax.prepare.work import Work
-from durian_jax.segmentation.features import CHANNELS, SIDE
-from durian_jax.segmentation.flax_network import SegmentationNetwork
-from durian_jax.segmentation.network import flat_weights
 from durian_jax.tensor_files import TensorFiles, write_tensors
 from durian_jax.training.config import RunConfig
 from durian_jax.training.loop import check_same_run
@@ -56,6 +52,7 @@ from tests.helpers.faces import face
 from tests.helpers.models import TINY
 from tests.helpers.prepare import draw
 from tests.helpers.runs import small_config
+from tests.helpers.segmentation import write_random_network
 from tests.helpers.svdp import tiny as svdp_tiny
 from tests.helpers.tflite import pixel_classifier
 
@@ -337,15 +334,14 @@ def _make_state(folder: Path) -> None:
 
 
 def _make_network(folder: Path) -> None:
-    params = SegmentationNetwork((8, 8)).init(jax.random.key(0), np.zeros((1, SIDE, SIDE, CHANNELS), np.float32))
-    write_tensors(folder, flat_weights(params["params"]).items())
+    write_random_network(folder)
 
 
 def _read_network(folder: Path) -> None:
     frames, keypoints, person = _small_head()
     with np.errstate(all="ignore"):
-        logits = SegmentationMasker(folder).logits(frames, keypoints, person)
-    assert all(np.isfinite(layer).all() for layer in logits.values())
+        _, evidence = SegmentationMasker(folder)(frames, keypoints, person)
+    assert np.isfinite(list(vars(evidence).values())).all()
 
 
 def _make_tflite(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""The segmentation masker takes hair and hats from the network, and says how sure it is."""
+"""The segmentation masker takes hair, hats and glasses from the networks, and says how sure it is."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +19,13 @@ HAIR, HAT = slice(4, 40), slice(4, 20)  # rows of the picture of 64 px
 def masker(monkeypatch):
     """A masker whose network answers with fixed logits of hair and hat."""
     def network(folder):
-        def answer(features):
+        def head(features):
             logits = np.full((len(features), SIDE, SIDE, 4), -6.0, np.float32)
             for index, rows, sure in answer.regions:
                 logits[:, rows.start * SIDE // 64:rows.stop * SIDE // 64, :, index] = sure
             return logits
-        answer.regions = [(0, HAIR, 6.0)]
+        answer = SimpleNamespace(head=head, eyes=lambda features: np.full(len(features), answer.glasses),
+                                 regions=[(0, HAIR, 6.0)], glasses=-5.0)
         return answer
     monkeypatch.setattr(segmentation_masker, "Network", network)
     return SegmentationMasker("folder")
@@ -57,6 +60,19 @@ def test_little_or_unsure_hair_is_no_hair(masker):
     masker._network.regions = []
     masks, evidence = masker(*clip())
     assert evidence.hair == 0 and not (masks & attribute_bit("hair")).any()
+
+
+def test_glasses_come_from_the_eyes_and_the_bridge(masker, monkeypatch):
+    masks, evidence = masker(*clip())
+    assert evidence.glasses < 0.1 and not share(masks, "glasses", slice(0, 64))
+    masker._network.glasses = 2.0
+    masks, evidence = masker(*clip())
+    assert evidence.glasses > 1 and share(masks, "glasses", slice(0, 64)) > 0
+    # A clear line across the bridge decides uncertain cases, but not against the network.
+    monkeypatch.setattr(segmentation_masker, "glasses_evidence", lambda frames, faces: 3.0)
+    for logit, worn in ((-1.5, True), (-4.0, False)):
+        masker._network.glasses = logit
+        assert (masker(*clip())[1].glasses >= 1) == worn
 
 
 def test_an_answer_that_is_not_finite_is_refused(masker):

@@ -27,7 +27,8 @@ def records(tmp_path_factory):
 
 
 def test_examples_are_frames_of_the_clips(records):
-    examples = examples_of_datasets([records])
+    examples, people = examples_of_datasets([records])
+    assert sum(map(len, people)) == 12 * 4 and {one.worn for eyes in people for one in eyes} == {True, False}
     assert len(examples) == 12 * 4 and examples[0].frame.shape == (READ, READ, 3)
     assert any(example.masks[..., 0].any() for example in examples) and examples[0].person.max() == 255
 
@@ -46,7 +47,7 @@ def test_damaged_clips_are_left_out_and_counted(records, monkeypatch, capsys):
             return super().read(index, frames)
     monkeypatch.setattr(module, "RecordedClips", Clips)
     damaged = {3}
-    assert len(examples_of_datasets([records])) == 11 * 4
+    assert len(examples_of_datasets([records])[0]) == 11 * 4
     assert "1 of 12 clips cannot be read and are left out" in capsys.readouterr().err
     damaged = {3, 4}
     with pytest.raises(InputError, match="more than a tenth of the clips cannot be read; the last reason: damaged"):
@@ -72,7 +73,7 @@ def one_head():
 
 
 def _small(init):
-    return lambda self, **options: init(self, **options, batch=2, procedural=1)
+    return lambda self, **options: init(self, **options, batch=2, eye_steps=2, procedural=1)
 
 
 def test_bad_input_is_refused(records, tmp_path):

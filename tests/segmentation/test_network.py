@@ -1,15 +1,23 @@
 """The numpy network equals the Flax network, and refuses other weights."""
 
-import jax
 import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
-from durian_jax.segmentation.features import CHANNELS, SIDE, head_features, mirrored
-from durian_jax.segmentation.flax_network import SegmentationNetwork
+from durian_jax.faces.topology import GROUPS
+from durian_jax.segmentation.features import (
+    CHANNELS,
+    PATCH,
+    SIDE,
+    cut_eyes,
+    eye_features,
+    head_features,
+    mirrored,
+)
 from durian_jax.segmentation.network import Network, flat_weights
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.tensor_files import write_tensors
+from tests.helpers.segmentation import EYES, HEAD, random_parameters, write_random_network
 
 PERSON = np.tile(np.arange(128, dtype=np.uint8), (128, 1))  # procedural people have no outline
 
@@ -25,16 +33,26 @@ def features_of(clip):
 
 
 def test_numpy_equals_flax(tmp_path, clip):
-    network, x = SegmentationNetwork((8, 16, 24)), features_of(clip)
-    params = network.init(jax.random.key(0), x)
-    # Norms start as the identity; random ones show mistakes.
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(0)
-    params = jax.tree.unflatten(tree, [leaf + rng.normal(size=leaf.shape).astype(np.float32) * 0.3 for leaf in leaves])
-    write_tensors(tmp_path, flat_weights(params["params"]).items())
-    expected = np.asarray(network.apply(params, x))
-    assert expected.std() > 0.1
-    np.testing.assert_allclose(Network(tmp_path)(x), expected, atol=2e-4)
+    write_random_network(tmp_path)
+    stored, eyes = Network(tmp_path), np.stack([eye_features(*one) for one in zip(clip.frames, clip.keypoints,
+                                                                                  strict=True)])
+    for network, params, x, found in zip((HEAD, EYES), random_parameters(), (features_of(clip), eyes),
+                                         (stored.head, stored.eyes), strict=True):
+        expected = np.asarray(network.apply({"params": params}, x))
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(found(x), expected, atol=3e-4)
+
+
+def test_eyes_are_level_and_at_their_place(clip):
+    frame, keypoints = clip.frames[0], clip.keypoints[0]
+    tall = np.concatenate([frame, frame[:64]])  # another shape of picture
+    points = keypoints * [1, 128 / 192, 1]
+    patch, matrix = cut_eyes(tall, points)
+    eyes = [points[GROUPS[name], :2].mean(axis=0) * [128, 192] @ matrix[:, :2].T + matrix[:, 2]
+            for name in ("right_eye", "left_eye")]
+    assert patch.shape == (*PATCH, 3)
+    np.testing.assert_allclose(eyes, [[28, 48 * 0.42], [68, 48 * 0.42]], atol=1e-3)
+    np.testing.assert_allclose(eye_features(tall, points), eye_features(frame, keypoints), atol=0.2)
 
 
 def test_features_turn_with_the_mirror(clip):
@@ -52,8 +70,8 @@ def test_other_weights_are_refused(tmp_path):
     write_tensors(tmp_path, {"down_0_conv_0/kernel": np.ones((3, 3, 3, 8), np.float32)}.items())
     with pytest.raises(InputError, match="expected the weights of a segmentation network"):
         Network(tmp_path)
-    params = SegmentationNetwork((8, 8)).init(jax.random.key(0), np.zeros((1, 16, 16, CHANNELS)))["params"]
-    params["out"] = {"kernel": np.ones((1, 1, 8, 8), np.float32), "bias": np.ones(8, np.float32)}
-    write_tensors(tmp_path, flat_weights(params).items())
-    with pytest.raises(InputError, match=r"found others \(answers of shape \(1, 16, 16, 2\)\)"):
+    head, eyes = random_parameters()
+    head["out"] = {"kernel": np.ones((1, 1, 8, 8), np.float32), "bias": np.ones(8, np.float32)}
+    write_tensors(tmp_path, flat_weights({**head, **eyes}).items())
+    with pytest.raises(InputError, match=r"found others \(answers of the shapes \(\(1, 16, 16, 2\), \(1,\)\)\)"):
         Network(tmp_path)
