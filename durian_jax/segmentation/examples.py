@@ -179,7 +179,8 @@ def _with_hat(frame: np.ndarray, masks: np.ndarray, keypoints: np.ndarray, pictu
     if rng.random() < 0.4:
         head |= masks[..., _HAIR]
     # The lower edge is tilted and bent.
-    edge = brow_height(face) + rng.uniform(-0.02, 0.22) + face.u * rng.normal() * 0.15 - face.u ** 2 * rng.uniform(0, 0.5)
+    edge = brow_height(face) + rng.uniform(-0.02, 0.22)
+    edge = edge + face.u * rng.normal() * 0.15 - face.u ** 2 * rng.uniform(0, 0.5)
     hat = head & (face.v > edge)
     if rng.random() < 0.3:  # a band
         hat &= face.v < edge + rng.uniform(0.1, 0.25)

@@ -65,5 +65,7 @@ class EyeNetwork(nn.Module):
                 x = nn.max_pool(x, (2, 2), (2, 2))
             x = nn.Conv(width, (3, 3), use_bias=False, name=f"eyes_conv_{number}")(x)
             x = nn.relu(nn.GroupNorm(GROUPS, epsilon=EPSILON, name=f"eyes_norm_{number}")(x))
-        x = jnp.concatenate([x.mean((1, 2)), x.max((1, 2))], axis=-1)
+        # The gradient of `max` divides by the number of maxima, which some compilations find to be zero.
+        largest = nn.max_pool(x, x.shape[1:3])[:, 0, 0]
+        x = jnp.concatenate([x.mean((1, 2)), largest], axis=-1)
         return nn.Dense(1, name="eyes_out")(nn.relu(nn.Dense(32, name="eyes_whole")(x)))[:, 0]

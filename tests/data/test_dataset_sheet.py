@@ -13,6 +13,7 @@ import pytest
 from durian_jax.data import RecordedClips, synthesize
 from durian_jax.data import dataset_writer as records
 from durian_jax.data.clip_record import QUALITIES, read_record, write_record
+from durian_jax.data.corrections import keep_correction
 from durian_jax.data.dataset_sheet import (
     COLUMNS,
     FILLS,
@@ -73,6 +74,18 @@ def test_hostile_names_are_escaped(dataset, no_keypoints):
     assert page.tags.count("script") == 1 and "<script>alert" not in page.text
     assert not re.search(r'(src|href)="(?!sheet_pictures/\d{5}\.jpg")', page.text)  # no external links
     assert page.text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+def test_the_certainty_of_masks_is_shown(dataset, no_keypoints):
+    report = {"files": [{"file": "talk.mp4", "clips": [
+        {"name": "clip-0", "least_certain": "hat", "certainty": 0.25}, {"name": HOSTILE, "least_certain": "hair"},
+        "no clip", {"name": "clip-3", "least_certain": "<b>", "certainty": 0.5}]}]}
+    (dataset / "report.json").write_text(json.dumps(report))
+    clip = RecordedClips(dataset).open(3)
+    keep_correction(dataset, clip, np.zeros((len(clip), clip.height, clip.width), np.uint8), ["hair"])
+    page = dataset_sheet(dataset).read_text()
+    assert 'data-sort="0.25" title="least certain: hat">0.25 hat<' in page
+    assert page.count("corrected<") == 1 and "<b>" not in page
 
 
 def test_rejected_files_and_warnings_are_shown(dataset, no_keypoints):

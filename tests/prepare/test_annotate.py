@@ -49,7 +49,9 @@ def test_a_clip_knows_which_part_of_the_picture_it_shows(annotator, tmp_path):
 def test_weak_evidence_of_a_known_attribute_warns(annotator, tmp_path):
     bare = sample_person("validation", 0).without("glasses", "hat")
     write_image(tmp_path / "bare.png", render(bare, sample_motion("validation", 0, 1), 512).frames[0])
-    with pytest.warns(annotate.UnsureAttribute, match="little evidence of glasses"):
+    with pytest.warns(annotate.UnsureAttribute, match="little evidence of beard"):
+        annotate.annotate_image(tmp_path / "bare.png", known=("beard",), annotator=annotator)
+    with pytest.raises(InputError, match=r"bare.png: no glasses found on the person \(found: hair"):
         annotate.annotate_image(tmp_path / "bare.png", known=("glasses",), annotator=annotator)
 
     def nothing(frames, keypoints, person, known):

@@ -13,7 +13,7 @@ from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import brow_height, face_frame, glasses_region, hair_region, hat_region, oval
 from durian_jax.prepare import user_masks
 from durian_jax.prepare.attributes import attribute_masks, glasses_evidence
-from durian_jax.prepare.maskers import make_masker
+from durian_jax.prepare.maskers import default_masker, make_masker
 from durian_jax.prepare.parsing import kinds_of_classes
 from durian_jax.prepare.segformer import SegFormerMasker
 from durian_jax.prepare.user_masks import UserMasks
@@ -370,9 +370,10 @@ def test_missing_torch_says_how_to_install(monkeypatch, tmp_path):
 
 def test_make_masker(noise):
     assert make_masker("heuristic") is attribute_masks
+    assert make_masker("default") is default_masker
     assert isinstance(make_masker(f"segformer:{noise}"), SegFormerMasker)
     for name in ("", "segformer", "segformer:", "heuristic:x", "Segformer:x", "sam"):
-        with pytest.raises(InputError, match="expected heuristic, segmentation:F.* segformer:F.* tflite:FILE"):
+        with pytest.raises(InputError, match="expected default, heuristic, segmentation:F.* segformer:F.* tflite:FILE"):
             make_masker(name)
     with pytest.raises(InputError, match="at least 1, got 0"):
         SegFormerMasker(noise, batch=0)

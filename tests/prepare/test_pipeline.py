@@ -17,9 +17,10 @@ import pytest
 pytest.importorskip("apache_beam", reason="needs the extra `prepare`")
 
 from durian_jax.annotator.files import find_models
+from durian_jax.data.mask_files import export_masks, replace_masks
 from durian_jax.data.recorded_clips import RecordedClips, shard_name
 from durian_jax.errors import InputError
-from durian_jax.faces.topology import GROUPS, K
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS, K
 from durian_jax.prepare import pipeline
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.pipeline import prepare
@@ -77,6 +78,8 @@ def test_every_video_is_accepted_or_rejected(prepared, videos):
     out, report = prepared
     assert (report["accepted"], report["rejected"]) == (4, 6)
     assert json.loads((out / "report.json").read_text()) == report
+    assert all(0 <= clip["certainty"] <= 1 and clip["least_certain"] in ATTRIBUTE_KINDS
+               for video in report["files"] for clip in video["clips"])
     rejected = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     reasons = {Path(entry["file"]).name: entry["reason"] for entry in rejected}
     assert reasons.keys() == {"cut.mp4", "empty.mp4", "noise.mp4", "words.mp4", "photo.png", "wall.mp4"}
@@ -332,6 +335,34 @@ def test_repaired_masks_are_used(videos, tmp_path):
     assert prepare([videos / "person0.mp4"], tmp_path / "out", settings)["accepted"] == 1
     shown = RecordedClips(tmp_path / "out")[0].mask("glasses")
     assert not shown[:4].any() and shown[4:].all()
+
+
+def test_corrected_masks_survive_a_new_preparation(videos, tmp_path):
+    """Also in crops of another size, and in another dataset."""
+    out, video, settings = tmp_path / "out", [videos / "person0.mp4"], Settings(size=64, margin=8, segment_frames=12)
+    report = prepare(video, out, settings)
+    name = report["files"][0]["clips"][0]["name"]
+    export_masks(out, name, tmp_path / "drawn")
+    for kind in ("hair", "glasses", "beard", "frames"):
+        shutil.rmtree(tmp_path / "drawn" / kind)
+    band = np.zeros((80, 80), np.uint8)
+    band[10:30] = 255
+    for path in (tmp_path / "drawn" / "hat").iterdir():
+        write_image(path, band)
+    replace_masks(out, name, tmp_path / "drawn")
+    assert prepare(video, out, settings) == report, "the finished dataset holds the corrections already"
+    prepare(video, out, Settings(size=128, margin=0, segment_frames=12), overwrite=True)
+    hat = RecordedClips(out)[0].mask("hat")
+    # The band covers rows 2 to 22 of the view of 64 pixels.
+    assert hat.shape[1:] == (128, 128) and hat[:, 8:40].all() and not hat[:, 50:].any()
+    other = RecordedClips(out)[1]
+    assert not other.mask("hat").any(), "the other clip of the video was not corrected"
+    second = tmp_path / "second"
+    prepare(video, second, Settings(size=64, margin=8, segment_frames=12, corrections=str(out)))
+    assert RecordedClips(second)[0].mask("hat")[:, 12:28].all() and (second / "corrections").is_dir()
+    with pytest.raises(InputError, match="expected a dataset with corrected masks, found none"):
+        prepare(video, tmp_path / "x", Settings(size=64, corrections=str(videos)))
+    assert not (tmp_path / "x").exists()
 
 
 def test_invalid_settings_are_refused_before_any_work(videos, tmp_path):

@@ -2,15 +2,17 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.warp import transform_keypoints
 from durian_jax.prepare import segmentation_masker
 from durian_jax.prepare.segmentation_masker import SegmentationMasker
 from durian_jax.segmentation.features import SIDE
-from tests.helpers.faces import face
+from durian_jax.synthetic import render, sample_motion, sample_person
 
 HAIR, HAT = slice(4, 40), slice(4, 20)  # rows of the picture of 64 px
 
@@ -33,8 +35,8 @@ def masker(monkeypatch):
 
 def clip():
     """Two grey frames with keypoints and person."""
-    return np.full((2, 64, 64, 3), 120, np.uint8), np.stack([face(np.random.default_rng(0))] * 2), np.full(
-        (2, 64, 64), 255, np.uint8)
+    keypoints = render(sample_person("validation", 3), sample_motion("validation", 3, 2), 64).keypoints
+    return np.full((2, 64, 64, 3), 120, np.uint8), keypoints, np.full((2, 64, 64), 255, np.uint8)
 
 
 def share(masks, kind, rows):
@@ -54,6 +56,32 @@ def test_a_hat_is_in_front_of_hair_or_is_hair_if_it_is_ruled_out(masker):
     assert share(masks, "hair", slice(8, 16)) == 0 and share(masks, "hair", slice(26, 36)) == 1
     masks, evidence = masker(*clip(), ("hair",))
     assert evidence.hat == 0 and share(masks, "hat", slice(0, 64)) == 0 and share(masks, "hair", slice(8, 36)) == 1
+
+
+def test_a_hat_that_the_user_names_covers_the_upper_head(masker):
+    masks, evidence = masker(*clip(), ("hat",))
+    assert evidence.hat == 0, "little evidence is reported as such"
+    assert share(masks, "hat", slice(8, 16)) == 1
+    assert not ((masks & attribute_bit("hat") > 0) & (masks & attribute_bit("hair") > 0)).any()
+
+
+def test_parts_away_from_the_head_and_specks_are_no_hair(masker):
+    masker._network.regions = [(0, slice(0, 16), 6.0), (0, slice(56, 64), 6.0)]
+    masks, _ = masker(*clip())
+    assert share(masks, "hair", slice(0, 14)) == 1 and share(masks, "hair", slice(50, 64)) == 0
+
+
+def test_tilted_heads_are_shown_upright(masker, monkeypatch):
+    frames, keypoints, person = clip()
+    turn = cv2.getRotationMatrix2D((32, 32), 30, 1)
+    seen = []
+    monkeypatch.setattr(segmentation_masker, "head_features", lambda frame, points, person: seen.append(
+        points) or np.zeros((SIDE, SIDE, 10), np.float32))
+    masks, _ = masker(frames, np.stack([transform_keypoints(points, turn, 64, 64) for points in keypoints]), person)
+    np.testing.assert_allclose(np.stack(seen)[..., :2], keypoints[..., :2], atol=0.06)
+    # The rows of hair are turned back.
+    hair = (masks[0] & attribute_bit("hair")) > 0
+    assert hair[40:44, 20:24].any() != hair[40:44, 44:48].any()
 
 
 def test_little_or_unsure_hair_is_no_hair(masker):

@@ -20,7 +20,8 @@ def test_every_row_is_complete():
     assert len(ROWS) >= 32 and len({(row["file"], row.get("picture"), row.get("face")) for row in ROWS}) == len(ROWS)
     for row in ROWS:
         assert {"file", "person", "tags", "polygons"} <= set(row)
-        assert set(row["polygons"]) <= {*ATTRIBUTE_KINDS, "hair_holes", "ignore", "ignore_beard", "ignore_glasses"}, row["file"]
+        assert set(row["polygons"]) <= {*ATTRIBUTE_KINDS, "hair_holes", "ignore", "ignore_beard",
+                                        "ignore_glasses"}, row["file"]
         assert ("fps" in row) == ("picture" in row)
         for polygons in row["polygons"].values():
             assert polygons and all(len(polygon) > 2 for polygon in polygons)
