@@ -1,10 +1,10 @@
-"""Train a segmentation network on the drawn masks, or one that has not seen a part of the people.
+"""Train the segmentation networks on the drawn masks, or networks that have not seen a part of the people.
 
     python -m benchmarks.train_masks FOLDER --out runs/masks/all
     for fold in 0 1 2 3; do python -m benchmarks.train_masks FOLDER --fold $fold --out runs/masks/$fold; done
 
 FOLDER holds the photos and clips that tests/data/true_masks.json names. --fold leaves a quarter of the people out;
-`benchmarks.masks --masker segmentation:runs/masks/{fold}` judges every person by the network that has not seen it.
+`benchmarks.masks --masker segmentation:runs/masks/{fold}` judges every person by the networks that have not seen it.
 """
 
 import argparse

@@ -16,6 +16,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError
 
+from durian_jax.checkpoints import SHIPPED
 from durian_jax.checkpoints.description import Description
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError, cut, shown
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from durian_jax.models.parameters import AnyParams
 
-# Where the checkpoints that ship with the package are.
-SHIPPED = Path(__file__).parent
 
 _DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 

@@ -24,8 +24,8 @@ from durian_jax.interruption import stoppable
               help="default, heuristic, segmentation:FOLDER (durian masks train), segformer:FOLDER or tflite:FILE.")
 @click.option("--masks", default=None, metavar="FOLDER",
               help="Your own masks: FOLDER/VIDEO/KIND/FRAME.png or FOLDER/VIDEO/KIND.mp4.")
-@click.option("--corrections", default=None, metavar="DATASET",
-              help="Keep masks that were corrected in this dataset.  [default: FOLDER]")
+@click.option("--corrections", multiple=True, metavar="DATASET",
+              help="Keep masks that were corrected in this dataset too, not only in FOLDER; repeat for more.")
 @click.option("--encoding", type=click.Choice(["jpeg", "webp", "png", "webp-lossless"]), default="jpeg",
               show_default=True, help="Encoding of the frames.")
 @click.option("--max-rejected", type=click.IntRange(0), default=None, metavar="N",

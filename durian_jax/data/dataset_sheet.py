@@ -20,7 +20,7 @@ import numpy as np
 
 from durian_jax.data.clip_outline import Outline
 from durian_jax.data.clip_record import QUALITIES, EncodedClip, Provenance
-from durian_jax.data.corrections import corrected_clips
+from durian_jax.data.corrections import correction_file
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
@@ -70,12 +70,15 @@ class Cell:
         return self.key if isinstance(self.key, str) else f"{self.key:.7g}"
 
 
+_UNKNOWN = Cell("–", math.nan)
+_CORRECTED = Cell("corrected", math.nan, "a person has corrected these masks")
+
 COLUMNS = (
     Column("#", "index in the dataset"), Column("name", "name of the clip", "text"),
     Column("identity", "name of the person", "text"),
     Column("video", "source video and range of its frames", "text"), Column("frames", "number of frames"),
-    Column("certainty", "of the masks' least certain kind, from 0 (it may be there or not) to 1; click to see doubtful "
-                        "masks first; – if unknown"),
+    Column("certainty", "how certain it is which kinds are worn, from 0 to 1, and the least certain kind; sorted "
+                        "upwards, doubtful clips come first; – if unknown"),
     *(Column(f"{kind} %", f"share of the view that {kind} covers, mean over the frames; – if it is never visible")
       for kind in ATTRIBUTE_KINDS),
     *(Column(name.replace("_", " "), f"{name}; – if not measured") for name in QUALITIES),
@@ -118,7 +121,8 @@ def dataset_sheet(directory: str | os.PathLike, out: str | os.PathLike | None = 
             if opened.strip:
                 _write_bytes(pictures / _picture_name(index), opened.strip)
             outline = clips.outline(index)
-            rows.append(_row(index, outline, opened, pictures.name, certainties.get(outline.name)))
+            certainty = _CORRECTED if opened.corrected else certainties.get(outline.name, _UNKNOWN)
+            rows.append(_row(index, outline, opened, pictures.name, certainty))
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupted run waits only for the clips in progress
     rejected_columns, rejected = _rejected(clips.directory / "rejected.jsonl")
@@ -217,12 +221,14 @@ class _Opened:
         strip: JPEG of `draw_strip`, empty after an error.
         size: (height, width) of the strip.
         error: error message, empty without an error.
+        corrected: whether a person has corrected the masks.
     """
 
     provenance: Provenance | None
     strip: bytes = b""
     size: tuple[int, int] = (0, 0)
     error: str = ""
+    corrected: bool = False
 
 
 def _open(clips: RecordedClips, index: int) -> _Opened:
@@ -231,12 +237,13 @@ def _open(clips: RecordedClips, index: int) -> _Opened:
         clip = clips.open(index)
         provenance = clip.provenance
         strip = draw_strip(clip)
-        return _Opened(provenance, cv2.imencode(".jpg", strip[..., ::-1], _JPEG)[1].tobytes(), strip.shape[:2])
+        return _Opened(provenance, cv2.imencode(".jpg", strip[..., ::-1], _JPEG)[1].tobytes(), strip.shape[:2],
+                       corrected=correction_file(clips.directory, clip).is_file())
     except Exception as error:  # noqa: BLE001 (the page shows a damaged clip and all other clips)
         return _Opened(provenance, error=str(error) or type(error).__name__)
 
 
-def _row(index: int, outline: Outline, opened: _Opened, folder: str, certainty: Cell | None) -> dict:
+def _row(index: int, outline: Outline, opened: _Opened, folder: str, certainty: Cell) -> dict:
     """Return the template's values for one clip."""
     worn = [kind for kind, area in zip(ATTRIBUTE_KINDS, outline.areas.max(0), strict=True) if area > 0]
     video = opened.provenance.video if opened.provenance else ""
@@ -246,14 +253,14 @@ def _row(index: int, outline: Outline, opened: _Opened, folder: str, certainty: 
             "frames": ", ".join(map(str, shown_frames(len(outline))))}
 
 
-def _cells(index: int, outline: Outline, provenance: Provenance | None, certainty: Cell | None) -> list[Cell]:
+def _cells(index: int, outline: Outline, provenance: Provenance | None, certainty: Cell) -> list[Cell]:
     """Return one cell per column of `COLUMNS`."""
     areas = [float(area) if area > 0 else math.nan for area in outline.areas.mean(0)]
     spans = [(float(low), float(high)) for low, high in zip(outline.poses.min(0), outline.poses.max(0), strict=True)]
     return [
         Cell(str(index), float(index)), Cell(outline.name, outline.name), Cell(outline.identity, outline.identity),
         _origin(provenance, len(outline)), Cell(str(len(outline)), float(len(outline))),
-        certainty or Cell("–", math.nan),
+        certainty,
         *(Cell(_number(100 * area), area) for area in areas),
         *(Cell(_number(value), value) for value in map(float, outline.quality)),
         *(Cell(f"{round(low)}…{round(high)}" if math.isfinite(high - low) else "–", high - low)
@@ -271,7 +278,7 @@ def _origin(provenance: Provenance | None, frames: int) -> Cell:
 
 
 def _certainties(directory: Path) -> dict[str, Cell]:
-    """Return the certainty of each clip's masks by the clip's name, from report.json and the stored corrections."""
+    """Return the certainty of each clip's kinds by the clip's name, from report.json."""
     found = {}
     try:
         files = _listed(read_json(directory / "report.json"), "files")
@@ -281,8 +288,6 @@ def _certainties(directory: Path) -> dict[str, Cell]:
         kind, value = clip.get("least_certain"), clip.get("certainty")
         if isinstance(value, int | float) and isinstance(kind, str):
             found[str(clip.get("name"))] = Cell(f"{value:.2f} {kind}", float(value), f"least certain: {kind}")
-    for name in corrected_clips(directory):
-        found[name] = Cell("corrected", math.nan, "a person has corrected these masks")
     return found
 
 

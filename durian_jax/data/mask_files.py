@@ -90,10 +90,10 @@ def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os
         for kind in kinds:
             drawn = _read_masks(Path(folder) / kind, masks.shape)
             masks = np.where(drawn, masks | np.uint8(attribute_bit(kind)), masks & np.uint8(255 - attribute_bit(kind)))
-        keep_correction(directory, clip, masks, kinds)
         about = replace_records(directory, {index: rewrite_record(clip, masks=masks)})
     except DecodeError as error:
         raise _damaged(error) from error
+    keep_correction(directory, clip, masks, kinds)
     return {**about, "replaced": kinds}
 
 

@@ -63,7 +63,8 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
         worn: (H, W) uint8 bit field of the attributes that the portrait wears (`Clip.masks`).
         kinds: attribute kinds to replace or remove.
         moved_masks: (kind, (H, W) bool) of the new attributes, already moved to the portrait.
-        margin: dilation in pixels, or that of each kind; at least 1 removes the blended pixels of an antialiased edge.
+        margin: dilation in pixels, or the dilation of each kind; at least 1 removes the blended pixels of an
+            antialiased edge.
 
     Returns:
         (H, W) bool, True = region to fill.

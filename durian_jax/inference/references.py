@@ -14,10 +14,12 @@ from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
 
-# Margin of M_port in pixels at 128 per kind, where the portrait wears the kind and where it does not. In training the
-# region always held the attribute's true extent. Here the donor's mask tells the extent, moved by a similarity that is
-# a few pixels off. `benchmarks.margins` chose the numbers (docs/masks.md).
-MARGINS = {"hair": (2, 4), "glasses": (2, 4), "beard": (2, 4), "hat": (2, 4)}
+# Margin of M_port per kind, in pixels at 128 px. In training the region always held the attribute's true extent. Here
+# the donor's mask tells the extent, moved by a similarity that is a few pixels off. docs/masks.md shows how the numbers
+# were chosen.
+MARGINS = {"hair": 6, "glasses": 4, "beard": 4, "hat": 2}
+# The region covers at most this edge of a kind that stays on top, in pixels at 128 px.
+_EDGE = 2
 
 
 def blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
@@ -108,7 +110,7 @@ def stacked_references(cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
 def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
     """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
 
-    The region is grown by `MARGINS`.
+    The region is grown by `MARGINS`, but not over kinds that the portrait keeps on top.
     """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
@@ -116,11 +118,13 @@ def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np
              for kind, photo in attributes]
     size, worn = portrait.frames.shape[1], portrait.masks[0]
     kinds = {kind for kind, _ in attributes}
-    margin = {kind: margin_at(size, MARGINS[kind][not (worn & attribute_bit(kind)).any()]) for kind in kinds}
+    margin = {kind: margin_at(size, MARGINS[kind]) for kind in kinds}
     region = portrait_region(worn, kinds, moved, margin=margin)
     for kind, mask in moved:
         if kind == "hat":
             region |= dilate(_hair_under_hat(portrait, mask), margin[kind])
+    for kind in set(LAYERS[min(map(LAYERS.index, kinds)):]) - kinds:
+        region &= ~dilate((worn & attribute_bit(kind)) > 0, -margin_at(size, _EDGE))
     return region
 
 

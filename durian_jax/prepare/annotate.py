@@ -35,9 +35,9 @@ from durian_jax.video import iterate_video, probe_video, read_image
 # What becomes of frames without a face, see `annotate_video`; and the longest gap in seconds that is bridged.
 GAPS = ("skip", "bridge", "hold")
 _BRIDGE = 0.5
-# With less evidence, a photo shows no such attribute. White beards give none, so beards have no limit. A photo without
-# hair or hat gives an empty mask.
-_NOTHING = {"glasses": 0.15}
+# Photos with less evidence are refused. White beards give none, so beards have no limit. A photo without hair or hat
+# gives an empty mask.
+_LEAST_EVIDENCE = {"glasses": 0.15}
 
 
 class FramesLeftOut(UserWarning):
@@ -85,8 +85,8 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
         InputError: the picture is unreadable or shows no usable face, a known attribute is not found, or the
             annotator is not installed.
     """
-    image = read_image(path)
     crop = Crop(size, masker=masker, known=known)
+    image = read_image(path)
     annotator = annotator or Annotator()
     image = upright(image, annotator, path)
     points = _chosen_face(annotator.faces(image), path, face)
@@ -96,7 +96,7 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
     take(stretch, image, 0, crop, None)
     clip, evidence = finish(stretch, crop, annotator)
     for kind in known or ():
-        if not clip.mask(kind).any() or getattr(evidence, kind) < _NOTHING.get(kind, 0):
+        if not clip.mask(kind).any() or getattr(evidence, kind) < _LEAST_EVIDENCE.get(kind, 0):
             seen = ", ".join(evidence.present()) or "none of the kinds that can be transferred"
             raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
                              "clearly")

@@ -8,7 +8,7 @@ T frames, H x W pixels. u and v are face coordinates (`faces.regions.FaceFrame`)
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -46,12 +46,16 @@ class Evidence:
         """Return the kinds that are judged present."""
         return tuple(kind for kind in ATTRIBUTE_KINDS if getattr(self, kind) >= 1)
 
-    def least_certain(self) -> tuple[str, float]:
-        """Return the kind that is closest to its threshold, and its certainty: 0 at the threshold, 1 from half of it
-        downwards or from twice of it upwards."""
-        away = {kind: min(1.0, abs(math.log2(max(getattr(self, kind), 0.01)))) for kind in ATTRIBUTE_KINDS}
-        kind = min(away, key=away.__getitem__)
-        return kind, round(away[kind], 2)
+    def least_certain(self, given: Collection[str] = ()) -> tuple[str, float]:
+        """Return the kind that is closest to its threshold, and its certainty.
+
+        The certainty is 0 at the threshold, and 1 from half of it downwards or from twice of it upwards. If all kinds
+        are in `given`, they are certain: ("", 1).
+        """
+        away = {kind: min(1.0, abs(math.log2(max(getattr(self, kind), 0.01)))) for kind in ATTRIBUTE_KINDS
+                if kind not in given}
+        return min(((kind, round(value, 2)) for kind, value in away.items()), key=lambda pair: pair[1],
+                   default=("", 1.0))
 
 
 NO_EVIDENCE = Evidence(hair=0.0, glasses=0.0, beard=0.0, hat=0.0)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,8 +51,7 @@ class Settings:
         faces: which of several simultaneous faces become clips, one of `track.FACES`.
         masker: see `maskers.make_masker`.
         masks: folder of user-made masks (`user_masks.UserMasks`); None: use the masker for all kinds.
-        corrections: dataset whose masks were corrected by `durian masks replace`; they replace the masker's. None:
-            none.
+        corrections: datasets whose masks `durian masks replace` has corrected; these replace the masker's.
     """
 
     size: int = 512
@@ -65,7 +64,7 @@ class Settings:
     faces: str = "all"
     masker: str = "default"
     masks: str | None = None
-    corrections: str | None = None
+    corrections: tuple[str, ...] = ()
 
     def __post_init__(self):
         if min(self.size, self.segment_frames, self.min_frames) < 1 or self.margin < 0 or not self.fps > 0:
@@ -76,9 +75,10 @@ class Settings:
                              f"least 1, got segment_frames {self.segment_frames} and max_frames {self.max_frames}")
         if self.encoding not in ENCODINGS:
             raise InputError(f"unknown frame encoding {self.encoding!r}; expected one of {', '.join(ENCODINGS)}")
-        for name in ("masks", "corrections"):
-            if getattr(self, name) is not None:  # workers may run in another directory
-                object.__setattr__(self, name, os.path.abspath(getattr(self, name)))
+        # Workers may run in another directory.
+        object.__setattr__(self, "corrections", tuple(map(os.path.abspath, self.corrections)))
+        if self.masks is not None:
+            object.__setattr__(self, "masks", os.path.abspath(self.masks))
         if self.faces not in FACES:
             raise InputError(f"faces: expected one of {', '.join(FACES)}, got {self.faces!r}")
 
@@ -90,7 +90,7 @@ class Tools:
         cv2.setNumThreads(1)  # parallelism comes from the worker processes
         self.masker = make_masker(settings.masker)
         self.masks = UserMasks(settings.masks) if settings.masks else None
-        self.corrections = Corrections(settings.corrections) if settings.corrections else None
+        self.corrections = Corrections(settings.corrections)
 
     @cached_property
     def annotator(self) -> Annotator:
@@ -156,7 +156,7 @@ def prepare_video(video: VideoInput, settings: Settings, tools: Tools, shard: Pa
                    for (person, shot), (kinds_worn, evidence) in worn.items()],
         "clips": [{"name": part.name, "identity": identity, "first": part.first, "last": part.last,
                    "frames": part.frames,
-                   **dict(zip(("least_certain", "certainty"), part.evidence.least_certain(), strict=True))}
+                   **_certainty(part.evidence, kinds if video.labels is None else ATTRIBUTE_KINDS)}
                   for part, identity in zip(cut, identities, strict=True)],
     }
 
@@ -223,6 +223,12 @@ def _first_frame(part: _Cut) -> np.ndarray:
     return read_record(part.path.read_bytes(), part.name).clip([0]).view().frames[0]
 
 
+def _certainty(evidence: Evidence, given: Collection[str]) -> dict[str, str | float]:
+    """Return the fields of a clip's certainty for the report; the user's own kinds are certain."""
+    kind, value = evidence.least_certain(given)
+    return {"least_certain": kind, "certainty": value}
+
+
 def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: tuple[str, ...]
             ) -> tuple[list[str], dict[str, float]]:
     """Return the kinds that a person wears throughout a shot, and the median evidence of each kind."""
@@ -233,15 +239,13 @@ def _agreed(evidence: list[Evidence], labels: tuple[str, ...] | None, supplied: 
 
 
 def _agree(part: _Cut, identity: str, worn: list[str], supplied: tuple[str, ...],
-           corrections: Corrections | None) -> bytes:
+           corrections: Corrections) -> bytes:
     """Return the final record of a clip."""
     record = read_record(part.path.read_bytes(), part.name)
     masks = np.stack([record.mask(i) for i in range(len(record))])
     agreed = agreed_masks(masks, record.keypoints, worn, supplied)
-    if corrections is not None:
-        origin = record.provenance
-        numbers = origin.first_frame + origin.stride * np.arange(len(record))
-        agreed = corrections.apply(part.name.rpartition("#")[0], numbers, record.keypoints, agreed)
+    numbers = record.provenance.first_frame + record.provenance.stride * np.arange(len(record))
+    agreed = corrections.apply(part.name, numbers, record.keypoints, agreed)
     return rewrite_record(record, masks=None if np.array_equal(agreed, masks) else agreed, identity=identity)
 
 

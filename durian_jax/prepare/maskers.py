@@ -5,19 +5,16 @@ T frames, H x W pixels; masks are bit fields as in `faces.clip.Clip.masks`.
 
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from durian_jax.checkpoints import SHIPPED
 from durian_jax.errors import InputError, cut
 from durian_jax.prepare.attributes import Evidence, attribute_masks
 from durian_jax.prepare.segformer import SegFormerMasker
 from durian_jax.prepare.segmentation_masker import SegmentationMasker
 from durian_jax.prepare.tflite import TfliteMasker
-
-# The network that ships with the package.
-_SHIPPED = Path(__file__).parents[1] / "checkpoints" / "masks"
 
 
 class Masker(Protocol):
@@ -61,13 +58,13 @@ def make_masker(name: str) -> Masker:
 
 def default_masker(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarray,
                    known: tuple[str, ...] | None = None) -> tuple[np.ndarray, Evidence]:
-    """A `Masker`: the segmentation network that ships with the package. The first call reads its weights."""
+    """A `Masker`: the segmentation networks that ship with the package. The first call reads its weights."""
     return _shipped()(frames, keypoints, person, known)
 
 
 @lru_cache
 def _shipped() -> SegmentationMasker:
-    return SegmentationMasker(_SHIPPED)
+    return SegmentationMasker(SHIPPED / "masks")
 
 
 _BY_NAME: dict[str, Masker] = {"default": default_masker, "heuristic": attribute_masks}

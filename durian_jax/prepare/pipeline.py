@@ -17,8 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from durian_jax.annotator.files import find_models
-from durian_jax.data.corrections import FOLDER as CORRECTIONS
-from durian_jax.data.corrections import Corrections
+from durian_jax.data.corrections import Corrections, has_corrections
 from durian_jax.data.dataset_writer import finish_dataset, part_name, prepare_directory, refuse_to_replace, write_shard
 from durian_jax.data.outlines import Outlines, save_outlines
 from durian_jax.data.recorded_clips import read_shard
@@ -52,7 +51,7 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
     """Turn videos into a dataset.
 
     An unusable video is rejected with a reason, and the other videos continue. After a crash, the same call continues
-    with the unfinished videos. Masks that a person has corrected in an earlier dataset in `out`, or in that of
+    with the unfinished videos. Masks that a person has corrected, in an earlier dataset in `out` or in those of
     `settings.corrections`, are kept. `out` receives the dataset, report.json (settings, counts, one entry per video)
     and rejected.jsonl (`file`, `name` and `reason` per line).
 
@@ -78,12 +77,12 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
             is not installed. Also, too many videos are rejected or no video is usable; rejected.jsonl then says why.
     """
     settings = settings or Settings()
-    if settings.corrections is None and os.path.isdir(Path(out) / CORRECTIONS):
-        settings = replace(settings, corrections=str(out))
     if min(workers, shard_clips) < 1 or (max_rejected is not None and max_rejected < 0):
         raise InputError("expected workers and shard_clips of at least 1 and max_rejected of at least 0, got "
                          f"{workers}, {shard_clips} and {max_rejected}")
     out = Path(os.path.abspath(check_folder(out)))
+    if has_corrections(out) and str(out) not in settings.corrections:
+        settings = replace(settings, corrections=(*settings.corrections, str(out)))
     videos = [video for video in find_inputs(inputs, layout) if not video.place.startswith(f"{out}/")]
     if not videos:
         raise InputError(f"every input lies in the output folder {out}; name another output")
@@ -103,9 +102,10 @@ def prepare(inputs: Sequence[str | Path], out: str | Path, settings: Settings | 
         # Beam's workers write pages of their internal state to standard error.
         with _progress(work, set(keys)), (work.folder / "beam.log").open("ab") as log, messages_into(log):
             _run(_pipeline(videos, keys, annotate, assemble, _options(workers, beam_options)), work)
-        if settings.corrections is not None:
+        report = write_report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
+        if settings.corrections:
             Corrections(settings.corrections).copy_to(out)
-        return write_report(out, work, videos, keys, settings, max_rejected, time.perf_counter() - start)
+        return report
 
 
 def _run(pipeline: beam.Pipeline, work: Work) -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from durian_jax.data.corrections import Corrections
 from durian_jax.errors import InputError
 from durian_jax.files import read_json, write_json, write_text
 from durian_jax.prepare.clips import Settings
@@ -19,16 +20,20 @@ def finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> 
     try:
         made = (out / "dataset.json").stat().st_mtime
         report = read_json(out / "report.json", most=_LARGEST_REPORT)
-        if any(video.path.stat().st_mtime > made for video in videos):
+        # Its own corrections are in the dataset already.
+        others = [place for place in settings.corrections if place != str(out)]
+        corrections = Corrections(others)
+        sources = [path for video in videos for path in (video.path, *corrections.files(video.name))]
+        if any(path.stat().st_mtime > made for path in sources):
             return None
+        used = dict(report["settings"])
+        used["corrections"] = [place for place in used.get("corrections", ()) if place != str(out)]
         entries = (*report.get("files", ()), *report.get("rejected_files", ()))
         seen = [(entry["file"], entry["name"]) for entry in entries]
-    except (OSError, InputError, KeyError, TypeError):  # not a report of ours: the dataset is not replaced either
+    except (OSError, InputError, KeyError, TypeError, ValueError):  # not a report of ours, so nothing is replaced
         return None
     same = sorted(map(str, seen)) == sorted(str((str(video.path), video.name)) for video in videos)
-    # Corrections change the finished dataset at once, so they do not make it out of date.
-    current, used = ({**values, "corrections": None} for values in (asdict(settings), report.get("settings") or {}))
-    return report if same and used == current else None
+    return report if same and used == {**asdict(settings), "corrections": others} else None
 
 
 def write_report(out: Path, work: Work, videos: list[VideoInput], keys: list[str], settings: Settings,

@@ -88,14 +88,16 @@ class SegmentationMasker:
         height, width = frames.shape[1:3]
         turns = [_level(points, height, width) for points in keypoints]
         seen = np.stack([head_features(*_turned(*one)) for one in zip(frames, keypoints, person, turns, strict=True)])
-        layers = []
+        found = np.empty((len(ATTRIBUTE_KINDS), *frames.shape[:3]), np.float32)
         for first in range(0, len(seen), _BATCH):
             part = seen[first:first + _BATCH]
             answer = self._finite((self._network.head(part) + self._network.head(mirrored(part))[:, :, ::-1]) / 2)
-            layers += [cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC) for one in answer]
-        layers = [layer if turn is None else warp_image(layer, cv2.invertAffineTransform(turn), "replicate")
-                  for layer, turn in zip(layers, turns, strict=True)]
-        return {kind: np.stack([layer[..., index] for layer in layers]) for index, kind in enumerate(ATTRIBUTE_KINDS)}
+            for number, one in enumerate(answer, start=first):
+                layer, turn = cv2.resize(one, (width, height), interpolation=cv2.INTER_CUBIC), turns[number]
+                if turn is not None:
+                    layer = warp_image(layer, cv2.invertAffineTransform(turn), "replicate")
+                found[:, number] = layer.transpose(2, 0, 1)
+        return dict(zip(ATTRIBUTE_KINDS, found, strict=True))
 
     def _glasses(self, frames: np.ndarray, keypoints: np.ndarray, faces: list[FaceFrame]) -> float:
         """Return the evidence of glasses."""
@@ -135,8 +137,9 @@ def _on_the_head(mask: np.ndarray, face: FaceFrame) -> np.ndarray:
     areas[0] = 0
     # A fringe hangs from the rest of the hair. An island on the forehead is a highlight.
     forehead = dilate(inside, round(_HIGHLIGHT * face.unit)) & (face.v > brow_height(face))
-    columns, rows = np.rint(middles).astype(int).T
-    areas[forehead[rows, columns] & (areas < areas.max())] = 0
+    for label in np.flatnonzero((areas > 0) & (areas < areas.max())):
+        column, row = np.rint(middles[label]).astype(int)
+        areas[label] *= not forehead[row, column]
     return (areas >= max(_SPECK * areas.max(), 1))[labels]
 
 

@@ -19,7 +19,7 @@ from durian_jax.prepare.crop import Box, face_centre, face_height, head_box
 from durian_jax.prepare.maskers import Masker, default_masker
 from durian_jax.prepare.track import Faces, Run
 
-# Masks are made at a size in this range, in pixels per side. The person detector works at 256 pixels. The heuristic's
+# Masks are made at a size in this range, in pixels per side. The person detector works at 256 pixels. The maskers'
 # memory grows with the square of the size.
 _MASK_SIZES = (256, 320)
 
@@ -47,6 +47,8 @@ class Crop:
     def __post_init__(self):
         for kind in self.known or ():
             attribute_bit(kind)
+        if self.known and self.masker is None:
+            raise InputError(f"expected a masker to find {', '.join(self.known)}, found none; leave out masker=None")
 
 
 @dataclass

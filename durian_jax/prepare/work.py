@@ -44,7 +44,7 @@ class Work:
     def __init__(self, directory: str | Path, settings: Settings):
         self.folder = Path(directory) / FOLDER
         self._settings, self._settings_text = settings, json.dumps(asdict(settings), sort_keys=True)
-        self._corrections = Corrections(settings.corrections) if settings.corrections else None
+        self._corrections = Corrections(settings.corrections)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -70,8 +70,7 @@ class Work:
             if self._settings.masks:
                 masks = Path(self._settings.masks) / video.name
                 state += [_state(path) for path in sorted(masks.rglob("*")) if path.is_file()]
-            if self._corrections is not None:
-                state += [_state(path) for path in self._corrections.files(video.name)]
+            state += [_state(path) for path in self._corrections.files(video.name)]
         except OSError:
             state = []
         fields = video._asdict()

@@ -47,9 +47,11 @@ def procedural_eyes(example: Example) -> EyeExample:
 
 
 def glasses_worn(mask: np.ndarray, keypoints: np.ndarray) -> bool:
-    """Whether an (H, W) bool mask of glasses lies before the eyes; glasses in the hair do not."""
+    """Whether an (H, W) bool mask of glasses, or of their rims, lies before the eyes; glasses in the hair do not."""
     region = glasses_region(face_frame(keypoints, *mask.shape))
-    return bool((mask & region).sum() > _WORN * region.sum())
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED) > 0
+    return bool((filled & region).sum() > _WORN * region.sum())
 
 
 def changed_eyes(example: EyeExample, rng: np.random.Generator) -> tuple[np.ndarray, bool]:

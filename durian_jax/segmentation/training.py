@@ -23,8 +23,8 @@ from durian_jax.segmentation.network import check_output, flat_weights
 from durian_jax.tensor_files import write_tensors
 
 _BACKGROUNDS = 32  # procedural pictures that serve as backgrounds
-# Shares of procedural people and of real people with glasses among the examples of eyes; number of procedural people.
-_PROCEDURAL_EYES, _WEARERS, _EYE_PEOPLE = 0.2, 0.12, 300
+# Share of people with glasses among the examples of eyes that are not procedural; number of procedural people.
+_WEARERS, _EYE_PEOPLE = 0.12, 300
 _SMOOTH = 0.02  # of the labels of the eyes
 _PIXELS = 50  # added to the areas in the Dice loss, so that a few pixels do not dominate
 
@@ -37,14 +37,14 @@ class TrainingSettings:
         steps: optimiser steps of the head's network.
         eye_steps: optimiser steps of the eyes' network.
         batch: heads per step; twice as many eyes.
-        real: share of examples with true masks; the others are procedural.
+        real: share of examples from `examples` and `people`; the others are procedural.
         procedural: number of procedural people.
         learning_rate: peak; the rate rises linearly for 1/15 of the steps, then falls along a cosine.
         average: decay of the moving average of the weights, which is stored. The first steps use less.
         seed: of the weights and of all random changes.
     """
 
-    steps: int = 2000
+    steps: int = 2400
     eye_steps: int = 1200
     batch: int = 16
     real: float = 0.75
@@ -114,11 +114,12 @@ def _eye_batches(people: Sequence[Sequence[EyeExample]], procedural: Callable[[i
     rng = np.random.default_rng(settings.seed)
     made = lru_cache(None)(lambda number: procedural_eyes(procedural(number)))
     # Few people wear glasses; most glasses are drawn.
-    groups = [group for group in ([one for one in people if one and one[0].worn == worn] for worn in (True, False))
-              if group]
+    groups = [[eyes for person in people if (eyes := [one for one in person if one.worn == worn])]
+              for worn in (True, False)]
+    groups = [group for group in groups if group]
 
     def chosen() -> EyeExample:
-        if not groups or rng.random() < _PROCEDURAL_EYES:
+        if not groups or rng.random() >= settings.real:
             return made(int(rng.integers(min(settings.procedural, _EYE_PEOPLE))))
         group = groups[0 if rng.random() < _WEARERS else -1]
         person = group[rng.integers(len(group))]

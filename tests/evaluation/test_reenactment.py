@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.model_card import with_figures
-from durian_jax.checkpoints.weights import SHIPPED, Checkpoint
+from durian_jax.checkpoints import SHIPPED
+from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective, Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import reenactment

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from durian_jax.checkpoints.weights import SHIPPED
+from durian_jax.checkpoints import SHIPPED
 from durian_jax.diffusion.sampling import Sampling
 from durian_jax.evaluation import report, transfer
 from durian_jax.evaluation.transfer import summarize

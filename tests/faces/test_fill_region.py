@@ -22,6 +22,10 @@ def test_the_region_is_the_dilated_union_and_spares_kinds_on_top():
     np.testing.assert_array_equal(both, (worn > 0) | coming)
     assert (portrait_region(worn, ["hair"], margin=1) >= hair).all()
     assert not portrait_region(worn, ["beard"], margin=2).any()
+    apart = portrait_region(worn, ["hair", "hat"], [("hair", coming)], margin={"hair": 3, "hat": 1})
+    parts = (portrait_region(worn, ["hair", "hat"], [("hair", coming)], margin=3),
+             portrait_region(worn, ["hat"], margin=1))
+    assert (apart >= parts[1]).all() and (apart <= parts[0]).all() and (apart != parts[0]).any()
 
 
 def test_a_donor_mask_lands_where_the_face_is():

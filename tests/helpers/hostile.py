@@ -22,7 +22,8 @@ from durian_jax.convert import sizes
 from durian_jax.convert.bundle import read_bundle
 from durian_jax.convert.exporter import export_checkpoint
 from durian_jax.convert.files import read_json
-from durian_jax.data.clip_record import DecodeError
+from durian_jax.data.clip_record import DecodeError, Provenance
+from durian_jax.data.corrections import Corrections, correction_file, keep_correction
 from durian_jax.data.dataset_sheet import dataset_sheet
 from durian_jax.data.dataset_writer import write_clips
 from durian_jax.data.encoded_samples import FORMAT, EncodedSamples, shard_name, write_samples
@@ -47,7 +48,9 @@ from durian_jax.training.loop import check_same_run
 from durian_jax.training.metrics import MetricsWriter
 from durian_jax.video import iterate_video, probe_video, read_image, write_image, write_video
 from tests.helpers import mutations as change
+from tests.helpers.data import write_dataset
 from tests.helpers.exports import random_checkpoint
+from tests.helpers.faces import clip as noise_clip
 from tests.helpers.faces import face
 from tests.helpers.models import TINY
 from tests.helpers.prepare import draw
@@ -333,6 +336,18 @@ def _make_state(folder: Path) -> None:
     (folder / ".durian-work" / "bb.rejected").write_text(json.dumps({"reason": "no face"}))
 
 
+def _make_corrections(folder: Path) -> None:
+    origin = Provenance("talk#0", "talk.mp4", 0, 1, {})
+    clip = RecordedClips(write_dataset(folder / "set", [noise_clip(0)], [origin])).open(0)
+    keep_correction(folder, clip, np.zeros((len(clip), clip.height, clip.width), np.uint8), ["hair", "hat"])
+    correction_file(folder, clip).rename(folder / "corrections" / f"{'0' * 20}.safetensors")
+
+
+def _read_corrections(folder: Path) -> None:
+    keypoints, masks = noise_clip(0).keypoints, np.zeros((6, 64, 64), np.uint8)
+    Corrections([folder]).apply("talk#0", range(6), keypoints, masks)
+
+
 def _make_network(folder: Path) -> None:
     write_random_network(folder)
 
@@ -424,5 +439,7 @@ KINDS: dict[str, Kind] = {
     "model.tflite": Kind(_make_tflite, "model.tflite", change.changed_bytes, _read_tflite, slow=True),
     "masks of a video": Kind(_make_masks, "talk/hair/1.png", change.changed_picture, _read_masks),
     "edited masks": Kind(_make_edited_masks, "masks/hair/00001.png", change.changed_picture, _replace_masks),
+    "corrected masks": Kind(_make_corrections, f"corrections/{'0' * 20}.safetensors", change.changed_tensors,
+                            _read_corrections),
     "state of durian prepare": Kind(_make_state, ".durian-work/aa.json", _text, _read_state),
 }

@@ -8,10 +8,11 @@ import pytest
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_float
 from durian_jax.inference.durian import make_job, transfer_batch
-from durian_jax.inference.references import make_references, region_to_fill, visible_masks
+from durian_jax.inference.references import MARGINS, make_references, region_to_fill, visible_masks
 from durian_jax.inference.windows import cross_fade
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -41,16 +42,22 @@ def test_region_holds_the_attribute_moved_onto_the_portrait():
     portrait = render(person.without("hair"), still(), size=SIZE)
     region = make_references(portrait, [("hair", donor)])["portrait_mask"][..., 0] > 0
     assert region[donor.mask("hair")[0]].all()
-    assert region.sum() < 2 * donor.mask("hair")[0].sum()
+    assert region.sum() < 2.3 * donor.mask("hair")[0].sum()
 
 
-def test_the_region_is_wider_around_a_kind_that_the_portrait_lacks():
-    spot = np.zeros((1, 128, 128), np.uint8)
-    spot[0, 64, 64] = 1 << ATTRIBUTE_KINDS.index("glasses")
+def test_each_kind_has_its_margin_and_spares_what_stays_on_top():
+    empty = np.zeros((1, 128, 128), np.uint8)
     clip = render(sample_person("validation", 0).without("glasses"), still(), size=128)
-    bare, wearing = replace(clip, masks=np.zeros_like(spot)), replace(clip, masks=spot)
-    grown = [region_to_fill(portrait, [("glasses", wearing)])[64, 64:] for portrait in (wearing, bare)]
-    assert [int(row.sum()) - 1 for row in grown] == [2, 4]
+    for kind, margin in MARGINS.items():
+        spot = empty.copy()
+        spot[0, 64, 64] = attribute_bit(kind)
+        portrait, donor = replace(clip, masks=empty), replace(clip, masks=spot)
+        assert region_to_fill(portrait, [(kind, donor)])[64, 64:].sum() - 1 == margin
+    # Hair that ends at a hat, which stays.
+    hair, hat = empty.copy(), empty.copy()
+    hair[0, 64:], hat[0, :64] = attribute_bit("hair"), attribute_bit("hat")
+    region = region_to_fill(replace(clip, masks=hat), [("hair", replace(clip, masks=hair))])
+    assert region[64:].all() and region[62:64].all() and not region[:62].any()
 
 
 def test_a_completely_hidden_attribute_is_invalid():

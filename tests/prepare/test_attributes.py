@@ -7,7 +7,7 @@ from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
 from durian_jax.faces.regions import expression_regions, landing_region
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS
-from durian_jax.prepare.attributes import attribute_masks
+from durian_jax.prepare.attributes import Evidence, attribute_masks
 from tests.helpers.prepare import wearers
 
 
@@ -75,3 +75,11 @@ def test_expression_regions_cover_their_features(people):
             assert all((at[GROUPS[group]] & bit).all() for group in groups), region
             assert 0.002 < ((field & bit) > 0).mean() < 0.12
         assert not (at[GROUPS["contour"]] & layer_bit("nose")).any() and not (field & 0b11111).any()
+
+
+def test_the_least_certain_kind():
+    evidence = Evidence(hair=1.5, glasses=0.75, beard=0.0, hat=2.5)
+    assert evidence.least_certain() == ("glasses", 0.42)
+    assert evidence.least_certain(("glasses",)) == ("hair", 0.58)
+    assert evidence.least_certain(("glasses", "hair")) == ("beard", 1.0)
+    assert evidence.least_certain(ATTRIBUTE_KINDS) == ("", 1.0)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -358,10 +359,14 @@ def test_corrected_masks_survive_a_new_preparation(videos, tmp_path):
     other = RecordedClips(out)[1]
     assert not other.mask("hat").any(), "the other clip of the video was not corrected"
     second = tmp_path / "second"
-    prepare(video, second, Settings(size=64, margin=8, segment_frames=12, corrections=str(out)))
+    prepare(video, second, Settings(size=64, margin=8, segment_frames=12, corrections=(str(out),)))
     assert RecordedClips(second)[0].mask("hat")[:, 12:28].all() and (second / "corrections").is_dir()
+    third = tmp_path / "third"
+    prepare(video, third, settings)
+    with pytest.raises(InputError, match="overwrite"):
+        prepare(video, third, replace(settings, corrections=(str(out),)))
     with pytest.raises(InputError, match="expected a dataset with corrected masks, found none"):
-        prepare(video, tmp_path / "x", Settings(size=64, corrections=str(videos)))
+        prepare(video, tmp_path / "x", Settings(size=64, corrections=(str(videos),)))
     assert not (tmp_path / "x").exists()
 
 

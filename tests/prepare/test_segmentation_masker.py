@@ -8,6 +8,7 @@ import pytest
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.topology import ATTRIBUTE_KINDS, POSITION
 from durian_jax.faces.warp import transform_keypoints
 from durian_jax.prepare import segmentation_masker
 from durian_jax.prepare.segmentation_masker import SegmentationMasker
@@ -65,10 +66,27 @@ def test_a_hat_that_the_user_names_covers_the_upper_head(masker):
     assert not ((masks & attribute_bit("hat") > 0) & (masks & attribute_bit("hair") > 0)).any()
 
 
-def test_parts_away_from_the_head_and_specks_are_no_hair(masker):
-    masker._network.regions = [(0, slice(0, 16), 6.0), (0, slice(56, 64), 6.0)]
+def test_hair_may_fill_the_picture(masker):
+    masker._network.regions = [(0, slice(0, 64), 6.0)]
+    assert share(masker(*clip())[0], "hair", slice(0, 64)) == 1
+
+
+def test_parts_away_from_the_head_and_highlights_are_no_hair(masker, monkeypatch):
+    def logits(frames, keypoints, person):
+        layers = {kind: np.full(frames.shape[:3], -6, np.float32) for kind in ATTRIBUTE_KINDS}
+        for rows, columns in regions:
+            layers["hair"][:, rows, columns] = 6
+        return layers
+    monkeypatch.setattr(masker, "logits", logits)
+    everywhere = slice(0, 64)
+    regions = [(slice(0, 16), everywhere), (slice(56, 64), everywhere)]
     masks, _ = masker(*clip())
     assert share(masks, "hair", slice(0, 14)) == 1 and share(masks, "hair", slice(50, 64)) == 0
+    # The island on the forehead, between the brows and the hairline, is a highlight.
+    x, y = (clip()[1][0, POSITION[10], :2] * 64).astype(int)
+    regions = [(slice(0, y - 3), everywhere), (slice(y + 2, y + 5), slice(x - 2, x + 2))]
+    masks, _ = masker(*clip())
+    assert share(masks, "hair", slice(0, y - 6)) == 1 and share(masks, "hair", slice(y, 64)) == 0
 
 
 def test_tilted_heads_are_shown_upright(masker, monkeypatch):
@@ -80,8 +98,9 @@ def test_tilted_heads_are_shown_upright(masker, monkeypatch):
     masks, _ = masker(frames, np.stack([transform_keypoints(points, turn, 64, 64) for points in keypoints]), person)
     np.testing.assert_allclose(np.stack(seen)[..., :2], keypoints[..., :2], atol=0.06)
     # The rows of hair are turned back.
-    hair = (masks[0] & attribute_bit("hair")) > 0
-    assert hair[40:44, 20:24].any() != hair[40:44, 44:48].any()
+    columns = np.nonzero((masks[0] & attribute_bit("hair"))[36:44] > 0)[1]
+    top = transform_keypoints(keypoints[0], turn, 64, 64)[POSITION[10], 0] * 64
+    assert (columns.mean() < 32) == (top < 32), "hair hangs lower on the side to which the head is tilted"
 
 
 def test_little_or_unsure_hair_is_no_hair(masker):

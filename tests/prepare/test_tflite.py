@@ -79,5 +79,5 @@ def test_other_files_are_refused(tmp_path):
             make_masker(f"tflite:{tmp_path / name}.tflite")
     with pytest.raises(InputError, match="no such file; expected a segmentation model"):
         make_masker(f"tflite:{tmp_path}/nothing.tflite")
-    with pytest.raises(InputError, match="unknown masker 'tflite:'; expected heuristic"):
+    with pytest.raises(InputError, match="unknown masker 'tflite:'; expected default, heuristic"):
         make_masker("tflite:")

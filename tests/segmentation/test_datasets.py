@@ -58,7 +58,8 @@ def test_the_command_trains_a_masker(records, tmp_path, monkeypatch):
     from durian_jax.segmentation import training
 
     monkeypatch.setattr(training.TrainingSettings, "__init__", _small(training.TrainingSettings.__init__))
-    result = durian("masks", "train", records, "--out", tmp_path / "net", "--steps", 2, "--real", 0.5)
+    result = durian("masks", "train", records, "--out", tmp_path / "net", "--steps", 2, "--eye-steps", 2,
+                    "--real", 0.5)
     assert result.exit_code == 0, result.stderr
     assert f"{tmp_path}/net: 2 steps, loss " in result.stdout
     logits = make_masker(f"segmentation:{tmp_path / 'net'}").logits(*one_head())
@@ -73,7 +74,7 @@ def one_head():
 
 
 def _small(init):
-    return lambda self, **options: init(self, **options, batch=2, eye_steps=2, procedural=1)
+    return lambda self, **options: init(self, **options, batch=2, procedural=1)
 
 
 def test_bad_input_is_refused(records, tmp_path):

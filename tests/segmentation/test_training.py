@@ -55,7 +55,6 @@ def test_drawn_glasses_have_a_mask(example):
 def test_glasses_are_drawn_on_bare_eyes_only(eyes):
     found = [changed_eyes(eyes, np.random.default_rng(seed)) for seed in range(40)]
     assert 8 <= sum(worn for _, worn in found) <= 30 and found[0][0].shape == (*PATCH, 3)
-    assert all(changed_eyes(replace(eyes, worn=True), np.random.default_rng(seed))[1] for seed in range(5))
 
 
 def test_changed_eyes_stay_in_place(example):
@@ -77,6 +76,8 @@ def test_glasses_in_the_hair_are_not_worn(example):
     face = face_frame(example.keypoints, READ, READ)
     assert glasses_worn(glasses_region(face), example.keypoints)
     assert not glasses_worn(face.v > 0.4, example.keypoints)
+    rims = glasses_region(face) & ~(cv2.erode(glasses_region(face).astype(np.uint8), np.ones((3, 3))) > 0)
+    assert glasses_worn(rims, example.keypoints)
 
 
 def test_unknown_pixels_do_not_count():
