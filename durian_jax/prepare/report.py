@@ -65,7 +65,9 @@ def write_report(out: Path, work: Work, videos: list[VideoInput], keys: list[str
         "accepted": len(accepted), "rejected": len(rejected),
         "clips": sum(len(entry["clips"]) for entry in accepted),
         "frames": sum(clip["frames"] for entry in accepted for clip in entry["clips"]),
-        "seconds": round(seconds, 1), "settings": asdict(settings), "files": accepted, "rejected_files": rejected,
+        "seconds": round(seconds, 1),
+        "settings": {**asdict(settings), "corrections": list(settings.corrections)},  # as JSON has it
+        "files": accepted, "rejected_files": rejected,
     }
     write_json(place / "report.json", report)
     if max_rejected is not None and len(rejected) > max_rejected:

@@ -123,10 +123,10 @@ def test_animate_writes_videos_and_settings(files, tmp_path, monkeypatch, no_mod
         assert result.exit_code == 0, result.stderr
     report = json.loads((tmp_path / "a.json").read_text())
     assert report["warnings"] == []
-    result = animate(files, tmp_path / "c.mp4", "-a", f"glasses={files}/person.png", "--frames", 2)
-    assert result.stderr.count("durian: warning: ") == result.stderr.count("little evidence of glasses") == 1
+    result = animate(files, tmp_path / "c.mp4", "-a", f"beard={files}/person.png", "--frames", 2)
+    assert result.stderr.count("durian: warning: ") == result.stderr.count("little evidence of beard") == 1
     note, = json.loads((tmp_path / "c.json").read_text())["warnings"]
-    assert note in result.stderr and note.startswith(f"{files}/person.png: little evidence of glasses was found")
+    assert note in result.stderr and note.startswith(f"{files}/person.png: little evidence of beard was found")
     assert report["frames"] == 10 and asdict(replace(DEFAULTS, steps=5, seed=3)).items() <= report["settings"].items()
     assert report["settings"]["attributes"] == {"hair": f"{files}/person.png"}
     assert set(report["seconds"]) == {"load", "annotate", "animate", "write", "total"}

@@ -51,7 +51,8 @@ def stand_in(monkeypatch) -> SimpleNamespace:
             clip = replace(clip, frames=picture[None], box=np.float32([[size / 2, size / 2, size]]))
         return clip
 
-    def annotate_video(path, size, frames, annotator=None, face="largest", gaps="skip", fps=None):
+    def annotate_video(path, size, frames, annotator=None, face="largest", gaps="skip", fps=None, masker="default"):
+        assert masker is None, "drivers need no masks"
         made.videos.append(path)
         made.chosen += [face, gaps]
         count = min(FRAMES, frames or FRAMES)

@@ -284,10 +284,12 @@ def test_a_photo_that_is_to_give_an_attribute_is_checked_for_it(annotator, files
               "seen": sample_person("validation", 2, require=("glasses",))}
     for name, person in people.items():
         write_image(tmp_path / f"{name}.png", render(person, sample_motion("validation", 0, 1), 512).frames[0])
-    asked = [("glasses", tmp_path / "bare.png"), ("glasses", tmp_path / "seen.png"), ("hair", tmp_path / "none.png")]
-    bare, seen, none = check_files([], annotator, asked)
+    asked = [("beard", tmp_path / "bare.png"), ("glasses", tmp_path / "seen.png"), ("hair", tmp_path / "none.png"),
+             ("glasses", tmp_path / "bare.png")]
+    bare, seen, none, eyes = check_files([], annotator, asked)
+    assert only(eyes, "no-attribute").level == "error" and "found: hair" in only(eyes, "no-attribute").message
     finding = only(bare, "unsure-attribute")
-    assert finding.level == "warning" and "little evidence of glasses was found" in finding.message
+    assert finding.level == "warning" and "little evidence of beard was found" in finding.message
     assert finding.fix == "choose another photo, or look at the result" and str(tmp_path) not in finding.message
     assert "unsure-attribute" not in codes(seen) and codes(none) == {"unreadable"}
     assert describe(seen).startswith(f"{tmp_path}/seen.png: photo to take glasses from, 512 x 512")
