@@ -8,15 +8,19 @@ import cv2
 import numpy as np
 import pytest
 
+from durian_jax.checkpoints import SHIPPED
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.regions import brow_height, face_frame, glasses_region, hair_region, hat_region, oval
 from durian_jax.prepare import user_masks
+from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.attributes import attribute_masks, glasses_evidence
 from durian_jax.prepare.maskers import default_masker, make_masker
 from durian_jax.prepare.parsing import kinds_of_classes
 from durian_jax.prepare.segformer import SegFormerMasker
 from durian_jax.prepare.user_masks import UserMasks
+from durian_jax.segmentation.examples import procedural_example
+from durian_jax.tensor_files import TensorFiles
 from durian_jax.video import write_image, write_video
 from tests.helpers.faces import face
 
@@ -536,3 +540,40 @@ def test_folders_that_match_no_input_are_problems(tmp_path):
     assert "interview_01: expected a folder named after" in lines[0] and lines[0].endswith("did you mean interview_1?")
     assert "interview_3.mp4: expected a folder" in lines[1]
     assert masks.problems(["interview_01", "interview_2"])[0].startswith(str(tmp_path / "interview_3.mp4"))
+
+
+def test_the_shipped_networks_are_those_of_their_card():
+    folder = SHIPPED / "masks"
+    stored = TensorFiles(folder)
+    eyes = sum(stored[name].size for name in stored if name.startswith("eyes_"))
+    head = sum(stored[name].size for name in stored) - eyes
+    card = (folder / "README.md").read_text()
+    assert f"{head / 1e6:.2f} M parameters" in card and f"{eyes / 1e6:.2f} M parameters" in card
+    assert (folder / "model.safetensors").stat().st_size < 1e6
+
+
+def test_the_default_masks_of_drawn_people():
+    """Procedural people are a part of the training data, though not these."""
+    scores = []
+    for number in range(3000, 3012):
+        one = procedural_example(number)
+        masks, _ = default_masker(one.frame[None], one.keypoints[None], one.person[None])
+        found, true = (masks[0] & attribute_bit("hair")) > 0, one.masks[..., 0]
+        if true.any():
+            scores.append((found & true).sum() / (found | true).sum())
+    assert len(scores) > 5 and np.median(scores) > 0.6
+
+
+@pytest.mark.parametrize("name", ["forehead.jpg", "dark_short_hair.jpg"])
+def test_hair_of_difficult_photos(portraits, annotator, name):
+    clip = annotate_image(portraits / "cases" / name, 256, annotator=annotator)
+    face = face_frame(clip.keypoints[0], 256, 256)
+    skin = oval(face) & (face.v > brow_height(face)) & (face.v < brow_height(face) + 0.15)
+    hair = clip.mask("hair")[0]
+    assert hair.sum() > 0.1 * face.unit ** 2 and (hair & skin).sum() < 0.05 * skin.sum()
+    assert not clip.mask("glasses").any() and not clip.mask("hat").any()
+
+
+def test_shadows_between_the_eyes_are_no_glasses(portraits, annotator):
+    clip, _ = annotate_video(portraits / "cases" / "noglasses.mp4", 256, 24, annotator=annotator)
+    assert not clip.mask("glasses").any() and clip.mask("hair").any()
