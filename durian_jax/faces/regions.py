@@ -127,6 +127,16 @@ def beard_region(face: FaceFrame) -> np.ndarray:
     return fill_polygon(outline, *face.u.shape) & ~lips(face)
 
 
+def moustache_region(face: FaceFrame) -> np.ndarray:
+    """(H, W) bool: between the nose and the upper lip, out to the corners of the mouth."""
+    above, corners = face.points[_NOSE_BASE], face.points[[POSITION[61], POSITION[291]]]
+    # Moustaches reach a little beyond the corners.
+    corners = corners + 0.25 * (corners - corners.mean(axis=0))
+    lip = face.points[[POSITION[index] for index in (40, 37, 0, 267, 270)]]
+    outline = np.concatenate([corners[:1], above, corners[1:], lip[::-1]])
+    return fill_polygon(outline, *face.u.shape) & ~lips(face)
+
+
 def hat_region(face: FaceFrame) -> np.ndarray:
     """(H, W) bool: a large dome above the brows."""
     start = brow_height(face) + 0.04

@@ -23,6 +23,7 @@ from durian_jax.faces.regions import (
     fill_polygon,
     glasses_region,
     lips,
+    moustache_region,
     neck,
     oval,
 )
@@ -78,13 +79,14 @@ def attribute_masks(frames: np.ndarray, keypoints: np.ndarray, person: np.ndarra
     faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
     lab = smooth_lab(frames)
     covered, covering = head_covering(lab, faces, person)
+    beards, dark = beard_masks(lab, faces)
     evidence = Evidence(hair=covered / _COVERED, glasses=glasses_evidence(frames, faces),
-                        beard=beard_evidence(lab, faces), hat=hat_evidence(lab, faces, covering))
+                        beard=dark, hat=hat_evidence(lab, faces, covering))
     present = set(evidence.present())
     if known is not None:
         present = (present - {"hat"}) | set(known)
     found = {"hair": covering, "glasses": np.stack([glasses_region(face) for face in faces]),
-             "beard": np.stack([beard_region(face) for face in faces])}
+             "beard": beards}
     if "hat" in present:
         # A hat covers the head from the brows up. Hair may hang out below it.
         found["hat"] = covering & np.stack([face.v > brow_height(face) - 0.06 for face in faces])
@@ -247,6 +249,8 @@ def _connected(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 # Thresholds set by hand on about 40 clips and photos. Thick and thin rims are found. Rimless glasses in motion are
 # missed. Frowns do not count as glasses, and stubble does not count as a beard.
 _BRIDGE_LINE, _DARK_MOUSTACHE, _DARK_CHIN = 4.4, 0.45, 0.5
+# Below this evidence of the chin, a moustache is worn without a beard.
+_BARE_CHIN = 0.7
 
 # Patch that is searched for a glasses bridge: distance of the eyes' centres, and (height, width), in pixels.
 _EYE_DISTANCE = 80
@@ -283,8 +287,18 @@ def _bridge_line(frame: np.ndarray, face: FaceFrame) -> float:
     return strongest / (float(texture) + 0.5)
 
 
-def beard_evidence(lab: np.ndarray, faces: list[FaceFrame]) -> float:
-    """Return how much darker the upper lip or the chin is than the cheeks; light beards are missed."""
+def beard_masks(lab: np.ndarray, faces: list[FaceFrame]) -> tuple[np.ndarray, float]:
+    """Return the region of a beard, or of a moustache alone, as (T, H, W) bool, and the evidence of either.
+
+    The evidence is how much darker the upper lip or the chin is than the cheeks. Light beards are missed.
+    """
+    moustache, chin = _darkness(lab, faces)
+    region = moustache_region if moustache >= 1 and chin < _BARE_CHIN else beard_region
+    return np.stack([region(face) for face in faces]), max(moustache, chin, 0.0)
+
+
+def _darkness(lab: np.ndarray, faces: list[FaceFrame]) -> tuple[float, float]:
+    """Return how much darker the upper lip and the chin are than the cheeks, in units of the thresholds."""
     shares = []
     for lightness, face in zip(lab[..., 0], faces, strict=True):
         def at(*indices, points=face.points):
@@ -303,9 +317,9 @@ def beard_evidence(lab: np.ndarray, faces: list[FaceFrame]) -> float:
             cheek, *rest = (float(np.median(sample)) for sample in samples)
             shares.append([1 - part / max(cheek, 1) for part in rest])
     if not shares:
-        return 0.0
+        return 0.0, 0.0
     moustache, chin = np.median(shares, axis=0)
-    return float(max(moustache / _DARK_MOUSTACHE, chin / _DARK_CHIN, 0))
+    return float(moustache / _DARK_MOUSTACHE), float(chin / _DARK_CHIN)
 
 
 def hat_evidence(lab: np.ndarray, faces: list[FaceFrame], covering: np.ndarray) -> float:

@@ -10,10 +10,10 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.faces.fill_region import dilate
-from durian_jax.faces.regions import FaceFrame, beard_region, brow_height, face_frame, glasses_region, oval
+from durian_jax.faces.regions import FaceFrame, brow_height, face_frame, glasses_region, oval
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, POSITION
 from durian_jax.faces.warp import transform_keypoints, warp_image
-from durian_jax.prepare.attributes import Evidence, beard_evidence, glasses_evidence, joined, smooth_lab
+from durian_jax.prepare.attributes import Evidence, beard_masks, glasses_evidence, joined, smooth_lab
 from durian_jax.segmentation.features import eye_features, head_features, mirrored
 from durian_jax.segmentation.network import Network
 from durian_jax.segmentation.refine import follow_outlines, with_clip_colours
@@ -64,10 +64,9 @@ class SegmentationMasker:
         """See `maskers.Masker`."""
         faces = [face_frame(points, *frames.shape[1:3]) for points in keypoints]
         logits = self.logits(frames, keypoints, person)
-        found = {"glasses": np.stack([glasses_region(face) for face in faces]),
-                 "beard": np.stack([beard_region(face) for face in faces])}
-        values = {"glasses": self._glasses(frames, keypoints, faces),
-                  "beard": beard_evidence(smooth_lab(frames), faces)}
+        found, values = {"glasses": np.stack([glasses_region(face) for face in faces])}, {}
+        values["glasses"] = self._glasses(frames, keypoints, faces)
+        found["beard"], values["beard"] = beard_masks(smooth_lab(frames), faces)
         found["hat"], values["hat"] = _found("hat", logits["hat"], frames, faces)
         if known is not None and "hat" not in known:
             values["hat"] = 0.0

@@ -5,9 +5,15 @@ import pytest
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
-from durian_jax.faces.regions import expression_regions, landing_region
+from durian_jax.faces.regions import (
+    beard_region,
+    expression_regions,
+    face_frame,
+    landing_region,
+    moustache_region,
+)
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, GROUPS
-from durian_jax.prepare.attributes import Evidence, attribute_masks
+from durian_jax.prepare.attributes import Evidence, attribute_masks, beard_masks
 from tests.helpers.prepare import wearers
 
 
@@ -83,3 +89,14 @@ def test_the_least_certain_kind():
     assert evidence.least_certain(("glasses",)) == ("hair", 0.58)
     assert evidence.least_certain(("glasses", "hair")) == ("beard", 1.0)
     assert evidence.least_certain(ATTRIBUTE_KINDS) == ("", 1.0)
+
+
+@pytest.mark.parametrize(("dark", "expected"), [(moustache_region, moustache_region), (beard_region, beard_region)])
+def test_a_moustache_alone_is_no_whole_beard(people, dark, expected):
+    face = face_frame(people["beard"].keypoints[0], 128, 128)
+    lab = np.full((1, 128, 128, 3), (180, 128, 128), np.uint8)
+    lab[0, dark(face)] = (40, 128, 128)
+    mask, evidence = beard_masks(lab, [face])
+    assert np.array_equal(mask[0], expected(face)) and evidence > 1
+    assert moustache_region(face).sum() < 0.4 * beard_region(face).sum()
+    assert beard_masks(np.full_like(lab, 180), [face])[1] == 0
