@@ -50,10 +50,10 @@ class Evidence:
     def least_certain(self, given: Collection[str] = ()) -> tuple[str, float]:
         """Return the kind that is closest to its threshold, and its certainty.
 
-        The certainty is 0 at the threshold, and 1 from half of it downwards or from twice of it upwards. If all kinds
-        are in `given`, they are certain: ("", 1).
+        The certainty is 0 at the threshold, and 1 from 2/3 of it downwards or from 3/2 of it upwards. If all kinds are
+        in `given`, they are certain: ("", 1).
         """
-        away = {kind: min(1.0, abs(math.log2(max(getattr(self, kind), 0.01)))) for kind in ATTRIBUTE_KINDS
+        away = {kind: min(1.0, abs(math.log(max(getattr(self, kind), 0.01), 1.5))) for kind in ATTRIBUTE_KINDS
                 if kind not in given}
         return min(((kind, round(value, 2)) for kind, value in away.items()), key=lambda pair: pair[1],
                    default=("", 1.0))
