@@ -15,6 +15,7 @@ default flatters them.
 
 import argparse
 import json
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -215,7 +216,7 @@ def main() -> None:
         write_text(options.json, json.dumps({"rows": rows, "foreheads": foreheads, "date": str(date.today())}, indent=1)
                    + "\n")
     if options.markdown:
-        words = " ".join("FOLDER" if word == str(options.folder) else word for word in sys.argv[1:])
+        words = shlex.join("FOLDER" if word == str(options.folder) else word for word in sys.argv[1:])
         about = f"`python -m benchmarks.masks {words}`, {date.today()}, {len(cases)} pictures of {people} people."
         write_section(options.markdown, HEADING, [about, "", *lines])
     if options.sheet:
