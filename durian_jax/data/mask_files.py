@@ -93,7 +93,8 @@ def replace_masks(directory: str | os.PathLike, clip_name: str, folder: str | os
         about = replace_records(directory, {index: rewrite_record(clip, masks=masks)})
     except DecodeError as error:
         raise _damaged(error) from error
-    keep_correction(directory, clip, masks, kinds)
+    if clip.provenance.video:  # else there is no video to prepare again
+        keep_correction(directory, clip, masks, kinds)
     return {**about, "replaced": kinds}
 
 
