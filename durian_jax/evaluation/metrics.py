@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from scipy import stats
 from skimage.metrics import structural_similarity
 
 _LEVELS = 255.0
+_EDGE = 16.0  # grey levels per pixel
+_STILL = 1  # grey levels
 # A perfect picture scores 100 dB: one infinite value would make the mean infinite.
 _SMALLEST_ERROR = _LEVELS**2 * 1e-10
 
@@ -56,6 +59,54 @@ def sharpness(result: np.ndarray, truth: np.ndarray) -> float:
     A blurred result can score well in PSNR; its sharpness is low.
     """
     return _gradient(result) / max(_gradient(truth), 1e-6)
+
+
+def edge_gradient(result: np.ndarray, truth: np.ndarray) -> float:
+    """Return how steep the result is at the truth's edges: 1 = as steep, 0 = flat; NaN if the truth has no edges.
+
+    The edges are the pixels where the truth's lightness changes by at least 16 grey levels per pixel. There, the
+    result's gradient is projected onto the direction of the truth's, so neither grain nor other edges count.
+    """
+    own, true = _gradients(result), _gradients(truth)
+    length = np.linalg.norm(true, axis=-1)
+    edges = length >= _EDGE
+    if not edges.any():
+        return float("nan")
+    return float((own * true).sum(-1)[edges].sum() / np.square(length[edges]).sum())
+
+
+def still_change(result: np.ndarray, truth: np.ndarray, beyond: float = 0.0) -> float:
+    """Return the mean change of the result from frame to frame where the truth stands still, in grey levels.
+
+    Args:
+        result, truth: (T, H, W, 3) uint8.
+        beyond: count only pixels further than this from every pixel of the truth that moves, in pixels.
+
+    Returns:
+        NaN if there is one frame, or if nothing stands still.
+    """
+    changes = []
+    for first, second, before, after in zip(result[:-1], result[1:], truth[:-1], truth[1:], strict=True):
+        still = np.abs(after.astype(np.int16) - before).max(-1) <= _STILL
+        if beyond and not still.all():
+            still &= cv2.distanceTransform(still.astype(np.uint8), cv2.DIST_L2, 5) > beyond
+        if still.any():
+            changes.append(np.abs(second.astype(np.int16) - first).mean(-1)[still].mean())
+    return float(np.mean(changes)) if changes else float("nan")
+
+
+def temporal_error(result: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean difference between the changes of result and truth, in grey levels; NaN for one frame."""
+    if len(result) < 2:
+        return float("nan")
+    change = np.diff(result.astype(np.int16), axis=0) - np.diff(truth.astype(np.int16), axis=0)
+    return float(np.abs(change).mean())
+
+
+def _gradients(frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, 2) gradients of the lightness in grey levels per pixel, by central differences."""
+    grey = frames.astype(np.float32).mean(-1)
+    return np.stack(np.gradient(grey, axis=(1, 2)), axis=-1)
 
 
 def _gradient(frames: np.ndarray) -> float:
@@ -130,6 +181,7 @@ def mean_text(summary: Mapping[str, Any], key: str, digits: int) -> str:
 
 
 def mean_of_means(means: list[Mean]) -> Mean:
-    """Return the unweighted mean of independent means; their half widths add in quadrature."""
+    """Return the unweighted mean of independent means, without those that are NaN; half widths add in quadrature."""
+    means = [m for m in means if not np.isnan(m.value)] or means
     half_width = np.sqrt(sum(m.half_width**2 for m in means)) / len(means)
     return Mean(float(np.mean([m.value for m in means])), float(half_width), sum(m.cases for m in means))

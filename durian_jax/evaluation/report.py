@@ -28,7 +28,7 @@ BENCHMARKS = ("synthetic", "reconstruction", "reenactment")
 
 
 def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic", clips: str | Path | None = None,
-                        cases: int = 64, frames: int | None = None,
+                        cases: int = 64, frames: int = 8, split: str = transfer.SPLIT,
                         sampling: Sampling | Mapping[str, Any] | None = None, json_path: str | Path | None = None,
                         sheet_path: str | Path | None = None, sheet_cases: int = 5, robustness: bool = False) -> str:
     """Run a benchmark, write the requested files and return the table of scores.
@@ -40,7 +40,8 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         clips: for "reconstruction", a folder of records of people who are not in the training data.
         cases: number of transfers per attribute kind, or of reenactments; "reconstruction" uses fewer if the records
             have fewer.
-        frames: frames per case; None: 1, or 8 of a reenactment.
+        frames: frames per case.
+        split: procedural people of "synthetic": "benchmark", or "validation" to choose settings.
         sampling: steps, guidance and seed.
         json_path: file for `summary`, `settings`, `seconds`, `versions`, and the `scores` of every case.
         sheet_path: file for a contact sheet.
@@ -64,18 +65,19 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         writable_file(sheet_path, (".png", ".jpg"))
     if robustness and benchmark != "reenactment":
         raise InputError(f"--robustness: expected --benchmark reenactment, found {benchmark}")
+    if split not in (transfer.SPLIT, "validation") or (split != transfer.SPLIT and benchmark != "synthetic"):
+        raise InputError(f"--split {split}: expected benchmark, or validation with --benchmark synthetic")
     if benchmark == "reenactment":
-        return evaluate_reenactment(checkpoint, cases=cases, frames=frames or 8, sampling=sampling,
+        return evaluate_reenactment(checkpoint, cases=cases, frames=frames, sampling=sampling,
                                     json_path=json_path, sheet_path=sheet_path, sheet_cases=sheet_cases,
                                     robustness=robustness)
-    frames = frames or 1
     check_transfers(read_description(checkpoint).config, "this benchmark")
     model = load_checkpoint(checkpoint)
     sampling = model.description.sampling_for(sampling)
     size, longest = model.config.image_size, model.config.max_frames
     if frames > longest:
         raise InputError(f"--frames {frames}: expected at most {longest} frames, the limit of {checkpoint}")
-    questions = (transfer.transfer_cases(cases, frames, size) if clips is None else
+    questions = (transfer.transfer_cases(cases, frames, size, split) if clips is None else
                  reconstruction_cases(clips, cases, frames, size))
     started = time.perf_counter()
     result = transfer.run(model, questions, sampling, keep=sheet_cases if sheet_path else 0)
@@ -84,7 +86,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         if json_path:
             write_json(place_of(json_path), {
                 "summary": result.summary,
-                "settings": {"benchmark": benchmark, "cases": cases, "frames": frames,
+                "settings": {"benchmark": benchmark, "cases": cases, "frames": frames, "split": split,
                              **({} if clips is None else {"clips": str(clips)}),
                              **sampling_settings(checkpoint, model, sampling)},
                 "seconds": seconds, "versions": versions(), "scores": result.scores})
@@ -94,16 +96,25 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
 
 
 def table(summary: dict[str, dict]) -> str:
-    """Format the summary as a text table; each mean is shown with half of its 95 % interval."""
-    columns = (("L1", "l1"), ("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
-               ("region dB", "psnr_region"), ("unchanged", "unchanged_psnr_region"),
-               ("pasted", "paste_psnr_region"), ("SSIM", "ssim"), ("region", "ssim_region"),
-               ("sharpness", "sharpness"))
-    lines = [f"{'':8}{'cases':>6}" + "".join(f"{heading:>14}" for heading, _ in columns)]
-    for kind, row in summary.items():
-        cells = [mean_text(row, key, 2 if "psnr" in key else 3) for _, key in columns]
-        lines.append(f"{kind:8}{row['cases']:6}" + "".join(f"{cell:>14}" for cell in cells))
-    return "\n".join(lines)
+    """Format the summary as three text tables; each mean is shown with half of its 95 % interval."""
+    tables = ((("PSNR dB", "psnr"), ("unchanged", "unchanged_psnr"), ("pasted", "paste_psnr"),
+               ("moving paste", "paste_moving_psnr"), ("L1", "l1"), ("SSIM", "ssim"), ("sharpness", "sharpness"),
+               ("edge gradient", "edge_gradient")),
+              (("region dB", "psnr_region"), ("unchanged", "unchanged_psnr_region"), ("pasted", "paste_psnr_region"),
+               ("moving paste", "paste_moving_psnr_region"), ("region SSIM", "ssim_region"),
+               ("removed dB", "psnr_removed")),
+              (("still", "still"), ("still, far", "still_far"), ("tde", "tde")))
+    lines = []
+    for columns in tables:
+        lines += ["", f"{'':8}{'cases':>6}" + "".join(f"{heading:>15}" for heading, _ in columns)]
+        for kind, row in summary.items():
+            cells = [mean_text(row, key, 2 if _two_digits(key) else 3) for _, key in columns]
+            lines.append(f"{kind:8}{row['cases']:6}" + "".join(f"{cell:>15}" for cell in cells))
+    return "\n".join(lines[1:])
+
+
+def _two_digits(key: str) -> bool:
+    return "psnr" in key or key in ("still", "still_far", "tde")
 
 
 def benchmark_sheet(examples: dict[str, list]) -> np.ndarray:

@@ -9,17 +9,19 @@ the benchmark measures only the model. Models that are driven by pixels see C.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+import cv2
 import numpy as np
 
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Sampling
 from durian_jax.evaluation import metrics
 from durian_jax.faces.clip import Clip
+from durian_jax.faces.fill_region import LAYERS, dilate, margin_at
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from durian_jax.faces.warp import keypoint_similarity, warp_image
+from durian_jax.faces.warp import align, keypoint_similarity, warp_image
 from durian_jax.families import get_family
 from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
@@ -31,9 +33,12 @@ SPLIT = "benchmark"
 _BLOCK = 8
 # Blocks per case index: one for each kind alone, then one for each first kind of a composition.
 _BLOCKS = 2 * len(ATTRIBUTE_KINDS)
-_METRICS = ("l1", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness")
+# A pixel stands still far from motion beyond this distance, in pixels at 128 px.
+_FAR = 6
+_METRICS = ("l1", "psnr", "ssim", "psnr_region", "ssim_region", "psnr_removed", "sharpness", "edge_gradient", "still",
+            "still_far", "tde")
 _BASELINE_METRICS = ("psnr", "psnr_region")
-SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", "paste")
+SUMMARY_KEYS = (*_METRICS, *(f"{baseline}_{name}" for baseline in ("unchanged", "paste", "paste_moving")
                              for name in _BASELINE_METRICS))
 
 
@@ -46,12 +51,15 @@ class TransferCase:
         attributes: kind and photo (of B) of each attribute to transfer.
         driving: T frames of C.
         truth: T frames of A with B's attributes in C's motion.
+        removed: (T, H, W) bool, pixels of the truth where A's own attributes of these kinds would be seen; (0,) if
+            unknown.
     """
 
     portrait: Clip
     attributes: tuple[tuple[str, Clip], ...]
     driving: Clip
     truth: Clip
+    removed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     def attribute_region(self) -> np.ndarray:
         """Return (T, H, W) bool: pixels of the truth that show the attributes."""
@@ -84,11 +92,13 @@ def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size:
         shown = donor if kind == "hat" else donor.without("hat")
         attributes.append((kind, render(shown, sample_motion(split, first + number, 1), size=size)))
     motion = sample_motion(split, first + 1, frames)
+    before, truth = render(portrait_person, motion, size=size), render(answer, motion, size=size)
+    removed = [before.mask(kind) & ~truth.mask(kind) for kind in kinds]
     return TransferCase(
         portrait=render(portrait_person, sample_motion(split, first, 1), size=size),
         attributes=tuple(attributes),
         driving=render(driver, motion, size=size),
-        truth=render(answer, motion, size=size))
+        truth=truth, removed=np.logical_or.reduce(removed))
 
 
 def paste(case: TransferCase) -> np.ndarray:
@@ -101,16 +111,44 @@ def paste(case: TransferCase) -> np.ndarray:
     return image
 
 
+def moving_paste(case: TransferCase) -> np.ndarray:
+    """Return the paste baseline that moves, (T, H, W, 3) uint8.
+
+    The old attributes are painted over in the portrait (Telea 2004). Portrait and attributes are then warped to the
+    keypoints of every frame of the truth (`faces.warp.align`). It knows the exact motion but has no model.
+    """
+    portrait, kinds = case.portrait, [kind for kind, _ in case.attributes]
+    old = np.logical_or.reduce([portrait.mask(kind)[0] for kind in kinds])
+    radius = margin_at(old.shape[0], 3)
+    bare = cv2.inpaint(portrait.frames[0], dilate(old, radius).astype(np.uint8), radius, cv2.INPAINT_TELEA)
+    everywhere, frames = np.ones(old.shape, bool), []
+    for points in case.truth.keypoints:
+        image, seen = align(bare, everywhere, portrait.keypoints[0], points)
+        image = np.where(seen[..., None], image, bare)  # beyond the photo's edges
+        for kind in sorted(kinds, key=LAYERS.index):
+            donor = dict(case.attributes)[kind]
+            moved, mask = align(donor.frames[0], donor.mask(kind)[0], donor.keypoints[0], points)
+            image = np.where(mask[..., None], moved, image)
+        frames.append(image)
+    return np.stack(frames)
+
+
 def score(case: TransferCase, result: np.ndarray) -> dict[str, float]:
     """Compute all `SUMMARY_KEYS` of one case; result is (T, H, W, 3) uint8."""
     truth, region = case.truth.frames, case.attribute_region()
+    removed = case.removed if case.removed.size else np.zeros(region.shape, bool)
     scores = {"l1": metrics.l1(result, truth),
               "psnr": metrics.psnr(result, truth), "ssim": metrics.ssim(result, truth),
               "psnr_region": metrics.psnr(result, truth, region),
               "ssim_region": metrics.ssim(result, truth, region),
-              "sharpness": metrics.sharpness(result, truth)}
-    for name, photo in (("unchanged", case.portrait.frames[0]), ("paste", paste(case))):
-        video = np.broadcast_to(photo, truth.shape)
+              "psnr_removed": metrics.psnr(result, truth, removed),
+              "sharpness": metrics.sharpness(result, truth),
+              "edge_gradient": metrics.edge_gradient(result, truth),
+              "still": metrics.still_change(result, truth),
+              "still_far": metrics.still_change(result, truth, _FAR * truth.shape[1] / 128),
+              "tde": metrics.temporal_error(result, truth)}
+    for name, video in (("unchanged", np.broadcast_to(case.portrait.frames[0], truth.shape)),
+                        ("paste", np.broadcast_to(paste(case), truth.shape)), ("paste_moving", moving_paste(case))):
         scores[f"{name}_psnr"] = metrics.psnr(video, truth)
         scores[f"{name}_psnr_region"] = metrics.psnr(video, truth, region)
     return scores
@@ -154,9 +192,9 @@ class Benchmark:
 CaseMaker = Callable[[], TransferCase]
 
 
-def transfer_cases(count: int, frames: int = 1, size: int = 128) -> dict[str, list[CaseMaker]]:
-    """Return the benchmark: kind -> its first `count` cases."""
-    return {kind: [partial(transfer_case, kind, index, frames, size) for index in range(count)]
+def transfer_cases(count: int, frames: int = 1, size: int = 128, split: str = SPLIT) -> dict[str, list[CaseMaker]]:
+    """Return the benchmark: kind -> its first `count` cases; see `transfer_case`."""
+    return {kind: [partial(transfer_case, kind, index, frames, size, split) for index in range(count)]
             for kind in ATTRIBUTE_KINDS}
 
 

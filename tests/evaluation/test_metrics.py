@@ -1,5 +1,6 @@
 """Metrics against literal values."""
 
+import cv2
 import numpy as np
 import pytest
 from scipy import stats
@@ -68,6 +69,36 @@ def test_sharpness_scales_with_contrast():
     assert metrics.sharpness(np.zeros_like(truth), truth) == 0
 
 
+def test_edge_gradient_is_blind_to_grain_and_sees_blur():
+    truth = np.zeros((1, 64, 64, 3), np.uint8)
+    truth[:, 16:48, 16:48] = 200
+    assert metrics.edge_gradient(truth, truth) == pytest.approx(1)
+    noise = np.random.default_rng(0).normal(0, 20, truth.shape)
+    grain = np.clip(truth + noise * (truth > 0), 0, 255).astype(np.uint8)
+    assert metrics.sharpness(grain, truth) > 1.5 and 0.9 < metrics.edge_gradient(grain, truth) < 1.1
+    blurred = cv2.GaussianBlur(truth[0], (0, 0), 2)[None]
+    assert metrics.edge_gradient(blurred, truth) < 0.6
+    # An edge elsewhere does not count.
+    assert abs(metrics.edge_gradient(np.roll(truth, 8, 2)[:, 24:40], truth[:, 24:40])) < 0.05
+    assert np.isnan(metrics.edge_gradient(truth, np.zeros_like(truth)))
+
+
+def test_change_is_measured_where_the_truth_stands_still():
+    truth = np.full((3, 32, 32, 3), 100, np.uint8)
+    truth[1:, :, :8] = 150  # moves once, on the left
+    result = truth.copy()
+    result[1, :, 8:14] += 6  # flickers within six pixels of the motion
+    result[1, :, 20:] += 4  # and further away
+    near, far = metrics.still_change(result, truth), metrics.still_change(result, truth, beyond=6)
+    # Of the 24 still columns of the first change and the 32 of the second.
+    assert near == pytest.approx(((6 * 6 + 12 * 4) / 24 + (6 * 6 + 12 * 4) / 32) / 2)
+    assert far == pytest.approx((12 * 4 / 18 + (6 * 6 + 12 * 4) / 32) / 2, rel=0.1)
+    assert metrics.temporal_error(result, truth) == pytest.approx((6 * 6 + 12 * 4) / 32)
+    assert metrics.temporal_error(truth, truth) == 0
+    for one in (metrics.still_change, metrics.temporal_error):
+        assert np.isnan(one(truth[:1], truth[:1]))
+
+
 def test_confidence_interval_is_student_t():
     values = [1.0, 2.0, 3.0, float("nan"), 4.0]
     mean = metrics.mean_of_cases(values)
@@ -90,6 +121,12 @@ def test_weighted_cases_make_one_ratio():
     assert np.isnan(metrics.mean_of_cases([1.0, np.nan], [0.0, 1.0]).value)
     with pytest.raises(ValueError, match="a weight of at least 0 for each value"):
         metrics.mean_of_cases([1.0, 2.0], [1.0, np.nan])
+
+
+def test_means_without_cases_do_not_count():
+    nothing = metrics.mean_of_cases([float("nan")])
+    assert metrics.mean_of_means([metrics.mean_of_cases([1.0, 3.0]), nothing]).value == 2
+    assert np.isnan(metrics.mean_of_means([nothing]).value)
 
 
 def test_mean_of_means_adds_half_widths_in_quadrature():

@@ -43,3 +43,6 @@ def test_reconstruction_refuses_unfit_clips_and_settings(recorded):
             report.evaluate_checkpoint("tiny", **wrong)
     with pytest.raises(InputError, match="at most 16 frames"):
         report.evaluate_checkpoint("tiny", frames=17)
+    for wrong in ({"split": "train"}, {"split": "validation", "benchmark": "reenactment"}):
+        with pytest.raises(InputError, match="--split .*: expected benchmark, or validation with --benchmark synth"):
+            report.evaluate_checkpoint("tiny", **wrong)

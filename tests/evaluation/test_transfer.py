@@ -1,5 +1,7 @@
 """The synthetic benchmark: its cases, baselines and summary."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,12 +56,45 @@ def test_scores_of_the_truth_and_of_the_baselines():
         best = score(case, case.truth.frames)
         assert set(best) == set(transfer.SUMMARY_KEYS)
         assert best["psnr"] == best["psnr_region"] == pytest.approx(100)
-        assert best["ssim"] == best["sharpness"] == pytest.approx(1)
+        assert best["ssim"] == best["sharpness"] == best["edge_gradient"] == pytest.approx(1)
+        assert best["still"] < 0.5 and best["tde"] == 0
+        assert best["paste_moving_psnr_region"] > best["unchanged_psnr_region"], kind
         still = score(case, np.repeat(case.portrait.frames, 2, 0))
         assert still["psnr"] == still["unchanged_psnr"]
         assert still["psnr_region"] == still["unchanged_psnr_region"]
         pasted = score(case, np.repeat(transfer.paste(case)[None], 2, 0))
         assert pasted["psnr_region"] == pasted["paste_psnr_region"]
+        moved = score(case, transfer.moving_paste(case))
+        assert moved["psnr_region"] == moved["paste_moving_psnr_region"]
+
+
+def test_the_place_of_the_old_attribute_is_measured():
+    """A result that keeps the old hair where the new hair ends scores low there, and only there."""
+    case = next(case for case in (transfer_case("hair", i, frames=2, size=SIZE) for i in range(20))
+                if case.removed.sum() > 40)
+    assert not (case.removed & case.truth.mask("hair")).any()
+    result = case.truth.frames.copy()
+    result[case.removed] = 255 - result[case.removed]
+    scores = score(case, result)
+    assert scores["psnr_removed"] < 20 and scores["psnr_region"] == pytest.approx(100)
+    assert not transfer_case("hat", 0, size=SIZE).removed.any(), "nobody wears two hats"
+
+
+def test_the_moving_paste_follows_the_truth():
+    """In its own pose and with its own attribute, the paste is nearly the portrait."""
+    case = transfer_case("glasses", 1, size=SIZE)
+    same = transfer.TransferCase(case.truth, (("glasses", case.truth),), case.driving, case.truth)
+    assert np.abs(transfer.moving_paste(same)[0].astype(int) - case.truth.frames[0]).mean() < 3
+    # Inpainting hides the old attribute.
+    bare = transfer.TransferCase(case.truth, (("glasses", replace(case.truth, masks=case.truth.masks * 0)),),
+                                 case.driving, case.truth)
+    region = case.truth.mask("glasses")[0]
+    assert np.abs(transfer.moving_paste(bare)[0].astype(int) - case.truth.frames[0])[region].mean() > 20
+
+
+def test_splits_have_other_people():
+    assert transfer_case("hair", 0, size=16).portrait.identity != transfer_case(
+        "hair", 0, size=16, split="validation").portrait.identity
 
 
 def test_paste_onto_the_same_pose_is_nearly_exact():
@@ -77,7 +112,8 @@ def test_summary_keys_and_confidence_intervals():
     summary = summarize({kind: [one, two] for kind in ATTRIBUTE_KINDS})
     assert list(summary) == [*ATTRIBUTE_KINDS, "mean"]
     keys = {"cases", "l1", "psnr", "ssim", "psnr_region", "ssim_region", "sharpness", "unchanged_psnr",
-            "unchanged_psnr_region", "paste_psnr", "paste_psnr_region"}
+            "unchanged_psnr_region", "paste_psnr", "paste_psnr_region", "paste_moving_psnr",
+            "paste_moving_psnr_region", "psnr_removed", "edge_gradient", "still", "still_far", "tde"}
     assert keys == {key for key in summary["hair"] if not key.endswith("_ci95")}
     assert summary["hair"]["psnr"] == 22 and summary["hair"]["cases"] == 2 and summary["mean"]["cases"] == 8
     low, high = summary["hair"]["psnr_ci95"]
