@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import date
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -38,7 +37,7 @@ def scores(checkpoint: str, count: int, pixels: Sequence[int]) -> dict[tuple[str
     model, split = load_checkpoint(checkpoint), "validation"
     cases = {kind: [transfer_case(kind, index, size=model.config.image_size, split=split) for index in range(count)]
              for kind in ATTRIBUTE_KINDS}
-    makers = {kind: [partial(lambda case: case, case) for case in of_kind] for kind, of_kind in cases.items()}
+    makers = {kind: [lambda case=case: case for case in of_kind] for kind, of_kind in cases.items()}
     table: dict[tuple[str, bool], list[list[float]]] = {}
     for margin in pixels:
         with patch.object(references, "MARGINS", dict.fromkeys(ATTRIBUTE_KINDS, margin)):

@@ -17,12 +17,12 @@ _LARGEST_REPORT = 16 << 30
 
 def finished_before(out: Path, videos: list[VideoInput], settings: Settings) -> dict | None:
     """Return the report of a dataset made with the same settings from the same inputs, if they have not changed."""
+    # Its own corrections are in the dataset already.
+    others = [place for place in settings.corrections if place != str(out)]
+    corrections = Corrections(others)
     try:
         made = (out / "dataset.json").stat().st_mtime
         report = read_json(out / "report.json", most=_LARGEST_REPORT)
-        # Its own corrections are in the dataset already.
-        others = [place for place in settings.corrections if place != str(out)]
-        corrections = Corrections(others)
         sources = [path for video in videos for path in (video.path, *corrections.files(video.name))]
         if any(path.stat().st_mtime > made for path in sources):
             return None

@@ -366,6 +366,8 @@ def test_corrected_masks_survive_a_new_preparation(videos, tmp_path):
     with pytest.raises(InputError, match="overwrite"):
         prepare(video, third, replace(settings, corrections=(str(out),)))
     with pytest.raises(InputError, match="expected a dataset with corrected masks, found none"):
+        prepare(video, third, replace(settings, corrections=(str(videos),)))
+    with pytest.raises(InputError, match="expected a dataset with corrected masks, found none"):
         prepare(video, tmp_path / "x", Settings(size=64, corrections=(str(videos),)))
     assert not (tmp_path / "x").exists()
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from durian_jax.commands.masks import train_network
 from durian_jax.data.dataset_writer import write_clips
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import layer_bit
@@ -12,6 +13,7 @@ from durian_jax.prepare.maskers import make_masker
 from durian_jax.segmentation import datasets as module
 from durian_jax.segmentation.datasets import examples_of_datasets
 from durian_jax.segmentation.examples import READ
+from durian_jax.segmentation.training import TrainingSettings
 from durian_jax.synthetic import render, sample_motion, sample_person
 from tests.commands.runner import durian
 from tests.helpers.faces import face
@@ -66,6 +68,13 @@ def test_the_command_trains_a_masker(records, tmp_path, monkeypatch):
     assert logits["hair"].shape == (1, 48, 40) and set(logits) == {"hair", "glasses", "beard", "hat"}
     result = durian("masks", "train", records, "--out", tmp_path, "--steps", 2)
     assert result.exit_code == 2 and "one with a segmentation network, found net" in result.stderr
+
+
+def test_the_command_has_the_defaults_of_the_settings():
+    settings = TrainingSettings()
+    defaults = {option.name: option.default for option in train_network.params if hasattr(settings, option.name)}
+    assert defaults.keys() == {"steps", "eye_steps", "real", "seed"}
+    assert all(getattr(settings, name) == value for name, value in defaults.items())
 
 
 def one_head():
