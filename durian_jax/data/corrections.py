@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from durian_jax.data.clip_record import EncodedClip
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS, K
 from durian_jax.faces.warp import similarity, warp_mask
@@ -126,17 +126,19 @@ class _Correction:
         try:
             with safe_open(path, "np") as stored:
                 about: dict[str, Any] = json.loads((stored.metadata() or {})["about"])
-                shapes = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+                arrays = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+                found = {name: (array.get_dtype(), *array.get_shape()) for name, array in arrays.items()}
             self.clip, self.time = str(about["clip"]), float(about["time"])
             height, width, first, stride = (int(value) for value in (*about["size"], about["first"], about["stride"]))
-            self.kinds = [kind for kind in ATTRIBUTE_KINDS if kind in shapes]
-            count = shapes["keypoints"][0]
-            if not 0 <= first < _LARGEST or not 0 < stride < _LARGEST or not np.isfinite(self.time) or shapes != {
-                    "keypoints": (count, K, 3), **dict.fromkeys(self.kinds, (count, height, -(-width // 8)))}:
-                raise ValueError(f"arrays of the shapes {shapes} for frames {first}, {first + stride}, ...")
+            self.kinds = [kind for kind in ATTRIBUTE_KINDS if kind in found]
+            count = found["keypoints"][1]
+            if not 0 <= first < _LARGEST or not 0 < stride < _LARGEST or not np.isfinite(self.time) or found != {
+                    "keypoints": ("F32", count, K, 3),
+                    **dict.fromkeys(self.kinds, ("U8", count, height, -(-width // 8)))}:
+                raise ValueError(f"arrays {found} for frames {first}, {first + stride}, ...")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
-            raise InputError(f"{path}: expected corrected masks, found a damaged file ({error}); delete it and correct "
-                             "the clip again") from error
+            raise InputError(f"{path}: expected corrected masks, found a damaged file ({cut(str(error))}); delete it "
+                             "and correct the clip again") from error
         self._size = (height, width)
         self._rows = {first + stride * row: row for row in range(count)}
 
