@@ -57,7 +57,7 @@ def tiny(config: ConfigDict) -> None:
         **VARIANT, "image_size": 128, "max_frames": 16, "temporal_heads": 4, "keypoint_patch": 4,
         "keypoint_channels": (64,),
         "codec": {"patch": 4, "encoder_channels": (32, 64), "decoder_channels": (64, 112), "layers": 1,
-                  "latent_channels": 16, "norm_groups": 8},
+                  "latent_channels": 16, "norm_groups": 8, "decoder_norm": "group", "temporal_kernel": 0},
         "image_encoder": None, "identity_dim": placeholder(int),
         "unet": {"channels": (64, 112), "layers": 1, "attention": (True, True), "heads": (1, 2),
                  "context_dim": None, "feedforward_multiplier": 2, "norm_groups": 8, "positions": True},

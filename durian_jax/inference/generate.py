@@ -151,18 +151,24 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
     noise = jnp.broadcast_to(noise, (b, *noise.shape))
     latents = sample(predict_clean, noise, objective, sampler, steps)
     # Frames are finished by what some branch has seen: a driver without weight leaves no trace.
-    frames = model.apply(variables(params), _decoded(params, latents, config), branches[max(active)],
+    frames = model.apply(variables(params), _decoded(params, latents, config, temporal), branches[max(active)],
                          method="finished")
     return to_uint8(frames, jnp), latents
 
 
-def _decoded(params, latents: jax.Array, config: ModelConfig) -> jax.Array:
-    """Latents (..., h, w, c) -> pictures (..., H, W, 3) float32, as many at a time as `_DECODED` allows."""
+def _decoded(params, latents: jax.Array, config: ModelConfig, temporal: bool = False) -> jax.Array:
+    """Latents (..., h, w, c) -> pictures (..., H, W, 3) float32, as many at a time as `_DECODED` allows.
+
+    Args:
+        temporal: the latents are clips (..., F, h, w, c). Decoders with temporal layers take a clip at a time.
+    """
+    temporal = temporal and bool(config.codec.temporal_kernel)
     count = math.prod(latents.shape[:-3])
     most = max(_DECODED // config.image_size**2, 1)
-    at_once = next(size for size in range(min(count, most), 0, -1) if count % size == 0)
+    at_once = latents.shape[-4] if temporal else next(
+        size for size in range(min(count, most), 0, -1) if count % size == 0)
     model = config.create()
-    pictures = jax.lax.map(lambda part: model.apply(variables(params), part, method="decode"),
+    pictures = jax.lax.map(lambda part: model.apply(variables(params), part, temporal, method="decode"),
                            latents.reshape(-1, at_once, *latents.shape[-3:]))
     return pictures.reshape(*latents.shape[:-3], *pictures.shape[2:])
 

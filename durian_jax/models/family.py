@@ -119,7 +119,7 @@ class Model(Protocol):
     def encode(self, images: "jax.Array") -> "jax.Array":
         """Images (..., H, W, 3) in [-1, 1] -> latents (..., h, w, c)."""
 
-    def decode(self, latents: "jax.Array") -> "jax.Array":
+    def decode(self, latents: "jax.Array", temporal: bool = False) -> "jax.Array":
         """Latents (..., h, w, c) -> images (..., H, W, 3) float32, about [-1, 1]."""
 
     def finished(self, frames: "jax.Array", condition: Any) -> "jax.Array":

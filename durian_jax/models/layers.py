@@ -77,10 +77,17 @@ def group_norm(groups: int, epsilon: float = 1e-5, name: str | None = None) -> n
                         scale_init=logical(nn.initializers.ones_init(), "norm"))
 
 
-def layer_norm(name: str | None = None) -> nn.LayerNorm:
+def layer_norm(epsilon: float = 1e-5, name: str | None = None) -> nn.LayerNorm:
     """Layer normalisation over the last axis, computed and returned in float32."""
-    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.float32, name=name, bias_init=logical(zeros_init, "norm"),
+    return nn.LayerNorm(epsilon=epsilon, dtype=jnp.float32, name=name, bias_init=logical(zeros_init, "norm"),
                         scale_init=logical(nn.initializers.ones_init(), "norm"))
+
+
+def picture_norm(kind: str, groups: int, epsilon: float = 1e-5, name: str | None = None) -> nn.Module:
+    """A normalisation of (M, h, w, C): "group" looks at groups of channels in the whole picture, "pixel" at all channels
+    of one place, so that no place sees a change in another one.
+    """
+    return group_norm(groups, epsilon, name) if kind == "group" else layer_norm(epsilon, name)
 
 
 def timestep_embedding(timesteps: jax.Array, width: int) -> jax.Array:

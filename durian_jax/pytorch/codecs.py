@@ -29,11 +29,16 @@ def encode(vae: nn.Module, config: CodecConfig | AutoencoderKLConfig | Autoencod
     return (latents - shift) * scale
 
 
-def decode(vae: nn.Module, config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, latents: torch.Tensor
-           ) -> torch.Tensor:
-    """Decode latents (I, c, h, w) to images (I, 3, H, W) float32, about [-1, 1]."""
+def decode(vae: nn.Module, config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, latents: torch.Tensor,
+           frames: int = 1) -> torch.Tensor:
+    """Decode latents (B * F, c, h, w) to images (B * F, 3, H, W) float32, about [-1, 1].
+
+    Args:
+        frames: F, for decoders with temporal layers.
+    """
     shift, scale = _statistics(config)
-    return vae.decode(latents / scale + shift).sample.float()
+    options = {"frames": frames} if config.temporal_kernel else {}
+    return vae.decode(latents / scale + shift, **options).sample.float()
 
 
 def _statistics(config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig) -> tuple[float, float]:

@@ -26,6 +26,6 @@ class Networks(nn.Module, ABC):
         """Images (I, 3, H, W) in [-1, 1] -> latents (I, c, h, w)."""
         return codecs.encode(self.vae, self.config.codec, images)
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (I, c, h, w) -> images (I, 3, H, W) float32, about [-1, 1]."""
-        return codecs.decode(self.vae, self.config.codec, latents)
+    def decode(self, latents: torch.Tensor, frames: int = 1) -> torch.Tensor:
+        """Latents (B * F, c, h, w) of clips of F frames -> images (B * F, 3, H, W) float32, about [-1, 1]."""
+        return codecs.decode(self.vae, self.config.codec, latents, frames)

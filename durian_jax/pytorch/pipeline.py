@@ -189,7 +189,7 @@ class Pipeline(ABC):
         with self.at_work(self.denoiser):
             condition = self.condition(batch, references, active)
             latents = self.sample(noise, condition, sampling, scales, frames=frames, temporal=temporal)
-        images = self.decode(latents).unflatten(0, (b, frames))
+        images = self.decode(latents, frames if temporal else 1).unflatten(0, (b, frames))
         images = self.finished(images, condition)
         return Segment(_pictures(images), latents.unflatten(0, (b, frames)).movedim(-3, -1).float().cpu().numpy())
 
@@ -224,11 +224,15 @@ class Pipeline(ABC):
         return frames
 
     @torch.inference_mode()
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (M, c, h, w) -> pictures (M, 3, H, W) float32, about [-1, 1], `decode_chunk` at a time."""
+    def decode(self, latents: torch.Tensor, frames: int = 1) -> torch.Tensor:
+        """Latents (B * F, c, h, w) of clips of F frames -> pictures (B * F, 3, H, W) float32, about [-1, 1].
+
+        `decode_chunk` frames at a time; decoders with temporal layers take a clip at a time.
+        """
+        whole = frames if self.config.codec.temporal_kernel else 1
         with self.at_work(self.model.vae):
-            return torch.cat([self.model.decode(part.to(self.dtype)).float()
-                              for part in latents.split(self.decode_chunk)])
+            return torch.cat([self.model.decode(part.to(self.dtype), whole).float()
+                              for part in latents.split(whole if whole > 1 else self.decode_chunk)])
 
     def to_tensor(self, x: np.ndarray, dtype: torch.dtype | None = None) -> torch.Tensor:
         """(..., H, W, C) in numpy -> (..., C, H, W), on the device, with channels last in memory."""

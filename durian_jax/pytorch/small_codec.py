@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(M, c, h, w) -> (M, 3, H, W), about [-1, 1]."""
+    """(B * F, c, h, w) and F -> (B * F, 3, H, W), about [-1, 1]."""
 
     def __init__(self, config: CodecConfig):
         super().__init__()
@@ -47,17 +47,22 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, channels[-1], 3, padding=1)
         for level, width in enumerate(channels):
             for i in range(config.layers + 1):
-                self.add_module(f"level_{level}_resnet_{i}", resnet(width, config.norm_groups))
+                self.add_module(f"level_{level}_resnet_{i}", resnet(width, config.norm_groups, config.decoder_norm))
+                if config.temporal_kernel:
+                    self.add_module(f"level_{level}_temporal_{i}", TemporalConvolution(width, config.temporal_kernel))
             if level:
                 self.add_module(f"up_{level}", nn.Conv2d(width, 4 * channels[level - 1], 1))
-        self.norm_out = nn.GroupNorm(config.norm_groups, channels[0], eps=1e-5)
+        self.norm_out = PixelNorm(channels[0]) if config.decoder_norm == "pixel" else nn.GroupNorm(
+            config.norm_groups, channels[0], eps=1e-5)
         self.conv_out = nn.Conv2d(channels[0], 3 * config.patch**2, 3, padding=1)
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def forward(self, latents: torch.Tensor, frames: int = 1) -> torch.Tensor:
         x = self.conv_in(latents)
         for level in reversed(range(len(self.config.decoder_channels))):
             for i in range(self.config.layers + 1):
                 x = self.get_submodule(f"level_{level}_resnet_{i}")(x, None)
+                if self.config.temporal_kernel:
+                    x = self.get_submodule(f"level_{level}_temporal_{i}")(x, frames)
             if level:
                 x = depth_to_space(self.get_submodule(f"up_{level}")(x), 2)
         return depth_to_space(self.conv_out(F.silu(self.norm_out(x))), self.config.patch)
@@ -74,9 +79,30 @@ class Codec(nn.Module):
         """Encode (M, 3, H, W) in [-1, 1]; return an object with `latents` (M, c, h, w)."""
         return SimpleNamespace(latents=self.encoder(images))
 
-    def decode(self, latents: torch.Tensor) -> SimpleNamespace:
-        """Decode (M, c, h, w); return an object with `sample` (M, 3, H, W), not clipped."""
-        return SimpleNamespace(sample=self.decoder(latents))
+    def decode(self, latents: torch.Tensor, frames: int = 1) -> SimpleNamespace:
+        """Decode clips of F frames, (B * F, c, h, w); return an object with `sample` (B * F, 3, H, W), not clipped."""
+        return SimpleNamespace(sample=self.decoder(latents, frames))
+
+
+class PixelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of every pixel of (M, C, H, W)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class TemporalConvolution(nn.Module):
+    """See `models.codecs.temporal.TemporalConvolution`: (B * F, C, h, w) and F -> the same shape."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.norm, self.conv, self.kernel = PixelNorm(width), nn.Linear(kernel * width, width), kernel
+
+    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
+        hidden, places = F.silu(self.norm(x)).unflatten(0, (-1, frames)), torch.arange(frames, device=x.device)
+        reach = self.kernel // 2
+        near = [hidden[:, (places + step).clamp(0, frames - 1)] for step in range(-reach, reach + 1)]
+        return x + self.conv(torch.cat(near, 2).movedim(2, -1)).movedim(-1, 2).flatten(0, 1)
 
 
 def space_to_depth(x: torch.Tensor, patch: int) -> torch.Tensor:
@@ -93,6 +119,13 @@ def depth_to_space(x: torch.Tensor, patch: int) -> torch.Tensor:
     return x.permute(0, 3, 4, 1, 5, 2).reshape(m, c // patch**2, h * patch, w * patch)
 
 
-def resnet(width: int, groups: int) -> ResnetBlock2D:
-    """A residual block without a time bias."""
-    return ResnetBlock2D(in_channels=width, temb_channels=None, groups=groups, eps=1e-5)
+def resnet(width: int, groups: int, norm: str = "group") -> ResnetBlock2D:
+    """A residual block without a time bias.
+
+    Args:
+        norm: kind of its normalisations, see `models.layers.picture_norm`.
+    """
+    block = ResnetBlock2D(in_channels=width, temb_channels=None, groups=groups, eps=1e-5)
+    if norm == "pixel":
+        block.norm1, block.norm2 = PixelNorm(width), PixelNorm(width)
+    return block

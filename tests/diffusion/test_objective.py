@@ -63,12 +63,35 @@ def test_loss_counts_the_region_more():
     np.testing.assert_allclose(inside / outside, 4.0, rtol=1e-6)
 
 
+def test_crispness_counts_pixels_and_gradients_once_each_by_size():
+    objective = Objective(region_weight=3.0)
+    truth, region = np.zeros((1, 1, 4, 4, 3)), np.zeros((1, 1, 4, 4, 1))
+    step = truth.copy()
+    step[..., 2:, :] = 1.0  # half of the pixels are wrong by 1, and one of three differences across
+    assert objective.crispness_error(step, truth, region) == pytest.approx(1 / 2 + 1 / 3)
+    assert objective.crispness_error(2 * step, truth, region) == pytest.approx(2 * (1 / 2 + 1 / 3))
+    region[..., 2:, :] = 1.0
+    assert objective.crispness_error(step, truth, region) == pytest.approx((4 / 2 + 4 / 3) / 2.5)
+
+
+def test_change_error_ignores_what_stands_still():
+    objective = Objective()
+    truth = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 3))
+    assert objective.change_error(truth + 5, truth) == pytest.approx(0)
+    flicker = truth + np.array([0, 1, 0]).reshape(1, 3, 1, 1, 1)
+    assert objective.change_error(flicker, truth) == pytest.approx(1)
+    assert objective.change_error(flicker[:, :1], truth[:, :1]) == 0
+
+
 @pytest.mark.parametrize(("values", "message"), [
     ({"region_weight": -1.0}, "region_weight: expected a finite number from 0 to .*, found -1.0"),
     ({"schedule": "stable_diffusion_zero_snr", "prediction": "epsilon"}, "set prediction to velocity"),
     ({"schedule": "flow", "prediction": "epsilon"}, "schedule flow, which ends in pure noise"),
     ({"schedule": "stable_diffusion", "prediction": "epsilon", "pixel_weight": 1.0},
      "pixel_weight: expected 0 for the prediction epsilon"),
+    ({"schedule": "stable_diffusion", "prediction": "epsilon", "change_weight": 1.0},
+     "change_weight: expected 0 for the prediction epsilon"),
+    ({"absolute_weight": -1.0}, "absolute_weight: expected a finite number from 0"),
     ({"prediction": "score"},
      "prediction: expected a text that is one of sample, epsilon, velocity, flow, found 'score'"),
     ({"schedule": "linear"}, "schedule: .* found 'linear'"),

@@ -17,7 +17,8 @@ from durian_jax.models.unet.config import UNetConfig
 TINY = DurianConfig(
     image_size=32, max_frames=8, temporal_heads=2, keypoint_patch=4, keypoint_channels=(8,),
     unet=UNetConfig(channels=(16, 32), heads=(1, 2), attention=(False, True)),
-    codec=CodecConfig(encoder_channels=(8, 16), decoder_channels=(8, 16), latent_channels=4))
+    codec=CodecConfig(encoder_channels=(8, 16), decoder_channels=(8, 16), latent_channels=4, decoder_norm="pixel",
+                      temporal_kernel=3))
 
 
 @cache

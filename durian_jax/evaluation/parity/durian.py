@@ -49,7 +49,7 @@ def jax_outputs(checkpoint: Checkpoint, batch: dict[str, np.ndarray], noise: np.
         moment = objective.noise_schedule.timesteps(times)
         free, guided = m.branches(condition)
         return {
-            "latents": clean, "keypoint features": condition.keypoint_features, "pictures": m.decode(clean),
+            "latents": clean, "keypoint features": condition.keypoint_features, "pictures": m.decode(clean, temporal=True),
             "prediction with references": m.denoise(noisy, moment, guided, temporal=True),
             "prediction without references": m.denoise(noisy, moment, free, temporal=True)}
 
@@ -95,7 +95,7 @@ def torch_outputs(pipeline: DurianPipeline, batch: dict[str, np.ndarray], noise:
                                         bias=twice(keypoints), sites=sites, temporal=True).chunk(2)
     for hook in hooks:
         hook.remove()
-    found = {"latents": clean, "keypoint features": keypoints, "pictures": model.decode(clean),
+    found = {"latents": clean, "keypoint features": keypoints, "pictures": model.decode(clean, frames),
              "prediction with references": guided, "prediction without references": free}
     return {**outputs, **{name: _channels_last(x) for name, x in found.items()}}
 

@@ -57,7 +57,7 @@ def jax_outputs(checkpoint: Checkpoint, batch: dict[str, np.ndarray], noise: np.
         noisy = objective.noise_schedule.add_noise(clean, noise, times)
         moment = objective.noise_schedule.timesteps(times)
         condition = m.condition(batch, m.references(batch))
-        branches, pictures = m.branches(condition), m.decode(clean)
+        branches, pictures = m.branches(condition), m.decode(clean, temporal=True)
         return {"latents": clean, "pictures": pictures, "finished pictures": m.finished(pictures, condition)} | {
             f"prediction {name}": m.denoise(noisy, moment, branch, temporal=True)
             for name, branch in zip(_BRANCHES, branches, strict=True)}
@@ -97,7 +97,7 @@ def torch_outputs(pipeline: SVDPPipeline, batch: dict[str, np.ndarray], noise: n
     clean = pipeline.encode(batch["frames"])
     alpha, sigma = (float(x) for x in schedule(time))
     noisy = alpha * clean + sigma * torch.tensor(noise).movedim(-1, -3)
-    pictures = model.decode(clean.flatten(0, 1))[None]
+    pictures = model.decode(clean.flatten(0, 1), clean.shape[1])[None]
     finished = pipeline.finished(pictures, condition)
     found = {"latents": clean, "pictures": pictures, "finished pictures": finished} | {
         f"prediction {name}": model.denoise(noisy, float(schedule.timesteps(time)), branch, temporal=True)

@@ -103,7 +103,7 @@ class AutoencoderKL(nn.Module):
         means, _ = jnp.split(self.quant_conv(x) if self.config.quant_conv else x, 2, -1)
         return (means - self.config.shift_factor) * self.config.scaling_factor
 
-    def decode(self, latents: jax.Array) -> jax.Array:
+    def decode(self, latents: jax.Array, frames: int = 1) -> jax.Array:
         """(M, h, w, c) -> (M, H, W, 3), not clipped."""
         x = latents / self.config.scaling_factor + self.config.shift_factor
         return self.decoder(self.post_quant_conv(x) if self.config.quant_conv else x)

@@ -74,6 +74,6 @@ class AutoencoderTiny(nn.Module):
         """(M, H, W, 3) in [-1, 1] -> (M, h, w, c)."""
         return self.encoder(images) * self.config.scaling_factor
 
-    def decode(self, latents: jax.Array) -> jax.Array:
+    def decode(self, latents: jax.Array, frames: int = 1) -> jax.Array:
         """(M, h, w, c) -> (M, H, W, 3), not clipped."""
         return self.decoder(latents / self.config.scaling_factor)

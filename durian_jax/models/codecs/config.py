@@ -1,7 +1,7 @@
 """Sizes of the autoencoders between pixels and latents. Imports no jax."""
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from durian_jax.errors import shown
 from durian_jax.fields import (
@@ -10,6 +10,7 @@ from durian_jax.fields import (
     FieldError,
     Groups,
     Layers,
+    OneOf,
     Patch,
     Positive,
     Range,
@@ -19,6 +20,9 @@ from durian_jax.fields import (
 )
 
 LatentChannels = Annotated[int, Range(1, 1024)]
+
+# What a normalisation looks at, see `models.layers.picture_norm`.
+NORMS = ("group", "pixel")
 
 # Number of parameters of a residual block, and of a block of AutoencoderTiny.
 _RESNET, _TINY_BLOCK = 8, 6
@@ -40,6 +44,10 @@ class CodecConfig:
         layers: residual blocks per level of the encoder; the decoder has one more.
         latent_channels: c, channels of a latent.
         norm_groups: number of groups of every group normalisation.
+        decoder_norm: one of `NORMS`: "group" normalises groups of channels in the whole picture, so that a change in
+            one place changes all others a little; "pixel" all channels of each place.
+        temporal_kernel: number of frames that each temporal convolution of the decoder sees, odd; 0: there are none, and
+            frames are decoded one by one.
     """
 
     patch: Patch = 4
@@ -48,9 +56,13 @@ class CodecConfig:
     layers: Layers = 1
     latent_channels: LatentChannels = 16
     norm_groups: Groups = 8
+    decoder_norm: Annotated[str, OneOf(NORMS), OPTIONAL] = "group"
+    temporal_kernel: Annotated[int, Range(0, 15), OPTIONAL] = 0
 
     def __post_init__(self):
         check_fields(self)
+        if self.temporal_kernel and not self.temporal_kernel % 2:
+            raise FieldError("temporal_kernel", f"expected 0 or an odd number, found {self.temporal_kernel}")
         if len(self.encoder_channels) != len(self.decoder_channels):
             raise FieldError("decoder_channels", f"expected {len(self.encoder_channels)} levels like encoder_channels, "
                              f"found {len(self.decoder_channels)}")
@@ -91,6 +103,7 @@ class AutoencoderKLConfig:
     scaling_factor: Positive = 0.18215
     shift_factor: Annotated[float, Range(-1e6, 1e6), OPTIONAL] = 0.0
     quant_conv: Annotated[bool, OPTIONAL] = True
+    temporal_kernel: ClassVar[int] = 0  # frames are decoded one by one
 
     def __post_init__(self):
         check_fields(self)
@@ -124,6 +137,7 @@ class AutoencoderTinyConfig:
     decoder_blocks: Annotated[tuple[Layers, ...], LEVELS] = (3, 3, 3, 1)
     latent_channels: LatentChannels = 4
     scaling_factor: Positive = 1.0
+    temporal_kernel: ClassVar[int] = 0  # frames are decoded one by one
 
     def __post_init__(self):
         check_fields(self)
@@ -157,7 +171,9 @@ def codec_encoder_fields(config: CodecConfig | AutoencoderKLConfig | Autoencoder
     Fields that version 0.1 did not have are left out where they change nothing, so that its samples still fit.
     """
     new = {"shift_factor": 0.0, "quant_conv": True}
-    return {name: value for name, value in asdict(config).items() if name not in new or value != new[name]}
+    of_decoder = ("decoder_norm", "temporal_kernel")
+    return {name: value for name, value in asdict(config).items()
+            if name not in of_decoder and (name not in new or value != new[name])}
 
 
 def codec_from_dict(values: dict[str, Any]) -> CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig:

@@ -11,5 +11,8 @@ _CLASSES = {CodecConfig: Codec, AutoencoderKLConfig: AutoencoderKL, AutoencoderT
 
 
 def make_codec(config: CodecConfig | AutoencoderKLConfig | AutoencoderTinyConfig, dtype: str) -> nn.Module:
-    """The autoencoder, with `encode` (M, H, W, 3) -> (M, h, w, c) and `decode`, its inverse."""
+    """The autoencoder, with `encode` (M, H, W, 3) -> (M, h, w, c) and `decode`, its inverse.
+
+    `decode` takes clips (B * F, h, w, c) and F: decoders with temporal layers mix the frames of a clip.
+    """
     return _CLASSES[type(config)](config, dtype)

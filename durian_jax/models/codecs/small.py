@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 
 from durian_jax.models.codecs.config import CodecConfig
-from durian_jax.models.layers import conv, depth_to_space, group_norm, space_to_depth
+from durian_jax.models.layers import conv, depth_to_space, picture_norm, space_to_depth
+from durian_jax.models.codecs.temporal import TemporalConvolution
 from durian_jax.models.resnet import ResnetBlock
 
 
@@ -27,22 +28,26 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(M, h, w, c) -> (M, H, W, 3), about [-1, 1]."""
+    """(B * F, h, w, c) and F -> (B * F, H, W, 3), about [-1, 1]."""
 
     config: CodecConfig
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, latents: jax.Array) -> jax.Array:
+    def __call__(self, latents: jax.Array, frames: int = 1) -> jax.Array:
         cfg = self.config
         x = conv(cfg.decoder_channels[-1], dtype=self.dtype, name="conv_in")(latents)
         for level, width in reversed(list(enumerate(cfg.decoder_channels))):
             for i in range(cfg.layers + 1):
-                x = ResnetBlock(width, cfg.norm_groups, self.dtype, name=f"level_{level}_resnet_{i}")(x)
+                x = ResnetBlock(width, cfg.norm_groups, self.dtype, norm=cfg.decoder_norm,
+                                name=f"level_{level}_resnet_{i}")(x)
+                if cfg.temporal_kernel:
+                    x = TemporalConvolution(cfg.temporal_kernel, self.dtype, name=f"level_{level}_temporal_{i}")(
+                        x, frames)
             if level:
                 narrow = cfg.decoder_channels[level - 1]
                 x = depth_to_space(conv(4 * narrow, kernel=1, dtype=self.dtype, name=f"up_{level}")(x), 2)
-        x = nn.silu(group_norm(cfg.norm_groups, name="norm_out")(x))
+        x = nn.silu(picture_norm(cfg.decoder_norm, cfg.norm_groups, name="norm_out")(x))
         return depth_to_space(conv(3 * cfg.patch**2, dtype=self.dtype, name="conv_out")(x), cfg.patch)
 
 
@@ -60,6 +65,6 @@ class Codec(nn.Module):
         """(M, H, W, 3) in [-1, 1] -> (M, h, w, c)."""
         return self.encoder(images)
 
-    def decode(self, latents: jax.Array) -> jax.Array:
-        """(M, h, w, c) -> (M, H, W, 3), not clipped."""
-        return self.decoder(latents)
+    def decode(self, latents: jax.Array, frames: int = 1) -> jax.Array:
+        """(B * F, h, w, c) and F -> (B * F, H, W, 3), not clipped."""
+        return self.decoder(latents, frames)

@@ -53,6 +53,6 @@ def check_own_codec(run: RunConfig) -> None:
 
 # "decoder" sharpens the decoder at any time: latents stay as they are, and so does all that other stages have learned.
 CODEC_STAGES = {stage.name: stage for stage in (
-    Stage("codec", r"codec/", codec_loss, codec_columns, needs_pixels=always, check=check_own_codec),
-    Stage("decoder", r"codec/decoder/", codec_loss, codec_columns, needs_pixels=always),
+    Stage("codec", r"codec/(?!.*_temporal_)", codec_loss, codec_columns, needs_pixels=always, check=check_own_codec),
+    Stage("decoder", r"codec/decoder/(?!.*_temporal_)", codec_loss, codec_columns, needs_pixels=always),
 )}

@@ -52,7 +52,7 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
         keep = jax.random.uniform(drop_key, (b,)) >= run.branch_shares[0]
         condition = m.condition(batch).keep_references(keep)
         prediction = m.denoise(noisy, schedule.timesteps(times), condition, temporal=temporal)
-        decoded = m.decode(objective.to_clean(prediction, noisy, times)) if objective.pixel_weight else None
+        decoded = m.decode(objective.to_clean(prediction, noisy, times), temporal) if objective.weighs_pixels else None
         return prediction, clean, noise, times, decoded
 
     return reconstruction_loss(run, batch, *model.apply(variables, method=forward))
@@ -88,11 +88,14 @@ def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
 
 
 # Stage 1 trains on single frames, without the temporal layers; stage 2 trains these alone, on clips. "joint" is stage 1
-# with the decoder, which learns to decode the denoiser's predictions and not only true latents.
+# with the decoder, which learns to decode the denoiser's predictions and not only true latents. "joint2" is stage 2 with
+# the decoder and its temporal layers.
 STAGES = {
     **CODEC_STAGES,
     "1": _stage("1", r"(?!codec/|image_encoder/)(?!.*motion_module)"),
-    "joint": _stage("joint", r"(?!codec/(?!decoder/)|image_encoder/)(?!.*motion_module)", needs_pixels=always,
-                    check=_check_joint),
+    "joint": _stage("joint", r"(?!codec/(?!decoder/)|image_encoder/)(?!.*(motion_module|_temporal_))",
+                    needs_pixels=always, check=_check_joint),
     "2": _stage("2", r".*motion_module", temporal=True),
+    "joint2": _stage("joint2", r".*motion_module|codec/decoder/", temporal=True, needs_pixels=always,
+                     check=_check_joint),
 }

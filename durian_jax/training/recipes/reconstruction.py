@@ -48,13 +48,21 @@ def with_pixels(run: RunConfig, batch: Mapping[str, jax.Array], latents: jax.Arr
     """
     if decoded is None:
         return latents, {}
-    pixels = run.objective.weighted_error(decoded, pictures, batch["frame_masks"])
-    return latents + run.objective.pixel_weight * pixels, {"latents": latents, "pixels": pixels}
+    objective, region = run.objective, batch["frame_masks"]
+    parts = {"pixels": objective.weighted_error(decoded, pictures, region)}
+    loss = latents + objective.pixel_weight * parts["pixels"]
+    if objective.absolute_weight:
+        parts["crispness"] = objective.crispness_error(decoded, pictures, region)
+        loss += objective.absolute_weight * parts["crispness"]
+    if objective.change_weight:
+        parts["change"] = objective.change_error(decoded, pictures)
+        loss += objective.change_weight * parts["change"]
+    return loss, {"latents": latents, **parts}
 
 
 def needs_pixels(run: RunConfig) -> bool:
     """Whether the objective weighs pixels, which encoded samples lack."""
-    return bool(run.objective.pixel_weight)
+    return run.objective.weighs_pixels
 
 
 def check_joint(run: RunConfig) -> None:
@@ -63,8 +71,8 @@ def check_joint(run: RunConfig) -> None:
     Raises:
         InputError: the objective weighs no pixels.
     """
-    if not run.objective.pixel_weight:
-        raise InputError("stage joint trains the decoder through the loss on pixels: objective.pixel_weight must not "
+    if not run.objective.weighs_pixels:
+        raise InputError(f"stage {run.stage} trains the decoder through the loss on pixels: objective.pixel_weight must not "
                          "be 0")
 
 

@@ -65,8 +65,9 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
         if fixed:
             prediction = jax.lax.stop_gradient(prediction)
         decoded, shifted = None, None
-        if objective.pixel_weight:
-            decoded, shifted = m.retouched(m.decode(objective.to_clean(prediction, noisy, times)), condition)
+        if objective.weighs_pixels:
+            decoded = m.decode(objective.to_clean(prediction, noisy, times), temporal)
+            decoded, shifted = m.retouched(decoded, condition)
         return (prediction, clean, noise, times, decoded), shifted
 
     outputs, shifted = model.apply(variables, method=forward)
@@ -221,7 +222,7 @@ def _clean_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[str
     """Error of clean latents, and of their pixels if the objective weighs these."""
     target = jax.lax.stop_gradient(target)
     latents = run.objective.weighted_error(found, target, latent_region(batch, found))
-    decode = lambda x: model.apply(variables, x, method="decode") if run.objective.pixel_weight else None
+    decode = lambda x: model.apply(variables, x, method="decode") if run.objective.weighs_pixels else None
     return with_pixels(run, batch, latents, decode(found), decode(target))
 
 
@@ -331,7 +332,7 @@ _LATENTS = r"transformer/(?!stem/|retouch/)"
 STAGES = {
     **CODEC_STAGES,
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
-    "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/", temporal=False, needs_pixels=always,
+    "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/(?!.*_temporal_)", temporal=False, needs_pixels=always,
                     check=_check_joint),
     "retouch": _stage("retouch", r"transformer/retouch/", temporal=False, fixed=True, check=_check_retouch),
     "video": _stage("video", r"transformer/"),

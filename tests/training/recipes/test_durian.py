@@ -27,14 +27,17 @@ def trained(shapes, stage):
 def test_the_stages_share_out_the_parameters(shapes):
     """Stages codec, 1 and 2 train every parameter once, but the pretrained image encoder's, which no stage trains.
 
-    "decoder" is a part of the codec, and "joint" is stage 1 with the decoder.
+    "decoder" is a part of the codec without temporal layers, "joint" is stage 1 with it, and "joint2" is stage 2 with
+    the decoder and its temporal layers.
     """
     paths = {stage: trained(shapes, stage) for stage in STAGES}
     all_paths = {path for path in shapes if not path.startswith("image_encoder/")}
-    assert sum(len(paths[stage]) for stage in ("codec", "1", "2")) == len(all_paths)
-    assert paths["codec"] | paths["1"] | paths["2"] == all_paths
+    temporal = {path for path in all_paths if "_temporal_" in path}
+    assert sum(len(paths[stage]) for stage in ("codec", "1", "2")) + len(temporal) == len(all_paths)
+    assert paths["codec"] | paths["1"] | paths["2"] | temporal == all_paths
     assert set() < paths["decoder"] < paths["codec"]
     assert paths["joint"] == paths["1"] | paths["decoder"]
+    assert paths["joint2"] == paths["2"] | paths["decoder"] | temporal
 
 
 NETWORKS = {"denoiser", "portrait_reference", "attribute_reference", "keypoint_encoder"}
@@ -42,22 +45,22 @@ NETWORKS = {"denoiser", "portrait_reference", "attribute_reference", "keypoint_e
 
 @pytest.mark.parametrize(("stage", "networks"), [
     ("codec", {"codec"}), ("decoder", {"codec"}), ("1", NETWORKS), ("joint", NETWORKS | {"codec"}),
-    ("2", {"denoiser"})])
+    ("2", {"denoiser"}), ("joint2", {"denoiser", "codec"})])
 def test_a_stage_trains_these_networks(stage, networks, shapes):
     if stage in ("1", "joint") and any(path.startswith("identity_projection/") for path in shapes):
         networks = networks | {"identity_projection"}
     paths = trained(shapes, stage)
     assert {path.split("/")[0] for path in paths} == networks
-    assert {"motion_module" in path for path in paths} == {stage == "2"}
-    if stage in ("decoder", "joint"):
+    assert {"motion_module" in path for path in paths} == ({False, True} if stage == "joint2" else {stage == "2"})
+    if stage in ("decoder", "joint", "joint2"):
         assert {path.split("/")[1] for path in paths if path.startswith("codec/")} == {"decoder"}
 
 
 @pytest.mark.parametrize(("stage", "temporal", "pixels", "pixels_with_loss"), [
     ("codec", False, True, True), ("decoder", False, True, True), ("1", False, False, True),
-    ("joint", False, True, True), ("2", True, False, True)])
+    ("joint", False, True, True), ("2", True, False, True), ("joint2", True, True, True)])
 def test_a_stage_says_what_it_needs(stage, temporal, pixels, pixels_with_loss):
-    """Only stage 2 runs the temporal layers. Pixels are needed for the codec, and for a loss on them."""
+    """Only stages 2 and joint2 run the temporal layers. Pixels are needed for the codec, and for a loss on them."""
     recipe = STAGES[stage]
     config = small_config("clips")
     assert recipe.name == stage and recipe.temporal == temporal
