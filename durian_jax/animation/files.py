@@ -52,7 +52,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         checkpoint: name of a shipped checkpoint, or a folder; for the torch backend, the folder of an export.
         frames: largest number of frames of the result; None: all.
         size: side of the pictures; None: the checkpoint's. Some models make one size only.
-        sampling: steps, guidance, seed and sampler; fields that are left out are the checkpoint's.
+        sampling: steps, guidance, seed, sampler and noise; fields that are left out are the checkpoint's.
         backend: "jax" or "torch".
         device: of the torch backend, such as "cuda"; None: a GPU if there is one.
         dtype: of the torch backend; None: the precision that the model was trained in.

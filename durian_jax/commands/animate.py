@@ -10,7 +10,7 @@ from durian_jax.interruption import stoppable
 @click.command()
 @animation_options(checkpoint="tiny", driving="Video whose motion the portrait makes.")
 @stoppable(said_of_stopping)
-def animate(*, guidance, steps, seed, sampler, **given):
+def animate(*, guidance, steps, seed, sampler, noise, **given):
     """Animate a photo with the motion of a video.
 
     Attributes can come from other photos.
@@ -25,4 +25,4 @@ def animate(*, guidance, steps, seed, sampler, **given):
     durian animate -s photos/ -d talk.mp4 -o videos/
     durian animate --jobs jobs.csv -o videos/
     """
-    run_animation(**given, sampling=sampling_argument(steps, guidance, seed, sampler))
+    run_animation(**given, sampling=sampling_argument(steps, guidance, seed, sampler, noise))

@@ -14,7 +14,7 @@ from durian_jax.interruption import stoppable
               help="Model that makes four people do what a driver does. `none` skips this part.")
 @sampling_options
 @stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
-def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
+def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler, noise):
     """Show what the shipped models do.
 
     Transfers, composes and interpolates attributes of procedural people who are not in the training data, and
@@ -34,5 +34,5 @@ def demo(out, cases, reenactment, checkpoint, steps, guidance, seed, sampler):
     from durian_jax.evaluation.demo import run_demo
 
     run_demo(out, checkpoint=checkpoint, cases=cases, reenactment=None if reenactment == "none" else reenactment,
-             sampling=sampling_argument(steps, guidance, seed, sampler))
+             sampling=sampling_argument(steps, guidance, seed, sampler, noise))
     click.echo(f"open {out}/index.html")

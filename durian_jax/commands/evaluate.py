@@ -27,8 +27,8 @@ from durian_jax.interruption import stoppable
 @click.option("--sheet-cases", type=click.IntRange(1), default=5, show_default=True,
               help="Number of cases per attribute on the sheet.")
 @stoppable(lambda **_: "nothing was written; repeat the command to start again")
-def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases, frames, split, robustness, json_path,
-             sheet, sheet_cases):
+def evaluate(checkpoint, steps, guidance, seed, sampler, noise, benchmark, clips, cases, frames, split, robustness,
+             json_path, sheet, sheet_cases):
     """Measure a model against known answers.
 
     Prints means and 95 % confidence intervals. Whole frame: PSNR, L1, SSIM, sharpness (mean gradient), gradient at the
@@ -49,5 +49,5 @@ def evaluate(checkpoint, steps, guidance, seed, sampler, benchmark, clips, cases
 
     click.echo(evaluate_checkpoint(
         checkpoint, benchmark=benchmark, clips=clips, cases=cases, frames=frames, split=split,
-        sampling=sampling_argument(steps, guidance, seed, sampler),
+        sampling=sampling_argument(steps, guidance, seed, sampler, noise),
         json_path=json_path, sheet_path=sheet, sheet_cases=sheet_cases, robustness=robustness))

@@ -47,15 +47,18 @@ def sampling_options(command, checkpoint: str = "tiny"):
         seed_option,
         click.option("--sampler", type=click.Choice(["ddim", "dpm++"]), default=None,
                      help="DDIM or DPM-Solver++(2M).  [default: the checkpoint's]"),
+        click.option("--noise", type=click.Choice(["frame", "clip"]), default=None,
+                     help="What has noise of its own: every frame, or a clip, whose frames share it.  [default: the "
+                     "checkpoint's]"),
     )):
         command = option(command)
     return command
 
 
-def sampling_argument(steps: int | None, guidance: float | tuple[float, ...] | None, seed: int, sampler: str | None
-                      ) -> dict[str, Any]:
+def sampling_argument(steps: int | None, guidance: float | tuple[float, ...] | None, seed: int, sampler: str | None,
+                      noise: str | None) -> dict[str, Any]:
     """Return the fields of `diffusion.Sampling` that the options of `sampling_options` give."""
-    given = {"steps": steps, "guidance_scale": guidance, "seed": seed, "sampler": sampler}
+    given = {"steps": steps, "guidance_scale": guidance, "seed": seed, "sampler": sampler, "noise": noise}
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -24,7 +24,7 @@ from durian_jax.interruption import stoppable
               "portrait]")
 @stoppable(said_of_stopping)
 def reenact(source_scale, driving_scale, history_scale, regions, absolute, align_frame, *, guidance, steps, seed,
-            sampler, **given):
+            sampler, noise, **given):
     """Animate a photo with eyes, nose and mouth of a video.
 
     Attributes can come from other photos. Writes the same files as `durian animate`, and takes folders and tables
@@ -36,7 +36,7 @@ def reenact(source_scale, driving_scale, history_scale, regions, absolute, align
     durian reenact -s me.png -d talk.mp4 -o out.mp4 --paste-back
     """
     scales = {"source": source_scale, "driving": driving_scale, "history": history_scale}
-    sampling = sampling_argument(steps, guidance, seed, sampler)
+    sampling = sampling_argument(steps, guidance, seed, sampler, noise)
     sampling["scales"] = {name: scale for name, scale in scales.items() if scale is not None}
     options = {"absolute": absolute, "align_frame": align_frame}
     if regions is not None:

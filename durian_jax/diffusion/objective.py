@@ -24,10 +24,10 @@ class Objective:
         region_weight: extra weight of the loss where the frames show the attributes.
         pixel_weight: weight of the squared error of decoded pixels, beside the error of latents. Latents have equal
             variance, pixels do not: three directions of sixteen make up most of the visible picture.
-        absolute_weight: weight of the absolute errors of decoded pixels and of their gradients. Where an outline's place
-            is uncertain, these favour a crisp outline in the most likely place, and the squared error a blurred one.
-        change_weight: weight of the absolute error of the change of decoded pixels from frame to frame; stages of clips
-            have it.
+        absolute_weight: weight of the absolute errors of decoded pixels and of their gradients. Where the place of an
+            outline is uncertain, these favour a crisp outline in the most likely place; the squared error blurs it.
+        change_weight: weight of the absolute error of the change of decoded pixels from frame to frame, for stages that
+            train on clips.
         min_snr: largest signal-to-noise ratio with full weight; times with less noise weigh less (min-SNR weighting,
             arXiv 2303.09556). 0: all times have equal weight.
         noise_offset: standard deviation of a noise offset that all pixels of a frame share, so that the model learns
@@ -67,8 +67,8 @@ class Objective:
                              "to velocity, or schedule to stable_diffusion")
         for name in ("pixel_weight", "absolute_weight", "change_weight"):
             if getattr(self, name) and self.prediction == "epsilon":
-                raise FieldError(name, "expected 0 for the prediction epsilon, which has no information about pixels in "
-                                 f"pure noise, found {getattr(self, name)}; or set prediction to sample or velocity")
+                raise FieldError(name, "expected 0 for the prediction epsilon, which has no information about pixels "
+                                 f"in pure noise, found {getattr(self, name)}; or set prediction to sample or velocity")
 
     @property
     def noise_schedule(self) -> Schedule:

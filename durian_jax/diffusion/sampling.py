@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import numpy as np
+
 from durian_jax.diffusion.samplers import SAMPLERS
 from durian_jax.fields import OPTIONAL, FieldError, Items, OneOf, Range, check_fields, read_fields
 
 # Limits against typing errors. The paper's scales are at most 2.5, and 40 its steps.
 MOST_STEPS, LARGEST_SCALE = 1000, 100.0
+# What starts from noise of its own: every frame; or a clip, whose frames share it, so that its traces in the result stand
+# still.
+NOISES = ("frame", "clip")
 _Scale = Annotated[float, Range(0, LARGEST_SCALE)]
 
 
@@ -23,12 +28,14 @@ class Sampling:
         seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
             overlapping windows of a long video start from the same noise where they overlap.
         sampler: one of `diffusion.SAMPLERS`.
+        noise: one of `NOISES`. Training in stages of clips draws noise in the same way.
     """
 
     steps: Annotated[int, Range(1, MOST_STEPS)] = 1
     guidance_scale: _Scale | Annotated[tuple[_Scale, ...], Items(1, 16)] = 1.0
     seed: Annotated[int, Range(0, 2**32 - 1), OPTIONAL] = 0
     sampler: Annotated[str, OneOf(SAMPLERS)] = "dpm++"
+    noise: Annotated[str, OneOf(NOISES), OPTIONAL] = "frame"
 
     def __post_init__(self):
         if isinstance(self.guidance_scale, list):
@@ -53,6 +60,10 @@ class Sampling:
             raise FieldError("guidance_scale", f"expected one number, or one for each of {', '.join(names)}, found "
                              f"{len(scales)}")
         return scales
+
+    def noise_frames(self, first: int, count: int) -> np.ndarray:
+        """(count,) uint32: number of the frame whose noise each frame of a video takes, from frame `first` on."""
+        return np.arange(first, first + count, dtype=np.uint32) * np.uint32(self.noise == "frame")
 
     def changed(self, given: "Sampling | Mapping[str, Any] | None") -> "Sampling":
         """These settings with what the user gave: all of them, some fields, or None."""

@@ -20,15 +20,17 @@ def sample_times(objective: Objective, key: jax.Array, shape: tuple[int, ...]) -
     return shift_times(times, objective.time_shift)
 
 
-def sample_noise(objective: Objective, key: jax.Array, shape: tuple[int, ...], shared_offset: bool) -> jax.Array:
+def sample_noise(objective: Objective, key: jax.Array, shape: tuple[int, ...], shared_offset: bool,
+                 shared: bool = False) -> jax.Array:
     """Training noise (B, F, h, w, c).
 
     Args:
         shared_offset: the frames of a clip share the noise offset.
+        shared: the frames of a clip share all noise.
     """
-    noise = jax.random.normal(key, shape)
+    b, f, *inner = shape
+    noise = jnp.broadcast_to(jax.random.normal(key, (b, 1 if shared else f, *inner)), shape)
     if not objective.noise_offset:
         return noise
-    b, f, _, _, c = shape
-    offset = jax.random.normal(jax.random.fold_in(key, 1), (b, 1 if shared_offset else f, 1, 1, c))
+    offset = jax.random.normal(jax.random.fold_in(key, 1), (b, 1 if shared_offset else f, 1, 1, shape[-1]))
     return noise + objective.noise_offset * offset

@@ -91,9 +91,9 @@ def generate_segment(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sa
     active, scales = active_branches(sampling.scales(config.guidance)[:len(names)])
     with compiling("the sampler"):  # returns before it has sampled
         images, latents = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
-                                    jnp.uint32(first_frame), references, config=config, objective=checkpoint.objective,
-                                    steps=sampling.steps, sampler=sampling.sampler, active=active, temporal=temporal,
-                                    attention=_attention(config))
+                                    sampling.noise_frames(first_frame, frames), references, config=config,
+                                    objective=checkpoint.objective, steps=sampling.steps, sampler=sampling.sampler,
+                                    active=active, temporal=temporal, attention=_attention(config))
     return Segment(np.asarray(images), np.asarray(latents))
 
 
@@ -128,7 +128,7 @@ def _references(params, batch, *, config: ModelConfig, attention: AttentionMetho
 
 
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "active", "temporal", "attention"))
-def _generate(params, batch, scales, seed, first_frame, references, *, config: ModelConfig, objective: Objective,
+def _generate(params, batch, scales, seed, noise_frames, references, *, config: ModelConfig, objective: Objective,
               steps: int, sampler: str, active: tuple[int, ...], temporal: bool, attention: AttentionMethod):
     sizes = axis_sizes(_spec(config, batch), batch)
     b, f, side = sizes["B"], sizes["F"], config.latent_size
@@ -146,7 +146,7 @@ def _generate(params, batch, scales, seed, first_frame, references, *, config: M
             mine, predictions[-1] = jax.lax.optimization_barrier((mine, predictions[-1]))
         return combine(predictions, scales)
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first_frame + jnp.arange(f))
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(noise_frames)
     noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
     noise = jnp.broadcast_to(noise, (b, *noise.shape))
     latents = sample(predict_clean, noise, objective, sampler, steps)

@@ -84,8 +84,11 @@ def layer_norm(epsilon: float = 1e-5, name: str | None = None) -> nn.LayerNorm:
 
 
 def picture_norm(kind: str, groups: int, epsilon: float = 1e-5, name: str | None = None) -> nn.Module:
-    """A normalisation of (M, h, w, C): "group" looks at groups of channels in the whole picture, "pixel" at all channels
-    of one place, so that no place sees a change in another one.
+    """A normalisation of (M, h, w, C).
+
+    Args:
+        kind: "group" looks at groups of channels in the whole picture; "pixel" at all channels of one place, so that no
+            place sees a change in another one.
     """
     return group_norm(groups, epsilon, name) if kind == "group" else layer_norm(epsilon, name)
 

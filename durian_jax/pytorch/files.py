@@ -16,7 +16,8 @@ from durian_jax.tensor_files import check_paths, check_range, weight_files
 # Names of tensors that start at zero in training (`models.parameters.zero_at_start`), and may be zero in an export.
 STARTS_AT_ZERO = re.compile(
     r"bias$|position_embedding|to_v_position|(conv_out|proj_out|conv_shift|conv_shifted)\.weight$"
-    r"|(mask|aligned|stem|group)_embedding|aligned_choice|norm\w*\.linear\.weight$|video_blocks\.\d+\.attn\.to_out")
+    r"|(mask|aligned|stem|group)_embedding|aligned_choice|norm\w*\.linear\.weight$|video_blocks\.\d+\.attn\.to_out"
+    r"|temporal_\d+\.conv\.weight$")
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

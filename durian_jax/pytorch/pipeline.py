@@ -140,18 +140,19 @@ class Pipeline(ABC):
 
     def __call__(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
                  steps: int | None = None, guidance_scale: float | Sequence[float] | None = None, seed: int = 0,
-                 sampler: str | None = None, **options: Any) -> np.ndarray:
+                 sampler: str | None = None, noise: str | None = None, **options: Any) -> np.ndarray:
         """Animate the portrait with the attributes and the driver's motion.
 
         Args:
             portrait, attributes, driving, options: see `Animator.animate`.
-            steps, guidance_scale, seed, sampler: see `Sampling`; None: the model's default. A seed gives the same
-                frames as in JAX, up to rounding.
+            steps, guidance_scale, seed, sampler, noise: see `Sampling`; None: the model's default. A seed gives the
+                same frames as in JAX, up to rounding.
 
         Returns:
             (T, H, W, 3) uint8.
         """
-        given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed, "sampler": sampler}
+        given = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed, "sampler": sampler,
+                 "noise": noise}
         sampling = self.sampling.changed({name: value for name, value in given.items() if value is not None})
         return Animator(self).animate(portrait, attributes, driving, sampling=sampling, **options)
 
@@ -184,7 +185,7 @@ class Pipeline(ABC):
         active, scales = active_branches(sampling.scales(self.config.guidance)[:len(names)])
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
-        drawn = frame_noise(sampling.seed, range(first_frame, first_frame + frames), (side, side, channels))
+        drawn = frame_noise(sampling.seed, sampling.noise_frames(first_frame, frames), (side, side, channels))
         noise = self.to_tensor(np.broadcast_to(drawn, (b, *drawn.shape)), torch.float32).flatten(0, 1)
         with self.at_work(self.denoiser):
             condition = self.condition(batch, references, active)

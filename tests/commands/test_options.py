@@ -6,23 +6,24 @@ import pytest
 
 from durian_jax.commands.options import sampling_argument
 from durian_jax.diffusion import SAMPLERS
-from durian_jax.diffusion.sampling import Sampling
+from durian_jax.diffusion.sampling import NOISES, Sampling
 from tests.commands.runner import durian, options_of
 
 
 @pytest.mark.parametrize("verb", ["demo", "animate", "evaluate"])
 def test_the_checkpoint_has_the_defaults_of_the_sampler(verb):
     options = options_of(verb)
-    for name in ("steps", "guidance", "sampler"):
+    for name in ("steps", "guidance", "sampler", "noise"):
         assert options[name].default is None and "[default: the checkpoint's]" in options[name].help
     assert options["seed"].default == 0 and options["seed"].show_default
     assert tuple(options["sampler"].type.choices) == SAMPLERS
+    assert tuple(options["noise"].type.choices) == NOISES
 
 
 def test_only_given_options_change_the_sampling():
-    assert sampling_argument(None, None, 0, None) == {"seed": 0}
-    given = sampling_argument(7, 0.0, 3, "ddim")
-    assert given == {"steps": 7, "guidance_scale": 0.0, "seed": 3, "sampler": "ddim"}
+    assert sampling_argument(None, None, 0, None, None) == {"seed": 0}
+    given = sampling_argument(7, 0.0, 3, "ddim", "clip")
+    assert given == {"steps": 7, "guidance_scale": 0.0, "seed": 3, "sampler": "ddim", "noise": "clip"}
     assert asdict(Sampling(**given)) == given
 
 

@@ -21,6 +21,15 @@ def test_noise_offset_is_one_shift_per_frame_or_clip(shared):
     assert np.allclose(shift[:, 0], shift[:, 1], atol=1e-6) == shared
 
 
+def test_frames_may_share_their_noise():
+    key, shape = jax.random.key(0), (2, 3, 8, 8, 4)
+    shared = sample_noise(Objective(noise_offset=0.1), key, shape, shared_offset=True, shared=True)
+    np.testing.assert_array_equal(shared, jnp.broadcast_to(shared[:, :1], shape))
+    assert float(abs(shared[0] - shared[1]).max()) > 0.1
+    own = sample_noise(Objective(), key, shape, shared_offset=True)
+    assert float(abs(own[:, 0] - own[:, 1]).max()) > 0.1
+
+
 def test_training_times_of_stable_diffusion_are_its_steps():
     times = sample_times(Objective("stable_diffusion", "epsilon", time_power=1.0), jax.random.key(0), (40_000,))
     timesteps, counts = np.unique(Schedule("stable_diffusion").timesteps(times), return_counts=True)

@@ -31,7 +31,8 @@ LIKE_SD = DurianConfig(
 SMALL = DurianConfig(
     image_size=32, max_frames=6, temporal_heads=2, keypoint_channels=(8,),
     unet=UNetConfig(channels=(16, 32), attention=(False, True), heads=(2, 4)),
-    codec=CodecConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), latent_channels=4, norm_groups=2))
+    codec=CodecConfig(encoder_channels=(8, 8), decoder_channels=(8, 8), latent_channels=4, norm_groups=2,
+                      decoder_norm="pixel", temporal_kernel=3))
 CONFIGS = {
     "like_sd": LIKE_SD, "small": SMALL,
     "no_image_encoder": replace(LIKE_SD, image_encoder=None, mask_channel=False, masked_references=False,

@@ -80,16 +80,29 @@ def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
     assert levels(whole[:, 1:], tail) <= 1
 
 
+def test_frames_that_share_their_noise_and_motion_are_equal(checkpoint):
+    batch = random_batch()
+    batch["keypoints"] = np.repeat(batch["keypoints"][:, :1], 3, 1)
+    shared = generate(checkpoint, batch, replace(FAST, noise="clip"), temporal=False)
+    assert levels(shared[:, 1:], shared[:, :1]) <= 1
+    assert levels(shared[:, :1], generate(checkpoint, batch, FAST, temporal=False)[:, :1]) <= 1, "noise of frame 0"
+    own = generate(checkpoint, batch, FAST, temporal=False)
+    assert levels(own[:, 1:], own[:, :1]) > 1
+
+
 def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):
-    """Attention in chunks, and decoding one picture at a time, give the same clip."""
-    expected = generate(checkpoint, random_batch(), FAST)
+    """Attention in chunks, and decoding one picture at a time, give the same pictures."""
+    expected = generate(checkpoint, random_batch(), FAST, temporal=False)
     monkeypatch.setattr(module, "_MANY_TOKENS", 1)
     monkeypatch.setattr(module, "_DECODED", 1)
     chunked, in_chunks, decoded, decode = [], attention.in_chunks, [], Durian.decode
     monkeypatch.setattr(attention, "in_chunks", lambda *values: chunked.append(1) or in_chunks(*values))
-    monkeypatch.setattr(Durian, "decode", lambda model, latents: decoded.append(len(latents)) or decode(model, latents))
-    assert levels(generate(checkpoint, random_batch(), FAST), expected) <= 1
+    monkeypatch.setattr(Durian, "decode", lambda model, latents, temporal: decoded.append(len(latents)) or decode(
+        model, latents, temporal))
+    assert levels(generate(checkpoint, random_batch(), FAST, temporal=False), expected) <= 1
     assert chunked and decoded and set(decoded) == {1}
+    generate(checkpoint, random_batch(frames=4), FAST)
+    assert decoded[-1] == 4, "the decoder has temporal layers and takes a clip at a time"
 
 
 def test_more_frames_than_the_model_knows_are_refused(checkpoint):

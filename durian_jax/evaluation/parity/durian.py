@@ -49,7 +49,8 @@ def jax_outputs(checkpoint: Checkpoint, batch: dict[str, np.ndarray], noise: np.
         moment = objective.noise_schedule.timesteps(times)
         free, guided = m.branches(condition)
         return {
-            "latents": clean, "keypoint features": condition.keypoint_features, "pictures": m.decode(clean, temporal=True),
+            "latents": clean, "keypoint features": condition.keypoint_features,
+            "pictures": m.decode(clean, temporal=True),
             "prediction with references": m.denoise(noisy, moment, guided, temporal=True),
             "prediction without references": m.denoise(noisy, moment, free, temporal=True)}
 

@@ -46,8 +46,8 @@ class CodecConfig:
         norm_groups: number of groups of every group normalisation.
         decoder_norm: one of `NORMS`: "group" normalises groups of channels in the whole picture, so that a change in
             one place changes all others a little; "pixel" all channels of each place.
-        temporal_kernel: number of frames that each temporal convolution of the decoder sees, odd; 0: there are none, and
-            frames are decoded one by one.
+        temporal_kernel: number of frames, odd, that each temporal convolution of the decoder sees; 0: there are none,
+            and frames are decoded one by one.
     """
 
     patch: Patch = 4

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 
 from durian_jax.models.codecs.config import CodecConfig
-from durian_jax.models.layers import conv, depth_to_space, picture_norm, space_to_depth
 from durian_jax.models.codecs.temporal import TemporalConvolution
+from durian_jax.models.layers import conv, depth_to_space, picture_norm, space_to_depth
 from durian_jax.models.resnet import ResnetBlock
 
 

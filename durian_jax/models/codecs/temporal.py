@@ -1,5 +1,6 @@
-"""Convolution over time for decoders, as video autoencoders have: a decoder of single frames blurs every frame's outlines
-in another way, and they shimmer.
+"""Convolution over time for decoders, as video autoencoders have it.
+
+A decoder of single frames blurs the outlines of every frame in another way, and they shimmer.
 """
 
 import flax.linen as nn

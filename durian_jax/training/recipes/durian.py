@@ -47,7 +47,8 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
     def forward(m: Durian):
         # The encoders are never trained here.
         clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
-        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
+        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal,
+                             shared=temporal and run.sampling.noise == "clip")
         noisy = schedule.add_noise(clean, noise, times)
         keep = jax.random.uniform(drop_key, (b,)) >= run.branch_shares[0]
         condition = m.condition(batch).keep_references(keep)
@@ -88,8 +89,8 @@ def _stage(name: str, trains: str, temporal: bool = False, **options) -> Stage:
 
 
 # Stage 1 trains on single frames, without the temporal layers; stage 2 trains these alone, on clips. "joint" is stage 1
-# with the decoder, which learns to decode the denoiser's predictions and not only true latents. "joint2" is stage 2 with
-# the decoder and its temporal layers.
+# with the decoder, which learns to decode the denoiser's predictions and not only true latents. "joint2" is stage 2
+# with the decoder and its temporal layers.
 STAGES = {
     **CODEC_STAGES,
     "1": _stage("1", r"(?!codec/|image_encoder/)(?!.*motion_module)"),

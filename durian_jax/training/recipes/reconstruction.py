@@ -72,8 +72,8 @@ def check_joint(run: RunConfig) -> None:
         InputError: the objective weighs no pixels.
     """
     if not run.objective.weighs_pixels:
-        raise InputError(f"stage {run.stage} trains the decoder through the loss on pixels: objective.pixel_weight must not "
-                         "be 0")
+        raise InputError(f"stage {run.stage} trains the decoder through the loss on pixels: objective.pixel_weight "
+                         "must not be 0")
 
 
 def sampled_frames(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], temporal: bool) -> np.ndarray:

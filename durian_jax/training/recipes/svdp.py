@@ -57,7 +57,8 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
 
     def forward(m: SVDP):
         clean = jax.lax.stop_gradient(m.frame_latents(batch))
-        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal)
+        noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal,
+                             shared=temporal and run.sampling.noise == "clip")
         noisy = schedule.add_noise(clean, noise, times)
         history = disturbed_history(run, m, batch, history_key) if run.data.history else None
         condition = m.condition(batch, history=history).at_levels(level)
@@ -213,7 +214,7 @@ def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[s
                   times: jax.Array) -> jax.Array:
     """Latents of the frames at times (B, F), (B, F, h, w, c)."""
     clean = jax.lax.stop_gradient(model.apply(variables, batch, method="frame_latents"))
-    noise = sample_noise(run.objective, key, clean.shape, shared_offset=True)
+    noise = sample_noise(run.objective, key, clean.shape, shared_offset=True, shared=run.sampling.noise == "clip")
     return run.objective.noise_schedule.add_noise(clean, noise, times)
 
 
@@ -332,8 +333,8 @@ _LATENTS = r"transformer/(?!stem/|retouch/)"
 STAGES = {
     **CODEC_STAGES,
     "image": _stage("image", r"transformer/(?!video_blocks)", temporal=False, check=_check_image),
-    "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/(?!.*_temporal_)", temporal=False, needs_pixels=always,
-                    check=_check_joint),
+    "joint": _stage("joint", r"transformer/(?!video_blocks)|codec/decoder/(?!.*_temporal_)", temporal=False,
+                    needs_pixels=always, check=_check_joint),
     "retouch": _stage("retouch", r"transformer/retouch/", temporal=False, fixed=True, check=_check_retouch),
     "video": _stage("video", r"transformer/"),
     "history": _stage("history", r"transformer/", uses=("disturbance",), check=_check_history),
