@@ -11,8 +11,8 @@ from durian_jax.fields import OPTIONAL, FieldError, Items, OneOf, Range, check_f
 
 # Limits against typing errors. The paper's scales are at most 2.5, and 40 its steps.
 MOST_STEPS, LARGEST_SCALE = 1000, 100.0
-# What starts from noise of its own: every frame; or a clip, whose frames share it, so that its traces in the result stand
-# still.
+# What starts from noise of its own: every frame; or a clip, whose frames share it, so that its traces in the result
+# stand still.
 NOISES = ("frame", "clip")
 _Scale = Annotated[float, Range(0, LARGEST_SCALE)]
 
