@@ -24,6 +24,7 @@ from durian_jax.files import together, writable_file, write_json
 from durian_jax.images import turned
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
+from durian_jax.inference.references import Attributes, with_photos
 from durian_jax.prepare.annotate import annotate_image, annotate_video
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.progress import say
@@ -47,7 +48,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     Args:
         source: photo of the identity.
         driving: video of the motion.
-        attributes: "KIND=PHOTO" each.
+        attributes: "KIND=PHOTO", "KIND=none" or "KIND=PHOTO,PHOTO@WEIGHT" each, see `requests.parse_attributes`.
         out: the .mp4 to write.
         checkpoint: name of a shipped checkpoint, or a folder; for the torch backend, the folder of an export.
         frames: largest number of frames of the result; None: all.
@@ -90,7 +91,7 @@ class Inputs:
 
     Attributes:
         portrait: the source photo.
-        donors: kind and photo of each attribute.
+        donors: kind and photo of each attribute, see `inference.references.make_references`.
         driver: the driving video.
         faceless: its frames without a face, as (first, last + 1) ranges.
         place: of the portrait in the whole photo, to paste it back.
@@ -98,7 +99,7 @@ class Inputs:
     """
 
     portrait: Clip
-    donors: list[tuple[str, Clip]]
+    donors: list[tuple[str, Clip | None]]
     driver: Clip
     faceless: list[tuple[int, int]]
     place: Place | None
@@ -147,7 +148,7 @@ class Session:
                 the checkpoint or the device does not fit the settings.
         """
         writable_file(request.out, (".mp4",))
-        for photo in (request.source, *request.attributes.values()):
+        for photo in (request.source, *request.photos):
             if photo not in self._readable:
                 read_image(photo)
                 self._readable.add(photo)
@@ -167,11 +168,17 @@ class Session:
         """
         self._clock = _Clock()
         portrait, texts = self._photo(str(request.source))
-        donors = []
-        for kind, photo in request.attributes.items():
-            donor, more = self._photo(str(photo), kind)
-            donors.append((kind, donor))
-            texts += more
+        donors: list[tuple[str, Clip | None]] = []
+        for kind, wanted in request.attributes.items():
+            for photo in wanted.photos:
+                donor, more = self._photo(str(photo), kind)
+                donors.append((kind, donor))
+                texts += more
+            if not wanted.photos:
+                donors.append((kind, None))
+                if not portrait.mask(kind).any():
+                    texts += (f"{request.source}: no {kind} found, so there is none to take away",)
+                    say(f"durian: {texts[-1]}")
         (driver, faceless), more = self._driver(str(request.driving))
         place = self._place(request, portrait) if self.settings.paste_back else None
         self._clock.lap("annotate")
@@ -205,7 +212,7 @@ class Session:
                 write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
                 write_pasted = opened(request.out) if inputs.place else None
                 for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=sampling,
-                                                     **settings.options):
+                                                     **self._options(request)):
                     clock.lap("animate")
                     beside = concat(driver[done:done + len(result)], inputs.portrait, inputs.donors, result)
                     for frame, row in zip(result, beside, strict=True):
@@ -231,11 +238,16 @@ class Session:
         assert self._model is not None
         settings = self.settings
         return {"source": str(request.source), "driving": str(request.driving),
-                "attributes": {kind: str(photo) for kind, photo in request.attributes.items()},
+                "attributes": request.described,
                 "checkpoint": str(settings.checkpoint), "size": self._size, "fps": fps, "face": settings.face,
                 "driving_face": settings.driving_face, "gaps": settings.gaps, "paste_back": settings.paste_back,
                 "audio": settings.audio, "crf": settings.crf, "backend": settings.backend, **self._model[1],
                 **asdict(self.describe().sampling), **settings.options}
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        """Options of the model's family for a request."""
+        blend = request.interpolate
+        return dict(self.settings.options) if blend is None else {**self.settings.options, "interpolate": blend}
 
     @property
     def _size(self) -> int:
@@ -263,10 +275,9 @@ class Session:
                       face=settings.driving_face, gaps=settings.gaps, fps=settings.fps, masker=None)
 
 
-def concat(driving: Clip, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
-           result: np.ndarray) -> np.ndarray:
+def concat(driving: Clip, portrait: Clip, attributes: Attributes, result: np.ndarray) -> np.ndarray:
     """(T, H, n W, 3): driving | source | every attribute | result; photos stand still."""
-    photos = [portrait, *(photo for _, photo in attributes)]
+    photos = [portrait, *(photo for _, photo in with_photos(attributes))]
     stills = [np.broadcast_to(photo.frames, result.shape) for photo in photos]
     return np.concatenate([driving.frames, *stills, result], axis=2)
 

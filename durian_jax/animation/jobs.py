@@ -57,7 +57,7 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         request = {name: str(getattr(self.request, name)) for name in ("source", "driving", "out")}
-        return {**request, "attributes": dict(self.request.attributes), "state": self.state, "frames": self.frames,
+        return {**request, "attributes": self.request.described, "state": self.state, "frames": self.frames,
                 "seconds": self.seconds, "error": self.error, "traceback": self.traceback}
 
 

@@ -11,8 +11,29 @@ from durian_jax.progress import say
 from durian_jax.tables import TABLE_SUFFIXES, read_table
 from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES, local_path
 
+# Instead of a photo: the portrait's own attribute is taken away.
+NONE = "none"
+
 # Columns of a table of jobs.
 REQUIRED, OPTIONAL = ("source", "driving"), ("attributes", "out")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a video shows of an attribute kind.
+
+    Attributes:
+        photos: of people who wear it; (): the portrait's own is taken away.
+        weights: of the photos, to blend them; they sum to 1. None: there is one photo, or none.
+    """
+
+    photos: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
+
+    def __str__(self):
+        if self.weights is None:
+            return self.photos[0] if self.photos else NONE
+        return ",".join(f"{photo}@{weight:g}" for photo, weight in zip(self.photos, self.weights, strict=True))
 
 
 @dataclass(frozen=True)
@@ -22,19 +43,37 @@ class Request:
     Attributes:
         source: photo of the identity.
         driving: video of the motion.
-        attributes: attribute kind -> photo of a person who wears it.
+        attributes: attribute kind -> what to show of it.
         out: the .mp4 to write.
     """
 
     source: str | Path
     driving: str | Path
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, Wanted]
     out: Path
 
     @property
     def inputs(self) -> tuple[str | Path, ...]:
         """All files that are read."""
-        return self.source, self.driving, *self.attributes.values()
+        return self.source, self.driving, *self.photos
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """All photos of attributes."""
+        return tuple(photo for wanted in self.attributes.values() for photo in wanted.photos)
+
+    @property
+    def described(self) -> dict[str, str]:
+        """The attributes as `parse_attributes` reads them."""
+        return {kind: str(wanted) for kind, wanted in self.attributes.items()}
+
+    @property
+    def interpolate(self) -> list[float | None] | None:
+        """The weights of all photos, see `inference.references.blend_weights`; None: no attribute is blended."""
+        wanted = self.attributes.values()
+        if all(one.weights is None for one in wanted):
+            return None
+        return [weight for one in wanted for weight in one.weights or [None] * len(one.photos)]
 
     @property
     def concat(self) -> Path:
@@ -56,22 +95,62 @@ class Request:
         return self.out, self.concat, *((self.crop,) if paste_back else ()), self.report
 
 
-def parse_attributes(attributes: Sequence[str]) -> dict[str, str]:
-    """Parse ["hair=a.png", ...] to {"hair": "a.png", ...} in the given order.
+def parse_attributes(attributes: Sequence[str], folder: Path | None = None) -> dict[str, Wanted]:
+    """Parse ["hair=a.png", "glasses=none", "beard=b.png,c.png@0.3", ...] to what to show of each kind, in this order.
+
+    Args:
+        attributes: "KIND=PHOTO"; "KIND=none" takes the portrait's own away; "KIND=PHOTO,PHOTO@WEIGHT" blends.
+        folder: that names of photos are relative to; None: the current one.
 
     Raises:
-        InputError: not "KIND=PHOTO", an unknown kind, or a kind given twice.
+        InputError: another form, an unknown kind, a kind given twice, or two kinds to blend.
     """
-    requests: dict[str, str] = {}
+    requests: dict[str, Wanted] = {}
     for text in attributes:
-        kind, sign, photo = text.partition("=")
-        if not sign or not photo:
+        kind, sign, value = text.partition("=")
+        if not sign or not value:
             raise InputError(f"attribute {text!r}: expected KIND=PHOTO, such as hair=person.png")
         attribute_bit(kind)
         if kind in requests:
-            raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {photo}); choose one")
-        requests[kind] = photo
+            raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {value}); choose one, or blend "
+                             f"them with {kind}=PHOTO,PHOTO@WEIGHT")
+        requests[kind] = _wanted(kind, value, folder)
+    blended = [kind for kind, wanted in requests.items() if wanted.weights is not None]
+    if len(blended) > 1:
+        raise InputError(f"attributes {' and '.join(blended)}: expected one kind to blend, found {len(blended)}; give "
+                         "one photo of the others")
     return requests
+
+
+def _wanted(kind: str, value: str, folder: Path | None) -> Wanted:
+    """Parse what follows "KIND=". A file of exactly this name is one photo."""
+    place = lambda photo: photo if folder is None else str(folder / local_path(photo))
+    if value == NONE:
+        return Wanted()
+    if "," not in value or Path(place(value)).is_file():
+        return Wanted((place(value),))
+    parts = [part.strip() for part in value.split(",")]
+    photos, weights = zip(*map(_weighted, parts), strict=True)
+    known = [weight for weight in weights if weight is not None]
+    if len(parts) == 2 and len(known) == 1:
+        weights = tuple(1 - known[0] if weight is None else weight for weight in weights)
+    elif len(known) < len(parts):
+        raise InputError(f"attribute {kind}={value}: expected a weight after each photo, or after one of two, such as "
+                         f"{kind}={parts[0]},{parts[1]}@0.3; found {len(known)} weights for {len(parts)} photos")
+    if not all(photos) or not all(weight >= 0 for weight in weights) or abs(sum(weights) - 1) > 1e-4:
+        found = ", ".join(f"{photo}@{weight:g}" for photo, weight in zip(photos, weights, strict=True))
+        raise InputError(f"attribute {kind}={value}: expected photos with weights of at least 0 that sum to 1, found "
+                         f"{found}")
+    return Wanted(tuple(map(place, photos)), tuple(weights))
+
+
+def _weighted(part: str) -> tuple[str, float | None]:
+    """Split "PHOTO@WEIGHT"; the weight is None if there is none."""
+    photo, sign, weight = part.rpartition("@")
+    try:
+        return (photo, float(weight)) if sign else (part, None)
+    except ValueError:  # an @ in the photo's name
+        return part, None
 
 
 def find_requests(source: str | Path | None, driving: str | Path | None, attributes: Sequence[str], out: str | Path,
@@ -82,13 +161,13 @@ def find_requests(source: str | Path | None, driving: str | Path | None, attribu
     `out` is then a folder, and each video is named after the photo or video of the folder.
 
     A table of jobs has the columns of `REQUIRED` and `OPTIONAL`. Names of photos and videos are relative to the table.
-    Attributes are "KIND=PHOTO", separated by semicolons. The column out is relative to the folder `out`; where it is
-    empty, the video is named after source and driving video.
+    Attributes are those of `parse_attributes`, separated by semicolons. The column out is relative to the folder `out`;
+    where it is empty, the video is named after source and driving video.
 
     Args:
         source: photo, or a folder of photos.
         driving: video, or a folder of videos.
-        attributes: "KIND=PHOTO" each.
+        attributes: see `parse_attributes`.
         out: the .mp4 to write, or a folder for several videos.
         jobs: a table (.csv or .jsonl) instead of source, driving and attributes.
 
@@ -157,15 +236,15 @@ def _of_table(table: Path, out: Path) -> list[Request]:
             if name in REQUIRED and not value:
                 raise InputError(f"{where}: expected the name of a file in the column {name}, found none")
         try:
-            given = parse_attributes([text.strip() for text in cells["attributes"].split(";") if text.strip()])
+            given = parse_attributes([text.strip() for text in cells["attributes"].split(";") if text.strip()],
+                                     table.parent)
             source, driving = (table.parent / local_path(cells[name]) for name in REQUIRED)
-            photos = {kind: str(table.parent / local_path(photo)) for kind, photo in given.items()}
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         name = cells["out"] or f"{source.stem}_{driving.stem}.mp4"
         if Path(name).suffix.lower() != ".mp4":
             raise InputError(f"{where}: out: expected a name ending in .mp4, found {name}")
-        requests.append(Request(source, driving, photos, out / name))
+        requests.append(Request(source, driving, given, out / name))
     if not requests:
         raise InputError(f"{table}: expected rows with {', '.join((*REQUIRED, *OPTIONAL))}, found none; add a row per "
                          "video")

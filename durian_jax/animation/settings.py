@@ -9,6 +9,7 @@ from durian_jax.checkpoints.description import Description
 from durian_jax.convert.bundle import read_bundle
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
+from durian_jax.faces.fill_region import ordered_layers
 from durian_jax.families import get_family
 from durian_jax.inference.backend import Backend
 from durian_jax.inference.family import check_driven_by, check_options
@@ -27,7 +28,8 @@ class Settings:
     """What the videos of one call have in common; `files.animate_files` explains the fields.
 
     Raises:
-        InputError: an unknown backend, an option of another backend, or a rate or quality out of range.
+        InputError: an unknown backend, an option of another backend, an unknown kind in the order, or a rate or quality
+            out of range.
     """
 
     checkpoint: str | Path = "tiny"
@@ -59,6 +61,7 @@ class Settings:
         check_crf(self.crf, "crf")
         for name in ("face", "driving_face"):
             check_choice(getattr(self, name), name)
+        ordered_layers(self.options.get("order", ()))
         if self.gaps not in ("bridge", "hold"):
             raise InputError(f"gaps: expected bridge or hold, found {self.gaps!r}")
 

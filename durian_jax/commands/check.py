@@ -30,7 +30,8 @@ def check(ctx, files, attributes, json_path):
 
     if json_path:
         writable_file(json_path, (".json",))
-    asked = [pair for text in attributes for pair in parse_attributes([text]).items()]
+    asked = [(kind, photo) for text in attributes for kind, wanted in parse_attributes([text]).items()
+             for photo in wanted.photos]
     if not files and not asked:
         raise click.UsageError("expected a photo or a video, or --attribute KIND=PHOTO; got nothing to check")
     reports = check_files(files, attributes=asked)

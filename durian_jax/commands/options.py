@@ -78,7 +78,10 @@ def animation_options(checkpoint: str, driving: str):
             click.option("-d", "--driving", default=None, metavar="VIDEO|FOLDER",
                          help=f"{driving} Or a folder of videos."),
             click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
-                         help="Take hair, glasses, beard or hat from another photo; repeat for more."),
+                         help="Take hair, glasses, beard or hat from another photo; repeat for more. KIND=none takes "
+                         "the portrait's own away, and KIND=PHOTO,PHOTO@0.3 blends two."),
+            click.option("--order", default=None, metavar="KIND[,KIND...]",
+                         help="Which attribute covers which, the outermost first.  [default: hat,glasses,hair,beard]"),
             click.option("-o", "--out", "--output", required=True, metavar="FILE.mp4|FOLDER",
                          help="Video to write, or the folder of several."),
             click.option("--jobs", default=None, metavar="FILE.csv",

@@ -7,11 +7,12 @@ import click
 
 
 def run_animation(*, source: str | None, driving: str | None, attributes: tuple[str, ...], out: str, jobs: str | None,
-                  options: dict[str, Any] | None = None, **settings: Any) -> None:
+                  order: str | None, options: dict[str, Any] | None = None, **settings: Any) -> None:
     """Make one video, or those of a folder or table, and print a line per video; exit with 1 if some failed.
 
     Args:
         source, driving, attributes, out, jobs: see `animation.requests.find_requests`.
+        order: kinds that cover others, see `faces.fill_region.ordered_layers`, separated by commas.
         options: of the model's family.
         settings: fields of `animation.settings.Settings`.
     """
@@ -23,13 +24,16 @@ def run_animation(*, source: str | None, driving: str | None, attributes: tuple[
     from durian_jax.animation.requests import Request, find_requests
     from durian_jax.animation.settings import Settings
 
+    options = dict(options or {})
+    if order is not None:
+        options["order"] = tuple(kind.strip() for kind in order.split(","))
     found = find_requests(source, driving, attributes, out, jobs)
     if isinstance(found, Request):
-        report = animate_files(source, driving, attributes, out, **settings, **options or {})
+        report = animate_files(source, driving, attributes, out, **settings, **options)
         click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
         return
     summary = Path(out) / "summary.json"
-    outcomes = animate_jobs(found, summary, Settings(**settings, options=options or {}),
+    outcomes = animate_jobs(found, summary, Settings(**settings, options=options),
                             lambda outcome: click.echo(outcome.describe()))
     failed = sum(outcome.state != DONE for outcome in outcomes)
     click.echo(f"{summary}: {len(outcomes) - failed} of {len(outcomes)} videos made"

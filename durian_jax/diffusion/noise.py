@@ -12,7 +12,7 @@ from scipy.special import erfinv
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def frame_noise(seed: int, frames: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+def frame_noise(seed: int, frames: Sequence[int] | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """(len(frames), *shape) float32 of the standard normal distribution.
 
     Args:

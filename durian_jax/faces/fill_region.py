@@ -6,11 +6,12 @@ union for both: here M_gen is the attribute mask of another person (the donor), 
 keypoints, as at inference.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
 
+from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.faces.warp import keypoint_similarity, warp_mask
 
@@ -52,8 +53,8 @@ def move_mask(mask: np.ndarray, from_keypoints: np.ndarray, to_keypoints: np.nda
 
 
 def portrait_region(worn: np.ndarray, kinds: Iterable[str],
-                    moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int | Mapping[str, int]
-                    ) -> np.ndarray:
+                    moved_masks: Iterable[tuple[str, np.ndarray]] = (), *, margin: int | Mapping[str, int],
+                    layers: Sequence[str] = LAYERS) -> np.ndarray:
     """Return M_port of a portrait that receives new attributes: dilate(worn masks UNION moved masks).
 
     Moved masks spare the kinds that stay on top. Otherwise new hair would erase a hat that stays on, and no
@@ -65,6 +66,7 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
         moved_masks: (kind, (H, W) bool) of the new attributes, already moved to the portrait.
         margin: dilation in pixels, or the dilation of each kind; at least 1 removes the blended pixels of an
             antialiased edge.
+        layers: attribute kinds from the skin outwards.
 
     Returns:
         (H, W) bool, True = region to fill.
@@ -73,14 +75,30 @@ def portrait_region(worn: np.ndarray, kinds: Iterable[str],
     kinds = set(kinds) | {kind for kind, _ in moved_masks}
     margins = margin if isinstance(margin, Mapping) else dict.fromkeys(kinds, margin)
     # Masks of one margin are dilated together.
-    layers: dict[int, list[np.ndarray]] = {}
+    grown: dict[int, list[np.ndarray]] = {}
     for kind in kinds:
-        layers.setdefault(margins[kind], []).append((worn & attribute_bit(kind)) > 0)
+        grown.setdefault(margins[kind], []).append((worn & attribute_bit(kind)) > 0)
     for kind, mask in moved_masks:
-        stays = [other for other in LAYERS[LAYERS.index(kind) + 1:] if other not in kinds]
-        layers[margins[kind]].append(mask & ((worn & sum(attribute_bit(other) for other in stays)) == 0))
-    grown = [dilate(np.logical_or.reduce(masks), pixels) for pixels, masks in layers.items()]
-    return np.logical_or.reduce([np.zeros(worn.shape, bool), *grown])
+        stays = [other for other in layers[layers.index(kind) + 1:] if other not in kinds]
+        grown[margins[kind]].append(mask & ((worn & sum(attribute_bit(other) for other in stays)) == 0))
+    regions = [dilate(np.logical_or.reduce(masks), pixels) for pixels, masks in grown.items()]
+    return np.logical_or.reduce([np.zeros(worn.shape, bool), *regions])
+
+
+def ordered_layers(order: Sequence[str]) -> tuple[str, ...]:
+    """`LAYERS` with some kinds in another order: they exchange their places.
+
+    Args:
+        order: kinds, the outermost first. () leaves the order as it is.
+
+    Raises:
+        InputError: an unknown kind, or one that is named twice.
+    """
+    if isinstance(order, str) or not set(order) <= set(LAYERS) or len(set(order)) < len(order):
+        raise InputError(f"order: expected some of {', '.join(reversed(LAYERS))}, each once and the outermost first, "
+                         f"found {order if isinstance(order, str) else ', '.join(map(str, order))}")
+    inwards = iter(order)
+    return tuple(next(inwards) if kind in order else kind for kind in reversed(LAYERS))[::-1]
 
 
 def margin_at(size: int, pixels: float = 2) -> int:

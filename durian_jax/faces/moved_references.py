@@ -103,38 +103,41 @@ def head_rings(face: np.ndarray, scale: np.ndarray, rotation: np.ndarray, shift:
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,
-             weights: np.ndarray | Sequence[float] | None = None, regions: Collection[str] = REGION_KINDS
-             ) -> tuple[np.ndarray, np.ndarray]:
+             weights: np.ndarray | Sequence[float] | None = None, regions: Collection[str] = REGION_KINDS,
+             layers: Sequence[str] = LAYERS) -> tuple[np.ndarray, np.ndarray]:
     """References on the faces of a clip, on top of each other as they are worn.
 
     Args:
         references: the source alone, or attributes.
         faces: (T, K, 3).
         blank: (H, W, 3), what unknown pixels show; decides size and dtype.
-        weights: of each reference: blend them instead; they sum to 1.
+        weights: of each reference: those of at least 0 are of one kind, sum to 1 and are blended; None: none are.
         regions: of the driver that gaze and mouth follow.
+        layers: attribute kinds from the skin outwards.
 
     Returns:
         (T, H, W, 3) pictures, and (T, H, W) float32, the share of each pixel that is known: 0 or 1 without weights.
     """
     pictures = np.repeat(blank[None], len(faces), 0)
     known = np.zeros(pictures.shape[:3], np.float32)
-    if weights is None:
-        for reference in sorted(references, key=lambda reference: (*LAYERS, "").index(reference.kind)):
+    weights = [-1.0] * len(references) if weights is None else weights
+    pairs = list(zip(references, weights, strict=True))
+    blended = [pair for pair in pairs if pair[1] >= 0]
+    groups = [[(reference, 1.0)] for reference, weight in pairs if weight < 0] + ([blended] if blended else [])
+    for group in sorted(groups, key=lambda group: (*layers, "").index(group[0][0].kind)):
+        total, share = np.zeros(pictures.shape, np.float32), np.zeros_like(known)
+        for reference, weight in group:
             moved, shown = reference.on(faces, regions)
-            pictures = np.where(shown[..., None], moved, pictures)
-            known = np.maximum(known, shown)
-        return pictures, known
-    total = np.zeros(pictures.shape, np.float32)
-    for reference, weight in zip(references, weights, strict=True):
-        moved, shown = reference.on(faces, regions)
-        total += weight * np.where(shown[..., None], moved, 0)
-        known += weight * shown
-    # The mean over known references. The model multiplies it by the share.
-    mean = total / np.maximum(known, 1e-6)[..., None]
-    if np.issubdtype(pictures.dtype, np.integer):
-        mean = np.rint(mean)
-    return np.where(known[..., None] > 0, mean, pictures).astype(pictures.dtype), known
+            total += weight * np.where(shown[..., None], moved, 0)
+            share += np.float32(weight) * shown
+        # The mean over what is known. The model multiplies it by the share.
+        below = known * (1 - share)
+        known = share + below
+        mean = (total + below[..., None] * pictures) / np.maximum(known, 1e-6)[..., None]
+        if np.issubdtype(pictures.dtype, np.integer):
+            mean = np.rint(mean)
+        pictures = np.where(known[..., None] > 0, mean, pictures).astype(pictures.dtype)
+    return pictures, known
 
 
 def driver_on_face(pictures: np.ndarray, known: np.ndarray, faces: np.ndarray, face: np.ndarray

@@ -3,7 +3,7 @@
 T frames of the video, H x W pixels, K keypoints.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.inference.backend import Backend
 from durian_jax.inference.family import Job, check_options
+from durian_jax.inference.references import Attributes, with_photos
 from durian_jax.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Animator:
         """H = W of every picture, in pixels."""
         return self.backend.config.image_size
 
-    def animate(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+    def animate(self, portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
                 sampling: Sampling | Mapping[str, Any] | None = None, progress: bool = True,
                 **options: Any) -> np.ndarray:
         """Animate the portrait, wearing the attributes, by the driver's motion.
@@ -50,7 +51,7 @@ class Animator:
         Args:
             portrait: photo of the identity.
             attributes: kind and photo of each; none animates the portrait as it is. Several are composed, and where
-                they overlap hat > glasses > hair > beard.
+                they overlap hat > glasses > hair > beard. None instead of a photo takes the portrait's own away.
             driving: T frames of any person. A model that is driven by keypoints carries their motion relative to the
                 first frame over to the portrait's own face; one that is driven by pixels sees the driver's eyes, nose
                 and mouth (`make_job` of the family). Or, for a model driven by keypoints, keypoints (T, K, 3) that are
@@ -70,11 +71,12 @@ class Animator:
         return np.concatenate([*self.stream(portrait, attributes, driving, sampling=sampling, progress=progress,
                                             **options)])
 
-    def stream(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+    def stream(self, portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
                sampling: Sampling | Mapping[str, Any] | None = None, progress: bool = True,
                **options: Any) -> Iterator[np.ndarray]:
         """Do as `animate`, and hand out frames (n, H, W, 3) uint8 as soon as they are done, so that none are kept."""
-        for name, photo in (("portrait", portrait), *attributes):
+        photos = (("portrait", portrait), *with_photos(attributes))
+        for name, photo in photos:
             if not isinstance(photo, Clip):
                 raise InputError(f"{name} photo: expected a clip, as `annotate_image` makes it, found "
                                  f"{type(photo).__name__}")
@@ -85,7 +87,7 @@ class Animator:
         if not isinstance(driving, Clip | np.ndarray):
             raise InputError("driving clip: expected a clip, as `annotate_video` makes it, or keypoints, found "
                              f"{type(driving).__name__}")
-        for name, points in (("portrait", portrait.keypoints), *((kind, photo.keypoints) for kind, photo in attributes),
+        for name, points in (*((name, photo.keypoints) for name, photo in photos),
                              ("driving clip", driving.keypoints if isinstance(driving, Clip) else driving)):
             if not len(points) or not np.isfinite(points).all():
                 raise InputError(f"{name}: expected keypoints of at least one frame, all finite, found the shape "

@@ -12,9 +12,10 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.face_crop import face_crop
+from durian_jax.faces.fill_region import LAYERS, ordered_layers
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
-from durian_jax.inference.references import blend_weights, stacked_references
+from durian_jax.inference.references import Attributes, blend_weights, stacked_references
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.models.durian.config import DurianConfig
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from durian_jax.inference.backend import Backend
 
 DRIVEN_BY = "keypoints"
-OPTIONS = ("interpolate", "align_attributes")
+OPTIONS = ("interpolate", "order", "align_attributes")
 IN_PLACE: dict[str, bool] = {}
 
 
@@ -60,46 +61,49 @@ def check_motion(config: DurianConfig, fps: float, frames: int, **options: Any) 
     """Refuse a driving video; see `inference.family.FamilyInference`. Keypoints have no frame rate."""
 
 
-def motion_fields(config: DurianConfig, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+def motion_fields(config: DurianConfig, portrait: Clip, attributes: Attributes,
                   references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     return {"keypoints": keypoints}
 
 
-def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-             interpolate: float | Sequence[float] | None = None, align_attributes: bool = False) -> WindowsJob:
+def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
+             interpolate: float | Sequence[float | None] | None = None, order: Sequence[str] = (),
+             align_attributes: bool = False) -> WindowsJob:
     """The job of a video, see `Animator.animate`.
 
     Args:
-        interpolate: blend attributes instead of composing them: alpha in [0, 1] from the first to the second of two
-            (paper, "attribute interpolation"), or one weight per attribute.
+        interpolate: blend attributes instead of composing them (paper, "attribute interpolation"), see
+            `inference.references.blend_weights`.
+        order: which attributes cover others, see `faces.fill_region.ordered_layers`.
         align_attributes: see `make_references`.
 
     Raises:
-        InputError: keypoints of another shape, or weights that do not fit the attributes.
+        InputError: keypoints of another shape, weights that do not fit the attributes, or an unknown kind in `order`.
     """
     keypoints = retarget(driving.keypoints, portrait.keypoints[0]) if isinstance(driving, Clip) else driving
     if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
         raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
-    weights = blend_weights(interpolate, len(attributes))
-    batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes)
+    weights = blend_weights(interpolate, attributes)
+    batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes,
+                           layers=ordered_layers(order))
     if weights is not None:
         batch["attribute_weights"] = weights
     return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)))
 
 
-def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
-                   slots: int | None = None, align_attributes: bool = False) -> dict[str, np.ndarray]:
+def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Attributes]], slots: int | None = None,
+                   align_attributes: bool = False, layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
     """Return a batch without motion: `make_references` of every case, and identity embeddings if the model uses them.
 
     Args:
         model: what the batch is for; its `config` and `identity_encoder` are used.
         cases, slots: see `stacked_references`.
-        align_attributes: see `make_references`.
+        align_attributes, layers: see `make_references`.
     """
     config = model.config
     assert isinstance(config, DurianConfig)
-    batch = stacked_references(cases, slots, least=1, align_attributes=align_attributes,
+    batch = stacked_references(cases, slots, least=1, align_attributes=align_attributes, layers=layers,
                                masked=config.masked_references)
     if config.identity_dim is not None:
         assert model.identity_encoder is not None  # loading a model refuses to leave it out

@@ -12,6 +12,7 @@ from durian_jax.families import get_family
 if TYPE_CHECKING:
     from durian_jax.checkpoints.weights import Checkpoint
     from durian_jax.inference.backend import Backend
+    from durian_jax.inference.references import Attributes
     from durian_jax.models.family import ModelConfig
 
 
@@ -64,24 +65,24 @@ class FamilyInference(Protocol):
             InputError: the model cannot use them.
         """
 
-    def make_job(self, model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+    def make_job(self, model: "Backend", portrait: Clip, attributes: "Attributes",
                  driving: Clip | np.ndarray, **options: Any) -> Job:
         """The job of a portrait, attributes and a motion; see `Animator.animate`."""
 
-    def motion_fields(self, config: "ModelConfig", portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+    def motion_fields(self, config: "ModelConfig", portrait: Clip, attributes: "Attributes",
                       references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray
                       ) -> dict[str, np.ndarray]:
         """The fields with the motion of a clip of F frames, without B.
 
         Args:
             portrait: photo of the identity.
-            attributes: kind and photo of each.
+            attributes: kind and photo of each, see `inference.references.make_references`.
             references: fields of `transfer_batch` of these photos, without B, and perhaps attribute_weights.
             driving: F frames of any person in the wanted motion and place.
             keypoints: (F, K, 3) of the face that the result shall show.
         """
 
-    def transfer_batch(self, model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
+    def transfer_batch(self, model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, "Attributes"]],
                        slots: int | None = None) -> dict[str, np.ndarray]:
         """The batch, without motion, in which portraits get attributes of other people.
 
@@ -95,7 +96,7 @@ class FamilyInference(Protocol):
 
 
 def motion_batch(config: "ModelConfig", references: Mapping[str, np.ndarray],
-                 motions: Sequence[tuple[Clip, Sequence[tuple[str, Clip]], Clip, np.ndarray]]) -> dict[str, np.ndarray]:
+                 motions: Sequence[tuple[Clip, "Attributes", Clip, np.ndarray]]) -> dict[str, np.ndarray]:
     """`FamilyInference.motion_fields` of several clips of equal length, with a batch axis.
 
     Args:

@@ -4,6 +4,7 @@ A attributes, H x W pixels, K keypoints. A photo is a clip of one frame.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +23,59 @@ MARGINS = {"hair": 6, "glasses": 4, "beard": 6, "hat": 2}
 _EDGE = 2
 
 
-def blend_weights(interpolate: float | Sequence[float] | None, attributes: int) -> np.ndarray | None:
-    """(1, A) weights that sum to 1, or None for composition."""
+# Kind of each attribute and a photo of a person who wears it; None takes the portrait's own away.
+Attributes = Sequence[tuple[str, Clip | None]]
+
+
+def with_photos(attributes: Attributes) -> list[tuple[str, Clip]]:
+    """The attributes that come from photos."""
+    return [(kind, photo) for kind, photo in attributes if photo is not None]
+
+
+def blend_weights(interpolate: float | Sequence[float | None] | None, attributes: Attributes) -> np.ndarray | None:
+    """(1, A) weights of the attributes with photos, or None to compose all of them.
+
+    Weights of at least 0 sum to 1, belong to one kind and blend it; -1 composes an attribute with the others.
+
+    Args:
+        interpolate: alpha in [0, 1] from the first to the second of two attributes; or a weight for each attribute with
+            a photo, None for those to compose; None: compose all.
+        attributes: see `make_references`.
+
+    Raises:
+        InputError: weights that do not fit the attributes.
+    """
     if interpolate is None:
         return None
-    weights = np.atleast_1d(np.asarray(interpolate, np.float32))
-    if weights.size == 1:
-        weights = np.concatenate([1 - weights, weights])
-    if weights.size != attributes or not (weights >= 0).all() or not abs(weights.sum() - 1) <= 1e-4:
+    kinds = [kind for kind, _ in with_photos(attributes)]
+    if not isinstance(interpolate, Sequence | np.ndarray):
+        given: list[float | None] = [1 - interpolate, interpolate]
+    else:
+        given = list(interpolate)
+    blended = [weight for weight in given if weight is not None]
+    if len(given) != len(kinds) or not blended or not all(weight >= 0 for weight in blended) \
+            or not abs(sum(blended) - 1) <= 1e-4:
         raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per "
-                         f"attribute that sum to 1; found {interpolate} with {attributes} attributes")
-    return weights[None]
+                         f"attribute that sum to 1; found {interpolate} with {len(kinds)} attributes")
+    mixed = {kind for kind, weight in zip(kinds, given, strict=True) if weight is not None}
+    if len(mixed) > 1:
+        raise InputError(f"interpolate: expected attributes of one kind to blend, found {' and '.join(sorted(mixed))}; "
+                         "compose them, or blend one after the other")
+    return np.array([[-1 if weight is None else weight for weight in given]], np.float32)
 
 
-def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slots: int | None = None,
-                    align_attributes: bool = False, masked: bool = True) -> dict[str, np.ndarray]:
+def blended_selections(valid: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(B, M, A) bool: the attributes of the M = A selections that are blended, see `blend_weights`.
+
+    Args:
+        valid: (B, A) bool.
+        weights: (B, A).
+    """
+    return (np.eye(valid.shape[1], dtype=bool) | (weights < 0)[:, None]) & valid[:, None]
+
+
+def make_references(portrait: Clip, attributes: Attributes, slots: int | None = None, align_attributes: bool = False,
+                    masked: bool = True, layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
     """Return the reference fields of one clip, without a batch axis.
 
     M_port is the union of the portrait's own attributes of the given kinds and of every attribute's mask, moved onto
@@ -45,11 +84,13 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
 
     Args:
         portrait: photo of the identity.
-        attributes: kind and photo of each; a kind given twice is meant for interpolation.
-        slots: A of the result; unused slots are invalid. None: the number of attributes, at least 1.
+        attributes: kind and photo of each; a kind given twice is meant for interpolation. A kind without a photo (None)
+            is taken away: its region is filled, as where training showed that a person does not wear it.
+        slots: A of the result; unused slots are invalid. None: the number of attributes with photos, at least 1.
         align_attributes: also warp the attribute's picture to the portrait's pose. Not needed: the model was trained on
             references in any pose.
         masked: the model's `masked_references`; False leaves pictures whole.
+        layers: attribute kinds from the skin outwards.
 
     Returns:
         portrait (H, W, 3), 0 in the region; portrait_mask (H, W, 1); attributes (A, H, W, 3), 0 outside the
@@ -59,11 +100,12 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
         InputError: pictures of different sizes, an unknown kind, a photo that does not show its attribute, or more
             attributes than slots.
     """
-    slots = slots if slots is not None else max(1, len(attributes))
-    if len(attributes) > slots:
-        raise InputError(f"{len(attributes)} attributes given, expected at most {slots}")
+    given = with_photos(attributes)
+    slots = slots if slots is not None else max(1, len(given))
+    if len(given) > slots:
+        raise InputError(f"{len(given)} attributes given, expected at most {slots}")
     shape = portrait.frames.shape[1:3]
-    for kind, photo in attributes:
+    for kind, photo in given:
         if photo.frames.shape[1:3] != shape:
             raise InputError(f"{kind} photo: expected {shape[1]} x {shape[0]} pixels as the portrait has, "
                              f"found {photo.frames.shape[2]} x {photo.frames.shape[1]}; resize one of them")
@@ -71,7 +113,7 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
             raise InputError(f"{kind} photo{f' ({photo.identity})' if photo.identity else ''}: "
                              f"expected a person with {kind}, found none; choose another photo")
 
-    region = region_to_fill(portrait, attributes)
+    region = region_to_fill(portrait, attributes, layers)
     out = {
         "portrait": to_float(portrait.frames[0]) * (~region[..., None] if masked else 1),
         "portrait_mask": region[..., None].astype(np.float32),
@@ -79,8 +121,8 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
         "attribute_masks": np.zeros((slots, *shape, 1), np.float32),
         "attribute_valid": np.zeros(slots, np.float32),
     }
-    masks = visible_masks(attributes)
-    for slot, ((_, photo), mask) in enumerate(zip(attributes, masks, strict=True)):
+    masks = visible_masks(given, layers)
+    for slot, ((_, photo), mask) in enumerate(zip(given, masks, strict=True)):
         image = photo.frames[0]
         if align_attributes:
             image, mask = align(image, mask, photo.keypoints[0], portrait.keypoints[0])
@@ -91,8 +133,8 @@ def make_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], slot
     return out
 
 
-def stacked_references(cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]], slots: int | None, least: int,
-                       **options: bool) -> dict[str, np.ndarray]:
+def stacked_references(cases: Sequence[tuple[Clip, Attributes]], slots: int | None, least: int, **options: Any
+                       ) -> dict[str, np.ndarray]:
     """`make_references` of several clips, with a batch axis.
 
     Args:
@@ -102,28 +144,31 @@ def stacked_references(cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
         options: of `make_references`.
     """
     if slots is None:
-        slots = max(least, *(len(attributes) for _, attributes in cases))
+        slots = max(least, *(len(with_photos(attributes)) for _, attributes in cases))
     samples = [make_references(portrait, attributes, slots, **options) for portrait, attributes in cases]
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
-def region_to_fill(portrait: Clip, attributes: Sequence[tuple[str, Clip]]) -> np.ndarray:
+def region_to_fill(portrait: Clip, attributes: Attributes, layers: Sequence[str] = LAYERS) -> np.ndarray:
     """Return M_port at inference, (H, W) bool: the pixels that the transfer may change.
 
     The region is grown by `MARGINS`, but not over kinds that the portrait keeps on top.
+
+    Args:
+        portrait, attributes, layers: see `make_references`.
     """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
     moved = [(kind, move_mask(photo.mask(kind)[0], photo.keypoints[0], portrait.keypoints[0]))
-             for kind, photo in attributes]
+             for kind, photo in with_photos(attributes)]
     size, worn = portrait.frames.shape[1], portrait.masks[0]
     kinds = {kind for kind, _ in attributes}
     margin = {kind: margin_at(size, MARGINS[kind]) for kind in kinds}
-    region = portrait_region(worn, kinds, moved, margin=margin)
+    region = portrait_region(worn, kinds, moved, margin=margin, layers=layers)
     for kind, mask in moved:
         if kind == "hat":
             region |= dilate(_hair_under_hat(portrait, mask), margin[kind])
-    for kind in set(LAYERS[min(map(LAYERS.index, kinds)):]) - kinds:
+    for kind in set(layers[min(map(layers.index, kinds)):]) - kinds:
         region &= ~dilate((worn & attribute_bit(kind)) > 0, -margin_at(size, _EDGE))
     return region
 
@@ -142,7 +187,7 @@ def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
     return portrait.mask("hair")[0] & (along > np.median(edge)) if len(edge) else np.zeros_like(hat)
 
 
-def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
+def visible_masks(attributes: Sequence[tuple[str, Clip]], layers: Sequence[str] = LAYERS) -> list[np.ndarray]:
     """(H, W) bool mask of each attribute in its own photo, without the pixels that outer attributes will hide.
 
     The outer attribute's mask is moved by keypoints from its photo to the inner one's. Attributes of equal kind do not
@@ -152,7 +197,7 @@ def visible_masks(attributes: Sequence[tuple[str, Clip]]) -> list[np.ndarray]:
     for kind, photo in attributes:
         mask = photo.mask(kind)[0]
         for other_kind, other in attributes:
-            if LAYERS.index(other_kind) > LAYERS.index(kind):
+            if layers.index(other_kind) > layers.index(kind):
                 hidden = move_mask(other.mask(other_kind)[0], other.keypoints[0], photo.keypoints[0],
                                    size=mask.shape)
                 mask = mask & ~hidden

@@ -15,12 +15,13 @@ import numpy as np
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.driven_face import motion_in_plane
+from durian_jax.faces.fill_region import LAYERS, ordered_layers
 from durian_jax.faces.moved_references import Reference, driver_on_face, on_faces
 from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import similarity, transform_keypoints, warp_image
 from durian_jax.images import to_float
-from durian_jax.inference.references import blend_weights, stacked_references
+from durian_jax.inference.references import Attributes, blend_weights, stacked_references, with_photos
 from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
 from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from durian_jax.inference.backend import Backend
 
 DRIVEN_BY = "pixels"
-OPTIONS = ("interpolate", "absolute", "align_frame", "regions")
+OPTIONS = ("interpolate", "order", "absolute", "align_frame", "regions")
 IN_PLACE = {"absolute": True}
 
 # Share of the frames in which both eyes must lie inside the picture and show something.
@@ -107,21 +108,23 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
         raise InputError(f"align_frame: expected 0..{frames - 1}, found {align_frame}")
 
 
-def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
-             interpolate: float | Sequence[float] | None = None, absolute: bool = False, align_frame: int | None = None,
-             regions: Sequence[str] = REGION_KINDS) -> SegmentsJob:
+def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
+             interpolate: float | Sequence[float | None] | None = None, order: Sequence[str] = (),
+             absolute: bool = False, align_frame: int | None = None, regions: Sequence[str] = REGION_KINDS
+             ) -> SegmentsJob:
     """The job of a video, see `Animator.animate`.
 
     Args:
         interpolate: blend attributes, see `inference.references.blend_weights`.
+        order: which attributes cover others, see `faces.fill_region.ordered_layers`.
         absolute: leave the driver where it is; else one similarity moves all its frames so that in one frame its head
             has the portrait's place, size and roll.
         align_frame: number of this frame; None: the one that is most like the portrait.
         regions: of the driver that the model sees, some of `REGION_KINDS`.
 
     Raises:
-        InputError: a driver without pixels, without visible eyes or with another frame rate, an unknown region or
-            frame, or weights that do not fit the attributes.
+        InputError: a driver without pixels, without visible eyes or with another frame rate, an unknown region,
+            frame or kind in `order`, or weights that do not fit the attributes.
     """
     config = model.config
     assert isinstance(config, SVDPConfig)
@@ -141,13 +144,13 @@ def make_job(model: "Backend", portrait: Clip, attributes: Sequence[tuple[str, C
     frames = driving.frames if driving.frames.shape[1:3] == (size, size) else np.stack(
         [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in driving.frames])
     masks = np.stack([driven_region(keypoints, size, size, regions) for keypoints in driving.keypoints])
-    weights = blend_weights(interpolate, len(attributes))
-    batch = transfer_batch(model, [(portrait, attributes)])
+    weights, layers = blend_weights(interpolate, attributes), ordered_layers(order)
+    batch = transfer_batch(model, [(portrait, attributes)], layers=layers)
     if weights is not None:
         batch["attribute_weights"] = weights
     references = {name: x[0] for name, x in batch.items()}
-    moved = partial(moved_references, portrait, attributes, references,
-                    regions=regions) if config.aligned_pictures else None
+    moved = partial(moved_references, portrait, attributes, references, regions=regions,
+                    layers=layers) if config.aligned_pictures else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
                        config.history, driving.keypoints, moved,
                        portrait.keypoints[0] if config.aligned_pictures else None)
@@ -167,7 +170,7 @@ def driver_fields(pictures: np.ndarray, masks: np.ndarray, keypoints: np.ndarray
     return {"driving_regions": to_float(pictures) * known, "driving_masks": known}
 
 
-def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple[str, Clip]],
+def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Attributes,
                   references: Mapping[str, np.ndarray], driving: Clip, keypoints: np.ndarray) -> dict[str, np.ndarray]:
     """The motion of a clip; see `inference.family.FamilyInference`."""
     size = config.image_size
@@ -178,8 +181,8 @@ def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Sequence[tuple
         **fields, **moved_references(portrait, attributes, references, driving.keypoints)}
 
 
-def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], references: Mapping[str, np.ndarray],
-                     faces: np.ndarray, regions: Sequence[str] = REGION_KINDS) -> dict[str, np.ndarray]:
+def moved_references(portrait: Clip, attributes: Attributes, references: Mapping[str, np.ndarray], faces: np.ndarray,
+                     regions: Sequence[str] = REGION_KINDS, layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
     """Source and attributes on the driver's face, as models with `aligned_pictures` see them.
 
     Args:
@@ -187,18 +190,19 @@ def moved_references(portrait: Clip, attributes: Sequence[tuple[str, Clip]], ref
         references: their fields of `inference.references.make_references`, and perhaps attribute_weights (A,).
         faces: (F, K, 3) keypoints of the driver.
         regions: of the driver that the model sees.
+        layers: attribute kinds from the skin outwards.
 
     Returns:
         moved_source and moved_attributes (F, H, W, 3), 0 where nothing is known, and their masks (F, H, W, 1); float32.
     """
     source = Reference(references["portrait"], references["portrait_mask"][..., 0] == 0, portrait.keypoints[0])
     worn = [Reference(picture, mask[..., 0] > 0, photo.keypoints[0], kind) for (kind, photo), picture, mask in zip(
-        attributes, references["attributes"], references["attribute_masks"], strict=False)]
+        with_photos(attributes), references["attributes"], references["attribute_masks"], strict=False)]
     fields: dict[str, np.ndarray] = {}
     blank = np.zeros_like(source.picture)
     for name, pictured, weights in (("moved_source", [source], None),
                                     ("moved_attributes", worn, references.get("attribute_weights"))):
-        pictures, known = on_faces(pictured, faces, blank, weights, regions)
+        pictures, known = on_faces(pictured, faces, blank, weights, regions, layers)
         fields |= {name: pictures, f"{name}_masks": known[..., None]}
     return fields
 
@@ -253,7 +257,7 @@ def check_eyes(driving: Clip) -> None:
                          f"{len(seen) - sum(seen)} of {len(seen)} frames; choose another video")
 
 
-def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Sequence[tuple[str, Clip]]]],
-                   slots: int | None = None) -> dict[str, np.ndarray]:
+def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Attributes]], slots: int | None = None,
+                   layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
     """The references of clips, without motion; see `inference.family.FamilyInference`."""
-    return stacked_references(cases, slots, least=0)
+    return stacked_references(cases, slots, least=0, layers=layers)

@@ -22,6 +22,7 @@ from durian_jax.faces.clip import Clip
 from durian_jax.families import get_family
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Segment
+from durian_jax.inference.references import Attributes
 from durian_jax.inference.size import at_size
 from durian_jax.models.batch import axis_sizes, sampling_fields
 from durian_jax.models.family import ModelConfig
@@ -138,7 +139,7 @@ class Pipeline(ABC):
             cast(Any, network).to("cpu" if offload else self.device, memory_format=layout)
         return self
 
-    def __call__(self, portrait: Clip, attributes: Sequence[tuple[str, Clip]], driving: Clip | np.ndarray, *,
+    def __call__(self, portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
                  steps: int | None = None, guidance_scale: float | Sequence[float] | None = None, seed: int = 0,
                  sampler: str | None = None, noise: str | None = None, **options: Any) -> np.ndarray:
         """Animate the portrait with the attributes and the driver's motion.

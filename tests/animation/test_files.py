@@ -52,6 +52,21 @@ def test_it_writes_two_videos_and_the_settings(inputs, calls, tmp_path):
     assert calls.photos == [(f"{inputs}/me.png", SIZE, ()), (f"{inputs}/friend.png", SIZE, ("hair",))]
 
 
+def test_attributes_are_taken_away_and_blended(inputs, calls, tmp_path, capsys):
+    friend = inputs / "friend.png"
+    wanted = ["hat=none", f"hair={friend},{inputs / 'me.png'}@0.25"]
+    report = animate_files(inputs / "me.png", inputs / "talk.mp4", wanted, tmp_path / "out.mp4", checkpoint="mine",
+                           order=("hair", "glasses"))
+    assert read_video(tmp_path / "out_concat.mp4")[0].shape == (FRAMES, SIZE, 5 * SIZE, 3)
+    assert report["settings"]["attributes"] == {"hat": "none", "hair": f"{friend}@0.75,{inputs / 'me.png'}@0.25"}
+    assert report["settings"]["order"] == ("hair", "glasses")
+    assert report["warnings"] == [f"{inputs / 'me.png'}: no hat found, so there is none to take away"]
+    assert report["warnings"][0] in capsys.readouterr().err
+    np.testing.assert_allclose(calls.batches[0]["attribute_weights"], [[0.75, 0.25]])
+    with pytest.raises(InputError, match="order: expected some of hat"):
+        animate(inputs, tmp_path / "out.mp4", order=("wig",))
+
+
 @pytest.mark.parametrize(("given", "expected"), [
     (None, CHECKPOINT.sampling),
     ({"steps": 5, "seed": 2}, replace(CHECKPOINT.sampling, steps=5, seed=2)),
@@ -134,7 +149,8 @@ def test_a_full_disk_leaves_the_earlier_result(inputs, calls, tmp_path):
 
 
 def test_attributes_keep_their_order():
-    assert list(parse_attributes(["hat=a.png", "hair=b=c.png"]).items()) == [("hat", "a.png"), ("hair", "b=c.png")]
+    found = parse_attributes(["hat=a.png", "hair=b=c.png"])
+    assert [(kind, wanted.photos) for kind, wanted in found.items()] == [("hat", ("a.png",)), ("hair", ("b=c.png",))]
     for wrong, message in ((["hair"], "expected KIND=PHOTO"), (["hair="], "expected KIND=PHOTO"),
                            (["wig=a.png"], "unknown attribute kind 'wig'"),
                            (["hair=a.png", "hair=b.png"], r"hair is given twice \(a.png and b.png\)")):

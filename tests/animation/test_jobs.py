@@ -7,7 +7,7 @@ import pytest
 
 from durian_jax.animation import files as module
 from durian_jax.animation.jobs import animate_jobs
-from durian_jax.animation.requests import Request
+from durian_jax.animation.requests import Request, Wanted
 from durian_jax.animation.settings import Settings
 from durian_jax.errors import InputError
 from durian_jax.video import read_video, write_image, write_video
@@ -26,8 +26,8 @@ def request_of(tmp_path):
         write_image(tmp_path / name, photo(index).frames[0])
     write_video(tmp_path / "x.mp4", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8), 25)
     return lambda source, out, driving="x.mp4", **attributes: Request(
-        tmp_path / source, tmp_path / driving, {kind: str(tmp_path / name) for kind, name in attributes.items()},
-        tmp_path / "out" / out)
+        tmp_path / source, tmp_path / driving,
+        {kind: Wanted((str(tmp_path / name),)) for kind, name in attributes.items()}, tmp_path / "out" / out)
 
 
 def test_a_failure_does_not_stop_the_rest(calls, request_of, tmp_path, monkeypatch):

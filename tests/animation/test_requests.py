@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from durian_jax.animation.requests import Request, check_apart, find_requests
+from durian_jax.animation.requests import Request, Wanted, check_apart, find_requests, parse_attributes
 from durian_jax.errors import InputError
 from tests.helpers.prepare import touch
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 def test_a_photo_and_a_video_are_one_request(folder):
     found = find_requests(folder / "me.png", folder / "talk.mp4", ["hair=b.png"], "out/a.mp4")
-    assert found == Request(folder / "me.png", folder / "talk.mp4", {"hair": "b.png"}, Path("out/a.mp4"))
+    assert found == Request(folder / "me.png", folder / "talk.mp4", {"hair": Wanted(("b.png",))}, Path("out/a.mp4"))
     names = [path.name for path in found.outputs(paste_back=True)]
     assert names == ["a.mp4", "a_concat.mp4", "a_crop.mp4", "a.json"]
     assert [path.name for path in found.outputs(paste_back=False)] == ["a.mp4", "a_concat.mp4", "a.json"]
@@ -29,7 +29,7 @@ def test_a_folder_makes_a_video_of_each_file(folder, capsys, monkeypatch):
     assert [(Path(request.source).name, request.out.name) for request in found] == [
         ("a.JPG", "a.JPG.mp4"), ("a.png", "a.png.mp4"), ("b.png", "b.mp4")]
     assert {(request.driving, *request.attributes.items()) for request in found} == {
-        (folder / "talk.mp4", ("hat", "h.png"))}
+        (folder / "talk.mp4", ("hat", Wanted(("h.png",))))}
     assert "left out 1 files that are no photos: notes.txt" in capsys.readouterr().err
     found = find_requests(folder / "me.png", folder / "videos", [], folder / "out")
     assert [(Path(request.driving).name, request.out) for request in found] == [
@@ -43,10 +43,37 @@ def test_a_table_names_everything(folder):
     first, second = find_requests(None, None, [], folder / "out", folder / "jobs.csv")
     assert first == Request(folder / "me.png", folder / "talk.mp4", {}, folder / "out" / "me_talk.mp4")
     assert second == Request(folder / "photos/b.png", folder / "videos/x.mp4",
-                             {"hair": str(folder / "me.png"), "hat": str(folder / "a b.png")},
+                             {"hair": Wanted((str(folder / "me.png"),)), "hat": Wanted((str(folder / "a b.png"),))},
                              folder / "out" / "deep" / "one.mp4")
     (folder / "jobs.jsonl").write_text('{"source": "me.png", "driving": "talk.mp4"}\n')
     assert find_requests(None, None, [], folder / "out", folder / "jobs.jsonl") == [first]
+
+
+def test_attributes_are_taken_away_or_blended(tmp_path):
+    found = parse_attributes(["glasses=none", "hair=a.png,b@2x.png@0.25", "hat=c@2x.png"])
+    assert found == {"glasses": Wanted(), "hair": Wanted(("a.png", "b@2x.png"), (0.75, 0.25)),
+                     "hat": Wanted(("c@2x.png",))}
+    request = Request("me.png", "talk.mp4", found, Path("out.mp4"))
+    assert request.inputs == ("me.png", "talk.mp4", "a.png", "b@2x.png", "c@2x.png")
+    assert request.interpolate == [0.75, 0.25, None]
+    assert request.described == {"glasses": "none", "hair": "a.png@0.75,b@2x.png@0.25", "hat": "c@2x.png"}
+    assert parse_attributes([f"{kind}={text}" for kind, text in request.described.items()]) == found
+    assert parse_attributes(["beard=a.png@0.2, b.png@0.5,c.png@0.3"])["beard"].weights == (0.2, 0.5, 0.3)
+    touch(tmp_path, "a,b.png@0.3")
+    assert parse_attributes(["hair=a,b.png@0.3"], tmp_path)["hair"] == Wanted((str(tmp_path / "a,b.png@0.3"),))
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    (["hair=a.png,b.png"], "expected a weight after each photo, or after one of two, such as hair=a.png,b.png@0.3"),
+    (["hair=a.png@0.3,b.png@0.3"], "weights of at least 0 that sum to 1, found a.png@0.3, b.png@0.3"),
+    (["hair=a.png,b.png@1.5"], "found a.png@-0.5, b.png@1.5"), (["hair=a.png,b.png@nan"], "found a.png@nan, b.png@nan"),
+    (["hair=,b.png@0.5"], "expected photos with weights"), (["hair=a.png,b.png@0.5,c.png"], "found 1 weights for 3"),
+    (["hair=a.png,b.png@0.3", "hat=c.png,d.png@0.3"], "attributes hair and hat: expected one kind to blend, found 2"),
+    (["hair=a.png", "hair=none"], "given twice .* blend them with hair=PHOTO,PHOTO@WEIGHT"),
+])
+def test_attributes_that_say_nothing_clear_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        parse_attributes(given)
 
 
 @pytest.mark.parametrize(("given", "message"), [

@@ -30,7 +30,7 @@ def stand_in(monkeypatch) -> SimpleNamespace:
     ranges of driving frames in which no face is found; `chosen` lists the choices of faces and gaps. Photos of `SIZE`
     pixels are their own crops.
     """
-    made = SimpleNamespace(photos=[], videos=[], missing=[], sampled=[], chosen=[], annotators=0, loads=0)
+    made = SimpleNamespace(photos=[], videos=[], missing=[], sampled=[], batches=[], chosen=[], annotators=0, loads=0)
 
     class FakeAnnotator:
         def __init__(self):
@@ -65,6 +65,7 @@ def stand_in(monkeypatch) -> SimpleNamespace:
 
     def generate(checkpoint, batch, sampling, **options):
         made.sampled.append((checkpoint, sampling))
+        made.batches.append(batch)
         images = np.repeat(to_uint8(batch["portrait"])[:, None], batch["keypoints"].shape[1], 1)
         return Segment(images, np.zeros((*images.shape[:2], 2, 2, 4), np.float32))
     monkeypatch.setattr(files, "Annotator", FakeAnnotator)

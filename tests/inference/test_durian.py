@@ -9,10 +9,11 @@ from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
+from durian_jax.faces.fill_region import LAYERS, ordered_layers
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_float
 from durian_jax.inference.durian import make_job, transfer_batch
-from durian_jax.inference.references import MARGINS, make_references, region_to_fill, visible_masks
+from durian_jax.inference.references import MARGINS, blend_weights, make_references, region_to_fill, visible_masks
 from durian_jax.inference.windows import cross_fade
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -76,6 +77,48 @@ def test_an_outer_attribute_hides_an_inner_one():
     for mask, clip in zip(visible_masks([("hair", hair), ("hair", photo(5, "hair"))]),
                           (hair, photo(5, "hair")), strict=True):
         np.testing.assert_array_equal(mask, clip.mask("hair")[0])
+
+
+def test_an_attribute_is_taken_away():
+    """As where training says that a person does not wear a kind: the region is masked, and nothing fills it."""
+    portrait, donor = photo(0, "glasses"), photo(1, "hair")
+    removed = make_references(portrait, [("glasses", None)])
+    region = removed["portrait_mask"][..., 0] > 0
+    assert region[portrait.mask("glasses")[0]].all() and region.sum() < 6 * portrait.mask("glasses")[0].sum()
+    assert removed["attribute_valid"].tolist() == [0] and not removed["attributes"].any()
+    both = make_references(portrait, [("glasses", None), ("hair", donor)])
+    hair = make_references(portrait, [("hair", donor)])
+    assert both["attribute_valid"].tolist() == [1]
+    np.testing.assert_array_equal(both["attributes"], hair["attributes"])
+    assert both["portrait_mask"][..., 0][region].all() and both["portrait_mask"].sum() > hair["portrait_mask"].sum()
+    assert not make_references(portrait, [("hat", None)])["portrait_mask"].any() or portrait.mask("hat").any()
+
+
+def test_the_user_may_say_what_covers_what():
+    hair, hat = photo(3, "hair"), photo(4, "hat")
+    layers = ordered_layers(("hair", "hat"))
+    assert layers == ("beard", "hat", "glasses", "hair") and ordered_layers(()) == LAYERS
+    assert ordered_layers(("beard", "hat", "glasses")) == ("glasses", "hair", "hat", "beard")
+    hair_mask, hat_mask = visible_masks([("hair", hair), ("hat", hat)], layers)
+    np.testing.assert_array_equal(hair_mask, hair.mask("hair")[0])
+    assert hat_mask.sum() < 0.8 * hat.mask("hat")[0].sum()
+    job = make_job(RecordingBackend(), photo(0), [("hair", hair), ("hat", hat)], photo(2), order=("hair", "hat"))
+    usual = make_job(RecordingBackend(), photo(0), [("hair", hair), ("hat", hat)], photo(2))
+    masks = lambda job: job.batch["attribute_masks"][0, ..., 0].sum((1, 2))
+    assert masks(job)[0] > masks(usual)[0] and masks(job)[1] < masks(usual)[1]
+    for wrong in (("wig",), ("hat", "hat"), "hat"):
+        with pytest.raises(InputError, match="order: expected some of hat, glasses, hair, beard, each once"):
+            ordered_layers(wrong)
+
+
+def test_one_kind_is_blended_while_others_are_composed():
+    pair = [("glasses", None), ("hair", photo(1, "hair")), ("hair", photo(2, "hair")), ("hat", photo(4, "hat"))]
+    np.testing.assert_allclose(blend_weights([0.7, 0.3, None], pair), [[0.7, 0.3, -1]])
+    assert blend_weights(None, pair) is None
+    for wrong, words in (([0.7, 0.3], "with 3 attributes"), ([None, None, None], "sum to 1"),
+                         ([0.7, None, 0.3], "expected attributes of one kind to blend, found hair and hat")):
+        with pytest.raises(InputError, match=words):
+            blend_weights(wrong, pair)
 
 
 def test_a_hat_presses_down_the_hair_above_its_edge():

@@ -14,6 +14,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from durian_jax.convert import sizes
 from durian_jax.convert.families.durian.exporting import check_exportable
+from durian_jax.inference.references import blended_selections
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
 from durian_jax.pytorch.codecs import make_codec, resized
@@ -147,16 +148,17 @@ class Durian(Networks):
         Args:
             references: from `project_references`.
             valid: (B, A), 0 for an unused slot.
-            weights: (B, A) that sum to 1 over A interpolate: one selection per attribute, blended. None: compose all
-                attributes in one selection.
+            weights: (B, A) interpolate: one selection per attribute, blended. Those of at least 0 sum to 1 over A;
+                attributes of negative weight are in all selections. None: compose all attributes in one selection.
         """
         valid = valid > 0
         b, a = valid.shape
-        chosen = valid[:, None] if weights is None else np.eye(a, dtype=bool)[None] & valid[:, None]     # B M A
+        chosen = valid[:, None] if weights is None else blended_selections(valid, weights)     # B M A
         groups = np.concatenate([np.ones((*chosen.shape[:2], 1), bool), chosen], -1)
         place = lambda x, like: torch.from_numpy(np.ascontiguousarray(x)).to(like.device)
         example = references.key_values[0][0]
-        shares = [None if weights is None else place(weights[:, m, None, None], example).to(example.dtype)
+        share = lambda m: place(np.maximum(weights[:, m, None, None], 0), example).to(example.dtype)
+        shares = [None if weights is None else share(m)
                   for m in range(chosen.shape[1])]
 
         def blend(key, value, taking_part, share):

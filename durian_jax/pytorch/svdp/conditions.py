@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from durian_jax.inference.references import blended_selections
 from durian_jax.pytorch.svdp.blocks import Blend, Keys, LayerKeys, Seen
 from durian_jax.pytorch.svdp.mmdit import Aligned, Group
 from durian_jax.pytorch.svdp.retouch import Pixels
@@ -82,10 +83,10 @@ def attribute_parts(attributes: Sequence[Tokens], valid: np.ndarray, weights: np
     Args:
         attributes: A.
         valid: (B, A) bool.
-        weights: (B, A) that sum to 1 over A interpolate: one selection per attribute. None: all are in one selection.
+        weights: (B, A) interpolate: one selection per attribute, and attributes of negative weight in all of them.
+            None: all are in one selection.
     """
-    a = valid.shape[1]
-    shown = valid[:, None] if weights is None else np.eye(a, dtype=bool) & valid[:, None]                # B M A
+    shown = valid[:, None] if weights is None else blended_selections(valid, weights)  # B M A
     return [Part(tokens, shown[..., i]) for i, tokens in enumerate(attributes) if shown[..., i].any()]
 
 
@@ -110,7 +111,8 @@ def selections(parts: Sequence[Part], frame: int, weights: np.ndarray | None, jo
     for m in range(count):
         used = tuple(i for i, x in enumerate(shown) if x[:, m].any())
         mask = np.concatenate([np.repeat(shown[i][:, m, None], sizes[i], 1) for i in used], 1)
-        weight = None if count == 1 else torch.tensor(weights[:, m], dtype=like.dtype, device=like.device)
+        weight = None if count == 1 else torch.tensor(np.maximum(weights[:, m], 0), dtype=like.dtype,
+                                                      device=like.device)
         blends.append(Blend(used, None if mask.all() else torch.from_numpy(mask).to(like.device),
                             None if weight is None else weight[:, None, None, None, None]))
     return Seen(sizes if joint else sizes[:1], tuple(blends))

@@ -20,6 +20,14 @@ def test_interpolation_blends_two_attentions():
     assert np.abs(blended[0.0] - blended[1.0]).max() > 1e-2
 
 
+def test_attributes_of_negative_weight_are_composed_with_every_blended_one():
+    batch = random_batch(attributes=3)
+    for alpha, chosen in ((1.0, [0, 2]), (0.0, [1, 2])):
+        mixed = denoise(random_params(), {
+            **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha, -1]), (2, 1))})
+        np.testing.assert_allclose(mixed, denoise(random_params(), with_attributes(batch, chosen)), atol=1e-4)
+
+
 def test_an_invalid_second_attribute_changes_nothing():
     two = random_batch(attributes=2)
     two["attribute_valid"] = np.array([[1, 0], [1, 0]], np.float32)

@@ -273,6 +273,10 @@ def test_interpolation_blends_two_attentions(kind):
     first = {**batch, "attribute_valid": np.tile(np.float32([1, 0]), (2, 1))}
     np.testing.assert_allclose(blended[1.0], predict(random_params(config), first, noise(), config), atol=2e-5)
     assert np.abs(blended[0.0] - blended[1.0]).max() > 1e-3
+    # A negative weight composes: with the first attribute alone to blend, both are seen at once.
+    composed = predict(random_params(config), {
+        **batch, "attribute_weights": np.tile(np.float32([1, -1]), (2, 1))}, noise(), config)
+    np.testing.assert_allclose(composed, predict(random_params(config), batch, noise(), config), atol=2e-5)
 
 
 @every_kind
