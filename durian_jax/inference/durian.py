@@ -15,6 +15,7 @@ from durian_jax.faces.face_crop import face_crop
 from durian_jax.faces.fill_region import LAYERS, ordered_layers
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
+from durian_jax.images import to_uint8
 from durian_jax.inference.references import Attributes, blend_weights, stacked_references
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.models.durian.config import DurianConfig
@@ -107,6 +108,8 @@ def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, At
                                masked=config.masked_references)
     if config.identity_dim is not None:
         assert model.identity_encoder is not None  # loading a model refuses to leave it out
-        faces = np.stack([face_crop(portrait.frames[0], portrait.keypoints[0]) for portrait, _ in cases])
+        # Masked, as in training.
+        faces = np.stack([face_crop(to_uint8(picture), portrait.keypoints[0])
+                          for picture, (portrait, _) in zip(batch["portrait"], cases, strict=True)])
         batch["identity"] = model.identity_encoder(faces)
     return batch

@@ -62,8 +62,11 @@ def test_a_checkpoint_loads_its_network(model, network, tmp_path):
     checkpoint = load_checkpoint(tmp_path)
     portrait, donor = (render(sample_person("benchmark", i, require=("hair",)), still(), size=32) for i in (0, 1))
     batch = transfer_batch(checkpoint, [(portrait, [("hair", donor)])])
-    expected = IdentityEncoder(network)(face_crop(portrait.frames[0], portrait.keypoints[0])[None])
+    masked = np.where(batch["portrait_mask"][0] > 0, 128, portrait.frames[0]).astype(np.uint8)
+    expected, whole = (IdentityEncoder(network)(face_crop(picture, portrait.keypoints[0])[None])
+                       for picture in (masked, portrait.frames[0]))
     np.testing.assert_allclose(batch["identity"], expected, atol=1e-6)
+    assert np.abs(whole - expected).max() > 1e-4, "the hair to replace is hidden"
 
 
 def test_only_the_portrait_reference_attends_to_the_identity(model):

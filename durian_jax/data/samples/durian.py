@@ -43,7 +43,7 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
     Returns:
         The fields of `DurianConfig.batch_spec` without B. Pictures are `views.BLANK` where the model must not see them.
         frame_masks is 0 without `config.frame_masks`. With `config.face_crops`, "face" (112, 112, 3) uint8 replaces
-        "identity": the portrait's face, see `faces.face_crop.face_crop`.
+        "identity": the face of the masked portrait, see `faces.face_crop.face_crop`.
 
     Raises:
         DecodeError: a damaged record, of this clip or of a donor.
@@ -61,5 +61,6 @@ def sample_pair(source: ClipSource, index: int, rng: np.random.Generator, config
         **references.fields,
     }
     if config.face_crops:
-        sample["face"] = face_crop(references.portrait.frame(), references.portrait.keypoints)
+        # As the model sees it: a whole face would show the glasses or the beard that are to be filled in.
+        sample["face"] = face_crop(references.source.picture, references.source.keypoints)
     return sample
