@@ -83,9 +83,10 @@ def tiny(config: ConfigDict) -> None:
         config.batch_size, config.data.frames, config.data.max_stride = 8, 3, 5
         config.data.attributes = 2
         config.total_steps, config.decay_steps = 4500, 2500
-    elif config.stage == "2":
-        # Clips of the length that users ask for. A second pool at the frame rate of videos suits them:
-        # durian synthesize --out data/clips --clips 1500 --frames 16 --first 20000
+    elif config.stage in ("2", "joint2"):
+        # Clips of the length that users ask for, from longer ones, so that references come from other frames than those
+        # to reconstruct. A second pool at the frame rate of videos suits them:
+        # durian synthesize --out data/clips --clips 1500 --frames 28 --first 20000
         config.batch_size, config.data.frames, config.data.max_stride = 2, 16, 1
         config.total_steps, config.decay_steps, config.learning_rate = 500, 300, 2e-3
 
@@ -99,7 +100,7 @@ def sd15(config: ConfigDict) -> None:
     --config.objective.prediction=epsilon --config.objective.schedule=stable_diffusion.
     """
     config.model = {
-        **VARIANT, "image_size": 512, "max_frames": 32, "temporal_heads": 8, "keypoint_patch": 1,
+        **VARIANT, "image_size": 512, "max_frames": 16, "temporal_heads": 8, "keypoint_patch": 1,
         "keypoint_channels": (32, 96, 256), "dtype": "bfloat16",
         "codec_kind": "autoencoder_kl",
         "codec": {"channels": (128, 256, 512, 512), "layers": 2, "latent_channels": 4, "norm_groups": 32,

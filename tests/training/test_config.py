@@ -58,7 +58,7 @@ def test_fields_that_are_left_out_take_their_defaults():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"stage": "3"}, "stage: expected one of codec, decoder, 1, joint, 2, found '3'"),
+    ({"stage": "3"}, "stage: expected one of codec, decoder, 1, joint, 2, joint2, found '3'"),
     ({"total_steps": 0}, "total_steps: expected an integer from 1 to 1000000000, found 0"),
     ({"optimizer": "adam"}, "optimizer"),
     ({"guidance_dropout": 1.5}, "guidance_dropout"),
