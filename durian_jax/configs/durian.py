@@ -120,9 +120,9 @@ def sd15(config: ConfigDict) -> None:
     config.frozen_dtype = "bfloat16"
     # Stage 2 needs nearly all frozen parameters until the end of the backward pass: sharded, they would be gathered
     # anyway.
-    config.frozen_whole = config.stage == "2"
+    config.frozen_whole = config.stage in ("2", "joint2")
     config.remat = "full"
-    config.data.frames = 16 if config.stage == "2" else 1
+    config.data.frames = 16 if config.stage in ("2", "joint2") else 1
     # Real masks have errors, and real photos differ in quality (Durian, reference augmentation). The loss weighs no
     # region.
     config.data.mask_jitter, config.data.blur_probability, config.data.jpeg_probability = 0.3, 0.1, 0.1
