@@ -287,7 +287,7 @@ class Parity:
         valid = np.array([[[True, True, False]], [[True, False, True]]])
         references = KeyValues(rk.reshape(b, g * s, h, d), rv.reshape(b, g * s, h, d), (s,) * g)
         ours = jax.jit(reference_attention)(q, k, v, references, ReferenceSet(
-            jnp.asarray(valid), jnp.ones((b, 1)), jnp.asarray(valid[:, :, 1:])))
+            jnp.asarray(valid), jnp.ones((b, 1, 1)), jnp.asarray(valid[:, :, 1:])))
         yield ("attention over frame and references", "reference_attention", "block",
                _plain_reference_attention(q, k, v, rk, rv, valid[:, 0]), ours)
         yield ("dual-reference denoising", "reference_attention", "network", *self._dual_reference())

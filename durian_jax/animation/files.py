@@ -39,7 +39,8 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
                   sampling: Sampling | Mapping[str, Any] | None = None, backend: str = "jax", device: str | None = None,
                   dtype: str | None = None, driven_by: str | None = None, paste_back: bool = False, audio: bool = True,
                   fps: float | None = None, crf: int | None = None, face: str = "largest",
-                  driving_face: str = "largest", gaps: str = "bridge", **options: Any) -> dict:
+                  driving_face: str = "largest", gaps: str = "bridge", timeline: str | Path | None = None,
+                  **options: Any) -> dict:
     """Animate a photo by a video.
 
     Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result) and `<out>.json`; with `paste_back` also
@@ -67,6 +68,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
             "right", or the number, counted from the left from 1.
         gaps: of frames without a face in the video: "bridge" moves the face on within half a second and refuses longer
             gaps, "hold" lets it stand still in them.
+        timeline: file of one more attribute, which changes over time, see `animation.timeline`.
         options: of the model's family, see its `make_job` in `inference`.
 
     Returns:
@@ -75,7 +77,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     Raises:
         InputError: anything wrong with an input, the output, the checkpoint or the device, before the model is built.
     """
-    request = Request(source, driving, parse_attributes(attributes), writable_file(out, (".mp4",)))
+    request = Request(source, driving, parse_attributes(attributes, timeline=timeline), writable_file(out, (".mp4",)))
     settings = Settings(checkpoint, frames, size, sampling, backend, device, dtype, driven_by, paste_back, audio, fps,
                         crf, face, driving_face, gaps, options)
     session = Session(settings)
@@ -212,7 +214,7 @@ class Session:
                 write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
                 write_pasted = opened(request.out) if inputs.place else None
                 for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=sampling,
-                                                     **self._options(request)):
+                                                     **self._options(request, driver)):
                     clock.lap("animate")
                     beside = concat(driver[done:done + len(result)], inputs.portrait, inputs.donors, result)
                     for frame, row in zip(result, beside, strict=True):
@@ -244,9 +246,9 @@ class Session:
                 "audio": settings.audio, "crf": settings.crf, "backend": settings.backend, **self._model[1],
                 **asdict(self.describe().sampling), **settings.options}
 
-    def _options(self, request: Request) -> dict[str, Any]:
+    def _options(self, request: Request, driver: Clip) -> dict[str, Any]:
         """Options of the model's family for a request."""
-        blend = request.interpolate
+        blend = request.interpolate(len(driver), driver.fps)
         return dict(self.settings.options) if blend is None else {**self.settings.options, "interpolate": blend}
 
     @property

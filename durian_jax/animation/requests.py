@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from durian_jax.animation.timeline import Timeline, read_timeline
 from durian_jax.errors import InputError, listed
 from durian_jax.faces.clip import attribute_bit
 from durian_jax.progress import say
@@ -15,7 +18,7 @@ from durian_jax.video import PHOTO_SUFFIXES, VIDEO_SUFFIXES, local_path
 NONE = "none"
 
 # Columns of a table of jobs.
-REQUIRED, OPTIONAL = ("source", "driving"), ("attributes", "out")
+REQUIRED, OPTIONAL = ("source", "driving"), ("attributes", "timeline", "out")
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,31 @@ class Wanted:
 
     Attributes:
         photos: of people who wear it; (): the portrait's own is taken away.
-        weights: of the photos, to blend them; they sum to 1. None: there is one photo, or none.
+        weights: of the photos, to blend them; they sum to 1. None: there is one photo, or none, or a timeline.
+        timeline: the weights over time.
+        file: of the timeline.
     """
 
     photos: tuple[str, ...] = ()
     weights: tuple[float, ...] | None = None
+    timeline: Timeline | None = None
+    file: str = ""
+
+    @property
+    def blended(self) -> bool:
+        """Whether photos are blended."""
+        return self.weights is not None or self.timeline is not None
+
+    def weights_at(self, seconds: np.ndarray) -> np.ndarray:
+        """(T, P) weights of the P photos at times (T,); NaN for a photo that is not blended."""
+        if self.timeline is not None:
+            return self.timeline.at(seconds)
+        weights = np.array(self.weights or [np.nan] * len(self.photos), np.float32)
+        return np.tile(weights, (len(seconds), 1))
 
     def __str__(self):
+        if self.timeline is not None:
+            return self.file
         if self.weights is None:
             return self.photos[0] if self.photos else NONE
         return ",".join(f"{photo}@{weight:g}" for photo, weight in zip(self.photos, self.weights, strict=True))
@@ -67,13 +88,11 @@ class Request:
         """The attributes as `parse_attributes` reads them."""
         return {kind: str(wanted) for kind, wanted in self.attributes.items()}
 
-    @property
-    def interpolate(self) -> list[float | None] | None:
+    def interpolate(self, frames: int, fps: float) -> np.ndarray | None:
         """The weights of all photos, see `inference.references.blend_weights`; None: no attribute is blended."""
-        wanted = self.attributes.values()
-        if all(one.weights is None for one in wanted):
+        if not any(wanted.blended for wanted in self.attributes.values()):
             return None
-        return [weight for one in wanted for weight in one.weights or [None] * len(one.photos)]
+        return np.concatenate([wanted.weights_at(np.arange(frames) / fps) for wanted in self.attributes.values()], 1)
 
     @property
     def concat(self) -> Path:
@@ -95,15 +114,17 @@ class Request:
         return self.out, self.concat, *((self.crop,) if paste_back else ()), self.report
 
 
-def parse_attributes(attributes: Sequence[str], folder: Path | None = None) -> dict[str, Wanted]:
+def parse_attributes(attributes: Sequence[str], folder: Path | None = None, timeline: str | Path | None = None
+                     ) -> dict[str, Wanted]:
     """Parse ["hair=a.png", "glasses=none", "beard=b.png,c.png@0.3", ...] to what to show of each kind, in this order.
 
     Args:
         attributes: "KIND=PHOTO"; "KIND=none" takes the portrait's own away; "KIND=PHOTO,PHOTO@WEIGHT" blends.
         folder: that names of photos are relative to; None: the current one.
+        timeline: file of one more attribute, see `animation.timeline`.
 
     Raises:
-        InputError: another form, an unknown kind, a kind given twice, or two kinds to blend.
+        InputError: another form, an unknown kind, a kind given twice, two kinds to blend, or a timeline with a mistake.
     """
     requests: dict[str, Wanted] = {}
     for text in attributes:
@@ -115,7 +136,13 @@ def parse_attributes(attributes: Sequence[str], folder: Path | None = None) -> d
             raise InputError(f"attribute {kind} is given twice ({requests[kind]} and {value}); choose one, or blend "
                              f"them with {kind}=PHOTO,PHOTO@WEIGHT")
         requests[kind] = _wanted(kind, value, folder)
-    blended = [kind for kind, wanted in requests.items() if wanted.weights is not None]
+    if timeline is not None:
+        found = read_timeline(timeline)
+        if found.attribute in requests:
+            raise InputError(f"{timeline}: attribute {found.attribute} is also given as {requests[found.attribute]}; "
+                             "choose one")
+        requests[found.attribute] = Wanted(found.photos, timeline=found, file=str(timeline))
+    blended = [kind for kind, wanted in requests.items() if wanted.blended]
     if len(blended) > 1:
         raise InputError(f"attributes {' and '.join(blended)}: expected one kind to blend, found {len(blended)}; give "
                          "one photo of the others")
@@ -154,7 +181,7 @@ def _weighted(part: str) -> tuple[str, float | None]:
 
 
 def find_requests(source: str | Path | None, driving: str | Path | None, attributes: Sequence[str], out: str | Path,
-                  jobs: str | Path | None = None) -> list[Request] | Request:
+                  jobs: str | Path | None = None, timeline: str | Path | None = None) -> list[Request] | Request:
     """Return the videos to make.
 
     A photo and a video are one request. A folder instead of one of them makes a request of each photo or video in it;
@@ -170,6 +197,7 @@ def find_requests(source: str | Path | None, driving: str | Path | None, attribu
         attributes: see `parse_attributes`.
         out: the .mp4 to write, or a folder for several videos.
         jobs: a table (.csv or .jsonl) instead of source, driving and attributes.
+        timeline: see `parse_attributes`.
 
     Returns:
         One request, or a list of them.
@@ -179,14 +207,14 @@ def find_requests(source: str | Path | None, driving: str | Path | None, attribu
             with a mistake.
     """
     if jobs is not None:
-        if source is not None or driving is not None or attributes:
-            raise InputError(f"jobs: the table {jobs} names sources, driving videos and attributes; leave out -s, -d "
-                             "and -a")
+        if source is not None or driving is not None or attributes or timeline is not None:
+            raise InputError(f"jobs: the table {jobs} names sources, driving videos and attributes; leave out -s, -d, "
+                             "-a and --timeline")
         return _of_table(Path(jobs), _folder(out))
     if source is None or driving is None:
         raise InputError("expected a photo (-s) and a driving video (-d), or a table of jobs (--jobs); found "
                          f"{'neither' if source is None and driving is None else 'only one of them'}")
-    given = parse_attributes(attributes)
+    given = parse_attributes(attributes, timeline=timeline)
     folders = [path for path in (source, driving) if Path(path).is_dir()]
     if not folders:
         return Request(source, driving, given, Path(out))
@@ -237,7 +265,8 @@ def _of_table(table: Path, out: Path) -> list[Request]:
                 raise InputError(f"{where}: expected the name of a file in the column {name}, found none")
         try:
             given = parse_attributes([text.strip() for text in cells["attributes"].split(";") if text.strip()],
-                                     table.parent)
+                                     table.parent, cells["timeline"] and table.parent / local_path(cells["timeline"])
+                                     or None)
             source, driving = (table.parent / local_path(cells[name]) for name in REQUIRED)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error

@@ -7,11 +7,12 @@ import click
 
 
 def run_animation(*, source: str | None, driving: str | None, attributes: tuple[str, ...], out: str, jobs: str | None,
-                  order: str | None, options: dict[str, Any] | None = None, **settings: Any) -> None:
+                  timeline: str | None, order: str | None, options: dict[str, Any] | None = None, **settings: Any
+                  ) -> None:
     """Make one video, or those of a folder or table, and print a line per video; exit with 1 if some failed.
 
     Args:
-        source, driving, attributes, out, jobs: see `animation.requests.find_requests`.
+        source, driving, attributes, out, jobs, timeline: see `animation.requests.find_requests`.
         order: kinds that cover others, see `faces.fill_region.ordered_layers`, separated by commas.
         options: of the model's family.
         settings: fields of `animation.settings.Settings`.
@@ -27,9 +28,9 @@ def run_animation(*, source: str | None, driving: str | None, attributes: tuple[
     options = dict(options or {})
     if order is not None:
         options["order"] = tuple(kind.strip() for kind in order.split(","))
-    found = find_requests(source, driving, attributes, out, jobs)
+    found = find_requests(source, driving, attributes, out, jobs, timeline)
     if isinstance(found, Request):
-        report = animate_files(source, driving, attributes, out, **settings, **options)
+        report = animate_files(source, driving, attributes, out, timeline=timeline, **settings, **options)
         click.echo(f"{out}: {report['frames']} frames in {report['seconds']['total']:.1f} s")
         return
     summary = Path(out) / "summary.json"

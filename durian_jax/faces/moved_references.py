@@ -103,7 +103,7 @@ def head_rings(face: np.ndarray, scale: np.ndarray, rotation: np.ndarray, shift:
 
 
 def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarray,
-             weights: np.ndarray | Sequence[float] | None = None, regions: Collection[str] = REGION_KINDS,
+             weights: np.ndarray | None = None, regions: Collection[str] = REGION_KINDS,
              layers: Sequence[str] = LAYERS) -> tuple[np.ndarray, np.ndarray]:
     """References on the faces of a clip, on top of each other as they are worn.
 
@@ -111,7 +111,8 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
         references: the source alone, or attributes.
         faces: (T, K, 3).
         blank: (H, W, 3), what unknown pixels show; decides size and dtype.
-        weights: of each reference: those of at least 0 are of one kind, sum to 1 and are blended; None: none are.
+        weights: (T, R) of each reference in every frame. Those of at least 0 are of one kind, sum to 1 and are blended.
+            None: none are.
         regions: of the driver that gaze and mouth follow.
         layers: attribute kinds from the skin outwards.
 
@@ -120,16 +121,17 @@ def on_faces(references: Sequence[Reference], faces: np.ndarray, blank: np.ndarr
     """
     pictures = np.repeat(blank[None], len(faces), 0)
     known = np.zeros(pictures.shape[:3], np.float32)
-    weights = [-1.0] * len(references) if weights is None else weights
-    pairs = list(zip(references, weights, strict=True))
-    blended = [pair for pair in pairs if pair[1] >= 0]
-    groups = [[(reference, 1.0)] for reference, weight in pairs if weight < 0] + ([blended] if blended else [])
+    weights = np.full((len(faces), len(references)), -1, np.float32) if weights is None else weights
+    pairs = list(zip(references, weights.T[..., None, None], strict=True))
+    blended = [(reference, weight) for reference, weight in pairs if weight.min() >= 0]
+    groups = [[(reference, np.float32(1))] for reference, weight in pairs if weight.min() < 0]
+    groups += [blended] if blended else []
     for group in sorted(groups, key=lambda group: (*layers, "").index(group[0][0].kind)):
         total, share = np.zeros(pictures.shape, np.float32), np.zeros_like(known)
         for reference, weight in group:
             moved, shown = reference.on(faces, regions)
-            total += weight * np.where(shown[..., None], moved, 0)
-            share += np.float32(weight) * shown
+            total += (weight * shown)[..., None] * moved
+            share += weight * shown
         # The mean over what is known. The model multiplies it by the share.
         below = known * (1 - share)
         known = share + below

@@ -16,7 +16,7 @@ from durian_jax.faces.fill_region import LAYERS, ordered_layers
 from durian_jax.faces.retarget import retarget
 from durian_jax.faces.topology import K
 from durian_jax.images import to_uint8
-from durian_jax.inference.references import Attributes, blend_weights, stacked_references
+from durian_jax.inference.references import Attributes, Interpolation, blend_weights, stacked_references
 from durian_jax.inference.windows import cross_fade, window_starts
 from durian_jax.models.durian.config import DurianConfig
 
@@ -34,14 +34,16 @@ class WindowsJob:
     """A video in overlapping windows that do not depend on each other; see `inference.family.Job`.
 
     Attributes:
-        batch: reference fields, attribute_valid and, to interpolate, attribute_weights.
+        batch: reference fields and attribute_valid.
         keypoints: (T, K, 3) of the whole video.
         window: F.
+        weights: (T, A) blend the attributes, see `inference.references.blend_weights`; None: they are composed.
     """
 
     batch: dict[str, np.ndarray]
     keypoints: np.ndarray
     window: int
+    weights: np.ndarray | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -49,9 +51,10 @@ class WindowsJob:
         return window_starts(len(self.keypoints), self.window)
 
     def segment(self, number: int, previous: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The keypoints of a window."""
-        start = self.starts[number]
-        return {"keypoints": self.keypoints[None, start:start + self.window]}
+        """The keypoints of a window and, to interpolate, attribute_weights."""
+        part = slice(self.starts[number], self.starts[number] + self.window)
+        fields = {"keypoints": self.keypoints[None, part]}
+        return fields if self.weights is None else {**fields, "attribute_weights": self.weights[None, part]}
 
     def join(self, segments: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Cross-fade the windows."""
@@ -69,7 +72,7 @@ def motion_fields(config: DurianConfig, portrait: Clip, attributes: Attributes,
 
 
 def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
-             interpolate: float | Sequence[float | None] | None = None, order: Sequence[str] = (),
+             interpolate: Interpolation | None = None, order: Sequence[str] = (),
              align_attributes: bool = False) -> WindowsJob:
     """The job of a video, see `Animator.animate`.
 
@@ -85,12 +88,10 @@ def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: 
     keypoints = retarget(driving.keypoints, portrait.keypoints[0]) if isinstance(driving, Clip) else driving
     if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
         raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
-    weights = blend_weights(interpolate, attributes)
+    weights = blend_weights(interpolate, attributes, len(keypoints))
     batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes,
                            layers=ordered_layers(order))
-    if weights is not None:
-        batch["attribute_weights"] = weights
-    return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)))
+    return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)), weights)
 
 
 def transfer_batch(model: "Checkpoint | Backend", cases: Sequence[tuple[Clip, Attributes]], slots: int | None = None,

@@ -77,7 +77,7 @@ class FamilyInference(Protocol):
         Args:
             portrait: photo of the identity.
             attributes: kind and photo of each, see `inference.references.make_references`.
-            references: fields of `transfer_batch` of these photos, without B, and perhaps attribute_weights.
+            references: fields of `transfer_batch` of these photos, without B, and perhaps attribute_weights (F, A).
             driving: F frames of any person in the wanted motion and place.
             keypoints: (F, K, 3) of the face that the result shall show.
         """

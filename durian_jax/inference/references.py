@@ -25,6 +25,7 @@ _EDGE = 2
 
 # Kind of each attribute and a photo of a person who wears it; None takes the portrait's own away.
 Attributes = Sequence[tuple[str, Clip | None]]
+Interpolation = float | Sequence[float | None] | np.ndarray
 
 
 def with_photos(attributes: Attributes) -> list[tuple[str, Clip]]:
@@ -32,36 +33,44 @@ def with_photos(attributes: Attributes) -> list[tuple[str, Clip]]:
     return [(kind, photo) for kind, photo in attributes if photo is not None]
 
 
-def blend_weights(interpolate: float | Sequence[float | None] | None, attributes: Attributes) -> np.ndarray | None:
-    """(1, A) weights of the attributes with photos, or None to compose all of them.
+def blend_weights(interpolate: Interpolation | None, attributes: Attributes, frames: int) -> np.ndarray | None:
+    """(T, A) weights of the attributes with photos in every frame, or None to compose all of them.
 
     Weights of at least 0 sum to 1, belong to one kind and blend it; -1 composes an attribute with the others.
 
     Args:
         interpolate: alpha in [0, 1] from the first to the second of two attributes; or a weight for each attribute with
-            a photo, None for those to compose; None: compose all.
+            a photo, None (or NaN) for those to compose; or a row of weights for each frame. None: compose all.
         attributes: see `make_references`.
+        frames: T.
 
     Raises:
-        InputError: weights that do not fit the attributes.
+        InputError: weights that do not fit the attributes or the frames.
     """
     if interpolate is None:
         return None
     kinds = [kind for kind, _ in with_photos(attributes)]
-    if not isinstance(interpolate, Sequence | np.ndarray):
-        given: list[float | None] = [1 - interpolate, interpolate]
-    else:
-        given = list(interpolate)
-    blended = [weight for weight in given if weight is not None]
-    if len(given) != len(kinds) or not blended or not all(weight >= 0 for weight in blended) \
-            or not abs(sum(blended) - 1) <= 1e-4:
-        raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per "
-                         f"attribute that sum to 1; found {interpolate} with {len(kinds)} attributes")
-    mixed = {kind for kind, weight in zip(kinds, given, strict=True) if weight is not None}
+    given = np.asarray(interpolate, np.float32)
+    if not given.ndim:
+        given = np.stack([1 - given, given])
+    composed = np.isnan(np.atleast_2d(given))
+    weights = np.where(composed, 0, given)
+    if given.ndim > 2 or weights.shape[1] != len(kinds) or (composed != composed[0]).any() or composed.all() \
+            or not (weights >= 0).all() or not (abs(weights.sum(1) - 1) <= 1e-4).all():
+        raise InputError("interpolate: expected alpha in [0, 1] with two attributes, or one weight >= 0 per attribute "
+                         f"that sum to 1; found {_shown_weights(interpolate)} with {len(kinds)} attributes")
+    if len(weights) not in (1, frames):
+        raise InputError(f"interpolate: expected weights for {frames} frames, found {len(weights)}")
+    mixed = {kind for kind, alone in zip(kinds, composed[0], strict=True) if not alone}
     if len(mixed) > 1:
         raise InputError(f"interpolate: expected attributes of one kind to blend, found {' and '.join(sorted(mixed))}; "
                          "compose them, or blend one after the other")
-    return np.array([[-1 if weight is None else weight for weight in given]], np.float32)
+    return np.repeat(np.where(composed, np.float32(-1), weights), frames // len(weights), 0)
+
+
+def _shown_weights(interpolate: Interpolation) -> str:
+    shape = np.asarray(interpolate, np.float32).shape
+    return f"weights of the shape {shape}" if len(shape) > 1 else str(interpolate)
 
 
 def blended_selections(valid: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -69,9 +78,9 @@ def blended_selections(valid: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Args:
         valid: (B, A) bool.
-        weights: (B, A).
+        weights: (B, F, A).
     """
-    return (np.eye(valid.shape[1], dtype=bool) | (weights < 0)[:, None]) & valid[:, None]
+    return (np.eye(valid.shape[1], dtype=bool) | (weights[:, :1] < 0)) & valid[:, None]
 
 
 def make_references(portrait: Clip, attributes: Attributes, slots: int | None = None, align_attributes: bool = False,

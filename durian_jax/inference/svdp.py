@@ -21,7 +21,7 @@ from durian_jax.faces.regions import driven_region
 from durian_jax.faces.topology import GROUPS, REGION_KINDS, RIGID
 from durian_jax.faces.warp import similarity, transform_keypoints, warp_image
 from durian_jax.images import to_float
-from durian_jax.inference.references import Attributes, blend_weights, stacked_references, with_photos
+from durian_jax.inference.references import Attributes, Interpolation, blend_weights, stacked_references, with_photos
 from durian_jax.inference.segments import history_before, joined, segment_length, segment_starts
 from durian_jax.models.svdp.config import SVDPConfig, rate_fits
 
@@ -44,15 +44,16 @@ class SegmentsJob:
     """A video in segments, each of which continues the one before; see `inference.family.Job`.
 
     Attributes:
-        batch: reference fields, attribute_valid and, to interpolate, attribute_weights.
+        batch: reference fields and attribute_valid.
         regions, masks: (T, H, W, 3) uint8 and (T, H, W) bool, the driver's regions in the whole video.
         length: F.
         history: T frames that a segment continues.
-        moved: makes the fields of `moved_references` for (F, K, 3) keypoints of the driver; None: the model has no
-            `aligned_pictures`.
+        moved: makes the fields of `moved_references` for (F, K, 3) keypoints of the driver and the (F, A) weights of
+            these frames; None: the model has no `aligned_pictures`.
         keypoints: (T, K, 3) of the driver.
         face: (K, 3) of the portrait, onto which the driver's regions are moved; None: they stay, as without
             `aligned_pictures`.
+        weights: (T, A) blend the attributes, see `inference.references.blend_weights`; None: they are composed.
     """
 
     batch: dict[str, np.ndarray]
@@ -61,8 +62,9 @@ class SegmentsJob:
     length: int
     history: int
     keypoints: np.ndarray
-    moved: Callable[[np.ndarray], dict[str, np.ndarray]] | None = None
+    moved: Callable[[np.ndarray, np.ndarray | None], dict[str, np.ndarray]] | None = None
     face: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     @property
     def starts(self) -> list[int]:
@@ -74,8 +76,11 @@ class SegmentsJob:
         start = self.starts[number]
         part = slice(start, start + self.length)
         fields = driver_fields(self.regions[part], self.masks[part], self.keypoints[part], self.face)
+        weights = None if self.weights is None else self.weights[part]
         if self.moved is not None:
-            fields |= self.moved(self.keypoints[part])
+            fields |= self.moved(self.keypoints[part], weights)
+        if weights is not None:
+            fields["attribute_weights"] = weights
         fields = {name: x[None] for name, x in fields.items()}
         before = history_before(number, self.starts, previous, self.history)
         if before is None:
@@ -109,7 +114,7 @@ def check_motion(config: SVDPConfig, fps: float, frames: int, *, absolute: bool 
 
 
 def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: Clip | np.ndarray, *,
-             interpolate: float | Sequence[float | None] | None = None, order: Sequence[str] = (),
+             interpolate: Interpolation | None = None, order: Sequence[str] = (),
              absolute: bool = False, align_frame: int | None = None, regions: Sequence[str] = REGION_KINDS
              ) -> SegmentsJob:
     """The job of a video, see `Animator.animate`.
@@ -144,16 +149,14 @@ def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: 
     frames = driving.frames if driving.frames.shape[1:3] == (size, size) else np.stack(
         [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in driving.frames])
     masks = np.stack([driven_region(keypoints, size, size, regions) for keypoints in driving.keypoints])
-    weights, layers = blend_weights(interpolate, attributes), ordered_layers(order)
+    weights, layers = blend_weights(interpolate, attributes, len(driving)), ordered_layers(order)
     batch = transfer_batch(model, [(portrait, attributes)], layers=layers)
-    if weights is not None:
-        batch["attribute_weights"] = weights
     references = {name: x[0] for name, x in batch.items()}
     moved = partial(moved_references, portrait, attributes, references, regions=regions,
                     layers=layers) if config.aligned_pictures else None
     return SegmentsJob(batch, frames, masks, segment_length(len(frames), config.max_frames, config.history),
                        config.history, driving.keypoints, moved,
-                       portrait.keypoints[0] if config.aligned_pictures else None)
+                       portrait.keypoints[0] if config.aligned_pictures else None, weights)
 
 
 def driver_fields(pictures: np.ndarray, masks: np.ndarray, keypoints: np.ndarray, face: np.ndarray | None
@@ -178,17 +181,20 @@ def motion_fields(config: SVDPConfig, portrait: Clip, attributes: Attributes,
     fields = driver_fields(driving.frames, masks, driving.keypoints,
                            portrait.keypoints[0] if config.aligned_pictures else None)
     return fields if not config.aligned_pictures else {
-        **fields, **moved_references(portrait, attributes, references, driving.keypoints)}
+        **fields, **moved_references(portrait, attributes, references, driving.keypoints,
+                                     references.get("attribute_weights"))}
 
 
 def moved_references(portrait: Clip, attributes: Attributes, references: Mapping[str, np.ndarray], faces: np.ndarray,
-                     regions: Sequence[str] = REGION_KINDS, layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
+                     weights: np.ndarray | None = None, regions: Sequence[str] = REGION_KINDS,
+                     layers: Sequence[str] = LAYERS) -> dict[str, np.ndarray]:
     """Source and attributes on the driver's face, as models with `aligned_pictures` see them.
 
     Args:
         portrait, attributes: photos, for their keypoints.
-        references: their fields of `inference.references.make_references`, and perhaps attribute_weights (A,).
+        references: their fields of `inference.references.make_references`.
         faces: (F, K, 3) keypoints of the driver.
+        weights: (F, A) blend the attributes; None: they are composed.
         regions: of the driver that the model sees.
         layers: attribute kinds from the skin outwards.
 
@@ -200,9 +206,8 @@ def moved_references(portrait: Clip, attributes: Attributes, references: Mapping
         with_photos(attributes), references["attributes"], references["attribute_masks"], strict=False)]
     fields: dict[str, np.ndarray] = {}
     blank = np.zeros_like(source.picture)
-    for name, pictured, weights in (("moved_source", [source], None),
-                                    ("moved_attributes", worn, references.get("attribute_weights"))):
-        pictures, known = on_faces(pictured, faces, blank, weights, regions, layers)
+    for name, pictured, shares in (("moved_source", [source], None), ("moved_attributes", worn, weights)):
+        pictures, known = on_faces(pictured, faces, blank, shares, regions, layers)
         fields |= {name: pictures, f"{name}_masks": known[..., None]}
     return fields
 

@@ -62,9 +62,23 @@ def test_attributes_are_taken_away_and_blended(inputs, calls, tmp_path, capsys):
     assert report["settings"]["order"] == ("hair", "glasses")
     assert report["warnings"] == [f"{inputs / 'me.png'}: no hat found, so there is none to take away"]
     assert report["warnings"][0] in capsys.readouterr().err
-    np.testing.assert_allclose(calls.batches[0]["attribute_weights"], [[0.75, 0.25]])
+    np.testing.assert_allclose(calls.batches[0]["attribute_weights"], [[[0.75, 0.25]] * FRAMES])
     with pytest.raises(InputError, match="order: expected some of hat"):
         animate(inputs, tmp_path / "out.mp4", order=("wig",))
+
+
+def test_a_timeline_gives_every_frame_its_blend(inputs, calls, tmp_path):
+    file = tmp_path / "grow.json"
+    file.write_text(json.dumps({"attribute": "hair", "photos": [str(inputs / "me.png"), str(inputs / "friend.png")],
+                                "keys": [{"seconds": 0, "weights": [1, 0]}, {"seconds": 0.08, "weights": [0, 1]}]}))
+    report = animate_files(inputs / "me.png", inputs / "talk.mp4", ["hat=none"], tmp_path / "out.mp4",
+                           checkpoint="mine", timeline=file)
+    assert report["settings"]["attributes"] == {"hat": "none", "hair": str(file)}
+    second = [0, 0.5, 1, 1, 1]  # at 25 frames per second
+    np.testing.assert_allclose(calls.batches[0]["attribute_weights"][0],
+                               [[1 - share, share] for share in second], atol=1e-6)
+    with pytest.raises(InputError, match="attribute hair is also given as .*friend.png; choose one"):
+        animate(inputs, tmp_path / "out.mp4", timeline=file)
 
 
 @pytest.mark.parametrize(("given", "expected"), [

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from durian_jax.animation.requests import Request, Wanted, check_apart, find_requests, parse_attributes
@@ -55,7 +56,7 @@ def test_attributes_are_taken_away_or_blended(tmp_path):
                      "hat": Wanted(("c@2x.png",))}
     request = Request("me.png", "talk.mp4", found, Path("out.mp4"))
     assert request.inputs == ("me.png", "talk.mp4", "a.png", "b@2x.png", "c@2x.png")
-    assert request.interpolate == [0.75, 0.25, None]
+    np.testing.assert_array_equal(request.interpolate(2, 25.0), [[0.75, 0.25, np.nan]] * 2)
     assert request.described == {"glasses": "none", "hair": "a.png@0.75,b@2x.png@0.25", "hat": "c@2x.png"}
     assert parse_attributes([f"{kind}={text}" for kind, text in request.described.items()]) == found
     assert parse_attributes(["beard=a.png@0.2, b.png@0.5,c.png@0.3"])["beard"].weights == (0.2, 0.5, 0.3)
@@ -85,8 +86,8 @@ def test_attributes_that_say_nothing_clear_are_refused(given, message):
     (("empty", "talk.mp4", [], "out"), r"expected photos \(png, .*found none among 1 files"),
     (("me.png", "photos", [], "out"), r"expected videos \(mp4, .*found none among 4 files"),
     (("me.png", "talk.mp4", ["wig=a.png"], "out.mp4"), "unknown attribute kind 'wig'"),
-    (("me.png", None, [], "out", "jobs.csv"), "the table .*jobs.csv names sources.*leave out -s, -d and -a"),
-    ((None, None, ["hair=a.png"], "out", "jobs.csv"), "leave out -s, -d and -a"),
+    (("me.png", None, [], "out", "jobs.csv"), "table .*jobs.csv names sources.*leave out -s, -d, -a and --timeline"),
+    ((None, None, ["hair=a.png"], "out", "jobs.csv"), "leave out -s, -d, -a and --timeline"),
     ((None, None, [], "out", "talk.mp4"), r"jobs: expected a table \(.csv or .jsonl\), found .*talk.mp4"),
     ((None, None, [], "out", "none.csv"), "none.csv: no such file; expected a table"),
     ((None, None, [], "out.mp4", "jobs.csv"), "expected a folder"),
@@ -98,9 +99,9 @@ def test_missing_and_contradicting_arguments_are_refused(folder, given, message)
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("source,driving\n", "jobs.csv: expected rows with source, driving, attributes, out, found none"),
-    ("source,video\na.png,b.mp4\n", "line 1: expected the columns source, driving and optionally attributes, out, each "
-                                    "once; found unknown: video"),
+    ("source,driving\n", "jobs.csv: expected rows with source, driving, attributes, timeline, out, found none"),
+    ("source,video\na.png,b.mp4\n", "line 1: expected the columns source, driving and optionally attributes, "
+                                    "timeline, out, each once; found unknown: video"),
     ("source,attributes\na.png,\n", "line 1: expected the columns source, driving"),
     ("source,driving\na.png,b.mp4\na.png\n", "line 3: expected the name of a file in the column driving, found none"),
     ("source,driving,attributes\na.png,b.mp4,hair\n", "line 2: attribute 'hair': expected KIND=PHOTO"),

@@ -153,17 +153,24 @@ def test_attributes_cover_each_other_as_they_are_worn_or_blend(source):
     face, blank = source.keypoints[None], np.zeros((SIZE, SIZE, 3), np.float32)
     for pair in ([hair, hat], [hat, hair]):
         assert (on_faces(pair, face, blank)[0] == 3).all()
-    pictures, known = on_faces([hair, hat], face, blank, weights=[0.75, 0.25])
+    pictures, known = on_faces([hair, hat], face, blank, weights=np.float32([[0.75, 0.25]]))
     np.testing.assert_allclose(pictures, 1.5)
     np.testing.assert_allclose(known, 1)
     left = hair.known.copy()
     left[:, SIZE // 2:] = False
-    pictures, known = on_faces([replace(hair, known=left), hat], face, blank, weights=[0.75, 0.25])
+    pictures, known = on_faces([replace(hair, known=left), hat], face, blank, weights=np.float32([[0.75, 0.25]]))
     np.testing.assert_allclose(pictures[0, 5:-5, 40:60], 3)  # only the hat is known there, with a share of a quarter
     np.testing.assert_allclose(known[0, 5:-5, 40:60], 0.25)
     rows = np.broadcast_to(np.arange(3 * SIZE, dtype=np.uint8).reshape(SIZE, 1, 3), (SIZE, SIZE, 3)).copy()
     pair = [replace(hair, picture=rows), replace(hat, picture=rows, known=np.zeros((SIZE, SIZE), bool))]
     exact, _ = on_faces(pair[:1], face, np.zeros_like(rows))  # bytes are rounded, not cut
-    np.testing.assert_array_equal(on_faces(pair, face, np.zeros_like(rows), weights=[0.3, 0.7])[0], exact)
+    np.testing.assert_array_equal(on_faces(pair, face, np.zeros_like(rows), weights=np.float32([[0.3, 0.7]]))[0], exact)
+    composed = on_faces([hair, hat, hat], face, blank, weights=np.float32([[-1, 0.75, 0.25]]))[0]
+    assert (composed == 3).all(), "the blended hats cover the hair"
+    under = on_faces([hair, replace(hat, known=left), hat], face, blank, weights=np.float32([[-1, 0.75, 0.25]]))
+    np.testing.assert_allclose(under[0][0, 5:-5, 40:60], 0.25 * 3 + 0.75 * 1)
+    np.testing.assert_allclose(under[1], 1)
+    two = on_faces([hair, hat], np.repeat(face, 2, 0), blank, weights=np.float32([[1, 0], [0.5, 0.5]]))[0]
+    np.testing.assert_allclose(two[:, 20, 20, 0], [1, 2])
     pictures, known = on_faces([], face, blank)
     assert not pictures.any() and not known.any()

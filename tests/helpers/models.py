@@ -72,5 +72,5 @@ def attention_inputs(b: int = 2, f: int = 2, n: int = 128, sizes: tuple[int, ...
     references = KeyValues(make(b, sum(sizes), h, d), make(b, sum(sizes), h, d), sizes)
     valid = jnp.array([[[True, True], [True, False]], [[True, False], [False, False]]])
     weight = jnp.array([[0.3, 0.7], [1.0, 0.0]])
-    valid, weight = jnp.tile(valid, (b // 2, 1, 1)), jnp.tile(weight, (b // 2, 1))
+    valid, weight = jnp.tile(valid, (b // 2, 1, 1)), jnp.tile(weight, (b // 2, 1))[:, None]
     return frames, references, ReferenceSet(valid, weight, valid)

@@ -98,12 +98,16 @@ def test_interpolation_becomes_weights(animator, backend):
     pair = [("hair", photo(1, "hair")), ("hair", photo(2, "hair"))]
     keypoints = photo(0).keypoints
     animator.animate(photo(0), pair, keypoints, interpolate=0.25)
-    np.testing.assert_allclose(backend.calls[0][0]["attribute_weights"], [[0.75, 0.25]])
+    np.testing.assert_allclose(backend.calls[0][0]["attribute_weights"], [[[0.75, 0.25]]])
     animator.animate(photo(0), pair, keypoints, interpolate=(0.5, 0.5))
-    np.testing.assert_allclose(backend.calls[1][0]["attribute_weights"], [[0.5, 0.5]])
+    np.testing.assert_allclose(backend.calls[1][0]["attribute_weights"], [[[0.5, 0.5]]])
     animator.animate(photo(0), pair, keypoints)
     assert "attribute_weights" not in backend.calls[2][0]
-    for wrong in (1.5, (0.5, 0.6), (1.0, 0.0, 0.0)):
+    animator.animate(photo(0), pair, np.repeat(keypoints, 3, 0), interpolate=[[1, 0], [0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(backend.calls[3][0]["attribute_weights"], [[[1, 0], [0.5, 0.5], [0, 1]]])
+    with pytest.raises(InputError, match="expected weights for 1 frames, found 2"):
+        animator.animate(photo(0), pair, keypoints, interpolate=[[1, 0], [0, 1]])
+    for wrong in (1.5, (0.5, 0.6), (1.0, 0.0, 0.0), [[[1, 0]]], [[1, None], [None, 1]]):
         with pytest.raises(InputError, match="interpolate"):
             animator.animate(photo(0), pair, keypoints, interpolate=wrong)
     with pytest.raises(InputError, match="with 1 attributes"):

@@ -68,8 +68,17 @@ def test_guidance_of_one_is_no_guidance(checkpoint):
 
 def test_blending_all_to_one_attribute_is_that_attribute(checkpoint):
     batch = random_batch(attributes=2)
-    blended = generate(checkpoint, {**batch, "attribute_weights": np.array([[0.0, 1.0]] * 2)}, FAST)
+    blended = generate(checkpoint, {**batch, "attribute_weights": np.full((2, 3, 2), [0.0, 1.0])}, FAST)
     assert levels(blended, generate(checkpoint, with_attributes(batch, [1]), FAST)) <= 1
+
+
+def test_every_frame_has_its_own_blend(checkpoint):
+    batch = random_batch(attributes=2)
+    weights = np.tile(np.float32([[1, 0], [0, 1], [1, 0]]), (2, 1, 1))
+    mixed = generate(checkpoint, {**batch, "attribute_weights": weights}, FAST, temporal=False)
+    for frame, alone in ((0, 0), (1, 1), (2, 0)):
+        expected = generate(checkpoint, with_attributes(batch, [alone]), FAST, temporal=False)
+        assert levels(mixed[:, frame], expected[:, frame]) <= 1
 
 
 def test_noise_belongs_to_the_frame_of_the_video(checkpoint):

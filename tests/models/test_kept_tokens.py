@@ -62,7 +62,7 @@ def test_composition_and_interpolation():
     predict = lambda batch: denoise(random_params(), batch, PRUNED)
     np.testing.assert_allclose(predict(with_attributes(batch, [1, 0])), predict(batch), atol=1e-5)
     first = predict(with_attributes(batch, [0]))
-    blended = {alpha: predict({**batch, "attribute_weights": np.tile(np.float32([1 - alpha, alpha]), (2, 1))})
+    blended = {alpha: predict({**batch, "attribute_weights": np.tile(np.float32([1 - alpha, alpha]), (2, 3, 1))})
                for alpha in (0.0, 1.0)}
     np.testing.assert_allclose(blended[0.0], first, atol=1e-4)
     assert np.abs(blended[1.0] - first).max() > 1e-3

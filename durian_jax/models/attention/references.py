@@ -25,7 +25,7 @@ class ReferenceSet:
 
     Attributes:
         valid: (B, M, G) bool; False removes a group from a selection.
-        weight: (B, M) blend weights that sum to 1.
+        weight: (B, F, M) blend weights that sum to 1 over M; F may be 1: the same in all frames.
         attributes: (B, M, A) bool; which attributes' image embeddings take part in cross-attention.
     """
 
@@ -68,20 +68,20 @@ def embedding_attention(query: jax.Array, key: jax.Array, value: jax.Array,
     """Attend to image embeddings, blended as spatial attention is.
 
     Args:
-        query: (B, N, H, D).
+        query: (B, F * N, H, D).
         key, value: (B, A, H, D) of the attributes' embeddings.
         selection: attributes that take part, and blend weights; None: all take part. Embeddings of the others must
             be 0: a selection without any attribute attends to all of them.
 
     Returns:
-        (B, N, H, D).
+        (B, F * N, H, D).
     """
     if selection is None:
         return jax.nn.dot_product_attention(query, key, value)
     seen = selection.attributes | ~selection.attributes.any(-1, keepdims=True)
-    blends = [jax.nn.dot_product_attention(query, key, value, mask=seen[:, m, None, None])
-              * selection.weight[:, m, None, None, None].astype(value.dtype)
-              for m in range(selection.weight.shape[1])]
+    weight = jnp.repeat(selection.weight, query.shape[1] // selection.weight.shape[1], 1).astype(value.dtype)
+    blends = [jax.nn.dot_product_attention(query, key, value, mask=seen[:, m, None, None]) * weight[..., m, None, None]
+              for m in range(seen.shape[1])]
     return sum(blends)
 
 
@@ -137,7 +137,7 @@ def _xla(query: jax.Array, key: jax.Array, value: jax.Array, references: KeyValu
                                       preferred_element_type=jnp.float32))
         return (mixed / total[..., None]).transpose(0, 1, 3, 2, 4).astype(value.dtype)
 
-    blends = [attend(selection.valid[:, m]) * selection.weight[:, m, None, None, None, None]
+    blends = [attend(selection.valid[:, m]) * selection.weight[..., m, None, None, None]
               for m in range(selection.valid.shape[1])]
     return sum(blends)
 
@@ -148,7 +148,7 @@ def _by_kernel(query: jax.Array, key: jax.Array, value: jax.Array, references: K
     attend, blends = KERNELS[method.implementation], []
     for m in range(selection.valid.shape[1]):
         keys, values, seen = _one_sequence(key, value, references, selection.valid[:, m])
-        weight = selection.weight[:, m, None, None, None, None].astype(query.dtype)
+        weight = selection.weight[..., m, None, None, None].astype(query.dtype)
         blends.append(attend(query, keys, values, seen, method) * weight)
     return sum(blends)
 

@@ -144,7 +144,7 @@ class DurianConfig(ModelConfig):
         fields = {
             "keypoints": Field(("B", "F", K, 3), "value", "clip"),
             "attribute_valid": Field(("B", "A"), "value", "clip"),
-            "attribute_weights": Field(("B", "A"), "value", "clip", optional=True),
+            "attribute_weights": Field(("B", "F", "A"), "value", "clip", optional=True),
         }
         if encoded:
             side, c = self.latent_size, self.codec.latent_channels

@@ -68,17 +68,17 @@ def selected(attribute_valid: jax.Array, weights: jax.Array | None = None) -> ja
 
     Args:
         attribute_valid: (B, A), 0 for an unused slot.
-        weights: None composes: all valid attributes are one selection (paper, "composition"). (B, A) interpolates: one
-            selection per attribute, to be blended by its weight (paper, "interpolation"). Weights of at least 0 sum to
-            1 over A. Attributes of negative weight take part in all selections.
+        weights: None composes: all valid attributes are one selection (paper, "composition"). (B, F, A) interpolates:
+            one selection per attribute, to be blended by its weight in every frame (paper, "interpolation"). Weights of
+            at least 0 sum to 1 over A. Attributes of negative weight, in all frames, take part in all selections.
     """
     valid = attribute_valid > 0
     if weights is None:
         return valid[:, None]
-    return (jnp.eye(valid.shape[1], dtype=bool)[None] | (weights < 0)[:, None]) & valid[:, None]
+    return (jnp.eye(valid.shape[1], dtype=bool)[None] | (weights[:, :1] < 0)) & valid[:, None]
 
 
 def reference_set(chosen: jax.Array, groups: jax.Array, weights: jax.Array | None) -> ReferenceSet:
     """The selection of groups (B, M, G), with the attributes (B, M, A) that take part and their blend weights."""
-    return ReferenceSet(valid=groups, weight=jnp.ones((len(chosen), 1)) if weights is None else jnp.maximum(weights, 0),
-                        attributes=chosen)
+    weight = jnp.ones((len(chosen), 1, 1)) if weights is None else jnp.maximum(weights, 0)
+    return ReferenceSet(valid=groups, weight=weight, attributes=chosen)

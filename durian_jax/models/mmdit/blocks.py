@@ -46,7 +46,7 @@ class Seen:
 
     Attributes:
         mask: (B, M, S) bool.
-        weight: (B, M) of each attention; they sum to 1.
+        weight: (B, F, M) of each attention; they sum to 1 over M. F may be 1: the same in all frames.
     """
 
     mask: jax.Array
@@ -62,8 +62,8 @@ def attend(query: jax.Array, keys: Keys, seen: Seen | None, method: AttentionMet
     mixed = [frame_attention(query, keys.key, keys.value, mask[:, m], method) for m in range(mask.shape[1])]
     if len(mixed) == 1:
         return mixed[0]
-    weight = seen.weight.astype(query.dtype)[..., None, None, None, None]
-    return sum(part * weight[:, m] for m, part in enumerate(mixed))
+    weight = seen.weight.astype(query.dtype)
+    return sum(part * weight[..., m, None, None, None] for m, part in enumerate(mixed))
 
 
 def layer_norm(x: jax.Array) -> jax.Array:

@@ -47,9 +47,9 @@ class Condition:
     Attributes:
         references: of the video.
         attribute_valid: (B, A) bool, the attributes that take part.
-        attribute_weights: (B, A): blend the attentions to each attribute (arXiv 2509.04434, "interpolation").
-            Weights of at least 0 sum to 1; attributes of negative weight are seen in all of them. None: all are seen at
-            once ("composition").
+        attribute_weights: (B, F, A): blend the attentions to each attribute (arXiv 2509.04434, "interpolation").
+            Weights of at least 0 sum to 1 over A; attributes of negative weight are seen in all of them. None: all are
+            seen at once ("composition").
         driving: tokens (B, F, S, C) in "joint", else the keys of every layer.
         under: latents (B, F, h, w, c) and mask (B, F, h, w, 1) of each reference on the driver's face (`config.MOVED`)
             and of the driver, for models with `aligned_pictures`; else None.

@@ -139,7 +139,7 @@ class SVDPConfig(ModelConfig):
         """
         fields = {
             "attribute_valid": Field(("B", "A"), "value", "clip"),
-            "attribute_weights": Field(("B", "A"), "value", "clip", optional=True),
+            "attribute_weights": Field(("B", "F", "A"), "value", "clip", optional=True),
             "history_valid": Field(("B",), "value", "clip"),
         }
         side, c, s = self.latent_size, self.codec.latent_channels, self.image_size

@@ -279,8 +279,8 @@ class SVDP(LatentModel):
             return None
         b = masks[0].shape[0]
         weight = condition.attribute_weights
-        weight = jnp.ones((b, 1)) if weight is None else jnp.maximum(weight, 0)
-        masks = [jnp.broadcast_to(mask, (b, weight.shape[1], mask.shape[2]))
+        weight = jnp.ones((b, 1, 1)) if weight is None else jnp.maximum(weight, 0)
+        masks = [jnp.broadcast_to(mask, (b, weight.shape[2], mask.shape[2]))
                  for mask in (jnp.ones((b, 1, tokens), bool), *masks)]
         return Seen(jnp.concatenate(masks, 2), weight)
 
@@ -302,8 +302,8 @@ class SVDP(LatentModel):
             add(condition.references.source, SOURCE, everyone(valid))
             if condition.references.attributes is not None:
                 if condition.attribute_weights is not None:
-                    composed = condition.attribute_weights < 0
-                    valid = valid & (jnp.eye(valid.shape[2], dtype=bool) | composed[:, None])
+                    composed = condition.attribute_weights[:, :1] < 0
+                    valid = valid & (jnp.eye(valid.shape[2], dtype=bool) | composed)
                 add(condition.references.attributes, SOURCE, valid)
         if condition.driving is not None:
             first = condition.driving[0][0].key if self._one_way else condition.driving.tokens

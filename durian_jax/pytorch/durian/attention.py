@@ -26,7 +26,7 @@ class Blend:
     Attributes:
         key, value: (B, H, S, D).
         mask: (B, 1, S) bool, False hides a token; None: no token is hidden.
-        weight: (B, 1, 1) weight of this selection's result; None: it is the only selection.
+        weight: (B * F, 1, 1) weight of this selection's result in every frame; None: it is the only selection.
     """
 
     key: torch.Tensor
@@ -42,7 +42,7 @@ class Site:
     Attributes:
         spatial: keys and values of the references for each selection; (): self-attention only.
         cross: keys and values of the image embeddings. If every selection sees one embedding only, it is the result
-            itself (B, 1, C), because the softmax over one key is 1 for any query.
+            itself, (B, 1, C) or (B * F, 1, C), because the softmax over one key is 1 for any query.
         guided: the second half of the batch is the unconditional branch of classifier-free guidance. It sees no
             references: `spatial` and `cross` are for the first half.
         features: list that collects the site's features (B * F, N, C), for a ReferenceNet; None: do not collect.
@@ -157,8 +157,9 @@ def _with_references(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 
 def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None,
             weight: torch.Tensor | None) -> torch.Tensor:
-    """Attend from queries (B * F, H, N, D) to keys (B * F, H, S, D), with each clip's mask (B, 1, S) and weight."""
+    """Attend from queries (B * F, H, N, D) to keys (B * F, H, S, D), with each clip's mask (B, 1, S) and the weight
+    of every frame."""
     size = len(query)
     mask = None if mask is None else repeated(mask, size)[:, None]
     mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    return mixed if weight is None else mixed * repeated(weight, size)[:, None]
+    return mixed if weight is None else mixed * weight[:, None]

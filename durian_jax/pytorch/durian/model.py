@@ -18,7 +18,7 @@ from durian_jax.inference.references import blended_selections
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.image_encoder_config import CLIP_MEAN, CLIP_STD
 from durian_jax.pytorch.codecs import make_codec, resized
-from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, split_heads
+from durian_jax.pytorch.durian.attention import Blend, Site, project_key_value, repeated, split_heads
 from durian_jax.pytorch.durian.keypoint_encoder import KeypointEncoder
 from durian_jax.pytorch.durian.unet import UNet
 from durian_jax.pytorch.networks import Networks
@@ -148,8 +148,9 @@ class Durian(Networks):
         Args:
             references: from `project_references`.
             valid: (B, A), 0 for an unused slot.
-            weights: (B, A) interpolate: one selection per attribute, blended. Those of at least 0 sum to 1 over A;
-                attributes of negative weight are in all selections. None: compose all attributes in one selection.
+            weights: (B, F, A) interpolate: one selection per attribute, blended in every frame. Those of at least 0 sum
+                to 1 over A; attributes of negative weight are in all selections. None: compose all attributes in one
+                selection.
         """
         valid = valid > 0
         b, a = valid.shape
@@ -157,7 +158,7 @@ class Durian(Networks):
         groups = np.concatenate([np.ones((*chosen.shape[:2], 1), bool), chosen], -1)
         place = lambda x, like: torch.from_numpy(np.ascontiguousarray(x)).to(like.device)
         example = references.key_values[0][0]
-        share = lambda m: place(np.maximum(weights[:, m, None, None], 0), example).to(example.dtype)
+        share = lambda m: place(np.maximum(weights[..., m].reshape(-1, 1, 1), 0), example).to(example.dtype)
         shares = [None if weights is None else share(m)
                   for m in range(chosen.shape[1])]
 
@@ -186,8 +187,8 @@ class Durian(Networks):
         value = attn.to_v(context)
         if (seen.sum(-1) == 1).all():
             single = [(value * place(seen[:, m, :, None], value)).sum(1, keepdim=True) for m in range(len(shares))]
-            return attn.to_out[0](sum(x if share is None else x * share for x, share in zip(single, shares,
-                                                                                            strict=True)))
+            return attn.to_out[0](sum(x if share is None else repeated(x, len(share)) * share
+                                      for x, share in zip(single, shares, strict=True)))
         key, value = split_heads(attn.to_k(context), attn.heads), split_heads(value, attn.heads)
         return tuple(Blend(key, value, None if seen[:, m].all() else place(seen[:, m, None], key), share)
                      for m, share in enumerate(shares))

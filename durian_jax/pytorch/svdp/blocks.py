@@ -48,7 +48,7 @@ class Blend:
     Attributes:
         parts: indices of the parts that any clip sees; 0 is the frame itself.
         mask: (B, S) bool of the tokens of these parts, False hides a token; None: all are seen.
-        weight: (B, 1, 1, 1, 1) of this selection's result; None: it is the only selection.
+        weight: (B, F, 1, 1, 1) of this selection's result in every frame; None: it is the only selection.
     """
 
     parts: tuple[int, ...]

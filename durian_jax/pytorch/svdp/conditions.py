@@ -83,7 +83,7 @@ def attribute_parts(attributes: Sequence[Tokens], valid: np.ndarray, weights: np
     Args:
         attributes: A.
         valid: (B, A) bool.
-        weights: (B, A) interpolate: one selection per attribute, and attributes of negative weight in all of them.
+        weights: (B, F, A) interpolate: one selection per attribute, and attributes of negative weight in all of them.
             None: all are in one selection.
     """
     shown = valid[:, None] if weights is None else blended_selections(valid, weights)  # B M A
@@ -97,12 +97,12 @@ def selections(parts: Sequence[Part], frame: int, weights: np.ndarray | None, jo
     Args:
         parts: from `attribute_parts`, and others.
         frame: number of tokens of a frame itself.
-        weights: (B, M) of the selections; None: M = 1.
+        weights: (B, F, M) of the selections; None: M = 1.
         joint: the parts are in the frame's sequence.
         like: for device and dtype.
     """
     b = next((len(part.shown) for part in parts if part.shown is not None), 1)
-    count = 1 if weights is None else weights.shape[1]
+    count = 1 if weights is None else weights.shape[2]
     everyone = np.ones((b, count), bool)
     shown = [everyone, *(everyone if part.shown is None else part.shown for part in parts)]
     if count == 1 and all(x.all() for x in shown):
@@ -111,8 +111,8 @@ def selections(parts: Sequence[Part], frame: int, weights: np.ndarray | None, jo
     for m in range(count):
         used = tuple(i for i, x in enumerate(shown) if x[:, m].any())
         mask = np.concatenate([np.repeat(shown[i][:, m, None], sizes[i], 1) for i in used], 1)
-        weight = None if count == 1 else torch.tensor(np.maximum(weights[:, m], 0), dtype=like.dtype,
+        weight = None if count == 1 else torch.tensor(np.maximum(weights[..., m], 0), dtype=like.dtype,
                                                       device=like.device)
         blends.append(Blend(used, None if mask.all() else torch.from_numpy(mask).to(like.device),
-                            None if weight is None else weight[:, None, None, None, None]))
+                            None if weight is None else weight[..., None, None, None]))
     return Seen(sizes if joint else sizes[:1], tuple(blends))

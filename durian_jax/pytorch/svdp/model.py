@@ -124,7 +124,7 @@ class SVDP(Networks):
 
         Args:
             parts: source, attributes (`conditions.attribute_parts`) and driver, as far as it sees them.
-            weights: (B, A) blend the attributes; None: all are seen at once.
+            weights: (B, F, A) blend the attributes; None: all are seen at once.
             history: from `history`.
             frames_seen: (B, F + T) bool, the frames that video attention sees; None: all.
             aligned: from `aligned`.

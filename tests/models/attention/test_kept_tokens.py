@@ -112,7 +112,7 @@ def test_attention_to_kept_tokens_is_attention_with_the_others_hidden(implementa
         keys, values = for_frames(frames[1], references.key), for_frames(frames[2], references.value)
         logits = jnp.einsum("bfnhd,bfshd->bfhns", frames[0], keys) / 8**0.5
         weights = jax.nn.softmax(jnp.where(seen[:, None, None, None], logits, -jnp.inf))
-        expected += selection.weight[:, m, None, None, None, None] * jnp.einsum("bfhns,bfshd->bfnhd", weights, values)
+        expected += selection.weight[..., m, None, None, None] * jnp.einsum("bfhns,bfshd->bfnhd", weights, values)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

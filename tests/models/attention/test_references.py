@@ -39,7 +39,7 @@ def test_reference_attention_is_attention_over_the_concatenation():
     rk, rv = (jax.random.normal(key, (b, g, s, h, d)) for key in keys[3:])
     valid = jnp.array([[[True, True, False]], [[True, False, True]]])
     references = KeyValues(rk.reshape(b, g * s, h, d), rv.reshape(b, g * s, h, d), (s,) * g)
-    got = reference_attention(q, k, v, references, ReferenceSet(valid, jnp.ones((b, 1)), valid))
+    got = reference_attention(q, k, v, references, ReferenceSet(valid, jnp.ones((b, 1, 1)), valid))
     for i in range(b):
         chosen = [j for j in range(g) if valid[i, 0, j]]
         for frame in range(f):
@@ -53,7 +53,7 @@ def test_without_any_valid_reference_attention_is_self_attention():
     keys = jax.random.split(jax.random.key(0), 5)
     q, k, v = (jax.random.normal(key, (1, 2, 4, 1, 8)) for key in keys[:3])
     rk, rv = (jax.random.normal(key, (1, 8, 1, 8)) for key in keys[3:])
-    none = ReferenceSet(jnp.zeros((1, 1, 2), bool), jnp.ones((1, 1)), jnp.zeros((1, 1, 1), bool))
+    none = ReferenceSet(jnp.zeros((1, 1, 2), bool), jnp.ones((1, 1, 1)), jnp.zeros((1, 1, 1), bool))
     got = reference_attention(q, k, v, KeyValues(rk, rv, (4, 4)), none)
     np.testing.assert_allclose(got[0], jax.nn.dot_product_attention(q[0], k[0], v[0]), atol=2e-6)
 

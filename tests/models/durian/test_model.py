@@ -14,7 +14,7 @@ from tests.helpers.models import TINY, denoise, random_batch, random_params, wit
 def test_interpolation_blends_two_attentions():
     batch = random_batch(attributes=2)
     blended = {alpha: denoise(random_params(), {
-        **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha]), (2, 1))}) for alpha in (0.0, 1.0)}
+        **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha]), (2, 3, 1))}) for alpha in (0.0, 1.0)}
     alone = denoise(random_params(), with_attributes(batch, [0]))
     np.testing.assert_allclose(blended[1.0], alone, atol=1e-4)
     assert np.abs(blended[0.0] - blended[1.0]).max() > 1e-2
@@ -24,7 +24,7 @@ def test_attributes_of_negative_weight_are_composed_with_every_blended_one():
     batch = random_batch(attributes=3)
     for alpha, chosen in ((1.0, [0, 2]), (0.0, [1, 2])):
         mixed = denoise(random_params(), {
-            **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha, -1]), (2, 1))})
+            **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha, -1]), (2, 3, 1))})
         np.testing.assert_allclose(mixed, denoise(random_params(), with_attributes(batch, chosen)), atol=1e-4)
 
 

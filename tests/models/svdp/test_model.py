@@ -268,14 +268,14 @@ def test_interpolation_blends_two_attentions(kind):
     config = tiny(*kind)
     batch = random_batch(config, attributes=2)
     blended = {alpha: predict(random_params(config), {
-        **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha]), (2, 1))}, noise(), config)
+        **batch, "attribute_weights": np.tile(np.float32([alpha, 1 - alpha]), (2, 3, 1))}, noise(), config)
         for alpha in (0.0, 1.0)}
     first = {**batch, "attribute_valid": np.tile(np.float32([1, 0]), (2, 1))}
     np.testing.assert_allclose(blended[1.0], predict(random_params(config), first, noise(), config), atol=2e-5)
     assert np.abs(blended[0.0] - blended[1.0]).max() > 1e-3
     # A negative weight composes: with the first attribute alone to blend, both are seen at once.
     composed = predict(random_params(config), {
-        **batch, "attribute_weights": np.tile(np.float32([1, -1]), (2, 1))}, noise(), config)
+        **batch, "attribute_weights": np.tile(np.float32([1, -1]), (2, 3, 1))}, noise(), config)
     np.testing.assert_allclose(composed, predict(random_params(config), batch, noise(), config), atol=2e-5)
 
 

@@ -41,14 +41,14 @@ def test_both_backends_make_the_same_clip(exported, kind):
 
 @pytest.mark.parametrize("kind", ["like_sd", "small"])
 @pytest.mark.parametrize("valid", [[[1, 1]] * 4, [[0, 1]] * 4, [[1, 1], [1, 0], [0, 1], [0, 0]], [[0, 0]] * 4])
-@pytest.mark.parametrize("weights", [None, [0.3, 0.7], [1, -1]])
+@pytest.mark.parametrize("weights", [None, [[0.3, 0.7], [0.9, 0.1]], [[1, -1], [1, -1]]])
 def test_composition_interpolation_and_missing_attributes(exported, kind, valid, weights):
     checkpoint, folder = exported(kind)
     clips = len(valid)
-    batch = random_batch(checkpoint.config, clips=clips, frames=1, attributes=2)
+    batch = random_batch(checkpoint.config, clips=clips, frames=2, attributes=2)
     batch["attribute_valid"] = np.array(valid, np.float32)
     if weights is not None:
-        batch["attribute_weights"] = np.tile(np.array([weights], np.float32), (clips, 1))
+        batch["attribute_weights"] = np.tile(np.float32([weights]), (clips, 1, 1))
     theirs, ours = generated(checkpoint, folder, batch, Sampling(1, 1.5))
     assert all(psnr(theirs[i], ours[i]) > 60 for i in range(clips))
 

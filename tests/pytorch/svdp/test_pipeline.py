@@ -59,14 +59,18 @@ def predictions(params, batch, latents, config) -> list[jax.Array]:
     return config.create().apply(variables(params), method=run)
 
 
-@pytest.mark.parametrize("kind, weights", [*((kind, None) for kind in KINDS), ("one_way", [0.3, 0.7]),
-                                           ("joint_sd", [0.3, 0.7]), ("joint_sd", [1, -1])])
+# Weights of two attributes in three frames.
+BLENDS = [[0.3, 0.7], [0.5, 0.5], [1, 0]]
+
+
+@pytest.mark.parametrize("kind, weights", [*((kind, None) for kind in KINDS), ("one_way", BLENDS),
+                                           ("joint_sd", BLENDS), ("joint_sd", [[1, -1]] * 3)])
 def test_every_branch_predicts_the_same(exported, kind, weights):
     """With composition or interpolation, with attributes and history that only some clips have."""
     checkpoint, folder = exported(kind)
     batch = batch_of(checkpoint)
     if weights is not None:
-        batch["attribute_weights"] = np.tile(np.float32([weights]), (4, 1))
+        batch["attribute_weights"] = np.tile(np.float32([weights]), (4, 1, 1))
     side = checkpoint.config.latent_size
     latents = np.tile(frame_noise(3, range(3), (side, side, 4)), (4, 1, 1, 1, 1)).astype(np.float32)
     expected = predictions(checkpoint.params, batch, latents, checkpoint.config)

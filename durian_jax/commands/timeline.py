@@ -1,0 +1,34 @@
+"""`durian timeline`."""
+
+import click
+
+
+@click.group()
+def timeline():
+    """Let an attribute change from photo to photo in the course of a video.
+
+    `durian animate --timeline FILE.json` takes photos of hair, glasses, beards or hats, and their weights over time.
+    """
+
+
+@timeline.command()
+@click.argument("file", metavar="FILE.json")
+@click.option("--every", type=click.FloatRange(0.01, 3600), default=0.5, show_default=True,
+              help="Seconds between the lines of the table.")
+def check(file, every):
+    """Check a timeline and print its weights over time.
+
+    Also checks that its photos can be read.
+
+    \b
+    {"attribute": "hair",
+     "photos": ["short.png", "long.png"],
+     "keys": [{"seconds": 0, "weights": [1, 0]}, {"seconds": 2.5, "weights": [0, 1]}]}
+    """
+    from durian_jax.animation.timeline import describe, read_timeline
+    from durian_jax.video import read_image
+
+    found = read_timeline(file)
+    for photo in found.photos:
+        read_image(photo)
+    click.echo(describe(found, every))
