@@ -5,7 +5,7 @@ import click
 
 @click.group()
 def timeline():
-    """Let an attribute change from photo to photo in the course of a video.
+    """Let an attribute change in a video.
 
     `durian animate --timeline FILE.json` takes photos of hair, glasses, beards or hats, and their weights over time.
     """
