@@ -10,14 +10,15 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip, attribute_bit
-from durian_jax.faces.fill_region import LAYERS, dilate, margin_at, move_mask, portrait_region
+from durian_jax.faces.fill_region import LAYERS, dilate, margin_at, portrait_region
+from durian_jax.faces.moved_references import Reference
 from durian_jax.faces.topology import POSITION
 from durian_jax.faces.warp import align
 from durian_jax.images import to_float
 
 # Margin of M_port per kind, in pixels at 128 px. In training the region always held the attribute's true extent. Here
-# the donor's mask tells the extent, moved by a similarity that is a few pixels off. docs/masks.md shows how the numbers
-# were chosen.
+# the donor's mask tells the extent, moved onto a head of another shape and thus a few pixels off. docs/masks.md shows
+# how the numbers were chosen.
 MARGINS = {"hair": 6, "glasses": 4, "beard": 6, "hat": 2}
 # The region covers at most this edge of a kind that stays on top, in pixels at 128 px.
 _EDGE = 2
@@ -168,8 +169,7 @@ def region_to_fill(portrait: Clip, attributes: Attributes, layers: Sequence[str]
     """
     if not attributes:
         return np.zeros(portrait.frames.shape[1:3], bool)
-    moved = [(kind, move_mask(photo.mask(kind)[0], photo.keypoints[0], portrait.keypoints[0]))
-             for kind, photo in with_photos(attributes)]
+    moved = [(kind, moved_mask(kind, photo, portrait)) for kind, photo in with_photos(attributes)]
     size, worn = portrait.frames.shape[1], portrait.masks[0]
     kinds = {kind for kind, _ in attributes}
     margin = {kind: margin_at(size, MARGINS[kind]) for kind in kinds}
@@ -196,19 +196,27 @@ def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
     return portrait.mask("hair")[0] & (along > np.median(edge)) if len(edge) else np.zeros_like(hat)
 
 
+def moved_mask(kind: str, photo: Clip, face: Clip) -> np.ndarray:
+    """(H, W) bool: where an attribute of a photo lies on another photo's face, turned as this face is turned.
+
+    The head is a body in space (`faces.moved_references`). A similarity of keypoints in the picture misses a fifth of
+    the hair that another head pose shows.
+    """
+    worn = Reference(photo.frames[0], photo.mask(kind)[0], photo.keypoints[0], kind)
+    return worn.on(face.keypoints[:1])[1][0]
+
+
 def visible_masks(attributes: Sequence[tuple[str, Clip]], layers: Sequence[str] = LAYERS) -> list[np.ndarray]:
     """(H, W) bool mask of each attribute in its own photo, without the pixels that outer attributes will hide.
 
-    The outer attribute's mask is moved by keypoints from its photo to the inner one's. Attributes of equal kind do not
-    hide each other.
+    The outer attribute's mask is moved from its photo to the inner one's (`moved_mask`). Attributes of equal kind do
+    not hide each other.
     """
     masks = []
     for kind, photo in attributes:
         mask = photo.mask(kind)[0]
         for other_kind, other in attributes:
             if layers.index(other_kind) > layers.index(kind):
-                hidden = move_mask(other.mask(other_kind)[0], other.keypoints[0], photo.keypoints[0],
-                                   size=mask.shape)
-                mask = mask & ~hidden
+                mask = mask & ~moved_mask(other_kind, other, photo)
         masks.append(mask)
     return masks

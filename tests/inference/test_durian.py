@@ -9,11 +9,18 @@ from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import attribute_bit
-from durian_jax.faces.fill_region import LAYERS, ordered_layers
+from durian_jax.faces.fill_region import LAYERS, move_mask, ordered_layers
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.images import to_float
 from durian_jax.inference.durian import make_job, transfer_batch
-from durian_jax.inference.references import MARGINS, blend_weights, make_references, region_to_fill, visible_masks
+from durian_jax.inference.references import (
+    MARGINS,
+    blend_weights,
+    make_references,
+    moved_mask,
+    region_to_fill,
+    visible_masks,
+)
 from durian_jax.inference.windows import cross_fade
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.synthetic import render, sample_motion, sample_person, still
@@ -94,6 +101,20 @@ def test_an_attribute_is_taken_away():
     assert not make_references(portrait, [("hat", None)])["portrait_mask"].any() or portrait.mask("hat").any()
 
 
+def test_masks_turn_with_the_head():
+    """Where the donor's hair lies on the portrait's head, better than by a similarity in the picture."""
+    agreement = []
+    for index in range(6):
+        person = sample_person("validation", 40 + index, require=("hair",)).without("hat").without("glasses")
+        donor, portrait = (render(person, still(yaw=yaw), size=SIZE) for yaw in (25, -25))
+        truth, mask = portrait.mask("hair")[0], donor.mask("hair")[0]
+        flat = move_mask(mask, donor.keypoints[0], portrait.keypoints[0])
+        agreement.append([(moved & truth).sum() / (moved | truth).sum()
+                          for moved in (flat, moved_mask("hair", donor, portrait))])
+    similarity, turned = np.mean(agreement, 0)
+    assert turned > similarity + 0.1, (similarity, turned)
+
+
 def test_the_user_may_say_what_covers_what():
     hair, hat = photo(3, "hair"), photo(4, "hat")
     layers = ordered_layers(("hair", "hat"))
@@ -113,12 +134,12 @@ def test_the_user_may_say_what_covers_what():
 
 def test_one_kind_is_blended_while_others_are_composed():
     pair = [("glasses", None), ("hair", photo(1, "hair")), ("hair", photo(2, "hair")), ("hat", photo(4, "hat"))]
-    np.testing.assert_allclose(blend_weights([0.7, 0.3, None], pair), [[0.7, 0.3, -1]])
-    assert blend_weights(None, pair) is None
+    np.testing.assert_allclose(blend_weights([0.7, 0.3, None], pair, 2), [[0.7, 0.3, -1]] * 2)
+    assert blend_weights(None, pair, 2) is None
     for wrong, words in (([0.7, 0.3], "with 3 attributes"), ([None, None, None], "sum to 1"),
                          ([0.7, None, 0.3], "expected attributes of one kind to blend, found hair and hat")):
         with pytest.raises(InputError, match=words):
-            blend_weights(wrong, pair)
+            blend_weights(wrong, pair, 2)
 
 
 def test_a_hat_presses_down_the_hair_above_its_edge():
