@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from durian_jax.evaluation.report import evaluate_checkpoint
     from durian_jax.inference.animator import Animator
     from durian_jax.prepare.annotate import annotate_image, annotate_video
+    from durian_jax.prepare.attribute_file import read_attribute
+    from durian_jax.prepare.attribute_shelf import save_attribute
     from durian_jax.training.loop import train
 
 __all__ = [
@@ -37,6 +39,8 @@ __all__ = [
     "load_checkpoint",
     "load_config",
     "paste_back",
+    "read_attribute",
+    "save_attribute",
     "save_checkpoint",
     "train",
 ]
@@ -55,6 +59,8 @@ _MODULES = {
     "load_checkpoint": "checkpoints.weights",
     "load_config": "configs",
     "paste_back": "animation.paste",
+    "read_attribute": "prepare.attribute_file",
+    "save_attribute": "prepare.attribute_shelf",
     "save_checkpoint": "checkpoints.weights",
     "train": "training.loop",
 }

@@ -25,7 +25,7 @@ from durian_jax.images import turned
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.backend import Backend
 from durian_jax.inference.references import Attributes, with_photos
-from durian_jax.prepare.annotate import annotate_image, annotate_video
+from durian_jax.prepare.annotate import annotate_image, annotate_video, check_photo
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.progress import say
 from durian_jax.versions import versions
@@ -49,7 +49,8 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     Args:
         source: photo of the identity.
         driving: video of the motion.
-        attributes: "KIND=PHOTO", "KIND=none" or "KIND=PHOTO,PHOTO@WEIGHT" each, see `requests.parse_attributes`.
+        attributes: "KIND=PHOTO", "KIND=none" or "KIND=PHOTO,PHOTO@WEIGHT" each, see `requests.parse_attributes`; a file
+            of `save_attribute` may stand for a photo.
         out: the .mp4 to write.
         checkpoint: name of a shipped checkpoint, or a folder; for the torch backend, the folder of an export.
         frames: largest number of frames of the result; None: all.
@@ -119,7 +120,7 @@ class Session:
         self.settings, self._clock = settings, _Clock()
         self._found: Description | None = None
         self._model: tuple[Backend, dict[str, str]] | None = None
-        self._readable: set[str | Path] = set()
+        self._readable: set[tuple[str, str | Path]] = set()
         # Of folders and tables, one photo or video often serves several requests. Clips of videos are large.
         self._photo, self._driver = _Recent(self._annotate_photo, 8), _Recent(self._annotate_driver, 1)
 
@@ -150,10 +151,11 @@ class Session:
                 the checkpoint or the device does not fit the settings.
         """
         writable_file(request.out, (".mp4",))
-        for photo in (request.source, *request.photos):
-            if photo not in self._readable:
-                read_image(photo)
-                self._readable.add(photo)
+        worn = [(kind, photo) for kind, wanted in request.attributes.items() for photo in wanted.photos]
+        for kind, photo in (("", request.source), *worn):
+            if (kind, photo) not in self._readable:
+                check_photo(photo, (kind,) if kind else None)
+                self._readable.add((kind, photo))
         settings, video = self.settings, probe_video(request.driving).at_rate(self.settings.fps)
         check_length(request.driving, video.fps, video.declared_frames, settings.frames)
         for output in request.outputs(settings.paste_back):

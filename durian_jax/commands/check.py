@@ -9,7 +9,8 @@ from durian_jax.interruption import stoppable
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
-              help="Check whether PHOTO can give hair, glasses, beard or hat. Repeatable.")
+              help="Check whether PHOTO, or a file of durian attribute save, can give hair, glasses, beard or hat. "
+              "Repeatable.")
 @json_option("Write the reports with all measurements to this file.")
 @click.pass_context
 @stoppable(lambda **_: "nothing was written; repeat the command to start again")

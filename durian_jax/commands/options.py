@@ -78,8 +78,9 @@ def animation_options(checkpoint: str, driving: str):
             click.option("-d", "--driving", default=None, metavar="VIDEO|FOLDER",
                          help=f"{driving} Or a folder of videos."),
             click.option("-a", "--attribute", "attributes", multiple=True, metavar="KIND=PHOTO",
-                         help="Take hair, glasses, beard or hat from another photo; repeat for more. KIND=none takes "
-                         "the portrait's own away, and KIND=PHOTO,PHOTO@0.3 blends two."),
+                         help="Take hair, glasses, beard or hat from another photo, or from a file of durian attribute "
+                         "save; repeat for more. KIND=none takes the portrait's own away, and KIND=PHOTO,PHOTO@0.3 "
+                         "blends two."),
             click.option("--order", default=None, metavar="KIND[,KIND...]",
                          help="Which attribute covers which, the outermost first.  [default: hat,glasses,hair,beard]"),
             click.option("--timeline", default=None, metavar="FILE.json",

@@ -5,8 +5,8 @@ boxes. The second pass cuts the crops. So memory holds only the pictures of the 
 """
 
 import warnings
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.faces.clip import Clip
 from durian_jax.images import turned
+from durian_jax.prepare.attribute_file import Attribute, attribute_of_kind, is_attribute_file, read_attribute
+from durian_jax.prepare.attributes import Evidence
 from durian_jax.prepare.crop import face_centre, face_height, head_box, smooth_track
 from durian_jax.prepare.maskers import Masker, default_masker
 from durian_jax.prepare.stretches import Crop, Stretch, cut_clips, finish, stretch_of, take
@@ -71,8 +73,11 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
 
     A photo that is not upright is turned. A warning says so, and also which of several faces is used.
 
+    A file of `save_attribute` stands for the photo that it was cut from, if `known` is its kind. It needs no annotator,
+    and `face` and `masker` were chosen when it was saved.
+
     Args:
-        path: a picture.
+        path: a picture, or an attribute file.
         size: side of the square crop in pixels.
         known: attribute kinds that the person certainly wears (see `maskers.Masker`); None: judge all kinds from
             the pixels.
@@ -85,26 +90,71 @@ def annotate_image(path: str | Path, size: int = 128, known: tuple[str, ...] | N
         InputError: the picture is unreadable or shows no usable face, a known attribute is not found, or the
             annotator is not installed.
     """
-    crop = Crop(size, masker=masker, known=known)
+    if is_attribute_file(path):
+        return _stored_attribute(path, known).clip(size)
+    return annotate_photo(path, [Crop(size, masker=masker, known=known)], annotator, face).clips[0]
+
+
+@dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A photo of one person.
+
+    Attributes:
+        clips: the photo in each of the sizes that were asked for, as clips of one frame.
+        evidence: of each attribute, at the first size.
+        width, height: of the photo in pixels, upright.
+        face_height: of the face in the photo, in pixels.
+    """
+
+    clips: list[Clip]
+    evidence: Evidence
+    width: int
+    height: int
+    face_height: float
+
+
+def annotate_photo(path: str | Path, crops: Sequence[Crop], annotator: Annotator | None = None, face: str = "largest"
+                   ) -> AnnotatedPhoto:
+    """Annotate a photo in several sizes; see `annotate_image`.
+
+    Args:
+        path: a picture.
+        crops: sizes and masks; `known` is the same in all of them.
+        annotator: a loaded annotator; None: load one for this call.
+        face: see `annotate_image`.
+
+    Raises:
+        InputError: see `annotate_image`.
+    """
     image = read_image(path)
     annotator = annotator or Annotator()
     image = upright(image, annotator, path)
     points = _chosen_face(annotator.faces(image), path, face)
     run = Run(0, points[None])
     box = head_box(run.points, 1.0, *image.shape[:2])
-    stretch = Stretch(run, np.zeros(1, int), box, box, run.points, 25.0)
-    take(stretch, image, 0, crop, None)
-    clip, evidence = finish(stretch, crop, annotator)
-    for kind in known or ():
-        if not clip.mask(kind).any() or getattr(evidence, kind) < _LEAST_EVIDENCE.get(kind, 0):
-            seen = ", ".join(evidence.present()) or "none of the kinds that can be transferred"
-            raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
-                             "clearly")
-        if getattr(evidence, kind) < 1:
-            warnings.warn(f"{path}: little evidence of {kind} was found, so another part of the photo may be "
-                          "transferred; choose another photo, or look at the result",
-                          UnsureAttribute, stacklevel=2)
-    return _named(clip, path)
+    clips, found = [], []
+    for crop in crops:
+        stretch = Stretch(run, np.zeros(1, int), box, box, run.points, 25.0)
+        take(stretch, image, 0, crop, None)
+        clip, evidence = finish(stretch, crop, annotator)
+        _check_known(path, crop.known or (), clip, evidence)
+        clips.append(_named(clip, path))
+        found.append(evidence)
+    for kind in crops[0].known or ():
+        _warn_unsure(path, kind, getattr(found[0], kind))
+    return AnnotatedPhoto(clips, found[0], image.shape[1], image.shape[0], float(face_height(points)))
+
+
+def check_photo(path: str | Path, known: tuple[str, ...] | None = None) -> None:
+    """Refuse a file that `annotate_image` cannot read, before anything is looked for in it.
+
+    Raises:
+        InputError: the picture or attribute file is unreadable, or the file holds another attribute than `known`.
+    """
+    if is_attribute_file(path):
+        _stored_attribute(path, known, warn=False)
+    else:
+        read_image(path)
 
 
 def annotate_video(path: str | Path, size: int = 128, max_frames: int | None = None,
@@ -185,6 +235,33 @@ def _named(clip: Clip, path: str | Path) -> Clip:
     return Clip(clip.frames, clip.keypoints, clip.masks, clip.fps, Path(path).stem, box=clip.box)
 
 
+def _stored_attribute(path: str | Path, known: tuple[str, ...] | None, warn: bool = True) -> Attribute:
+    """Read an attribute file that stands for a photo."""
+    if known is None or len(known) != 1:
+        kind = read_attribute(path).kind
+        raise InputError(f"{path}: expected a photo of a person, found an attribute file, which shows only {kind}; name "
+                         f"it as the attribute {kind}={path}")
+    attribute = attribute_of_kind(path, known[0])
+    if warn:
+        _warn_unsure(path, attribute.kind, attribute.origin.evidence)
+    return attribute
+
+
+def _check_known(path: str | Path, known: Sequence[str], clip: Clip, evidence: Evidence) -> None:
+    """Refuse a photo that does not show the kinds that the person is said to wear."""
+    for kind in known:
+        if not clip.mask(kind).any() or getattr(evidence, kind) < _LEAST_EVIDENCE.get(kind, 0):
+            seen = ", ".join(evidence.present()) or "none of the kinds that can be transferred"
+            raise InputError(f"{path}: no {kind} found on the person (found: {seen}); choose a photo that shows it "
+                             "clearly")
+
+
+def _warn_unsure(path: str | Path, kind: str, evidence: float) -> None:
+    if evidence < 1:
+        warnings.warn(f"{path}: little evidence of {kind} was found, so another part of the photo may be "
+                      "transferred; choose another photo, or look at the result", UnsureAttribute, stacklevel=4)
+
+
 def _chosen_face(faces: np.ndarray, path: str | Path, which: str) -> np.ndarray:
     """Return the (478, 3) points of a face of a photo; see `annotate_image`."""
     if not len(faces):
@@ -197,7 +274,7 @@ def _chosen_face(faces: np.ndarray, path: str | Path, which: str) -> np.ndarray:
                          f"{MIN_FACE_HEIGHT} px; choose a photo with a larger face")
     chosen = choose_face(face_centre(large)[:, 0], face_height(large), which)
     if len(large) > 1:
-        warnings.warn(f"{path}: {len(large)} faces; used: {_which(which)}", FaceChosen, stacklevel=3)
+        warnings.warn(f"{path}: {len(large)} faces; used: {_which(which)}", FaceChosen, stacklevel=4)
     return large[chosen]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from durian_jax.annotator import Annotator
 from durian_jax.errors import InputError
 from durian_jax.prepare.annotate import UnsureAttribute, annotate_image
+from durian_jax.prepare.attribute_file import Attribute, is_attribute_file, read_attribute
 from durian_jax.prepare.crop import FACE_CENTRE, FACE_HEIGHT, face_height, frame_ranges
 from durian_jax.prepare.look import Look, faceless, find_cuts, look_at_photo, look_at_video, measure, outside_crop
 from durian_jax.prepare.track import MIN_FACE_HEIGHT, describe_ranges
@@ -71,7 +72,7 @@ class Report:
 
     Attributes:
         file: the path as it was given.
-        kind: "photo" or "video"; "file" if neither its name nor its content tells.
+        kind: "photo", "video" or "attribute file"; "file" if neither its name nor its content tells.
         findings: errors first.
         measures: values by name (see `look.measure`); for a video, the median over its frames. `largest_model` is
             the picture size up to which the face needs no enlargement. `second_face` is another face's height. A video
@@ -97,14 +98,14 @@ class Report:
 
 def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
                 attributes: Sequence[tuple[str, str | Path]] = ()) -> list[Report]:
-    """Return a report on each photo or video, in order.
+    """Return a report on each photo, video or attribute file, in order.
 
     An unreadable file gets an error in its report and does not stop the others.
 
     Args:
-        paths: photos and videos. The suffix tells which one a file is; for an unknown suffix the content does.
+        paths: photos, videos and attribute files. The suffix tells which one a file is; for an unknown suffix the content does.
         annotator: a loaded annotator; None: load one for this call.
-        attributes: (kind, photo) pairs. Also check whether each photo shows its attribute.
+        attributes: (kind, photo) pairs. Also check whether each photo, or attribute file, shows its attribute.
 
     Raises:
         InputError: the annotator is not installed.
@@ -113,14 +114,18 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
     asked = [("", path) for path in paths] + list(attributes)
     for attribute, path in progress_bar(asked, desc="checking", unit="file", leave=False, delay=SHORT,
                                         disable=len(asked) < 2):
-        kind = "photo" if attribute else _kind(Path(path))
+        kind = "attribute file" if is_attribute_file(path) else "photo" if attribute else _kind(Path(path))
         try:
-            look, damage = _look(path, kind, annotator)
-            findings, measures = _judge(look)
-            findings += damage
-            if attribute:
-                findings = [finding for finding in findings if finding.code != "not-neutral"]
-                findings += _of_attribute(path, attribute, annotator) if look.seen.any() else []
+            if is_attribute_file(path):
+                stored = read_attribute(path)
+                findings, measures = _of_attribute(path, attribute or stored.kind, annotator), _stored_measures(stored)
+            else:
+                look, damage = _look(path, kind, annotator)
+                findings, measures = _judge(look)
+                findings += damage
+                if attribute:
+                    findings = [finding for finding in findings if finding.code != "not-neutral"]
+                    findings += _of_attribute(path, attribute, annotator) if look.seen.any() else []
         except InputError as error:
             findings, measures = [_unreadable(path, error)], {}
         except Exception as error:  # noqa: BLE001 (one odd file must not stop the others)
@@ -156,6 +161,13 @@ def _of_attribute(path: str | Path, attribute: str, annotator: Annotator) -> lis
             return [Finding("error", "no-attribute", *_message_and_fix(path, error))]
     return [Finding("warning", "unsure-attribute", *_message_and_fix(path, one.message)) for one in given
             if issubclass(one.category, UnsureAttribute)]
+
+
+def _stored_measures(stored: Attribute) -> dict[str, Any]:
+    """The measures of the photo that an attribute file comes from."""
+    origin = stored.origin
+    return {"width": origin.width, "height": origin.height, "face_height": origin.face_height,
+            "largest_model": origin.crop, "evidence": origin.evidence}
 
 
 def describe(report: Report) -> str:

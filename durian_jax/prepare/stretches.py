@@ -152,25 +152,29 @@ def finish(stretch: Stretch, crop: Crop, annotator: Annotator) -> tuple[Clip, Ev
     masks, evidence = np.zeros((len(keypoints), side, side), np.uint8), NO_EVIDENCE
     if crop.masker is not None:
         small = int(np.clip(side, *_MASK_SIZES))
-        looked_at = np.stack([_resize(picture, small) for picture in stretch.crops])
+        looked_at = np.stack([resized(picture, small) for picture in stretch.crops])
         person = np.stack([annotator.person(picture) for picture in looked_at])
         found, evidence = crop.masker(looked_at, keypoints, person, crop.known)
         found |= (person > 127).astype(np.uint8) * np.uint8(layer_bit("person"))
-        masks = np.stack([_resize_bits(mask, side) for mask in found])
+        masks = np.stack([resized_bits(mask, side) for mask in found])
     for kind, given in stretch.supplied.items():
         masks &= np.uint8(255 - attribute_bit(kind))
         masks |= np.stack(given).astype(np.uint8) * np.uint8(attribute_bit(kind))
     masks |= np.stack([expression_regions(points, side, side) for points in keypoints])
-    frames = np.stack([_resize(picture, side) for picture in stretch.crops])
+    frames = np.stack([resized(picture, side) for picture in stretch.crops])
     cut_from = np.concatenate([box.centre, box.side[:, None]], 1, dtype=np.float32)
     return Clip(frames, keypoints, masks, stretch.fps, margin=crop.margin, mesh=mesh, box=cut_from), evidence
 
 
-def _resize(picture: np.ndarray, size: int) -> np.ndarray:
-    return picture if picture.shape[0] == size else cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+def resized(picture: np.ndarray, size: int) -> np.ndarray:
+    """Resize an (H, H, 3) picture to (size, size, 3)."""
+    if picture.shape[0] == size:
+        return picture
+    how = cv2.INTER_AREA if size < picture.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(picture, (size, size), interpolation=how)
 
 
-def _resize_bits(mask: np.ndarray, size: int) -> np.ndarray:
+def resized_bits(mask: np.ndarray, size: int) -> np.ndarray:
     """Resize an (H, W) bit field to (size, size); a bit is set if it covers at least half of the new pixel."""
     if mask.shape[0] == size:
         return mask
