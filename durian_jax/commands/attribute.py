@@ -10,7 +10,8 @@ def attribute():
     """Keep hair, glasses, beards and hats of photos in files.
 
     Cut an attribute out of a photo once. The file takes the photo's place in `durian animate`, `durian reenact`,
-    tables of jobs and `durian check`. It shows nothing else of the person.
+    tables of jobs and `durian check`. All other pixels of the photo are blank. Glasses show the eyes behind them,
+    beards the skin beneath.
 
     \b
     durian attribute save friend.jpg --kind hair -o curls.attr

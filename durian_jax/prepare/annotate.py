@@ -239,8 +239,8 @@ def _stored_attribute(path: str | Path, known: tuple[str, ...] | None, warn: boo
     """Read an attribute file that stands for a photo."""
     if known is None or len(known) != 1:
         kind = read_attribute(path).kind
-        raise InputError(f"{path}: expected a photo of a person, found an attribute file, which shows only {kind}; name "
-                         f"it as the attribute {kind}={path}")
+        raise InputError(f"{path}: expected a photo of a person, found an attribute file, which shows only {kind}; "
+                         f"name it as the attribute {kind}={path}")
     attribute = attribute_of_kind(path, known[0])
     if warn:
         _warn_unsure(path, attribute.kind, attribute.origin.evidence)

@@ -144,7 +144,7 @@ def write_attribute(path: str | Path, attribute: Attribute) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    tensors = {"keypoints": np.ascontiguousarray(attribute.keypoints, np.float32)}
+    tensors: dict[str, np.ndarray] = {"keypoints": np.ascontiguousarray(attribute.keypoints, np.float32)}
     for size in SIZES:
         _, png = cv2.imencode(".png", np.ascontiguousarray(attribute.pictures[size][..., ::-1]),
                               [cv2.IMWRITE_PNG_COMPRESSION, 9])
@@ -204,7 +204,7 @@ def _check_tensors(stored: Any) -> None:
     for name in stored.keys():  # noqa: SIM118 - not a dict
         tensor = stored.get_slice(name)
         found[name] = (tensor.get_dtype(), *tensor.get_shape())
-    expected = {"keypoints": ("F32", K, 3)}
+    expected: dict[str, tuple] = {"keypoints": ("F32", K, 3)}
     for size in SIZES:
         length = found.get(f"picture.{size}", (0, 0))[-1]
         expected |= {f"picture.{size}": ("U8", length), f"mask.{size}": ("U8", size, size // 8)}

@@ -103,7 +103,8 @@ def check_files(paths: Sequence[str | Path], annotator: Annotator | None = None,
     An unreadable file gets an error in its report and does not stop the others.
 
     Args:
-        paths: photos, videos and attribute files. The suffix tells which one a file is; for an unknown suffix the content does.
+        paths: photos, videos and attribute files. The suffix tells which one a file is; for an unknown suffix the
+            content does.
         annotator: a loaded annotator; None: load one for this call.
         attributes: (kind, photo) pairs. Also check whether each photo, or attribute file, shows its attribute.
 

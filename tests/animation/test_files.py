@@ -9,9 +9,12 @@ import pytest
 from durian_jax.animation.files import animate_files, concat, parse_attributes
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import DiskFull, InputError
+from durian_jax.prepare.annotate import UnsureAttribute
+from durian_jax.prepare.attribute_file import read_attribute, write_attribute
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import probe_video, read_image, read_video, write_image, write_video
 from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
+from tests.helpers.attributes import attribute
 from tests.helpers.disk import full_disk
 from tests.helpers.inference import photo
 from tests.helpers.sound import with_sound
@@ -150,6 +153,24 @@ def test_mistakes_are_named_before_any_work(inputs, calls, tmp_path, options, me
     with pytest.raises(InputError, match=message):
         animate(inputs, tmp_path / "out.mp4", **options)
     assert not calls.photos and not list(tmp_path.iterdir())
+
+
+def test_an_attribute_file_takes_the_place_of_a_photo(inputs, calls, tmp_path):
+    """The model sees its pixels; the videos show it; a doubtful one is in the report."""
+    file = tmp_path / "curls.attr"
+    write_attribute(file, attribute(evidence=0.5))
+    with pytest.warns(UnsureAttribute, match="curls.attr: little evidence of hair"):
+        report = animate_files(inputs / "me.png", inputs / "talk.mp4", [f"hair={file}"], tmp_path / "out" / "a.mp4",
+                               checkpoint="mine", crf=0)
+    assert report["settings"]["attributes"] == {"hair": str(file)} and len(report["warnings"]) == 1
+    assert (str(file), SIZE, ("hair",)) in calls.photos
+    shown = read_video(tmp_path / "out" / "a_concat.mp4")[0][0, :, 2 * SIZE:3 * SIZE]
+    assert np.abs(shown.astype(int) - read_attribute(file).clip(SIZE).frames[0]).mean() < 6
+    for source, given, message in (("me.png", f"glasses={file}", "expected glasses, found an attribute file of hair"),
+                                   (file, f"hair={file}", "expected a photo of a person, found an attribute file")):
+        with pytest.raises(InputError, match=message):
+            animate_files(inputs / source, inputs / "talk.mp4", [given], tmp_path / "b.mp4", checkpoint="mine")
+    assert len(calls.photos) == 2, "both were refused before any work"
 
 
 def test_a_full_disk_leaves_the_earlier_result(inputs, calls, tmp_path):

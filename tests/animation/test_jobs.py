@@ -7,11 +7,13 @@ import pytest
 
 from durian_jax.animation import files as module
 from durian_jax.animation.jobs import animate_jobs
-from durian_jax.animation.requests import Request, Wanted
+from durian_jax.animation.requests import Request, Wanted, find_requests
 from durian_jax.animation.settings import Settings
 from durian_jax.errors import InputError
+from durian_jax.prepare.attribute_file import write_attribute
 from durian_jax.video import read_video, write_image, write_video
 from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
+from tests.helpers.attributes import attribute
 from tests.helpers.inference import photo
 
 
@@ -93,3 +95,16 @@ def test_settings_apply_to_all_videos(calls, request_of, tmp_path):
         found = json.loads((tmp_path / "out" / f"{name}.json").read_text())["settings"]
         assert (found["fps"], found["crf"], found["seed"]) == (10, 30, 5)
     assert [sampling.steps for _, sampling in calls.sampled] == [CHECKPOINT.sampling.steps] * 2
+
+
+def test_jobs_of_a_table_take_attribute_files(calls, request_of, tmp_path):
+    """One file serves two jobs; a third names it as another kind."""
+    write_attribute(tmp_path / "curls.attr", attribute())
+    request_of("a.png", "x.mp4")
+    (tmp_path / "jobs.csv").write_text("source,driving,attributes,out\na.png,x.mp4,hair=curls.attr,1.mp4\n"
+                                       "b.png,x.mp4,hair=curls.attr,2.mp4\nb.png,x.mp4,hat=curls.attr,3.mp4\n")
+    requests = find_requests(None, None, [], tmp_path / "out", tmp_path / "jobs.csv")
+    outcomes = animate_jobs(requests, tmp_path / "out" / "summary.json", Settings("mine"))
+    assert [outcome.state for outcome in outcomes] == ["done", "done", "failed"]
+    assert "curls.attr: expected hat, found an attribute file of hair" in outcomes[2].error
+    assert [path[-10:] for path, _, _ in calls.photos].count("curls.attr") == 1

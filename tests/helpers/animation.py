@@ -14,6 +14,7 @@ from durian_jax.inference import generate as generate_module
 from durian_jax.inference.backend import Segment
 from durian_jax.models.durian.config import DurianConfig
 from durian_jax.models.unet.config import UNetConfig
+from durian_jax.prepare.attribute_file import is_attribute_file
 from durian_jax.synthetic import render, sample_motion, sample_person, still
 from durian_jax.video import read_image
 
@@ -28,9 +29,11 @@ def stand_in(monkeypatch) -> SimpleNamespace:
 
     `photos`, `videos` and `sampled` list the calls; `annotators` and `loads` count the starts. Set `missing` to the
     ranges of driving frames in which no face is found; `chosen` lists the choices of faces and gaps. Photos of `SIZE`
-    pixels are their own crops.
+    pixels are their own crops. Attribute files are read.
     """
     made = SimpleNamespace(photos=[], videos=[], missing=[], sampled=[], batches=[], chosen=[], annotators=0, loads=0)
+
+    read = files.annotate_image
 
     class FakeAnnotator:
         def __init__(self):
@@ -45,6 +48,8 @@ def stand_in(monkeypatch) -> SimpleNamespace:
     def annotate_image(path, size, known=(), annotator=None, face="largest"):
         made.photos.append((path, size, known))
         made.chosen.append(face)
+        if is_attribute_file(path):
+            return read(path, size, known=known)
         clip = render(sample_person("validation", len(made.photos), require=("hair",)).without("hat"), still(), size)
         picture = read_image(path)
         if picture.shape[0] == size:

@@ -32,10 +32,14 @@ from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.inference.references import make_references
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
 from durian_jax.models.image_encoder_config import ImageEncoderConfig
 from durian_jax.models.mmdit.config import MMDiTConfig
 from durian_jax.models.unet.config import UNetConfig
+from durian_jax.prepare.annotate import annotate_image
+from durian_jax.prepare.attribute_file import read_attribute, write_attribute
+from durian_jax.prepare.attribute_shelf import describe_attribute
 from durian_jax.prepare.clips import Settings
 from durian_jax.prepare.inputs import find_inputs
 from durian_jax.prepare.segmentation_masker import SegmentationMasker
@@ -48,6 +52,7 @@ from durian_jax.training.loop import check_same_run
 from durian_jax.training.metrics import MetricsWriter
 from durian_jax.video import iterate_video, probe_video, read_image, write_image, write_video
 from tests.helpers import mutations as change
+from tests.helpers.attributes import attribute
 from tests.helpers.data import write_dataset
 from tests.helpers.exports import random_checkpoint
 from tests.helpers.faces import clip as noise_clip
@@ -348,6 +353,18 @@ def _read_corrections(folder: Path) -> None:
     Corrections([folder]).apply("talk#0", range(6), keypoints, masks)
 
 
+def _make_attribute(folder: Path) -> None:
+    write_attribute(folder / "curls.attr", attribute("hair"))
+
+
+def _read_attribute(folder: Path) -> None:
+    donor, portrait = annotate_image(folder / "curls.attr", 64, known=("hair",)), noise_clip(1, 1)
+    describe_attribute("curls.attr", read_attribute(folder / "curls.attr")).encode()
+    for align in (False, True):
+        references = make_references(portrait, [("hair", donor)], align_attributes=align)
+        assert all(np.isfinite(value).all() for value in references.values())
+
+
 def _make_network(folder: Path) -> None:
     write_random_network(folder)
 
@@ -441,5 +458,6 @@ KINDS: dict[str, Kind] = {
     "edited masks": Kind(_make_edited_masks, "masks/hair/00001.png", change.changed_picture, _replace_masks),
     "corrected masks": Kind(_make_corrections, f"corrections/{'0' * 20}.safetensors", change.changed_tensors,
                             _read_corrections),
+    "attribute file": Kind(_make_attribute, "curls.attr", change.changed_tensors, _read_attribute),
     "state of durian prepare": Kind(_make_state, ".durian-work/aa.json", _text, _read_state),
 }
