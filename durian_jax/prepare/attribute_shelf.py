@@ -99,8 +99,8 @@ def describe_attribute(path: str | Path, attribute: Attribute) -> str:
     origin, share = attribute.origin, attribute.masks[SIZES[-1]].mean()
     return "\n".join([
         f"{path}: {attribute.kind}, {share:.1%} of the crop",
-        f"  photo     {cut(origin.photo)}, {origin.width} x {origin.height}; face {origin.face_height:.0f} px high, "
-        f"crop {origin.crop:.0f} px ({cut(origin.face)})",
+        f"  photo     {cut(origin.photo)}, {origin.width} x {origin.height} px",
+        f"  face      {cut(origin.face)}, {origin.face_height:.0f} px high, in a crop of {origin.crop:.0f} px",
         f"  SHA-256   {origin.sha256}",
         f"  masker    {cut(origin.masker)}",
         f"  evidence  {origin.evidence:.2f} ({'sure' if origin.evidence >= 1 else 'unsure'}; the threshold is 1)",

@@ -17,7 +17,7 @@ def test_a_photos_attribute_is_saved_shown_and_checked(annotator, tmp_path):
     write_image(photo, render(sample_person("validation", 4).without("hat"), still(), 384).frames[0])
     saved = durian("attribute", "save", photo, "--kind", "hair", "-o", file, "--masker", "heuristic")
     assert saved.exit_code == 0 and saved.stdout.startswith(f"{file}: hair, "), saved.stderr
-    assert "friend.png, 384 x 384; face " in saved.stdout and "  masker    heuristic" in saved.stdout
+    assert "friend.png, 384 x 384 px\n  face      largest, " in saved.stdout and "  masker    heuristic" in saved.stdout
     shown = durian("attribute", "show", file, "-o", drawing)
     assert (shown.exit_code, shown.stdout) == (0, saved.stdout) and read_image(drawing).shape == (512, 1024, 3)
     checked = durian("check", "-a", f"hair={file}", "--json", tmp_path / "report.json")

@@ -67,7 +67,7 @@ def test_any_size_is_made_from_the_next_larger_picture(size, stored):
     made = found.clip(size)
     assert made.frames.shape == (1, size, size, 3) and made.identity == "friend"
     mask = made.mask("hair")[0]
-    assert mask.mean() == pytest.approx(found.masks[stored].mean(), rel=0.02) and set(np.unique(made.masks)) == {0, 1}
+    assert mask.mean() == pytest.approx(found.masks[stored].mean(), rel=0.1) and set(np.unique(made.masks)) == {0, 1}
     assert (made.frames[0][mask] == 10).all(axis=-1).mean() > 0.9, "the attribute's colour"
     if size == stored:
         np.testing.assert_array_equal(made.frames[0], found.pictures[size])
