@@ -26,9 +26,9 @@ def check(file, every):
      "keys": [{"seconds": 0, "weights": [1, 0]}, {"seconds": 2.5, "weights": [0, 1]}]}
     """
     from durian_jax.animation.timeline import describe, read_timeline
-    from durian_jax.video import read_image
+    from durian_jax.prepare.annotate import check_photo
 
     found = read_timeline(file)
     for photo in found.photos:
-        read_image(photo)
+        check_photo(photo, (found.attribute,))
     click.echo(describe(found, every))

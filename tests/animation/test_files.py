@@ -13,6 +13,7 @@ from durian_jax.prepare.annotate import UnsureAttribute
 from durian_jax.prepare.attribute_file import read_attribute, write_attribute
 from durian_jax.synthetic import render, sample_motion, sample_person
 from durian_jax.video import probe_video, read_image, read_video, write_image, write_video
+from tests.commands.runner import durian
 from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
 from tests.helpers.attributes import attribute
 from tests.helpers.disk import full_disk
@@ -171,6 +172,25 @@ def test_an_attribute_file_takes_the_place_of_a_photo(inputs, calls, tmp_path):
         with pytest.raises(InputError, match=message):
             animate_files(inputs / source, inputs / "talk.mp4", [given], tmp_path / "b.mp4", checkpoint="mine")
     assert len(calls.photos) == 2, "both were refused before any work"
+
+
+def test_attribute_files_are_blended_like_photos(inputs, calls, tmp_path):
+    """In a blend and in a timeline, beside photos; a file of another kind is refused in both."""
+    file, line = tmp_path / "curls.attr", tmp_path / "line.json"
+    write_attribute(file, attribute())
+    line.write_text(json.dumps({"attribute": "hair", "photos": [str(inputs / "friend.png"), "curls.attr"],
+                                "keys": [{"seconds": 0, "weights": [0.4, 0.6]}]}))
+    for given, more in (([f"hair={inputs / 'friend.png'},{file}@0.6"], {}), ([], {"timeline": line})):
+        calls.photos.clear()
+        report = animate_files(inputs / "me.png", inputs / "talk.mp4", given, tmp_path / "a.mp4", checkpoint="mine",
+                               **more)
+        assert [path for path, _, _ in calls.photos] == [str(inputs / name) for name in ("me.png", "friend.png")] + [
+            str(file)] and report["frames"] == FRAMES
+    write_attribute(file, attribute("hat"))
+    for given, more in (([f"hair={inputs / 'friend.png'},{file}@0.6"], {}), ([], {"timeline": line})):
+        with pytest.raises(InputError, match="curls.attr: expected hair, found an attribute file of hat"):
+            animate_files(inputs / "me.png", inputs / "talk.mp4", given, tmp_path / "b.mp4", checkpoint="mine", **more)
+    assert "expected hair, found an attribute file of hat" in durian("timeline", "check", line).stderr
 
 
 def test_a_full_disk_leaves_the_earlier_result(inputs, calls, tmp_path):
