@@ -53,7 +53,7 @@ def test_a_table_of_jobs_reports_what_failed(inputs, tmp_path, monkeypatch):
 @pytest.mark.parametrize("verb", ["animate", "reenact"])
 @pytest.mark.parametrize(("given", "message"), [
     (("-d", "{inputs}/x.mp4", "-o", "{out}/a.mp4"), "expected a photo (-s) and a driving video (-d), or a table"),
-    (("--jobs", "{inputs}/jobs.csv", "-d", "{inputs}/x.mp4", "-o", "{out}"), "leave out -s, -d and -a"),
+    (("--jobs", "{inputs}/jobs.csv", "-d", "{inputs}/x.mp4", "-o", "{out}"), "leave out -s, -d, -a and --timeline"),
     (("-s", "{inputs}/photos", "-d", "{inputs}", "-o", "{out}"), "expected one folder, found two"),
     (("-s", "{inputs}/photos", "-d", "{inputs}/x.mp4", "-o", "{out}/a.mp4"), "expected a folder"),
     (("-s", "{inputs}/photos", "-d", "{inputs}/x.mp4", "-o", "{inputs}", "--fps", "nan"), "found nan"),
