@@ -47,9 +47,9 @@ def sampling_options(command, checkpoint: str = "tiny"):
         seed_option,
         click.option("--sampler", type=click.Choice(["ddim", "dpm++"]), default=None,
                      help="DDIM or DPM-Solver++(2M).  [default: the checkpoint's]"),
-        click.option("--noise", type=click.Choice(["frame", "clip"]), default=None,
-                     help="What has noise of its own: every frame, or a clip, whose frames share it.  [default: the "
-                     "checkpoint's]"),
+        click.option("--noise", type=click.Choice(["frame", "clip", "none"]), default=None,
+                     help="What starts from noise of its own: every frame; a clip, whose frames share it; or none: "
+                     "start from zero.  [default: the checkpoint's]"),
     )):
         command = option(command)
     return command

@@ -11,9 +11,9 @@ from durian_jax.fields import OPTIONAL, FieldError, Items, OneOf, Range, check_f
 
 # Limits against typing errors. The paper's scales are at most 2.5, and 40 its steps.
 MOST_STEPS, LARGEST_SCALE = 1000, 100.0
-# What starts from noise of its own: every frame; or a clip, whose frames share it, so that its traces in the result
-# stand still.
-NOISES = ("frame", "clip")
+# What starts from noise of its own: every frame; a clip, whose frames share it, so that its traces in the result stand
+# still; or nothing: sampling starts from zero, the mean of all noise, which suits models that sample in one step.
+NOISES = ("frame", "clip", "none")
 _Scale = Annotated[float, Range(0, LARGEST_SCALE)]
 
 
@@ -28,7 +28,7 @@ class Sampling:
         seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
             overlapping windows of a long video start from the same noise where they overlap.
         sampler: one of `diffusion.SAMPLERS`.
-        noise: one of `NOISES`. Training in stages of clips draws noise in the same way.
+        noise: one of `NOISES`. In training, the frames of a clip share their noise unless every frame has its own.
     """
 
     steps: Annotated[int, Range(1, MOST_STEPS)] = 1
@@ -64,6 +64,16 @@ class Sampling:
     def noise_frames(self, first: int, count: int) -> np.ndarray:
         """(count,) uint32: number of the frame whose noise each frame of a video takes, from frame `first` on."""
         return np.arange(first, first + count, dtype=np.uint32) * np.uint32(self.noise == "frame")
+
+    @property
+    def noise_scale(self) -> float:
+        """What noise is multiplied by, 0 or 1."""
+        return float(self.noise != "none")
+
+    @property
+    def shared_noise(self) -> bool:
+        """Whether frames of a clip share their noise in training."""
+        return self.noise != "frame"
 
     def changed(self, given: "Sampling | Mapping[str, Any] | None") -> "Sampling":
         """These settings with what the user gave: all of them, some fields, or None."""

@@ -91,9 +91,10 @@ def generate_segment(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sa
     active, scales = active_branches(sampling.scales(config.guidance)[:len(names)])
     with compiling("the sampler"):  # returns before it has sampled
         images, latents = _generate(checkpoint.params, fields, jnp.float32(scales), jnp.uint32(sampling.seed),
-                                    sampling.noise_frames(first_frame, frames), references, config=config,
-                                    objective=checkpoint.objective, steps=sampling.steps, sampler=sampling.sampler,
-                                    active=active, temporal=temporal, attention=_attention(config))
+                                    sampling.noise_frames(first_frame, frames), jnp.float32(sampling.noise_scale),
+                                    references, config=config, objective=checkpoint.objective, steps=sampling.steps,
+                                    sampler=sampling.sampler, active=active, temporal=temporal,
+                                    attention=_attention(config))
     return Segment(np.asarray(images), np.asarray(latents))
 
 
@@ -128,8 +129,8 @@ def _references(params, batch, *, config: ModelConfig, attention: AttentionMetho
 
 
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "active", "temporal", "attention"))
-def _generate(params, batch, scales, seed, noise_frames, references, *, config: ModelConfig, objective: Objective,
-              steps: int, sampler: str, active: tuple[int, ...], temporal: bool, attention: AttentionMethod):
+def _generate(params, batch, scales, seed, noise_frames, noise_scale, references, *, config: ModelConfig,
+              objective: Objective, steps: int, sampler: str, active: tuple[int, ...], temporal: bool, attention: AttentionMethod):
     sizes = axis_sizes(_spec(config, batch), batch)
     b, f, side = sizes["B"], sizes["F"], config.latent_size
     model = config.create(attention=attention)
@@ -148,7 +149,7 @@ def _generate(params, batch, scales, seed, noise_frames, references, *, config: 
 
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(noise_frames)
     noise = jax.vmap(lambda key: jax.random.normal(key, (side, side, config.codec.latent_channels)))(keys)
-    noise = jnp.broadcast_to(noise, (b, *noise.shape))
+    noise = jnp.broadcast_to(noise * noise_scale, (b, *noise.shape))
     latents = sample(predict_clean, noise, objective, sampler, steps)
     # Frames are finished by what some branch has seen: a driver without weight leaves no trace.
     frames = model.apply(variables(params), _decoded(params, latents, config, temporal), branches[max(active)],

@@ -19,7 +19,7 @@ from durian_jax.images import to_float
 # Margin of M_port per kind, in pixels at 128 px. In training the region always held the attribute's true extent. Here
 # the donor's mask tells the extent, moved onto a head of another shape and thus a few pixels off. docs/masks.md shows
 # how the numbers were chosen.
-MARGINS = {"hair": 6, "glasses": 4, "beard": 6, "hat": 2}
+MARGINS = {"hair": 4, "glasses": 4, "beard": 6, "hat": 2}
 # The region covers at most this edge of a kind that stays on top, in pixels at 128 px.
 _EDGE = 2
 

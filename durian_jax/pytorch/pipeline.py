@@ -187,6 +187,7 @@ class Pipeline(ABC):
         references = self.references(batch) if references is None else references
         side, channels = self.config.latent_size, self.config.codec.latent_channels
         drawn = frame_noise(sampling.seed, sampling.noise_frames(first_frame, frames), (side, side, channels))
+        drawn = drawn * np.float32(sampling.noise_scale)
         noise = self.to_tensor(np.broadcast_to(drawn, (b, *drawn.shape)), torch.float32).flatten(0, 1)
         with self.at_work(self.denoiser):
             condition = self.condition(batch, references, active)

@@ -41,7 +41,7 @@ def test_defaults_are_all_fields_but_the_seed_and_survive_json(scale):
     ({"steps": 0}, "steps: expected an integer from 1 to 1000, found 0"), ({"steps": 1001}, "steps"),
     ({"steps": True}, "steps: .* found True"), ({"steps": 1.5}, "steps"), ({"seed": -1}, "seed"),
     ({"seed": 2**32}, "seed: expected an integer from 0 to 4294967295"),
-    ({"noise": "video"}, "noise: expected a text that is one of frame, clip, found 'video'"),
+    ({"noise": "video"}, "noise: expected a text that is one of frame, clip, none, found 'video'"),
     ({"sampler": "euler"}, "sampler: expected a text that is one of ddim, dpm\\+\\+, found 'euler'"),
     ({"guidance_scale": -1.0}, "guidance_scale: expected a finite number from 0 to 100 or a list of 1 to 16 entries"),
     ({"guidance_scale": (2.0, -1.0)}, r"guidance_scale\[1\]: expected a finite number from 0 to 100, found -1.0"),

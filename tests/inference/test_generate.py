@@ -97,6 +97,10 @@ def test_frames_that_share_their_noise_and_motion_are_equal(checkpoint):
     assert levels(shared[:, :1], generate(checkpoint, batch, FAST, temporal=False)[:, :1]) <= 1, "noise of frame 0"
     own = generate(checkpoint, batch, FAST, temporal=False)
     assert levels(own[:, 1:], own[:, :1]) > 1
+    none = replace(FAST, noise="none")
+    zero = generate(checkpoint, batch, none, temporal=False)
+    assert levels(zero[:, 1:], zero[:, :1]) <= 1 and levels(zero, shared) > 1
+    np.testing.assert_array_equal(generate(checkpoint, batch, replace(none, seed=9), temporal=False), zero)
 
 
 def test_large_pictures_are_made_in_parts(checkpoint, monkeypatch):

@@ -48,7 +48,7 @@ def denoising_loss(run: RunConfig, model: Durian, variables: dict, batch: Mappin
         # The encoders are never trained here.
         clean = batch["frame_latents"] if "frame_latents" in batch else jax.lax.stop_gradient(m.encode(batch["frames"]))
         noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal,
-                             shared=temporal and run.sampling.noise == "clip")
+                             shared=temporal and run.sampling.shared_noise)
         noisy = schedule.add_noise(clean, noise, times)
         keep = jax.random.uniform(drop_key, (b,)) >= run.branch_shares[0]
         condition = m.condition(batch).keep_references(keep)

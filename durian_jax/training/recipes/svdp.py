@@ -58,7 +58,7 @@ def denoising_loss(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[
     def forward(m: SVDP):
         clean = jax.lax.stop_gradient(m.frame_latents(batch))
         noise = sample_noise(objective, noise_key, clean.shape, shared_offset=temporal,
-                             shared=temporal and run.sampling.noise == "clip")
+                             shared=temporal and run.sampling.shared_noise)
         noisy = schedule.add_noise(clean, noise, times)
         history = disturbed_history(run, m, batch, history_key) if run.data.history else None
         condition = m.condition(batch, history=history).at_levels(level)
@@ -214,7 +214,7 @@ def _noisy_frames(run: RunConfig, model: SVDP, variables: dict, batch: Mapping[s
                   times: jax.Array) -> jax.Array:
     """Latents of the frames at times (B, F), (B, F, h, w, c)."""
     clean = jax.lax.stop_gradient(model.apply(variables, batch, method="frame_latents"))
-    noise = sample_noise(run.objective, key, clean.shape, shared_offset=True, shared=run.sampling.noise == "clip")
+    noise = sample_noise(run.objective, key, clean.shape, shared_offset=True, shared=run.sampling.shared_noise)
     return run.objective.noise_schedule.add_noise(clean, noise, times)
 
 

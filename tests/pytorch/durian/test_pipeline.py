@@ -35,8 +35,9 @@ def test_both_backends_make_the_same_clip(exported, kind):
     theirs, ours = generated(checkpoint, folder, batch, Sampling(2, 1.5, seed=3), first_frame=5)
     assert psnr(theirs[0], ours[0]) > 60
     assert psnr(ours[0], generate(checkpoint, batch, Sampling(2, 1.5, seed=4), first_frame=5)[0]) < 40, "flat pictures"
-    theirs, ours = generated(checkpoint, folder, batch, Sampling(2, 1.5, seed=3, noise="clip"), first_frame=5)
-    assert psnr(theirs[0], ours[0]) > 60
+    for noise in ("clip", "none"):
+        theirs, ours = generated(checkpoint, folder, batch, Sampling(2, 1.5, seed=3, noise=noise), first_frame=5)
+        assert psnr(theirs[0], ours[0]) > 60
 
 
 @pytest.mark.parametrize("kind", ["like_sd", "small"])
