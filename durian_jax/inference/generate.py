@@ -130,7 +130,8 @@ def _references(params, batch, *, config: ModelConfig, attention: AttentionMetho
 
 @partial(jax.jit, static_argnames=("config", "objective", "steps", "sampler", "active", "temporal", "attention"))
 def _generate(params, batch, scales, seed, noise_frames, noise_scale, references, *, config: ModelConfig,
-              objective: Objective, steps: int, sampler: str, active: tuple[int, ...], temporal: bool, attention: AttentionMethod):
+              objective: Objective, steps: int, sampler: str, active: tuple[int, ...], temporal: bool,
+              attention: AttentionMethod):
     sizes = axis_sizes(_spec(config, batch), batch)
     b, f, side = sizes["B"], sizes["F"], config.latent_size
     model = config.create(attention=attention)
