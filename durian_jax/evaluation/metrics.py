@@ -4,7 +4,7 @@ T frames, H x W pixels. Pictures are uint8 RGB. Each metric takes one clip and r
 over its frames.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,3 +185,17 @@ def mean_of_means(means: list[Mean]) -> Mean:
     means = [m for m in means if not np.isnan(m.value)] or means
     half_width = np.sqrt(sum(m.half_width**2 for m in means)) / len(means)
     return Mean(float(np.mean([m.value for m in means])), float(half_width), sum(m.cases for m in means))
+
+
+def mean_of_rows(rows: Sequence[Sequence[float]], same_people: bool = False) -> Mean:
+    """Return the unweighted mean of the rows' means over their cases; ignore NaNs.
+
+    Args:
+        rows: a number for each case of each row.
+        same_people: case n of every row shows the same people, so the rows are not independent. The interval is then
+            that of the means of each case over the rows.
+    """
+    if not same_people:
+        return mean_of_means([mean_of_cases(values) for values in rows])
+    table = np.array([*zip(*rows, strict=True)], np.float64)
+    return mean_of_cases([case[~np.isnan(case)].mean() if (~np.isnan(case)).any() else np.nan for case in table])

@@ -8,9 +8,10 @@ Models that are driven by keypoints get those of the answer: A's own face in C's
 the benchmark measures only the model. Models that are driven by pixels see C.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Sampling
 from durian_jax.evaluation import metrics
+from durian_jax.evaluation.examples import Example, Extremes
 from durian_jax.faces.clip import Clip
 from durian_jax.faces.fill_region import LAYERS, dilate, margin_at
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
@@ -26,7 +28,7 @@ from durian_jax.families import get_family
 from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
 from durian_jax.progress import progress_bar
-from durian_jax.synthetic import render, sample_motion, sample_person
+from durian_jax.synthetic import Motion, Person, render, sample_motion, sample_person
 
 SPLIT = "benchmark"
 # Number of people and motions that are reserved for one case, so that no two cases share any.
@@ -84,21 +86,37 @@ def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size:
     if {"hair", "hat"} & set(kinds):
         # The portrait's own hat would cover the transferred hair, and a person cannot wear two hats.
         portrait_person = portrait_person.without("hat")
-    answer, attributes = portrait_person, []
-    for number, kind in enumerate(kinds, start=2):
-        donor = sample_person(split, first + number, require=(kind,))
+    donors = [(kind, sample_person(split, first + number, require=(kind,))) for number, kind in enumerate(kinds, 2)]
+    return render_case(
+        portrait_person, donors, driver, photo=sample_motion(split, first, 1),
+        donor_photos=[sample_motion(split, first + number, 1) for number in range(2, 2 + len(kinds))],
+        motion=sample_motion(split, first + 1, frames), size=size)
+
+
+def render_case(person: Person, donors: Sequence[tuple[str, Person]], driver: Person, *, photo: Motion,
+                donor_photos: Sequence[Motion], motion: Motion, size: int) -> TransferCase:
+    """Render a transfer and its exact answer.
+
+    Args:
+        person: A, as the portrait shows A.
+        donors: kind of each attribute, and the person who gives it.
+        driver: C.
+        photo: pose of the portrait, one frame.
+        donor_photos: pose of each donor's photo, one frame each.
+        motion: T frames, C's.
+        size: H = W in pixels.
+    """
+    answer, attributes = person, []
+    for (kind, donor), pose in zip(donors, donor_photos, strict=True):
         answer = answer.wear(**{kind: donor})
         # A hat would cover part of the attribute in the reference.
         shown = donor if kind == "hat" else donor.without("hat")
-        attributes.append((kind, render(shown, sample_motion(split, first + number, 1), size=size)))
-    motion = sample_motion(split, first + 1, frames)
-    before, truth = render(portrait_person, motion, size=size), render(answer, motion, size=size)
-    removed = [before.mask(kind) & ~truth.mask(kind) for kind in kinds]
-    return TransferCase(
-        portrait=render(portrait_person, sample_motion(split, first, 1), size=size),
-        attributes=tuple(attributes),
-        driving=render(driver, motion, size=size),
-        truth=truth, removed=np.logical_or.reduce(removed))
+        attributes.append((kind, render(shown, pose, size=size)))
+    before, truth = render(person, motion, size=size), render(answer, motion, size=size)
+    removed = [before.mask(kind) & ~truth.mask(kind) for kind, _ in donors]
+    return TransferCase(portrait=render(person, photo, size=size), attributes=tuple(attributes),
+                        driving=render(driver, motion, size=size), truth=truth,
+                        removed=np.logical_or.reduce(removed))
 
 
 def paste(case: TransferCase) -> np.ndarray:
@@ -182,11 +200,42 @@ class Benchmark:
             `<key>_ci95`: (low, high) of the mean's 95 % confidence interval.
         scores: kind -> all `SUMMARY_KEYS` of each case, in order.
         examples: kind -> the first cases with the model's results (T, H, W, 3).
+        extremes: kind -> the cases with the lowest and the highest PSNR in the region, in order.
     """
 
     summary: dict[str, dict]
     scores: dict[str, list[dict[str, float]]]
     examples: dict[str, list[tuple[TransferCase, np.ndarray]]]
+    extremes: dict[str, list[Example]] = field(default_factory=dict)
+
+
+class Gathered:
+    """Scores and examples of cases, as they are sampled.
+
+    Args:
+        rows: names of the rows of the table.
+        keep: number of the first cases per row to keep as examples.
+        extremes: number of the worst, and of the best, cases per row to keep.
+    """
+
+    def __init__(self, rows: Iterable[str], keep: int = 0, extremes: int = 0):
+        self.scores: dict[str, list[dict[str, float]]] = {row: [] for row in rows}
+        self._keep = keep
+        self._examples: dict[str, list[tuple[TransferCase, np.ndarray]]] = {row: [] for row in self.scores}
+        self._extremes = {row: Extremes(extremes) for row in self.scores}
+
+    def add(self, row: str, case: TransferCase, result: np.ndarray, own: Mapping[str, float] | None = None) -> None:
+        """Score the next case of a row; `own` holds further scores of it."""
+        index = len(self.scores[row])
+        scores = score(case, result) | dict(own or {})
+        self.scores[row].append(scores)
+        self._extremes[row].add(Example(scores["psnr_region"], index, case, result))
+        if index < self._keep:
+            self._examples[row].append((case, result))
+
+    def benchmark(self, summary: dict[str, dict]) -> Benchmark:
+        """Return everything with the summary."""
+        return Benchmark(summary, self.scores, self._examples, {row: [*kept] for row, kept in self._extremes.items()})
 
 
 # Makes a case only when it is needed.
@@ -199,45 +248,60 @@ def transfer_cases(count: int, frames: int = 1, size: int = 128, split: str = SP
             for kind in ATTRIBUTE_KINDS}
 
 
+def sampled(checkpoint: Checkpoint, cases: Iterable[TransferCase], sampling: Sampling | None = None, *,
+            slots: int | None = None, batch_size: int = 16) -> Iterator[tuple[TransferCase, np.ndarray]]:
+    """Yield every case with its result (T, H, W, 3) uint8; cases are taken as they are needed.
+
+    Args:
+        cases: of equal length and of the checkpoint's size.
+        sampling: steps, guidance and seed.
+        slots: A of the batches; None: the most attributes that a case of the batch has.
+        batch_size: cases per call of the sampler. All batches have this size, so that it is compiled once.
+    """
+    left = iter(cases)
+    while group := list(islice(left, batch_size)):
+        results = sample(checkpoint, group + group[:1] * (batch_size - len(group)), sampling, slots=slots)
+        yield from zip(group, results, strict=False)
+
+
 def run(checkpoint: Checkpoint, cases: Mapping[str, Sequence[CaseMaker]], sampling: Sampling | None = None, *,
-        keep: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
+        keep: int = 0, extremes: int = 0, batch_size: int = 16, progress: bool = True) -> Benchmark:
     """Sample every case with a checkpoint and score the results.
 
     Args:
         cases: kind -> cases, all of equal length and of the checkpoint's size.
         sampling: steps, guidance and seed.
         keep: number of examples per kind to return.
+        extremes: number of the worst, and of the best, cases per kind to return.
         batch_size: cases per call of the sampler.
         progress: show a progress bar.
     """
-    todo = [(kind, index, make) for kind, makers in cases.items() for index, make in enumerate(makers)]
-    batch_size = min(batch_size, len(todo))
-    scores = {kind: [] for kind in cases}
-    examples = {kind: [] for kind in cases}
+    todo = [(kind, make) for kind, makers in cases.items() for make in makers]
+    gathered = Gathered(cases, keep, extremes)
+    results = sampled(checkpoint, (make() for _, make in todo), sampling, batch_size=min(batch_size, len(todo)))
     with progress_bar(total=len(todo), desc="transfers", unit="case", disable=not progress) as bar:
-        for start in range(0, len(todo), batch_size):
-            group = todo[start:start + batch_size]
-            questions = [make() for _, _, make in group]
-            # All batches have the same size, so that the sampler is compiled once.
-            full = questions + questions[:1] * (batch_size - len(questions))
-            results = sample(checkpoint, full, sampling)
-            for (kind, index, _), case, result in zip(group, questions, results, strict=False):
-                scores[kind].append(score(case, result))
-                if index < keep:
-                    examples[kind].append((case, result))
-            bar.update(len(group))
-    return Benchmark(summarize(scores), scores, examples)
+        for (kind, _), (case, result) in zip(todo, results, strict=True):
+            gathered.add(kind, case, result)
+            bar.update()
+    return gathered.benchmark(summarize(gathered.scores))
 
 
-def summarize(scores: dict[str, list[dict[str, float]]]) -> dict[str, dict]:
-    """Compute `Benchmark.summary` from `Benchmark.scores`."""
-    means = {kind: {key: metrics.mean_of_cases([case[key] for case in cases]) for key in SUMMARY_KEYS}
-             for kind, cases in scores.items()}
-    means["mean"] = {key: metrics.mean_of_means([means[kind][key] for kind in scores])
-                     for key in SUMMARY_KEYS}
-    counts = {kind: len(cases) for kind, cases in scores.items()}
+def summarize(scores: Mapping[str, Sequence[Mapping[str, float]]], keys: Sequence[str] = SUMMARY_KEYS,
+              same_people: bool = False) -> dict[str, dict]:
+    """Compute `Benchmark.summary` from `Benchmark.scores`.
+
+    Args:
+        scores: row -> scores of each case.
+        keys: of the scores.
+        same_people: case n of every row shows the same people. The interval of "mean" is then that of the means of
+            each case over the rows; otherwise rows are independent.
+    """
+    values = {row: {key: [case[key] for case in cases] for key in keys} for row, cases in scores.items()}
+    means = {row: {key: metrics.mean_of_cases(values[row][key]) for key in keys} for row in scores}
+    means["mean"] = {key: metrics.mean_of_rows([values[row][key] for row in scores], same_people) for key in keys}
+    counts = {row: len(cases) for row, cases in scores.items()}
     counts["mean"] = sum(counts.values())
-    return {kind: {"cases": counts[kind],
-                   **{key: mean.value for key, mean in row.items()},
-                   **{f"{key}_ci95": mean.interval for key, mean in row.items()}}
-            for kind, row in means.items()}
+    return {row: {"cases": counts[row],
+                  **{key: mean.value for key, mean in columns.items()},
+                  **{f"{key}_ci95": mean.interval for key, mean in columns.items()}}
+            for row, columns in means.items()}
