@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from durian_jax.convert.exporter import export_checkpoint
     from durian_jax.diffusion.sampling import Sampling
     from durian_jax.errors import InputError
+    from durian_jax.evaluation.comparison import compare_evaluations
     from durian_jax.evaluation.report import evaluate_checkpoint
     from durian_jax.inference.animator import Animator
     from durian_jax.prepare.annotate import annotate_image, annotate_video
@@ -34,6 +35,7 @@ __all__ = [
     "animate_jobs",
     "annotate_image",
     "annotate_video",
+    "compare_evaluations",
     "evaluate_checkpoint",
     "export_checkpoint",
     "load_checkpoint",
@@ -54,6 +56,7 @@ _MODULES = {
     "animate_jobs": "animation.jobs",
     "annotate_image": "prepare.annotate",
     "annotate_video": "prepare.annotate",
+    "compare_evaluations": "evaluation.comparison",
     "evaluate_checkpoint": "evaluation.report",
     "export_checkpoint": "convert.exporter",
     "load_checkpoint": "checkpoints.weights",

@@ -18,7 +18,7 @@ from durian_jax.versions import __version__
 # Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
 VERBS = {verb: verb for verb in (
     "demo", "animate", "reenact", "check", "timeline", "attribute", "train", "plan", "import", "encode", "export",
-    "verify", "evaluate", "prepare", "synthesize", "expand", "sheet", "masks", "annotator")}
+    "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks", "annotator")}
 VERBS["import"] = "import_weights"
 
 

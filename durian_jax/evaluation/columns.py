@@ -107,6 +107,31 @@ SUITES: dict[str, SuiteTable] = {
 }
 
 
+# The benchmark of reenactments, `evaluation.reenactment`.
+REENACTMENT: tuple[Column, ...] = (
+    Column("psnr", "PSNR dB", "PSNR of the whole frame in dB", better=1),
+    Column("psnr_eyes", "eyes", "PSNR of the eyes in dB", better=1),
+    Column("psnr_mouth", "mouth", "PSNR of the mouth in dB", better=1),
+    Column("gaze_x", "gaze x", "error of the gaze to the side, of 2 from side to side", 3, -1),
+    Column("gaze_y", "gaze y", "error of the gaze upwards, of 2 from bottom to top", 3, -1),
+    Column("blink", "blink", "error of the closing of the eyes, 0 to 1", 3, -1),
+    Column("mouth", "mouth", "error of the opening of the mouth, 0 to 1", 3, -1),
+    Column("leak_colour", "colour %", "how far the result has gone to the driver's colours", 1, -1),
+    Column("leak_shape", "shape %", "how far the result has gone to the driver's shapes", 1, -1),
+    Column("leak_glasses", "glasses %", "how far the result has gone to the driver's glasses", 1, -1),
+    Column("seam", "seam", "change at joins of segments over the change elsewhere; 1 is seamless"),
+    Column("drift_brightness", "drift %", "largest change of brightness over a long video", 2, -1),
+    Column("drift_psnr", "drift dB", "PSNR of the end of a long video minus that of its beginning", better=1),
+    Column("flicker", "flicker", "change per frame where the truth stands still, in grey levels", better=-1))
+
+
+def tables_of(section: str) -> tuple[tuple[Column, ...], ...]:
+    """Return the tables of a benchmark or suite."""
+    if section == "reenactment":
+        return (REENACTMENT[:7], REENACTMENT[7:])
+    return (*TABLES, *SUITES[section].tables) if section in SUITES else TABLES
+
+
 def suite_names(text: str | Sequence[str]) -> tuple[str, ...]:
     """Return the suites that a user names, in the order of `SUITES`.
 

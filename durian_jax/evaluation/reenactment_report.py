@@ -11,6 +11,7 @@ from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import metrics, reenactment
+from durian_jax.evaluation.columns import REENACTMENT
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet
 from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.files import together, write_json
@@ -22,12 +23,6 @@ from durian_jax.video import write_image
 # The shipped model that is driven by keypoints, for the baselines.
 _BASELINE = "tiny"
 _LONG_SHARE = 5  # number of short cases per long case
-
-# Heading, key and digits of the table's columns.
-_COLUMNS = (("PSNR dB", "psnr", 2), ("eyes", "psnr_eyes", 2), ("mouth", "psnr_mouth", 2), ("gaze x", "gaze_x", 3),
-            ("gaze y", "gaze_y", 3), ("blink", "blink", 3), ("mouth", "mouth", 3), ("colour %", "leak_colour", 1),
-            ("shape %", "leak_shape", 1), ("glasses %", "leak_glasses", 1), ("seam", "seam", 2),
-            ("drift %", "drift_brightness", 2), ("drift dB", "drift_psnr", 2), ("flicker", "flicker", 2))
 
 
 def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
@@ -93,10 +88,10 @@ def evaluate_reenactment(checkpoint: str | Path, *, cases: int, frames: int,
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Format summaries as a text table; each mean is shown with half of its 95 % interval."""
     width = max(map(len, rows)) + 2
-    lines = [" " * width + "".join(f"{heading:>14}" for heading, *_ in _COLUMNS)]
+    lines = [" " * width + "".join(f"{column.heading:>14}" for column in REENACTMENT)]
     for name, row in rows.items():
         lines.append(f"{name:{width}}" + "".join(
-            f"{metrics.mean_text(row, key, digits):>14}" for _, key, digits in _COLUMNS))
+            f"{metrics.mean_text(row, column.key, column.digits):>14}" for column in REENACTMENT))
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from durian_jax.checkpoints.weights import load_checkpoint, read_description
 from durian_jax.diffusion import Sampling
 from durian_jax.errors import InputError
 from durian_jax.evaluation import transfer
-from durian_jax.evaluation.columns import SUITES, TABLES, suite_names, text_table
+from durian_jax.evaluation.columns import SUITES, suite_names, tables_of, text_table
 from durian_jax.evaluation.contact_sheet import Section, draw_sheet, split_picture
 from durian_jax.evaluation.examples import write_examples
 from durian_jax.evaluation.reconstruction import reconstruction_cases
@@ -137,7 +137,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     if not names:
         return text_table(results[benchmark].summary)
     return "\n\n".join(f"{name}: {SUITES[name].about}\n" + text_table(
-        result.summary, (*TABLES, *SUITES[name].tables)) for name, result in results.items())
+        result.summary, tables_of(name)) for name, result in results.items())
 
 
 def benchmark_sheet(examples: Mapping[str, list]) -> np.ndarray:

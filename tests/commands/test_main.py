@@ -12,7 +12,7 @@ from durian_jax.prepare.annotate import UnsureAttribute
 from tests.commands.runner import durian
 
 ORDER = ["demo", "animate", "reenact", "check", "timeline", "attribute", "train", "plan", "import", "encode", "export",
-         "verify", "evaluate", "prepare", "synthesize", "expand", "sheet", "masks", "annotator"]
+         "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks", "annotator"]
 
 
 def test_help_lists_every_verb():
