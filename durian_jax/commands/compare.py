@@ -9,8 +9,8 @@ from durian_jax.interruption import stoppable
 @click.argument("files", nargs=-1, required=True, metavar="A.json B.json...")
 @click.option("-o", "--out", required=True, metavar="FILE.html", help="Page to write.")
 @click.option("--pictures", type=click.IntRange(0), default=2, show_default=True,
-              help="Number of the worst and of the best cases that are shown per benchmark or suite, if the evaluations "
-              "have --examples.")
+              help="Number of the worst and of the best cases to show per benchmark or suite, if the evaluations have "
+              "--examples.")
 @stoppable(lambda out, **_: f"{out} is unchanged; repeat the command to start again")
 def compare(files, out, pictures):
     """Compare evaluations of the same cases on one page.

@@ -79,7 +79,8 @@ def _ticks(low: float, high: float) -> list[float]:
     span = max(high - low, 1e-6 * max(abs(high), abs(low)), 1e-9)
     unit = 10 ** np.floor(np.log10(span / _TICKS))
     step = next(unit * factor for factor in (1, 2, 5, 10, 20) if span / (unit * factor) <= _TICKS)
-    return [float(n * step) for n in range(int(np.floor(low / step)), int(np.ceil(high / step)) + 1)]
+    first = int(np.floor(low / step))
+    return [float(n * step) for n in range(first, max(int(np.ceil(high / step)), first + 1) + 1)]
 
 
 def _short(x: float) -> str:

@@ -12,10 +12,10 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from durian_jax.errors import InputError
+from durian_jax.errors import InputError, cut
 from durian_jax.evaluation import metrics
 from durian_jax.evaluation.charts import Line, interval_chart
-from durian_jax.evaluation.columns import SUITES, Column, tables_of
+from durian_jax.evaluation.columns import SUITES, TABLES, Column, tables_of
 from durian_jax.evaluation.evaluation_files import (
     Evaluation,
     Scores,
@@ -30,6 +30,8 @@ from durian_jax.video import read_image
 
 MOST_FILES = 8
 _RANK = "psnr_region"  # ranks cases; `psnr` if a benchmark has no regions
+# Columns of the first table, which has the means of all suites.
+_MAIN = (_RANK, "psnr", "ssim", "edge_gradient", "psnr_removed", "still", "tde")
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _UNKNOWN = "–"
 
@@ -59,11 +61,11 @@ def compare_evaluations(files: Sequence[str | Path], out: str | Path, *, picture
     environment = jinja2.Environment(loader=jinja2.PackageLoader("durian_jax.evaluation"), autoescape=True,
                                      undefined=jinja2.StrictUndefined)
     page = environment.get_template("compare.html").render(
-        files=[{"label": label, "path": str(one.path), "colour": number}
+        files=[{"label": label, "path": cut(str(one.path)), "colour": number}
                for number, (label, one) in enumerate(zip(labels, evaluations, strict=True))],
-        settings=_settings(evaluations), sections=sections, gain=GAIN)
+        settings=_settings(evaluations), overview=_overview(evaluations, labels), sections=sections, gain=GAIN)
     write_text(path, page)
-    return "\n".join(_overview(labels, evaluations))
+    return "\n".join(_lines(labels, evaluations))
 
 
 # --- differences --------------------------------------------------------------------------------------------------
@@ -75,8 +77,7 @@ def differences(first: Scores, other: Scores, key: str) -> dict[str, np.ndarray]
 
 def _column(scores: Scores, row: str, key: str) -> np.ndarray:
     """Scores of a row's cases; NaN if the row has no such score."""
-    count = max((len(values) for values in scores.cases[row].values()), default=0)
-    return scores.cases[row].get(key, np.full(count, np.nan))
+    return scores.cases[row].get(key, np.full(scores.count(row), np.nan))
 
 
 def mean_differences(first: Scores, other: Scores, key: str) -> dict[str, Mean]:
@@ -127,23 +128,29 @@ def _section(name: str, evaluations: Sequence[Evaluation], labels: str, pictures
 
 def _table(columns: Sequence[Column], scores: Sequence[Scores], labels: str) -> dict[str, Any]:
     """Means of all files, row by row, and below them the differences from the first one."""
-    changes = {column.key: [mean_differences(scores[0], other, column.key) for other in scores[1:]]
-               for column in columns}
-    rows = []
-    for row in scores[0].summary:
-        count = len(next(iter(scores[0].cases[row].values()))) if row in scores[0].cases else sum(
-            len(next(iter(keys.values()), ())) for keys in scores[0].cases.values())
-        lines = [{"label": label, "colour": number, "cells": [
-            _Cell(_text(one.summary.get(row, {}).get(column.key), column.digits)) for column in columns]}
-            for number, (label, one) in enumerate(zip(labels, scores, strict=True))]
-        for number, label in enumerate(labels[1:]):
-            cells = []
-            for column in columns:
-                change = changes[column.key][number][row]
-                cells.append(_Cell(_text(change, column.digits, signed=True), verdict(column, change)))
-            lines.append({"label": f"{label} − {labels[0]}", "colour": None, "cells": cells})
-        rows.append({"name": row, "cases": count, "lines": lines})
-    return {"columns": columns, "rows": rows}
+    return {"columns": columns, "rows": [_row(row, row, columns, scores, labels) for row in scores[0].summary]}
+
+
+def _row(title: str, row: str, columns: Sequence[Column], scores: Sequence[Scores], labels: str) -> dict[str, Any]:
+    """A row of a table; `row` names it in the scores."""
+    lines = [{"label": label, "colour": number, "cells": [
+        _Cell(_text(one.summary.get(row, {}).get(column.key), column.digits)) for column in columns]}
+        for number, (label, one) in enumerate(zip(labels, scores, strict=True))]
+    for label, other in zip(labels[1:], scores[1:], strict=True):
+        changes = [mean_differences(scores[0], other, column.key)[row] for column in columns]
+        lines.append({"label": f"{label} − {labels[0]}", "colour": None, "cells": [
+            _Cell(_text(change, column.digits, signed=True), verdict(column, change))
+            for column, change in zip(columns, changes, strict=True)]})
+    counted = [row] if row in scores[0].cases else [*scores[0].cases]
+    return {"name": title, "cases": sum(scores[0].count(name) for name in counted), "lines": lines}
+
+
+def _overview(evaluations: Sequence[Evaluation], labels: str) -> dict[str, Any]:
+    """One row for each benchmark or suite: its mean."""
+    columns = [column for table in TABLES for column in table if column.key in _MAIN]
+    return {"columns": columns, "rows": [
+        _row(name, scores.main_row, columns, [one.sections[name] for one in evaluations], labels)
+        for name, scores in evaluations[0].sections.items()]}
 
 
 def _text(mean: Mean | None, digits: int, signed: bool = False) -> str:
@@ -179,7 +186,7 @@ def _settings(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     plain = lambda value: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     columns = [{**{name: plain(value) for name, value in one.settings.items()},
                 "seconds": _UNKNOWN if np.isnan(one.seconds) else f"{one.seconds:.0f}",
-                **{f"version of {name}": plain(value) for name, value in one.versions.items()}}
+                **{name: plain(value) for name, value in one.versions.items()}}
                for one in evaluations]
     names = dict.fromkeys(name for column in columns for name in column)
     return [{"name": name, "values": values, "differs": len({*values}) > 1}
@@ -234,13 +241,13 @@ def _embedded(path: Path) -> str:
 
 # --- the short table ----------------------------------------------------------------------------------------------
 
-def _overview(labels: str, evaluations: Sequence[Evaluation]) -> list[str]:
+def _lines(labels: str, evaluations: Sequence[Evaluation]) -> list[str]:
     """Lines of text: the mean of the ranking score of every benchmark or suite, and the differences."""
     lines = [f"{label}: {one.path}" for label, one in zip(labels, evaluations, strict=True)]
     lines += ["", f"{'':16}" + "".join(f"{label:>15}" for label in labels) + "".join(
         f"{f'{label} - {labels[0]}':>15}" for label in labels[1:])]
     for name, scores in evaluations[0].sections.items():
-        row = "mean" if "mean" in scores.summary else next(iter(scores.summary))
+        row = scores.main_row
         key = _RANK if _RANK in scores.summary[row] else "psnr"
         means = [one.sections[name].summary.get(row, {}).get(key) for one in evaluations]
         changes = [mean_differences(scores, one.sections[name], key)[row] for one in evaluations[1:]]

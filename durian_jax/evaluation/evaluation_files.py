@@ -36,6 +36,15 @@ class Scores:
     same_people: bool = False
     pictures: dict[str, list[int]] = field(default_factory=dict)
 
+    def count(self, row: str) -> int:
+        """Number of cases of a row."""
+        return max((len(values) for values in self.cases[row].values()), default=0)
+
+    @property
+    def main_row(self) -> str:
+        """The row "mean", or the only row of a benchmark without kinds."""
+        return "mean" if "mean" in self.summary else next(iter(self.summary))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -81,10 +90,11 @@ def read_evaluation(path: str | Path) -> Evaluation:
     content = read_json(path, _ADVICE)
     settings = _object(path, content, "settings")
     name = settings.get("benchmark", "synthetic")  # version 0.1 had no other
-    suites = name == "suites"
-    parts = _object(path, content, "suites") if suites else {name: content}
-    if not isinstance(name, str) or not parts:
-        raise _unfit(path, "settings.benchmark or suites", name if not isinstance(name, str) else parts)
+    if not isinstance(name, str):
+        raise _unfit(path, "settings.benchmark", name)
+    parts = _object(path, content, "suites") if name == "suites" else {name: content}
+    if not parts:
+        raise _unfit(path, "suites", parts)
     examples = _object(path, content, "examples") if "examples" in content else {}
     folder = examples.get("folder")
     if examples and not isinstance(folder, str):
@@ -97,9 +107,8 @@ def read_evaluation(path: str | Path) -> Evaluation:
         cases = _cases(path, part.get("scores"))
         sections[section] = Scores(_summary(path, part.get("summary"), set(cases)), cases,
                                    part.get("same_people") is True, _pictures(path, kept.get(section, {}), cases))
-    seconds = content.get("seconds")
     versions = content.get("versions")
-    return Evaluation(path, settings, _number(path, "seconds", seconds),
+    return Evaluation(path, settings, _number(path, "seconds", content.get("seconds")),
                       versions if isinstance(versions, dict) else {}, sections,
                       path.parent / folder if isinstance(folder, str) else None)
 
@@ -187,9 +196,8 @@ def check_same_cases(evaluations: Sequence[Evaluation]) -> None:
         if {*first.sections} != {*other.sections}:
             raise _different(first, other, "suites", listed([*first.sections]), listed([*other.sections]))
         for section, scores in first.sections.items():
-            count = lambda found: {row: max((len(x) for x in keys.values()), default=0)
-                                   for row, keys in found.cases.items()}
-            ours, theirs = count(scores), count(other.sections[section])
+            ours, theirs = ({row: found.count(row) for row in found.cases}
+                            for found in (scores, other.sections[section]))
             if ours != theirs:
                 raise _different(first, other, f"cases of {section}", shown(ours), shown(theirs))
             if scores.same_people and len({*ours.values()}) > 1:

@@ -55,6 +55,8 @@ def media(tmp_path_factory):
     (["export", "--checkpoint", "nope", "--out", "x"], "no checkpoint 'nope'"),
     (["evaluate", "--checkpoint", "nope"], "no checkpoint 'nope'"),
     (["evaluate", "--benchmark", "reconstruction", "--clips", "nope"], "nope: expected a dataset"),
+    (["evaluate", "--suite", "pose,nope"], "--suite nope: expected all, or some of extent, pose, light"),
+    (["compare", "nope.json", "no.json", "--out", "x.html"], "nope.json is damaged: No such file or directory"),
     (["demo", "--checkpoint", "nope", "--out", "d"], "no checkpoint 'nope'"),
     (["demo", "--reenactment", "nope", "--out", "d"], "no checkpoint 'nope'"),
     (["import", "--out", "x"], "import: expected --unet or --transformer, or --base that has one of them; found none"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,10 +12,12 @@ import pytest
 
 from durian_jax.checkpoints import SHIPPED
 from durian_jax.diffusion.sampling import Sampling
+from durian_jax.errors import InputError
 from durian_jax.evaluation import report, transfer
 from durian_jax.evaluation.transfer import summarize
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
-from tests.helpers.evaluation import record_clips, use_blank_model
+from durian_jax.video import read_image
+from tests.helpers.evaluation import SIZE, record_clips, use_blank_model
 
 
 @pytest.fixture
@@ -46,6 +49,35 @@ def test_evaluate_writes_summary_and_sheet(batches, tmp_path):
     assert content["summary"]["mean"]["still"] == 0 < content["summary"]["mean"]["tde"]
     assert (tmp_path / "x.png").exists()
     assert all(shapes["keypoints"][0] == 12 for shapes in batches)
+
+
+def test_evaluate_runs_suites_and_keeps_examples(batches, tmp_path):
+    text = report.evaluate_checkpoint("blank", suites="pairs,light", cases=2, frames=2, json_path=tmp_path / "x.json",
+                                      sheet_path=tmp_path / "x.png", sheet_cases=1, examples=tmp_path / "pictures",
+                                      example_cases=1)
+    content = json.loads((tmp_path / "x.json").read_text())
+    assert content["settings"]["benchmark"] == "suites" and content["settings"]["suites"] == ["light", "pairs"]
+    assert [*content["suites"]] == ["light", "pairs"] and "scores" not in content
+    assert "light: the attribute photo is lit" in text and "hair + glasses" in text and "1: alone" in text
+    # One batch shape per suite. A pair is sampled together and alone.
+    assert {shapes["attributes"][:2] for shapes in batches} == {(14, 1), (16, 2)}
+    kept = content["examples"]["cases"]
+    assert content["examples"]["folder"] == "pictures" and sorted(kept["light"]["darker"]) == [0, 1]
+    assert len([*(tmp_path / "pictures").iterdir()]) == 3 * 2 * (7 + 6)
+    assert read_image(tmp_path / "pictures" / "pairs_hair_glasses_0001_result.png").shape == (2 * SIZE, 2 * SIZE, 3)
+    assert read_image(tmp_path / "pictures" / "pairs_hair_glasses_0001_inputs.png").shape == (SIZE, 4 * SIZE, 3)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"suites": "pose,nothing"}, "--suite nothing: expected all, or some of extent"),
+    ({"suites": "pose", "benchmark": "reenactment"}, "--suite: expected no --benchmark reenactment"),
+    ({"examples": "x"}, "--examples: expected also --json"),
+    ({"suites": "long", "frames": 7}, "--frames 7: expected at most 6 frames"),
+])
+def test_settings_that_do_not_fit_are_refused(batches, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        report.evaluate_checkpoint("blank", **options)
+    assert not batches
 
 
 def test_evaluate_reconstructs_recorded_clips(batches, recorded, tmp_path):

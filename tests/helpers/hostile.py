@@ -31,6 +31,7 @@ from durian_jax.data.mask_files import export_masks, replace_masks
 from durian_jax.data.recorded_clips import RecordedClips
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.evaluation.comparison import compare_evaluations
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
 from durian_jax.inference.references import make_references
 from durian_jax.models.codecs.config import AutoencoderKLConfig, AutoencoderTinyConfig
@@ -54,6 +55,7 @@ from durian_jax.video import iterate_video, probe_video, read_image, write_image
 from tests.helpers import mutations as change
 from tests.helpers.attributes import attribute
 from tests.helpers.data import write_dataset
+from tests.helpers.evaluation import write_evaluation
 from tests.helpers.exports import random_checkpoint
 from tests.helpers.faces import clip as noise_clip
 from tests.helpers.faces import face
@@ -177,6 +179,17 @@ def _diffusers(name: str, values: dict, read: Callable[[dict], Any]) -> Kind:
         (folder / "config.json").write_text(json.dumps(values))
 
     return Kind(make, "config.json", _text, lambda folder: hash(read(read_json(folder))))
+
+
+# --- evaluations -----------------------------------------------------------------------------------------
+
+def _make_evaluation(folder: Path) -> None:
+    write_evaluation(folder / "a.json", suites=("masks",), cases=2)
+
+
+def _compare_evaluations(folder: Path) -> None:
+    text = compare_evaluations([folder / "a.json", folder / "a.json"], folder / "page.html")
+    assert "B - A" in text and "</html>" in (folder / "page.html").read_text("utf-8")
 
 
 # --- runs ----------------------------------------------------------------------------------------------
@@ -435,6 +448,7 @@ KINDS: dict[str, Kind] = {
                                                   lambda x: sizes.motion_config(x, _UNET, "file")),
     "config.json of a transformer": _diffusers("transformer", sizes.mmdit_json(_MMDIT, 4, 8),
                                                lambda x: sizes.mmdit_config(x, 4, 4, "file")),
+    "figures of durian evaluate": Kind(_make_evaluation, "a.json", _text, _compare_evaluations),
     "config.json of a run": Kind(_make_run, "config.json", _text, _read_run),
     "metrics.jsonl": Kind(_make_metrics, "metrics.jsonl", _rows, _read_metrics),
     "dataset.json": Kind(_make_dataset, "dataset.json", _text, _read_dataset),

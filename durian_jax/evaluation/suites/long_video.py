@@ -22,7 +22,9 @@ def video(index: int, frames: int, size: int, split: str) -> Question:
     if kind in ("hair", "hat"):
         person = person.without("hat")  # as in the benchmark
     donor = sample_person(split, first + 2, require=(kind,))
-    return Question(one_transfer(person, kind, donor, first, split, frames, size))
+    # Models that are driven by pixels refuse drivers whose eyes are hidden.
+    driver = sample_person(split, first + 1).without("glasses", "hat")
+    return Question(one_transfer(person, kind, donor, first, split, frames, size, driver=driver))
 
 
 def seam_and_drift(result: np.ndarray, truth: np.ndarray, starts: Sequence[int]) -> dict[str, float]:

@@ -62,14 +62,15 @@ def kind_of(index: int) -> str:
     return ATTRIBUTE_KINDS[index % len(ATTRIBUTE_KINDS)]
 
 
-def one_transfer(person: Person, kind: str, donor: Person, first: int, split: str, frames: int, size: int
-                 ) -> TransferCase:
+def one_transfer(person: Person, kind: str, donor: Person, first: int, split: str, frames: int, size: int, *,
+                 driver: Person | None = None) -> TransferCase:
     """Render a transfer of one attribute, in motions of the case whose first number is `first`.
 
     Args:
         person: A, as the portrait shows A.
         kind, donor: the attribute, and the person who gives it.
+        driver: C; None: the case's second person.
     """
-    return render_case(person, [(kind, donor)], sample_person(split, first + 1), photo=sample_motion(split, first, 1),
-                       donor_photos=[sample_motion(split, first + 2, 1)],
+    return render_case(person, [(kind, donor)], driver or sample_person(split, first + 1),
+                       photo=sample_motion(split, first, 1), donor_photos=[sample_motion(split, first + 2, 1)],
                        motion=sample_motion(split, first + 1, frames), size=size)
