@@ -210,7 +210,7 @@ def _examples(name: str, evaluations: Sequence[Evaluation], labels: str, count: 
 
     found = [{(row, index): float(_column(one, row, key)[index]) for row, index in pool} for one in scores]
     for label, values in zip(labels, found, strict=True):
-        choose(values, f"among the worst of {label}", "" if len(reasons) else f"among the best of {label}")
+        choose(values, f"among the worst of {label}", f"among the best of {label}" if label == labels[0] else "")
     for label, values in zip(labels[1:], found[1:], strict=True):
         choose({case: values[case] - found[0][case] for case in pool}, f"{label} loses most against {labels[0]}",
                f"{label} gains most over {labels[0]}")
