@@ -92,7 +92,7 @@ def mean_differences(first: Scores, other: Scores, key: str) -> dict[str, Mean]:
         means[row] = metrics.mean_of_cases(values, None if weights is None else
                                            np.maximum(np.nan_to_num(weights), 0))
     if "mean" in first.summary:
-        means["mean"] = metrics.mean_of_rows([*found.values()], first.same_people)
+        means["mean"] = metrics.mean_of_rows([values.tolist() for values in found.values()], first.same_people)
     return means
 
 
