@@ -5,6 +5,7 @@ Imports no JAX: the comparison of two evaluations needs none.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from durian_jax.errors import InputError
 from durian_jax.evaluation.metrics import mean_text
@@ -55,7 +56,7 @@ class SuiteTable:
     """What a suite asks, and its own columns.
 
     Attributes:
-        about: what is asked, part of a sentence.
+        about: the question, part of a sentence.
         tables: tables of own columns, beside those of `TABLES`.
     """
 
@@ -149,13 +150,19 @@ def suite_names(text: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in SUITES if name in names or "all" in names)
 
 
+def shown_rows(summary: Mapping[str, Any]) -> list[str]:
+    """Return the rows of a summary that a table shows: without "mean" if it repeats the only other row."""
+    return [row for row in summary if row != "mean" or len(summary) != 2]
+
+
 def text_table(summary: Mapping[str, Mapping], tables: Sequence[Sequence[Column]] = TABLES) -> str:
     """Format a summary as text tables; each mean is shown with half of its 95 % interval."""
-    width = max(8, *(len(row) + 1 for row in summary))
+    rows = shown_rows(summary)
+    width = max(8, *(len(row) + 1 for row in rows))
     lines = []
     for columns in tables:
         lines += ["", f"{'':{width}}{'cases':>6}" + "".join(f"{column.heading:>15}" for column in columns)]
-        for name, row in summary.items():
+        for name, row in ((name, summary[name]) for name in rows):
             cells = [mean_text(row, column.key, column.digits) for column in columns]
             lines.append(f"{name:{width}}{row['cases']:6}" + "".join(f"{cell:>15}" for cell in cells))
     return "\n".join(lines[1:])

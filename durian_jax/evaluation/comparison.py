@@ -15,7 +15,7 @@ from markupsafe import Markup
 from durian_jax.errors import InputError, cut
 from durian_jax.evaluation import metrics
 from durian_jax.evaluation.charts import Line, interval_chart
-from durian_jax.evaluation.columns import SUITES, TABLES, Column, tables_of
+from durian_jax.evaluation.columns import SUITES, TABLES, Column, shown_rows, tables_of
 from durian_jax.evaluation.evaluation_files import (
     Evaluation,
     Scores,
@@ -76,7 +76,7 @@ def differences(first: Scores, other: Scores, key: str) -> dict[str, np.ndarray]
 
 
 def _column(scores: Scores, row: str, key: str) -> np.ndarray:
-    """Scores of a row's cases; NaN if the row has no such score."""
+    """Scores of a row's cases; NaN if the row does not have this score."""
     return scores.cases[row].get(key, np.full(scores.count(row), np.nan))
 
 
@@ -128,7 +128,8 @@ def _section(name: str, evaluations: Sequence[Evaluation], labels: str, pictures
 
 def _table(columns: Sequence[Column], scores: Sequence[Scores], labels: str) -> dict[str, Any]:
     """Means of all files, row by row, and below them the differences from the first one."""
-    return {"columns": columns, "rows": [_row(row, row, columns, scores, labels) for row in scores[0].summary]}
+    rows = shown_rows(scores[0].summary)
+    return {"columns": columns, "rows": [_row(row, row, columns, scores, labels) for row in rows]}
 
 
 def _row(title: str, row: str, columns: Sequence[Column], scores: Sequence[Scores], labels: str) -> dict[str, Any]:
@@ -166,9 +167,9 @@ def _text(mean: Mean | None, digits: int, signed: bool = False) -> str:
 def _charts(column: Column, scores: Sequence[Scores], labels: str) -> list[dict[str, Any]]:
     """The means of all files, and the differences of every other file from the first one."""
     means = [(row, [Line(one.summary.get(row, {}).get(column.key, Mean(np.nan, np.nan, 0)), number)
-                    for number, one in enumerate(scores)]) for row in scores[0].summary]
+                    for number, one in enumerate(scores)]) for row in shown_rows(scores[0].summary)]
     changes = []
-    for row in scores[0].summary:
+    for row in shown_rows(scores[0].summary):
         lines = []
         for number, other in enumerate(scores[1:], start=1):
             values = differences(scores[0], other, column.key).get(row, np.zeros(0))
@@ -212,8 +213,8 @@ def _examples(name: str, evaluations: Sequence[Evaluation], labels: str, count: 
     for label, values in zip(labels, found, strict=True):
         choose(values, f"among the worst of {label}", f"among the best of {label}" if label == labels[0] else "")
     for label, values in zip(labels[1:], found[1:], strict=True):
-        choose({case: values[case] - found[0][case] for case in pool}, f"{label} loses most against {labels[0]}",
-               f"{label} gains most over {labels[0]}")
+        choose({case: values[case] - found[0][case] for case in pool}, f"{label} − {labels[0]} among the lowest",
+               f"{label} − {labels[0]} among the highest")
     return [_example(name, row, index, why, evaluations, labels, [values[row, index] for values in found])
             for (row, index), why in reasons.items()]
 
@@ -223,13 +224,15 @@ def _example(name: str, row: str, index: int, why: Sequence[str], evaluations: S
     """The pictures of a case: inputs and truth once, the result of every file that has it."""
     shows = [index in one.sections[name].pictures.get(row, ()) for one in evaluations]
     owner = evaluations[shows.index(True)]
-    return {"title": f"{row}, case {index}", "why": "; ".join(why),
+    change = lambda value: _text(Mean(value - values[0], np.nan, 1), 2, signed=True)
+    results = [{"label": label, "colour": number,
+                "value": f"{value:.2f} dB" + (f" ({change(value)})" if number else ""),
+                "picture": _embedded(one.picture(name, row, index, "result")) if shown else ""}
+               for number, (label, one, shown, value) in enumerate(
+                   zip(labels, evaluations, shows, values, strict=True))]
+    return {"title": f"{row}, case {index}", "why": "; ".join(why), "results": results,
             "inputs": _embedded(owner.picture(name, row, index, "inputs")),
-            "truth": _embedded(owner.picture(name, row, index, "truth")),
-            "results": [{"label": label, "colour": number, "value": f"{value:.2f} dB",
-                         "picture": _embedded(one.picture(name, row, index, "result")) if shown else ""}
-                        for number, (label, one, shown, value) in enumerate(zip(labels, evaluations, shows, values,
-                                                                                strict=True))]}
+            "truth": _embedded(owner.picture(name, row, index, "truth"))}
 
 
 def _embedded(path: Path) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PARTS = ("inputs", "truth", "result")
 # A strip shows at most this number of frames, evenly spaced.
 _FRAMES = 8
-# The difference is shown as so many times its value.
+# Factor of the shown difference.
 GAIN = 4
 
 

@@ -89,7 +89,8 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         raise InputError(f"--robustness: expected --benchmark reenactment, found {benchmark}")
     if split not in (transfer.SPLIT, "validation") or (split != transfer.SPLIT and benchmark != "synthetic"):
         raise InputError(f"--split {split}: expected benchmark, or validation with --benchmark synthetic")
-    cases = cases or (_SUITE_CASES if names else _CASES)
+    if cases is None:
+        cases = _SUITE_CASES if names else _CASES
     if benchmark == "reenactment":
         return evaluate_reenactment(checkpoint, cases=cases, frames=frames, sampling=sampling,
                                     json_path=json_path, sheet_path=sheet_path, sheet_cases=sheet_cases,
@@ -124,7 +125,7 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
     with together() as place_of:
         if examples and json_path:
             folder = Path(examples)
-            pictures = place_of(folder / "pictures").parent
+            pictures = place_of(folder / "any").parent  # moves to the folder with the other outputs
             report["examples"] = {
                 "folder": os.path.relpath(folder, Path(json_path).parent),
                 "cases": {name: write_examples(pictures, name, result.extremes) for name, result in results.items()}}

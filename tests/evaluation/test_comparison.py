@@ -97,9 +97,12 @@ def test_worst_and_best_cases_are_shown(with_pictures, tmp_path):
     for row, numbers in kept.items():
         ranked = sorted(range(4), key=lambda index: region(row, index))
         assert numbers == sorted([ranked[0], ranked[-1]])
-    worst = min(((row, index) for row in scores for index in range(4)), key=lambda case: region(*case))
-    assert re.search(rf"<b>{worst[0]}, case {worst[1]}</b> · among the worst of A; among the worst of B", page)
-    assert "among the best of A" in page
+    values = [region(row, index) for row in scores for index in range(4)]
+    for reason, value in (("among the worst of A; among the worst of B", min(values)),
+                          ("among the best of A", max(values))):
+        (row, index), = re.findall(rf"<b>([a-z ]+), case (\d)</b> · {reason}", page)
+        assert region(row, int(index)) == value
+        assert f"{value:.2f} dB (equal)" in page
     # Inputs, truth and two results of each shown case, and nothing that lies in another file.
     shown = page.count("<b>")
     assert shown >= 2 and page.count('src="data:image/jpeg;base64,') == page.count("src=") == 4 * shown
