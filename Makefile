@@ -52,7 +52,7 @@ $(VENV)/install.stamp: $(VENV)/python.stamp setup.py constraints.txt constraints
 
 $(VENV)/test.stamp: $(VENV)/install.stamp
 	@echo "make: installing into $(VENV) what tests need: pytest, Apache Beam, PyTorch, ONNX Runtime, ..."
-	@$(PIP) -e '.[test,notebook,prepare,torch,identity,heic]'
+	@$(PIP) -e '.[test,notebook,prepare,torch,identity,heic,provenance]'
 	@touch $@
 
 $(ANNOTATOR)/install.stamp: $(VENV)/install.stamp durian_jax/annotator/files.py

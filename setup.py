@@ -50,6 +50,7 @@ setup(
         "torch": ["torch>=2.8", "diffusers>=0.36", "transformers>=4.57"],
         "app": ["gradio>=5"],
         "heic": ["pillow-heif>=0.18"],
+        "provenance": ["c2pa-python>=0.38,<0.39"],
         "identity": ["onnxruntime>=1.18"],
         "notebook": ["matplotlib>=3.9"],
         "prepare": ["apache-beam>=2.60", "cloudpickle"],

@@ -20,7 +20,7 @@ from tests.helpers.build import copy_sources
 ROOT = Path(__file__).parents[1]
 # Files of the package that no module imports.
 DATA = {".html", ".txt", ".typed", ".json", ".safetensors", ".md"}
-TESTED_EXTRAS = ("test", "notebook", "prepare", "torch", "identity", "heic")
+TESTED_EXTRAS = ("test", "notebook", "prepare", "torch", "identity", "heic", "provenance")
 
 
 def described():

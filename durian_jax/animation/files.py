@@ -29,7 +29,8 @@ from durian_jax.prepare.annotate import annotate_image, annotate_video, check_ph
 from durian_jax.prepare.track import describe_ranges
 from durian_jax.progress import say
 from durian_jax.versions import versions
-from durian_jax.video import check_length, probe_video, read_image, video_writer
+from durian_jax.video import Provenance, check_length, probe_video, read_image, video_writer
+from durian_jax.video.signing import can_sign, load_signer
 
 Result = TypeVar("Result")
 
@@ -40,11 +41,12 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
                   dtype: str | None = None, driven_by: str | None = None, paste_back: bool = False, audio: bool = True,
                   fps: float | None = None, crf: int | None = None, face: str = "largest",
                   driving_face: str = "largest", gaps: str = "bridge", timeline: str | Path | None = None,
-                  **options: Any) -> dict:
+                  c2pa_cert: str | Path | None = None, c2pa_key: str | Path | None = None, **options: Any) -> dict:
     """Animate a photo by a video.
 
     Writes `out`, `<out>_concat.mp4` (driving | source | attributes | result) and `<out>.json`; with `paste_back` also
-    `<out>_crop.mp4`. The same arguments give the same videos. For several videos see `animate_jobs`.
+    `<out>_crop.mp4`. The same arguments give the same videos, unless they are signed. All videos say that they are AI
+    generated, see `video.provenance`. For several videos see `animate_jobs`.
 
     Args:
         source: photo of the identity.
@@ -70,6 +72,8 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
         gaps: of frames without a face in the video: "bridge" moves the face on within half a second and refuses longer
             gaps, "hold" lets it stand still in them.
         timeline: file of one more attribute, which changes over time, see `animation.timeline`.
+        c2pa_cert, c2pa_key: PEM files of a certificate chain and its private key, which sign a C2PA manifest in each
+            video; None: no manifest. See `video.signing.load_signer`.
         options: of the model's family, see its `make_job` in `inference`.
 
     Returns:
@@ -80,7 +84,7 @@ def animate_files(source: str | Path, driving: str | Path, attributes: Sequence[
     """
     request = Request(source, driving, parse_attributes(attributes, timeline=timeline), writable_file(out, (".mp4",)))
     settings = Settings(checkpoint, frames, size, sampling, backend, device, dtype, driven_by, paste_back, audio, fps,
-                        crf, face, driving_face, gaps, options)
+                        crf, face, driving_face, gaps, c2pa_cert, c2pa_key, options)
     session = Session(settings)
     session.check(request)
     inputs = session.annotate(request)
@@ -129,6 +133,15 @@ class Session:
         """The annotator, loaded when it is first used."""
         return Annotator()
 
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What the videos say of their origin.
+
+        Raises:
+            InputError: the certificate or its key cannot sign.
+        """
+        return Provenance(self.settings.checkpoint, load_signer(self.settings.c2pa_cert, self.settings.c2pa_key))
+
     def describe(self) -> Description:
         """Return the description of the model, see `Settings.describe`. The first call takes seconds."""
         if self._found is None:
@@ -161,6 +174,7 @@ class Session:
         for output in request.outputs(settings.paste_back):
             _check_output(output, request.inputs)
         count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
+        _ = self.provenance  # loads and tries the certificate
         config = self.describe().config
         get_family(config.family).load("inference").check_motion(config, video.fps, count, **settings.options)
 
@@ -196,6 +210,9 @@ class Session:
         """
         if self._model is None:
             self._model = self.settings.load(self.describe())
+            if self.provenance.signer is None and can_sign():
+                say("durian: the videos get plain metadata and no C2PA manifest, because no certificate is given "
+                    "(--c2pa-cert, --c2pa-key)")
         self._clock.lap("load")
 
     def make(self, request: Request, inputs: Inputs) -> dict:
@@ -212,7 +229,7 @@ class Session:
             with ExitStack() as files:
                 sound = request.driving if settings.audio else None
                 opened = lambda path: files.enter_context(video_writer(place_of(path), driver.fps, sound,
-                                                                       settings.crf))
+                                                                       settings.crf, self.provenance))
                 write, write_concat = opened(request.crop if inputs.place else request.out), opened(request.concat)
                 write_pasted = opened(request.out) if inputs.place else None
                 for result in Animator(model).stream(inputs.portrait, inputs.donors, driver, sampling=sampling,
@@ -231,6 +248,7 @@ class Session:
                 "frames": done, "frames_without_a_face": describe_ranges(inputs.faceless),
                 "warnings": list(inputs.warnings),
                 "settings": self._used(request, driver.fps),
+                "provenance": self.provenance.report,
                 "seconds": clock.seconds(),
                 "versions": versions(),
             }

@@ -93,6 +93,7 @@ def animate_jobs(requests: Sequence[Request], summary: str | Path, settings: Set
 
     session = Session(settings)
     session.describe()
+    _ = session.provenance  # without a usable certificate, no request can be served
     for outcome in progress_bar(outcomes, desc="checking", unit="job", leave=False, delay=SHORT):
         with outcome.noting_failure():
             session.check(outcome.request)

@@ -47,6 +47,8 @@ class Settings:
     face: str = "largest"
     driving_face: str = "largest"
     gaps: str = "bridge"
+    c2pa_cert: str | Path | None = None
+    c2pa_key: str | Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):

@@ -17,8 +17,8 @@ from durian_jax.versions import __version__
 
 # Verb -> module of this package, with the command under the same name. Help lists the verbs in this order.
 VERBS = {verb: verb for verb in (
-    "demo", "animate", "reenact", "check", "timeline", "attribute", "train", "plan", "import", "encode", "export",
-    "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks", "annotator")}
+    "demo", "animate", "reenact", "check", "timeline", "attribute", "provenance", "train", "plan", "import", "encode",
+    "export", "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks", "annotator")}
 VERBS["import"] = "import_weights"
 
 

@@ -35,6 +35,18 @@ def json_option(words: str):
     return click.option("--json", "json_path", default=None, metavar="FILE", help=words)
 
 
+def signing_options(command):
+    """Add the options of every verb that writes generated videos, passed on as `c2pa_cert` and `c2pa_key`."""
+    for option in reversed((
+        click.option("--c2pa-cert", default=None, envvar="DURIAN_C2PA_CERT", show_envvar=True, metavar="CHAIN.pem",
+                     help="Sign a C2PA manifest (\"AI generated\") with this certificate chain."),
+        click.option("--c2pa-key", default=None, envvar="DURIAN_C2PA_KEY", show_envvar=True, metavar="KEY.pem",
+                     help="Private key of the first certificate, without a passphrase."),
+    )):
+        command = option(command)
+    return command
+
+
 def sampling_options(command, checkpoint: str = "tiny"):
     """Add the options of every verb that samples from a checkpoint; see `sampling_argument`."""
     for option in reversed((
@@ -110,6 +122,7 @@ def animation_options(checkpoint: str, driving: str):
             click.option("--size", type=click.IntRange(1), default=None,
                          help="Picture size in pixels, if the model supports several.  [default: the checkpoint's]"),
             lambda command: sampling_options(command, checkpoint),
+            signing_options,
             click.option("--backend", type=click.Choice(["jax", "torch"]), default="jax", show_default=True,
                          help="torch runs an export of `durian export` and needs no JAX."),
             click.option("--device", default=None, metavar="NAME",

@@ -37,7 +37,8 @@ from durian_jax.files import check_folder, staged, write_json, write_text
 from durian_jax.inference.family import check_driven_by, check_transfers
 from durian_jax.progress import progress_bar
 from durian_jax.versions import versions
-from durian_jax.video import there_and_back, write_image, write_video
+from durian_jax.video import Provenance, there_and_back, write_image, write_video
+from durian_jax.video.signing import Signer
 
 COMPOSITIONS = (("hair", "glasses"), ("hat", "beard"))
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -49,7 +50,7 @@ _SHEET_FRAME = 0.7  # relative position of the frame that the contact sheet show
 
 def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2, frames: int = 16,
              sampling: Sampling | Mapping[str, Any] | None = None,
-             reenactment: str | Path | None = "svdp-tiny") -> dict:
+             reenactment: str | Path | None = "svdp-tiny", signer: Signer | None = None) -> dict:
     """Run transfers, compositions, one interpolation and reenactments; write videos, a sheet, a page and a report.
 
     Args:
@@ -59,6 +60,7 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
         frames: frames per clip; reduced to the checkpoint's `max_frames` if larger.
         sampling: steps, guidance and seed of `checkpoint`.
         reenactment: name or folder of a checkpoint that reenacts people; None: no reenactments.
+        signer: signs a C2PA manifest in each video; None: plain metadata only.
 
     Returns:
         The content of report.json.
@@ -94,14 +96,15 @@ def run_demo(out: str | Path, *, checkpoint: str | Path = "tiny", cases: int = 2
 
     with staged(out) as made:
         pages = _write_videos(made, transfers, transfer_results, compositions, composition_results, blended,
-                              steps_between)
+                              steps_between, Provenance(checkpoint, signer))
         if reenacted:
-            pages.append(write_reenactments(made, reenacted))
+            pages.append(write_reenactments(made, reenacted, Provenance(str(reenactment), signer)))
         write_image(made / "sheet.png", demo_sheet(transfers, transfer_results, compositions, composition_results,
                                                   blended, steps_between, reenacted))
         report = {"seconds": time.perf_counter() - started, "summary": summary,
                   "settings": {"cases": cases, "frames": frames, "reenactment": None if reenactment is None
                                else str(reenactment), **sampling_settings(checkpoint, model, sampling)},
+                  "provenance": Provenance(checkpoint, signer).report,
                   "versions": versions()}
         write_json(made / "report.json", report)
         write_text(made / "index.html", _page(pages, report))
@@ -134,14 +137,14 @@ def _name(case: TransferCase) -> str:
 
 
 def _write_videos(out: Path, transfers, transfer_results, compositions, composition_results, blended,
-                  steps_between) -> list[dict]:
+                  steps_between, provenance: Provenance) -> list[dict]:
     """Write every mp4 and return the page's sections."""
     def video(file: str, case: TransferCase, result: np.ndarray) -> dict:
         clips = (case.portrait.frames, _attribute_picture(case)[None], case.driving.frames, result,
                  case.truth.frames)
         # Forwards, then backwards, so that the loop has no jump.
         pages = there_and_back(side_by_side(list(zip(_COLUMNS, clips, strict=True))))
-        write_video(out / file, pages, case.truth.fps / 2)
+        write_video(out / file, pages, case.truth.fps / 2, provenance=provenance)
         region = score(case, result)["psnr_region"]
         return {"file": file, "title": _name(case), "note": f"{region:.1f} dB in the region"}
 
@@ -154,7 +157,8 @@ def _write_videos(out: Path, transfers, transfer_results, compositions, composit
          "videos": [video(f"compose_{_name(case).replace(' + ', '_')}.mp4", case, result)
                     for case, result in zip(compositions, composition_results, strict=True)]}]
     strip = side_by_side([(_share(a), clip) for a, clip in zip(ALPHAS, steps_between, strict=True)])
-    write_video(out / "interpolate_hair.mp4", there_and_back(strip), blended.truth.fps / 2)
+    write_video(out / "interpolate_hair.mp4", there_and_back(strip), blended.truth.fps / 2,
+                provenance=provenance)
     sections.append({"title": "Interpolation",
                      "text": "One hairstyle changes into another: the outputs of two attentions are blended.",
                      "videos": [{"file": "interpolate_hair.mp4", "title": "hair", "note": ""}]})

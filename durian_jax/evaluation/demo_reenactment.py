@@ -11,7 +11,7 @@ from durian_jax.evaluation.contact_sheet import side_by_side
 from durian_jax.evaluation.reenactment import ReenactmentCase, by_driver, reenactment_case
 from durian_jax.inference.animator import Animator
 from durian_jax.progress import progress_bar
-from durian_jax.video import there_and_back, write_video
+from durian_jax.video import Provenance, there_and_back, write_video
 
 # Attribute kinds of each person.
 PEOPLE: tuple[tuple[str, ...], ...] = ((), (), (), ("hair",))
@@ -36,7 +36,7 @@ def reenact_people(checkpoint: str | Path, frames: int = 16) -> list[Result]:
     return results
 
 
-def write_reenactments(out: Path, results: list[Result]) -> dict[str, Any]:
+def write_reenactments(out: Path, results: list[Result], provenance: Provenance) -> dict[str, Any]:
     """Write a video of each reenactment and return the page's section."""
     videos = []
     for number, (case, result) in enumerate(results):
@@ -44,7 +44,8 @@ def write_reenactments(out: Path, results: list[Result]) -> dict[str, Any]:
         clips = [("portrait", case.source.frames), *attributes, ("driver", case.driver.frames), ("result", result),
                  ("exact truth", case.truth.frames)]
         file = f"reenact_{number}.mp4"
-        write_video(out / file, there_and_back(side_by_side(clips)), case.motion.fps / 2)
+        write_video(out / file, there_and_back(side_by_side(clips)), case.motion.fps / 2,
+                    provenance=provenance)
         title = " with new ".join(["reenactment", *(kind for kind, _ in case.attributes)])
         videos.append({"file": file, "title": title, "note": f"{metrics.psnr(result, case.truth.frames):.1f} dB"})
     return {"title": "Reenactment", "videos": videos,

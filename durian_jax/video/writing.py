@@ -10,6 +10,7 @@ import numpy as np
 
 from durian_jax.errors import InputError
 from durian_jax.files import atomic_file
+from durian_jax.video.provenance import Provenance
 from durian_jax.video.sound import Sound
 
 # x264's constant rate factor by default: visually lossless.
@@ -24,24 +25,25 @@ _BT709, _BT601, _LIMITED = 1, 6, 1
 
 
 def write_video(path: str | Path, frames: np.ndarray | Iterable[np.ndarray], fps: float,
-                audio_from: str | Path | None = None, crf: int | None = None) -> None:
+                audio_from: str | Path | None = None, crf: int | None = None, provenance: Provenance | None = None
+                ) -> None:
     """Write a video at once; see `video_writer`.
 
     Args:
-        path, fps, audio_from, crf: see `video_writer`.
+        path, fps, audio_from, crf, provenance: see `video_writer`.
         frames: (T, H, W, 3) uint8 RGB, or an iterable of (H, W, 3) frames.
 
     Raises:
         InputError: there are no frames, the name or the rate is invalid, or the folder cannot be written.
     """
-    with video_writer(path, fps, audio_from, crf) as write:
+    with video_writer(path, fps, audio_from, crf, provenance) as write:
         for frame in frames:
             write(frame)
 
 
 @contextmanager
-def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, crf: int | None = None
-                 ) -> Iterator[Callable[[np.ndarray], None]]:
+def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = None, crf: int | None = None,
+                 provenance: Provenance | None = None) -> Iterator[Callable[[np.ndarray], None]]:
     """Write H.264 in MP4, frame by frame and atomically; the same input gives the same bytes on the same machine.
 
     H.264's 4:2:0 format needs even sides, so an odd side repeats its last row or column. One encoder thread
@@ -54,6 +56,8 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
             of the frames.
         crf: x264's constant rate factor, 0 (lossless) .. 51; None: `CRF`, with a limit of the bit rate that fits the
             size.
+        provenance: says that the video is AI generated; give it for every result of a model. A signed video differs
+            from call to call. None: the video says nothing of its origin.
 
     Yields:
         A function that writes an (H, W, 3) uint8 RGB frame. The file appears when the block ends without an error.
@@ -68,16 +72,20 @@ def video_writer(path: str | Path, fps: float, audio_from: str | Path | None = N
         raise InputError(f"{path}: expected a frame rate above 0, found {fps}; choose another rate")
     check_crf(crf, str(path))
     rate = Fraction(fps).limit_denominator(1001)
-    with atomic_file(path) as temporary, av.open(
-            str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        encoder = _Encoder(output, rate, audio_from, crf)
-        try:
-            yield encoder.write
-            if not encoder.count:
-                raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
-            encoder.finish()
-        finally:
-            encoder.close()
+    with atomic_file(path) as temporary:
+        with av.open(str(temporary), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
+            if provenance is not None:
+                output.metadata.update(provenance.metadata)
+            encoder = _Encoder(output, rate, audio_from, crf)
+            try:
+                yield encoder.write
+                if not encoder.count:
+                    raise InputError(f"{path}: expected frames, found no frame to write; give at least one")
+                encoder.finish()
+            finally:
+                encoder.close()
+        if provenance is not None:
+            provenance.sign(temporary, path.name)
 
 
 def check_crf(crf: int | None, what: str) -> None:

@@ -11,8 +11,9 @@ from durian_jax.commands.main import VERBS, main
 from durian_jax.prepare.annotate import UnsureAttribute
 from tests.commands.runner import durian
 
-ORDER = ["demo", "animate", "reenact", "check", "timeline", "attribute", "train", "plan", "import", "encode", "export",
-         "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks", "annotator"]
+ORDER = ["demo", "animate", "reenact", "check", "timeline", "attribute", "provenance", "train", "plan", "import",
+         "encode", "export", "verify", "evaluate", "compare", "prepare", "synthesize", "expand", "sheet", "masks",
+         "annotator"]
 
 
 def test_help_lists_every_verb():
