@@ -174,7 +174,7 @@ class Session:
         for output in request.outputs(settings.paste_back):
             _check_output(output, request.inputs)
         count = min((known for known in (settings.frames, video.declared_frames) if known), default=0)
-        _ = self.provenance  # loads and tries the certificate
+        _ = self.provenance  # reads and tries the certificate
         config = self.describe().config
         get_family(config.family).load("inference").check_motion(config, video.fps, count, **settings.options)
 

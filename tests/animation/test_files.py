@@ -12,10 +12,11 @@ from durian_jax.errors import DiskFull, InputError
 from durian_jax.prepare.annotate import UnsureAttribute
 from durian_jax.prepare.attribute_file import read_attribute, write_attribute
 from durian_jax.synthetic import render, sample_motion, sample_person
-from durian_jax.video import probe_video, read_image, read_video, write_image, write_video
+from durian_jax.video import probe_video, read_image, read_provenance, read_video, write_image, write_video
 from tests.commands.runner import durian
 from tests.helpers.animation import CHECKPOINT, FRAMES, SIZE, stand_in
 from tests.helpers.attributes import attribute
+from tests.helpers.certificates import write_certificate
 from tests.helpers.disk import full_disk
 from tests.helpers.inference import photo
 from tests.helpers.sound import with_sound
@@ -219,3 +220,37 @@ def test_concat_shows_the_inputs_beside_the_result():
     sheet = concat(driving, photo(0), [("hair", photo(1))], result)
     expected = [driving.frames, photo(0).frames.repeat(3, 0), photo(1).frames.repeat(3, 0), result]
     np.testing.assert_array_equal(sheet, np.concatenate(expected, 2))
+
+
+def test_every_video_says_that_it_is_generated(inputs, calls, tmp_path):
+    report = animate(inputs, tmp_path / "out.mp4", paste_back=True)
+    assert report["provenance"]["model"] == "mine" and report["provenance"]["c2pa"].startswith("none: no certificate")
+    videos = sorted(tmp_path.glob("*.mp4"))
+    assert [video.name for video in videos] == ["out.mp4", "out_concat.mp4", "out_crop.mp4"]
+    for video in videos:
+        found = read_provenance(video)
+        assert found["ai_generated"] and found["metadata"]["model"] == "mine" and found["c2pa"]["state"] == "none"
+    assert read_provenance(inputs / "talk.mp4")["metadata"] is None
+
+
+def test_every_video_is_signed_with_the_certificate(inputs, calls, tmp_path):
+    c2pa = pytest.importorskip("c2pa", reason="needs the extra `provenance`")
+    chain, key = write_certificate(tmp_path / "mine")
+    report = animate(inputs, tmp_path / "out.mp4", paste_back=True, c2pa_cert=chain, c2pa_key=key)
+    assert report["provenance"]["c2pa"] == "signed"
+    for name in ("out.mp4", "out_concat.mp4", "out_crop.mp4"):
+        with c2pa.Reader("video/mp4", (tmp_path / name).open("rb")) as reader:
+            assert reader.get_validation_state() == "Valid" and reader.get_active_manifest()["title"] == name
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "out.mp4", "out_concat.mp4", "out_crop.mp4",
+                                                          "out.json"}
+
+
+@pytest.mark.parametrize("verb", ["animate", "reenact"])
+def test_a_key_of_another_certificate_is_refused_before_any_work(inputs, calls, tmp_path, monkeypatch, verb):
+    pytest.importorskip("c2pa", reason="needs the extra `provenance`")
+    monkeypatch.setenv("DURIAN_C2PA_CERT", str(write_certificate(tmp_path / "mine")[0]))
+    monkeypatch.setenv("DURIAN_C2PA_KEY", str(write_certificate(tmp_path / "other")[1]))
+    result = durian(verb, "-s", inputs / "me.png", "-d", inputs / "talk.mp4", "-o", tmp_path / "out.mp4")
+    assert result.exit_code == 2 and "other/key.pem: the C2PA certificate and key cannot sign" in result.stderr
+    assert result.stderr.count("\n") == 1 and not calls.photos and not calls.annotators and not calls.loads
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "other"}
