@@ -96,8 +96,8 @@ def describe(found: dict[str, Any]) -> str:
     """Return the result of `read_provenance` as lines of text."""
     fields, c2pa = found["metadata"], found["c2pa"]
     plain = "none" if fields is None else (
-        f"made with {fields.get('software', '?')} {fields.get('version', '?')}, model {fields.get('model', '?')} "
-        "(unsigned: anybody can change it)")
+        f"made with {fields.get('software', '?')} {fields.get('version', '?')}, model {fields.get('model', '?')}"
+        f"{'' if c2pa['state'] in ('valid', 'trusted') else ' (not protected by a signature)'}")
     by = f"signed by {c2pa['signer'] or 'unknown'} ({c2pa['issuer'] or 'unknown'})"
     manifest = {
         "none": "none",

@@ -233,6 +233,13 @@ def test_every_video_says_that_it_is_generated(inputs, calls, tmp_path):
     assert read_provenance(inputs / "talk.mp4")["metadata"] is None
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_one_line_says_why_there_is_no_manifest(inputs, calls, tmp_path, monkeypatch, capsys, installed):
+    monkeypatch.setattr("durian_jax.animation.files.can_sign", lambda: installed)
+    animate(inputs, tmp_path / "out.mp4")
+    assert capsys.readouterr().err.count("no C2PA manifest, because no certificate is given") == installed
+
+
 def test_every_video_is_signed_with_the_certificate(inputs, calls, tmp_path):
     c2pa = pytest.importorskip("c2pa", reason="needs the extra `provenance`")
     chain, key = write_certificate(tmp_path / "mine")

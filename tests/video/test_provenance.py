@@ -44,6 +44,7 @@ def test_metadata_says_ai_generated_and_changes_no_frame(tmp_path):
 def test_equal_arguments_give_equal_bytes(tmp_path):
     first, second = (write(tmp_path / f"{name}.mp4", provenance=Provenance("tiny")) for name in "ab")
     assert first.read_bytes() == second.read_bytes()
+    assert "model tiny (not protected by a signature)\n  C2PA manifest: none" in durian("provenance", first).stdout
 
 
 def test_a_model_with_an_odd_name_is_told(tmp_path):
@@ -81,6 +82,7 @@ def test_a_signed_video_has_a_manifest_and_the_same_frames(signed, tmp_path):
 def test_a_changed_video_is_invalid(signed):
     result = durian("provenance", signed)
     assert result.exit_code == 0 and "valid, signed by Gardener (Orchard), who is on no trust list" in result.stdout
+    assert "not protected" not in result.stdout
     data = bytearray(signed.read_bytes())
     data[data.rindex(b"mdat") + 900] ^= 255
     signed.write_bytes(data)
