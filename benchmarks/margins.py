@@ -25,6 +25,9 @@ from durian_jax.inference import references
 HEADING = "Margins"
 PIXELS = (1, 2, 3, 4, 6)
 _WEIGHTS = (1, 2)  # of the region and of the frame
+_ABOUT = ("The best sum of the first and twice the second number is bold. Where the rows of a kind differ by little, one "
+          f"margin serves both: {', '.join(f'{kind} {pixels}' for kind, pixels in references.MARGINS.items())} px. "
+          "Portraits that receive a hat wear none.")
 
 
 def worn(case: TransferCase) -> bool:
@@ -74,7 +77,7 @@ def main() -> None:
     if options.markdown:
         about = f"`python -m benchmarks.margins {' '.join(sys.argv[1:])}`, {date.today()}: PSNR in dB of the "
         write_section(options.markdown, HEADING, [about + "attribute region / the whole frame, per margin in pixels at "
-                                                "128 px.", "", *lines])
+                                                "128 px.", "", _ABOUT, "", *lines])
 
 
 if __name__ == "__main__":
