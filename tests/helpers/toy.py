@@ -88,7 +88,7 @@ class Toy(nn.Module):
         return self.codec.encode(images.reshape(-1, *images.shape[-3:])).reshape(
             *images.shape[:-3], *[self.config.latent_size] * 2, self.config.codec.latent_channels)
 
-    def decode(self, latents):
+    def decode(self, latents, temporal=False):
         x = self.codec.decode(latents.reshape(-1, *latents.shape[-3:]))
         return x.reshape(*latents.shape[:-3], *x.shape[1:])
 
