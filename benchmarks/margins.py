@@ -25,9 +25,9 @@ from durian_jax.inference import references
 HEADING = "Margins"
 PIXELS = (1, 2, 3, 4, 6)
 _WEIGHTS = (1, 2)  # of the region and of the frame
+_CHOSEN = ", ".join(f"{kind} {pixels}" for kind, pixels in references.MARGINS.items())
 _ABOUT = ("The best sum of the first and twice the second number is bold. Where the rows of a kind differ by little, one "
-          f"margin serves both: {', '.join(f'{kind} {pixels}' for kind, pixels in references.MARGINS.items())} px. "
-          "Portraits that receive a hat wear none.")
+          f"margin serves both: {_CHOSEN} px. Portraits that receive a hat wear none.")
 
 
 def worn(case: TransferCase) -> bool:
