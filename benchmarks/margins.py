@@ -26,8 +26,8 @@ HEADING = "Margins"
 PIXELS = (1, 2, 3, 4, 6)
 _WEIGHTS = (1, 2)  # of the region and of the frame
 _CHOSEN = ", ".join(f"{kind} {pixels}" for kind, pixels in references.MARGINS.items())
-_ABOUT = ("The best sum of the first and twice the second number is bold. Where the rows of a kind differ by little, one "
-          f"margin serves both: {_CHOSEN} px. Portraits that receive a hat wear none.")
+_ABOUT = ("The best sum of the first and twice the second number is bold. Where the rows of a kind differ by little, "
+          f"one margin serves both: {_CHOSEN} px. Portraits that receive a hat wear none.")
 
 
 def worn(case: TransferCase) -> bool:
