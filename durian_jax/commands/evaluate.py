@@ -15,7 +15,8 @@ from durian_jax.interruption import stoppable
 @click.option("--clips", default=None, metavar="FOLDER",
               help="Records of people who are not in the training data, for the benchmark reconstruction.")
 @click.option("--suite", default=None, metavar="NAME[,NAME...]|all",
-              help="Run suites of hard cases instead of a benchmark: extent, pose, light, masks, pairs, triples, long.")
+              help="Run suites of hard cases instead of a benchmark: extent, pose, light, masks, pairs, triples, long, "
+              "removal.")
 @click.option("--cases", type=click.IntRange(1), default=None,
               help="Number of transfers per attribute or per row of a suite, or of reenactments.  [default: 64; 16 per "
               "row of a suite]")

@@ -104,7 +104,9 @@ SUITES: dict[str, SuiteTable] = {
         Column("seam", "seam", "change per frame beyond the truth's, where windows join minus elsewhere, in grey "
                "levels", 3, -1),
         Column("drift", "drift dB", "PSNR of the last window minus that of the first, in dB", better=1)),)),
-    # `removal` belongs here: the portrait's own attribute becomes nothing, and the truth is the person without it.
+    "removal": SuiteTable("the portrait's own attribute is taken away; the region is where it was", ((
+        Column("left", "left over", "share of the region's pixels nearer to the old attribute than to the truth", 3,
+               -1),),)),
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from durian_jax.inference.references import with_photos
 from durian_jax.video import write_image
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def strips(case: "TransferCase", result: np.ndarray) -> tuple[np.ndarray, np.nda
     truth = case.truth.frames
     shown = np.unique(np.linspace(0, len(truth) - 1, _FRAMES).round().astype(int))
     difference = np.abs(result[shown].astype(np.int16) - truth[shown])
-    pictures = [case.portrait.frames[0], *(photo.frames[0] for _, photo in case.attributes), case.driving.frames[0]]
+    donors = [photo.frames[0] for _, photo in with_photos(case.attributes)]
+    pictures = [case.portrait.frames[0], *donors, case.driving.frames[0]]
     return (np.concatenate(pictures, 1), np.concatenate(truth[shown], 1),
             np.concatenate([np.concatenate(result[shown], 1),
                             np.concatenate(np.minimum(GAIN * difference, 255).astype(np.uint8), 1)]))

@@ -21,6 +21,7 @@ from durian_jax.evaluation.settings import sampling_settings
 from durian_jax.evaluation.suites.run import BUILDERS, run_suite
 from durian_jax.files import check_folder, together, writable_file, write_json
 from durian_jax.inference.family import check_transfers
+from durian_jax.inference.references import with_photos
 from durian_jax.versions import versions
 from durian_jax.video import write_image
 
@@ -141,13 +142,18 @@ def evaluate_checkpoint(checkpoint: str | Path, *, benchmark: str = "synthetic",
         result.summary, tables_of(name)) for name, result in results.items())
 
 
+def _donors(case: transfer.TransferCase) -> np.ndarray:
+    """The attribute photos in one picture; blank if the attributes are taken away."""
+    photos = [photo.frames[0] for _, photo in with_photos(case.attributes)]
+    return split_picture(photos) if photos else np.full_like(case.portrait.frames[0], 255)
+
+
 def benchmark_sheet(examples: Mapping[str, list]) -> np.ndarray:
     """Draw a contact sheet with the first frame of each example."""
     sections = []
     for kind in examples:
         rows = [(f"{kind if len(kind) < 9 else 'case'} {i}", (
-            case.portrait.frames[0], split_picture([photo.frames[0] for _, photo in case.attributes]),
-            case.driving.frames[0], transfer.paste(case), result[0], case.truth.frames[0]))
-            for i, (case, result) in enumerate(examples[kind])]
+            case.portrait.frames[0], _donors(case), case.driving.frames[0], transfer.paste(case), result[0],
+            case.truth.frames[0])) for i, (case, result) in enumerate(examples[kind])]
         sections.append(Section(kind, _COLUMNS, rows))
     return draw_sheet("Benchmark", sections)

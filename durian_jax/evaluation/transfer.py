@@ -27,6 +27,7 @@ from durian_jax.faces.warp import align, keypoint_similarity, warp_image
 from durian_jax.families import get_family
 from durian_jax.inference.family import motion_batch
 from durian_jax.inference.generate import generate
+from durian_jax.inference.references import with_photos
 from durian_jax.progress import progress_bar
 from durian_jax.synthetic import Motion, Person, render, sample_motion, sample_person
 
@@ -50,7 +51,7 @@ class TransferCase:
 
     Attributes:
         portrait: photo of A.
-        attributes: kind and photo (of B) of each attribute to transfer.
+        attributes: kind and photo (of B) of each attribute to transfer; None takes A's own away.
         driving: T frames of C.
         truth: T frames of A with B's attributes in C's motion.
         removed: (T, H, W) bool, pixels of the truth where A's own attributes of these kinds would be seen; (0,) if
@@ -58,14 +59,17 @@ class TransferCase:
     """
 
     portrait: Clip
-    attributes: tuple[tuple[str, Clip], ...]
+    attributes: tuple[tuple[str, Clip | None], ...]
     driving: Clip
     truth: Clip
     removed: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
     def attribute_region(self) -> np.ndarray:
-        """Return (T, H, W) bool: pixels of the truth that show the attributes."""
-        return np.logical_or.reduce([self.truth.mask(kind) for kind, _ in self.attributes])
+        """Return (T, H, W) bool: pixels of the truth that show the attributes, or where those taken away were."""
+        parts = [self.truth.mask(kind) for kind, _ in with_photos(self.attributes)]
+        if len(parts) < len(self.attributes):
+            parts.append(self.removed)
+        return np.logical_or.reduce(parts)
 
 
 def transfer_case(kinds: str | Sequence[str], index: int, frames: int = 1, size: int = 128, split: str = SPLIT
@@ -122,7 +126,7 @@ def render_case(person: Person, donors: Sequence[tuple[str, Person]], driver: Pe
 def paste(case: TransferCase) -> np.ndarray:
     """Return the paste baseline, (H, W, 3) uint8: attribute pixels moved onto the portrait by keypoint similarity."""
     image = case.portrait.frames[0]
-    for kind, donor in case.attributes:
+    for kind, donor in with_photos(case.attributes):
         matrix = keypoint_similarity(donor.keypoints[0], case.portrait.keypoints[0], *image.shape[:2])
         cover = warp_image(donor.mask(kind)[0].astype(np.float32), matrix)[..., None]
         image = np.rint(image * (1 - cover) + warp_image(donor.frames[0], matrix) * cover).astype(np.uint8)
@@ -139,12 +143,12 @@ def moving_paste(case: TransferCase) -> np.ndarray:
     old = np.logical_or.reduce([portrait.mask(kind)[0] for kind in kinds])
     radius = margin_at(old.shape[0], 3)
     bare = cv2.inpaint(portrait.frames[0], dilate(old, radius).astype(np.uint8), radius, cv2.INPAINT_TELEA)
-    everywhere, frames = np.ones(old.shape, bool), []
+    everywhere, frames, donors = np.ones(old.shape, bool), [], dict(with_photos(case.attributes))
     for points in case.truth.keypoints:
         image, seen = align(bare, everywhere, portrait.keypoints[0], points)
         image = np.where(seen[..., None], image, bare)  # beyond the photo's edges
-        for kind in sorted(kinds, key=LAYERS.index):
-            donor = dict(case.attributes)[kind]
+        for kind in sorted(donors, key=LAYERS.index):
+            donor = donors[kind]
             moved, mask = align(donor.frames[0], donor.mask(kind)[0], donor.keypoints[0], points)
             image = np.where(mask[..., None], moved, image)
         frames.append(image)

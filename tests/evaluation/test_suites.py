@@ -6,11 +6,13 @@ import pytest
 from durian_jax.checkpoints.weights import Checkpoint
 from durian_jax.diffusion import Objective
 from durian_jax.errors import InputError
+from durian_jax.evaluation import transfer
 from durian_jax.evaluation.columns import SUITES, suite_names
 from durian_jax.evaluation.suites.compositions import drops
 from durian_jax.evaluation.suites.conditions import LIGHTS, MASKS, POSE_BINS, with_other_mask
 from durian_jax.evaluation.suites.long_video import seam_and_drift
 from durian_jax.evaluation.suites.question import PEOPLE, first_person
+from durian_jax.evaluation.suites.removal import left_over, removal
 from durian_jax.evaluation.suites.run import BUILDERS, run_suite
 from durian_jax.evaluation.transfer import SUMMARY_KEYS, transfer_case
 from durian_jax.faces.pose import head_pose
@@ -130,6 +132,30 @@ def test_a_composition_is_compared_with_its_single_transfers():
     result[question.case.truth.mask("beard")] ^= 64
     scores = drops(question.case, question.alone, result, [single.truth.frames for single in question.alone])
     assert scores["drop_1"] == 0 and scores["drop_2"] > 50 and scores["drop"] == pytest.approx(scores["drop_2"] / 2)
+
+
+def test_removal_takes_the_own_attribute_away():
+    for kind in ATTRIBUTE_KINDS:
+        question = removal(kind, 0, 2, 64, "validation")
+        case = question.case
+        assert case.attributes == ((kind, None),) and case.portrait.mask(kind).any() and case.removed.any()
+        assert not case.truth.mask(kind).any()
+        np.testing.assert_array_equal(case.attribute_region(), case.removed)
+        assert question.measure(case.truth.frames, ())["left"] == 0
+        assert transfer.moving_paste(case).shape == case.truth.frames.shape
+        np.testing.assert_array_equal(transfer.paste(case), case.portrait.frames[0])
+
+
+def test_left_over_counts_what_tells_old_and_new_apart():
+    before, truth = np.zeros((1, 2, 4, 3), np.uint8), np.full((1, 2, 4, 3), 100, np.uint8)
+    truth[0, 1] = 5  # hardly another colour
+    everywhere = np.ones((1, 2, 4), bool)
+    result = truth.copy()
+    assert left_over(result, before, truth, everywhere) == 0
+    result[0, 0, :1], result[0, 1] = 40, 0
+    assert left_over(result, before, truth, everywhere) == 0.25
+    assert left_over(before, before, truth, everywhere) == 1
+    assert np.isnan(left_over(result, before, before, everywhere))
 
 
 def test_seams_and_drift():

@@ -15,6 +15,7 @@ from durian_jax.evaluation.suites.question import PEOPLE, Question, Suite, first
 from durian_jax.evaluation.transfer import TransferCase, render_case
 from durian_jax.faces.clip import Clip, attribute_bit
 from durian_jax.faces.topology import ATTRIBUTE_KINDS
+from durian_jax.inference.references import with_photos
 from durian_jax.synthetic import Motion, Person, render, sample_motion, sample_person, still
 
 # --- extent -------------------------------------------------------------------------------------------------------
@@ -124,7 +125,7 @@ LIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def light(row: str, index: int, frames: int, size: int, split: str) -> Question:
     """Change the light of the attribute photo; every row shows the same people."""
     case, change = _plain_case("light", index, frames, size, split), LIGHTS[row]
-    ((kind, photo),) = case.attributes
+    ((kind, photo),) = with_photos(case.attributes)
     region = case.attribute_region()
     lit = np.where(region[..., None], change(case.truth.frames), case.truth.frames)
     return Question(replace(case, attributes=((kind, replace(photo, frames=change(photo.frames))),)),
@@ -156,7 +157,7 @@ MASKS = {EXACT: ("", 0.0), "attribute eroded": ("attribute", -_SHARE), "attribut
 def masks(row: str, index: int, frames: int, size: int, split: str) -> Question:
     """Change the mask of the attribute, or of the portrait's own attribute; every row shows the same people."""
     case, (whose, share) = _plain_case("masks", index, frames, size, split), MASKS[row]
-    ((kind, photo),) = case.attributes
+    ((kind, photo),) = with_photos(case.attributes)
     if whose == "attribute":
         case = replace(case, attributes=((kind, with_other_mask(photo, kind, share)),))
     elif whose == "portrait":

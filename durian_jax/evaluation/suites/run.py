@@ -11,15 +11,15 @@ from durian_jax.evaluation.suites.compositions import compositions
 from durian_jax.evaluation.suites.conditions import CONDITIONS
 from durian_jax.evaluation.suites.long_video import LONG, seam_and_drift
 from durian_jax.evaluation.suites.question import Question, QuestionMaker, Suite
+from durian_jax.evaluation.suites.removal import REMOVAL
 from durian_jax.evaluation.transfer import SUMMARY_KEYS, Benchmark, Gathered, sampled, summarize
 from durian_jax.families import get_family
 from durian_jax.inference.animator import Animator
 from durian_jax.inference.family import Job
 from durian_jax.progress import progress_bar
 
-# A suite `removal` is one more entry, with its columns in `columns.SUITES`.
 BUILDERS: dict[str, Suite] = {**CONDITIONS, "pairs": compositions("pairs", 2), "triples": compositions("triples", 3),
-                              "long": LONG}
+                              "long": LONG, "removal": REMOVAL}
 
 
 def run_suite(checkpoint: Checkpoint, name: str, cases: int, frames: int, split: str,
