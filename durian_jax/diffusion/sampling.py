@@ -28,6 +28,8 @@ class Sampling:
         seed: of the noise. A frame's noise depends on the seed and on its number in the video only, so that
             overlapping windows of a long video start from the same noise where they overlap.
         sampler: one of `diffusion.SAMPLERS`.
+        blend_bend: how far weights of blended attributes are moved towards the middle, see `bent`. Attention blends
+            along an S: a quarter of the weight shows less than a quarter of the change.
         noise: one of `NOISES`. In training, the frames of a clip share their noise unless every frame has its own.
     """
 
@@ -36,6 +38,7 @@ class Sampling:
     seed: Annotated[int, Range(0, 2**32 - 1), OPTIONAL] = 0
     sampler: Annotated[str, OneOf(SAMPLERS)] = "dpm++"
     noise: Annotated[str, OneOf(NOISES), OPTIONAL] = "frame"
+    blend_bend: Annotated[float, Range(0, 0.95), OPTIONAL] = 0.0
 
     def __post_init__(self):
         if isinstance(self.guidance_scale, list):
@@ -64,6 +67,16 @@ class Sampling:
     def noise_frames(self, first: int, count: int) -> np.ndarray:
         """(count,) uint32: number of the frame whose noise each frame of a video takes, from frame `first` on."""
         return np.arange(first, first + count, dtype=np.uint32) * np.uint32(self.noise == "frame")
+
+    def bent(self, weights: np.ndarray) -> np.ndarray:
+        """Bend the weights (..., A) of blended attributes, so that equal steps of them are equal steps in the picture.
+
+        Those of at least 0 still sum to 1; negative ones, which compose, stay. 0, 1 and two halves stay, too.
+        """
+        bend = self.blend_bend * np.sin(2 * np.pi * weights) / (2 * np.pi)
+        moved = np.where(weights < 0, 0, np.clip(weights + bend, 0, 1))
+        moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1e-6)
+        return np.where(weights < 0, weights, moved).astype(np.float32)
 
     @property
     def noise_scale(self) -> float:

@@ -15,7 +15,8 @@ def test_a_bundle_describes_the_checkpoint(exported):
     checkpoint, folder = exported("small")
     values = json.loads((folder / "durian.json").read_text())
     assert values["model"]["family"] == "durian"
-    assert values["sampling"] == {"steps": 2, "guidance_scale": 1.5, "sampler": "dpm++", "noise": "frame"}
+    assert values["sampling"] == {"steps": 2, "guidance_scale": 1.5, "sampler": "dpm++", "noise": "frame",
+                                  "blend_bend": 0.0}
     assert read_bundle(folder) == (checkpoint.description, "fp32")
 
 
