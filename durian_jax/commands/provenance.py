@@ -3,12 +3,14 @@
 import click
 
 from durian_jax.commands.options import json_option
+from durian_jax.interruption import stoppable
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE.mp4...")
 @json_option("Write the findings to this file.")
 @click.pass_context
+@stoppable(lambda **_: "nothing was written; repeat the command to start again")
 def provenance(ctx, files, json_path):
     """Say whether videos are marked as AI generated.
 

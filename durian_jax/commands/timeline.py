@@ -2,6 +2,8 @@
 
 import click
 
+from durian_jax.interruption import stoppable
+
 
 @click.group()
 def timeline():
@@ -15,6 +17,7 @@ def timeline():
 @click.argument("file", metavar="FILE.json")
 @click.option("--every", type=click.FloatRange(0.01, 3600), default=0.5, show_default=True,
               help="Seconds between the lines of the table.")
+@stoppable(lambda **_: "nothing was written; repeat the command to start again")
 def check(file, every):
     """Check a timeline and print its weights over time.
 

@@ -21,7 +21,7 @@ def test_the_config_sd15_has_the_sizes_of_its_pretrained_parts():
     assert sizes.codec_config(in_json(sizes.codec_json(config.codec, config.image_size)), "x") == config.codec
     assert sizes.image_encoder_config(sizes.image_encoder_json(config.image_encoder), "x") == config.image_encoder
     motion = sizes.motion_json(config.unet, config.temporal_heads, config.max_frames)
-    assert sizes.motion_config(in_json(motion), config.unet, "x") == (8, 32, True)
+    assert sizes.motion_config(in_json(motion), config.unet, "x") == (8, 16, True)  # of AnimateDiff's 32 frames
 
 
 def test_the_config_sd35m_has_the_sizes_of_its_pretrained_parts():
