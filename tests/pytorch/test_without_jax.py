@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from durian_jax.convert.exporter import export_checkpoint
-from durian_jax.diffusion import Sampling
 from durian_jax.diffusion.noise import frame_noise
 from durian_jax.evaluation.metrics import psnr
 from durian_jax.inference.animator import Animator
@@ -56,5 +55,6 @@ def test_the_exported_tiny_model_animates_without_jax(tmp_path):
     assert done.returncode == 2 and "durian: error: this needs" in done.stderr and "Traceback" not in done.stderr
     photo = lambda index: render(sample_person("benchmark", index, require=("hair",)), still(), 128)
     driving = render(sample_person("benchmark", 3), sample_motion("benchmark", 3, 3), 128)
-    expected = Animator("tiny").animate(photo(0), [("hair", photo(1))], driving, sampling=Sampling(2, 2.0, seed=5))
+    expected = Animator("tiny").animate(photo(0), [("hair", photo(1))], driving,
+                                        sampling={"steps": 2, "guidance_scale": 2.0, "seed": 5})
     assert psnr(np.load(tmp_path / "frames.npy"), expected) > 60
