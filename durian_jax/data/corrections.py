@@ -136,6 +136,9 @@ class _Correction:
                     "keypoints": ("F32", count, K, 3),
                     **dict.fromkeys(self.kinds, ("U8", count, height, -(-width // 8)))}:
                 raise ValueError(f"arrays {found} for frames {first}, {first + stride}, ...")
+            with safe_open(path, "np") as stored:
+                if not np.isfinite(stored.get_tensor("keypoints")).all():
+                    raise ValueError("keypoints that are no finite numbers")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise InputError(f"{path}: expected corrected masks, found a damaged file ({cut(str(error))}); delete it "
                              "and correct the clip again") from error

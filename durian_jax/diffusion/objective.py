@@ -149,15 +149,23 @@ class Objective:
 
     def crispness_error(self, values, target, region):
         """Mean absolute error of pixels and of their gradients, weighted as in `weighted_error`: (B, F, H, W, 3)."""
-        weight, difference = 1 + self.region_weight * region, values - target
-        xp = array_module(difference)
-        across, down = xp.abs(xp.diff(difference, axis=-2)), xp.abs(xp.diff(difference, axis=-3))
-        sums = [(xp.abs(difference) * weight).mean(), (across * weight[..., 1:, :]).mean(),
-                (down * weight[..., 1:, :, :]).mean()]
-        return sum(sums) / weight.mean()
+        weight = 1 + self.region_weight * region
+        return sum(absolute_errors(values - target, weight)) / weight.mean()
 
     def change_error(self, values, target):
         """Mean absolute error of the change from frame to frame of clips (B, F, H, W, 3); 0 for single frames."""
         xp = array_module(values)
         changes = xp.diff(values - target, axis=1)
         return xp.abs(changes).mean() if changes.shape[1] else xp.zeros(())
+
+
+def absolute_errors(difference, weight):
+    """Weighted mean absolute values of a difference of pictures (..., H, W, 3), and of its gradients.
+
+    Args:
+        weight: (..., H, W, 1).
+    """
+    xp = array_module(difference)
+    across, down = xp.abs(xp.diff(difference, axis=-2)), xp.abs(xp.diff(difference, axis=-3))
+    return (xp.abs(difference) * weight).mean(), \
+        (across * weight[..., 1:, :]).mean() + (down * weight[..., 1:, :, :]).mean()

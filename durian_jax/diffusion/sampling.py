@@ -78,6 +78,11 @@ class Sampling:
         moved = moved / np.maximum(moved.sum(-1, keepdims=True), 1e-6)
         return np.where(weights < 0, weights, moved).astype(np.float32)
 
+    def with_bent_weights(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A batch with its attribute_weights, if it has any, `bent`."""
+        weights = batch.get("attribute_weights")
+        return batch if weights is None else {**batch, "attribute_weights": self.bent(np.asarray(weights))}
+
     @property
     def noise_scale(self) -> float:
         """What noise is multiplied by, 0 or 1."""

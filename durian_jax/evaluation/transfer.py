@@ -188,8 +188,7 @@ def sample(checkpoint: Checkpoint, cases: Sequence[TransferCase], sampling: Samp
     family = get_family(checkpoint.config.family).load("inference")
     batch = family.transfer_batch(checkpoint, [(case.portrait, case.attributes) for case in cases], slots)
     if blend is not None:
-        sampling = sampling or checkpoint.sampling
-        weights, frames = sampling.bent(np.asarray(blend, np.float32))[:, None], len(cases[0].truth)
+        weights, frames = np.asarray(blend, np.float32)[:, None], len(cases[0].truth)
         batch["attribute_weights"] = np.broadcast_to(weights, (len(weights), frames, weights.shape[2]))
     batch |= motion_batch(checkpoint.config, batch, [
         (case.portrait, case.attributes, case.driving, case.truth.keypoints) for case in cases])

@@ -89,7 +89,6 @@ def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: 
     if keypoints.ndim != 3 or keypoints.shape[1:] != (K, 3) or not len(keypoints):
         raise InputError(f"driving keypoints: expected (T, {K}, 3) with T >= 1, found {keypoints.shape}")
     weights = blend_weights(interpolate, attributes, len(keypoints))
-    weights = None if weights is None else model.sampling.bent(weights)
     batch = transfer_batch(model, [(portrait, attributes)], align_attributes=align_attributes,
                            layers=ordered_layers(order))
     return WindowsJob(batch, keypoints.astype(np.float32), min(model.config.max_frames, len(keypoints)), weights)

@@ -81,6 +81,7 @@ def generate_segment(checkpoint: Checkpoint, batch: Mapping[str, np.ndarray], sa
     """
     sampling = checkpoint.sampling if sampling is None else sampling
     config, spec = checkpoint.config, _spec(checkpoint.config, batch)
+    batch = sampling.with_bent_weights(batch)
     fields = _fields(batch, sampling_fields(spec, with_references=references is None))
     frames = axis_sizes(spec, fields)["F"]
     temporal = frames > 1 if temporal is None else temporal

@@ -199,8 +199,8 @@ def _hair_under_hat(portrait: Clip, hat: np.ndarray) -> np.ndarray:
 def moved_mask(kind: str, photo: Clip, face: Clip) -> np.ndarray:
     """(H, W) bool: where an attribute of a photo lies on another photo's face, turned as this face is turned.
 
-    The head is a body in space (`faces.moved_references`). A similarity of keypoints in the picture misses a fifth of
-    the hair that another head pose shows.
+    The head is a body in space (`faces.moved_references`): another pose shows other parts of the hair than a similarity
+    of keypoints in the picture finds.
     """
     worn = Reference(photo.frames[0], photo.mask(kind)[0], photo.keypoints[0], kind)
     return worn.on(face.keypoints[:1])[1][0]

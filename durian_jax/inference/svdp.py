@@ -150,7 +150,6 @@ def make_job(model: "Backend", portrait: Clip, attributes: Attributes, driving: 
         [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in driving.frames])
     masks = np.stack([driven_region(keypoints, size, size, regions) for keypoints in driving.keypoints])
     weights, layers = blend_weights(interpolate, attributes, len(driving)), ordered_layers(order)
-    weights = None if weights is None else model.sampling.bent(weights)
     batch = transfer_batch(model, [(portrait, attributes)], layers=layers)
     references = {name: x[0] for name, x in batch.items()}
     moved = partial(moved_references, portrait, attributes, references, regions=regions,

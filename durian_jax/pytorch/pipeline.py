@@ -175,6 +175,7 @@ class Pipeline(ABC):
         """
         sampling = self.sampling if sampling is None else sampling
         spec = sampling_fields(self.config.batch_spec())
+        batch = sampling.with_bent_weights(batch)
         batch = {name: np.asarray(batch[name], np.float32) for name in spec if name in batch}
         sizes = axis_sizes(spec, batch)
         b, frames = sizes["B"], sizes["F"]

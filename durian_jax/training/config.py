@@ -197,6 +197,10 @@ class RunConfig:
                 raise FieldError(name, f"stage {self.stage} of {self.family} does not use it; leave it out")
         if self.source.samples:
             self.check_encodable("leave source.samples out and name source.clips")
+        if self.objective.change_weight and not recipe.temporal:
+            raise FieldError("objective.change_weight", f"expected 0, because stage {self.stage} trains on frames that "
+                             f"do not follow each other, found {self.objective.change_weight:g}; a stage of clips uses "
+                             "it")
         if recipe.temporal and self.data.frames > self.model.max_frames:
             raise FieldError("data.frames", f"expected at most model.max_frames={self.model.max_frames}, found "
                              f"{self.data.frames}")

@@ -117,7 +117,9 @@ def test_errors(dataset, corrected, tmp_path):
     whole = file.read_bytes()
     for change in (lambda data: data[:50], lambda data: data.replace(b'stride\\": 2', b'stride\\": 0'),
                    lambda data: data.replace(b'first\\": 0', b'first\\": x'),
-                   lambda data: data.replace(b'"F32"', b'"I32"'), lambda data: data.replace(b'"U8"', b'"I8"')):
+                   lambda data: data.replace(b'"F32"', b'"I32"'), lambda data: data.replace(b'"U8"', b'"I8"'),
+                   lambda data: data.replace(corrected.keypoints[:1, :1].astype(np.float32).tobytes(),
+                                             np.full((1, 1, 3), np.inf, np.float32).tobytes())):
         assert change(whole) != whole
         file.write_bytes(change(whole))
         with pytest.raises(InputError, match="expected corrected masks, found a damaged file"):

@@ -81,6 +81,14 @@ def test_every_frame_has_its_own_blend(checkpoint):
         assert levels(mixed[:, frame], expected[:, frame]) <= 1
 
 
+def test_weights_are_bent_as_the_call_s_sampling_says(checkpoint):
+    batch, bent = random_batch(attributes=2), replace(FAST, blend_bend=0.5)
+    weights = np.full((2, 3, 2), [0.75, 0.25], np.float32)
+    found = generate(checkpoint, {**batch, "attribute_weights": weights}, bent)
+    np.testing.assert_array_equal(found, generate(checkpoint, {**batch, "attribute_weights": bent.bent(weights)}, FAST))
+    assert levels(found, generate(checkpoint, {**batch, "attribute_weights": weights}, FAST)) > 1
+
+
 def test_noise_belongs_to_the_frame_of_the_video(checkpoint):
     """Without motion modules, a frame does not depend on the window that it is sampled in."""
     batch = random_batch()

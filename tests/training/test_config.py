@@ -35,8 +35,9 @@ def _plain(value):
 
 
 @pytest.mark.parametrize("name", [
-    "tiny,stage=codec", "tiny,stage=decoder", "tiny,stage=1", "tiny,stage=joint", "tiny,stage=2", "sd15,stage=1",
-    "sd15,stage=2", "sd15,stage=1,codec=autoencoder_tiny", "svdp:tiny,stage=image", "svdp:tiny,stage=video",
+    "tiny,stage=codec", "tiny,stage=decoder", "tiny,stage=1", "tiny,stage=joint", "tiny,stage=2", "tiny,stage=joint2",
+    "sd15,stage=1", "sd15,stage=2", "sd15,stage=1,codec=autoencoder_tiny", "svdp:tiny,stage=image",
+    "svdp:tiny,stage=video",
     "svdp:tiny,stage=history,ablation=joint", "svdp:sd35m,stage=video", "svdp:sd35m,stage=history,ablation=no_text"])
 def test_presets_are_read_without_loss(name):
     """Every value of a preset is in the typed config. The same values as plain JSON give the same config."""
@@ -59,6 +60,7 @@ def test_fields_that_are_left_out_take_their_defaults():
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"stage": "3"}, "stage: expected one of codec, decoder, 1, joint, 2, joint2, found '3'"),
+    ({"objective.change_weight": 1.0}, "objective.change_weight: expected 0, because stage 1 trains on frames"),
     ({"total_steps": 0}, "total_steps: expected an integer from 1 to 1000000000, found 0"),
     ({"optimizer": "adam"}, "optimizer"),
     ({"guidance_dropout": 1.5}, "guidance_dropout"),

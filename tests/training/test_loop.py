@@ -185,6 +185,24 @@ def test_stages_train_what_they_should(records, codec, stage_one, tmp_path):
         RunConfig.read(config)
 
 
+def test_stage_joint2_trains_the_decoder_on_clips(records, codec, tmp_path):
+    """A model whose decoder has temporal convolutions starts from one without."""
+    config = small_config(records, "joint2", init_from=str(codec), init_fresh="_temporal_", total_steps=4,
+                          decay_steps=0, checkpoint_every=100, **{"objective.pixel_weight": 30.0, "objective.change_weight": 10.0,
+                                                   "model.codec.temporal_kernel": 3, "sampling.noise": "clip"})
+    train(config, tmp_path)
+    before, after = load_checkpoint(codec / "export").params, load_checkpoint(tmp_path / "export").params
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert moved and all("motion_module" in path or path.startswith("codec/decoder/") for path in moved)
+    assert {path.split("/")[0] for path in moved} == {"denoiser", "codec"}
+    fresh = {path: x for path, x in after.items() if path not in before}
+    assert fresh and all("_temporal_" in path for path in fresh)
+    assert all(np.abs(x).max() > 0 for path, x in fresh.items() if path.endswith("conv/kernel")), "they start at zero"
+    assert load_checkpoint(tmp_path / "export").sampling.noise == "clip"
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines and all(line["change"] > 0 for line in lines)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run():
     with pytest.raises(InputError, match="steps 11 and 20.*step 10"):
         check_finite("loss", float("nan"), 10, 20, 10)

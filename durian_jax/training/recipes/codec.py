@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from durian_jax.checkpoints.weights import Checkpoint
+from durian_jax.diffusion.objective import absolute_errors
 from durian_jax.errors import InputError
 from durian_jax.images import to_uint8
 from durian_jax.inference.generate import reconstruct
@@ -26,9 +27,7 @@ def codec_loss(run: RunConfig, model, variables: dict, batch: Mapping[str, jax.A
     latents = model.apply(variables, frames, method=model.encode)
     disturbed = latents + run.codec_noise * jax.random.normal(key, latents.shape)
     decoded = model.apply(variables, disturbed, method=model.decode)
-    difference = decoded - frames
-    pixels = jnp.mean(jnp.abs(difference))
-    gradients = jnp.mean(jnp.abs(jnp.diff(difference, axis=-2))) + jnp.mean(jnp.abs(jnp.diff(difference, axis=-3)))
+    pixels, gradients = absolute_errors(decoded - frames, jnp.ones((*frames.shape[:-1], 1)))
     axes = tuple(range(latents.ndim - 1))
     moments = jnp.mean(latents.mean(axes) ** 2 + (latents.var(axes) - 1) ** 2)
     return pixels + gradients + 0.05 * moments, {"pixels": pixels, "gradients": gradients, "moments": moments}

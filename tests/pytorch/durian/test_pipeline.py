@@ -50,7 +50,7 @@ def test_composition_interpolation_and_missing_attributes(exported, kind, valid,
     batch["attribute_valid"] = np.array(valid, np.float32)
     if weights is not None:
         batch["attribute_weights"] = np.tile(np.float32([weights]), (clips, 1, 1))
-    theirs, ours = generated(checkpoint, folder, batch, Sampling(1, 1.5))
+    theirs, ours = generated(checkpoint, folder, batch, Sampling(1, 1.5, blend_bend=0.5))
     assert all(psnr(theirs[i], ours[i]) > 60 for i in range(clips))
 
 
