@@ -188,8 +188,9 @@ def test_stages_train_what_they_should(records, codec, stage_one, tmp_path):
 def test_stage_joint2_trains_the_decoder_on_clips(records, codec, tmp_path):
     """A model whose decoder has temporal convolutions starts from one without."""
     config = small_config(records, "joint2", init_from=str(codec), init_fresh="_temporal_", total_steps=4,
-                          decay_steps=0, checkpoint_every=100, **{"objective.pixel_weight": 30.0, "objective.change_weight": 10.0,
-                                                   "model.codec.temporal_kernel": 3, "sampling.noise": "clip"})
+                          decay_steps=0, checkpoint_every=100, **{
+                              "objective.pixel_weight": 30.0, "objective.change_weight": 10.0,
+                              "model.codec.temporal_kernel": 3, "sampling.noise": "clip"})
     train(config, tmp_path)
     before, after = load_checkpoint(codec / "export").params, load_checkpoint(tmp_path / "export").params
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
